@@ -1,0 +1,20 @@
+"""The errors a user can cause. A command line prints one as a single line and leaves with status 2.
+
+Every message names the file (and line) or the key that is wrong and says what to do about it.
+"""
+
+
+class SpmlError(Exception):
+    """Base of every error that is a user's to mend."""
+
+
+class ConfigError(SpmlError):
+    """A configuration file or an override is wrong."""
+
+
+class DataError(SpmlError):
+    """A list, an image, a label or another input file is wrong."""
+
+
+class CheckpointError(SpmlError):
+    """A checkpoint is missing, unreadable or of another model."""
