@@ -1,11 +1,13 @@
 """What every command line shares: the common options, and errors as one line with exit status 2."""
 import argparse
+import dataclasses
 import errno
 import os
 import pathlib
 import sys
 
 from spml.errors import SpmlError
+from spml.inference.crf import CrfParameters
 
 
 def build_parser(description):
@@ -23,6 +25,47 @@ def add_data_arguments(parser):
     parser.add_argument('--data_dir', type=pathlib.Path, required=True, help='folder that the paths in the list start from')
     parser.add_argument('--data_list', type=pathlib.Path, required=True, metavar='FILE',
                         help='list file: `image semantic instance`, `image semantic` or `image` on each line')
+
+
+def add_inference_arguments(parser):
+    """Add what every inference script takes: data, weights, output."""
+    add_data_arguments(parser)
+    parser.add_argument('--snapshot_dir', type=pathlib.Path, help='folder that holds model-<max_iteration - 1>.pth')
+    parser.add_argument('--checkpoint', type=pathlib.Path, metavar='FILE', help='weights to use instead of that file')
+    parser.add_argument('--save_dir', type=pathlib.Path, required=True, help='folder for the results')
+
+
+def add_clustering_arguments(parser, required=False):
+    """Add the options of k-means."""
+    parser.add_argument('--kmeans_num_clusters', type=cluster_grid, required=required, metavar='H,W',
+                        help='initial clusters along y and x')
+    parser.add_argument('--label_divisor', type=int, default=2048, metavar='N',
+                        help="accepted for the release's command lines; segment ids need no divisor here")
+
+
+def add_memory_argument(parser):
+    """Add the folder of prototypes."""
+    parser.add_argument('--semantic_memory_dir', type=pathlib.Path, help='folder of the prototypes (.npz) to retrieve from')
+
+
+def add_crf_arguments(parser):
+    """Add the parameters of DenseCRF and its number of worker processes."""
+    for field in dataclasses.fields(CrfParameters):
+        parser.add_argument(f'--crf_{field.name}', type=field.type, default=field.default)
+    parser.add_argument('--num_workers', type=int, default=_processors(), metavar='N',
+                        help='processes that run CRF beside the network; 0 runs it in between (default: %(default)s)')
+
+
+def crf_parameters(args):
+    """Return the CrfParameters that the options give."""
+    return CrfParameters(**{field.name: getattr(args, f'crf_{field.name}') for field in dataclasses.fields(CrfParameters)})
+
+
+def require(args, reason, *names):
+    """Raise SpmlError unless every named option was given."""
+    missing = [f'--{name}' for name in names if getattr(args, name) is None]
+    if missing:
+        raise SpmlError(f'{reason} needs {" and ".join(missing)}')
 
 
 def cluster_grid(text):
@@ -68,6 +111,11 @@ _ENVIRONMENT_ERRORS = {
     errno.EEXIST: 'a file stands where a folder is needed',
     errno.EIO: 'check the disk',
 }
+
+
+def _processors():
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 def _complain(message):

@@ -1,0 +1,8 @@
+"""The checked configuration: `schema` says which keys there are, `kinds` what their values may be, `load` reads files.
+
+`python -m spml.config` prints the table of keys.
+"""
+from spml.config.load import dump, load_config, resolve, to_dict
+from spml.config.schema import describe
+
+__all__ = ['describe', 'dump', 'load_config', 'resolve', 'to_dict']

@@ -1,0 +1,182 @@
+# shellcheck shell=bash
+# What the training pipelines share: settings common to all, running stages, and the stages themselves.
+#
+# A pipeline script sources this file in a bash of its own, gives its settings, calls `prepare CONFIG_NAME`, defines a
+# function that calls the stages below in order, and hands it to `run_pipeline`. That function is called twice: first to
+# list the stages (so that they can be counted and FORCE checked), then to run them.
+
+# shellcheck source=bashscripts/lib/python.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
+# shellcheck source=bashscripts/lib/stages.sh
+. "$(dirname -- "${BASH_SOURCE[0]}")/stages.sh"
+
+# Common settings, each overridable from the environment.
+GPUS=${GPUS:-${CUDA_VISIBLE_DEVICES-0}}  # ids; training runs one process on each. Ignored where there is no GPU
+FORCE=${FORCE:-}                         # name of a stage to run again (the later ones follow)
+CHECKPOINT=${CHECKPOINT:-}               # a model-*.pth to use in place of training the embedding
+NUM_WORKERS=${NUM_WORKERS:-}             # processes for the CRF (default: what inference.py chooses)
+SET_EMBEDDING=${SET_EMBEDDING:-}         # blank-separated key=value overrides of the embedding's configuration
+SET_CLASSIFIER=${SET_CLASSIFIER:-}       # the same for the classifier's
+DEMO_OPTIONS=${DEMO_OPTIONS:-}           # options of make_synthetic.py for the built-in data (DATASET=demo)
+CLASS_NAMES=${CLASS_NAMES:-}             # comma-separated, for tables and legends (default: by the number of classes)
+SPML_PYTHON=${SPML_PYTHON:-}             # the Python to use (default: the active environment's, else .venv's)
+
+# ---- preparing ----
+
+# demo_defaults: the settings that differ on the built-in data, unless they are given.
+demo_defaults() {
+    DATAROOT=${DATAROOT:-$ROOT/snapshots/demo/data}
+    PRETRAINED=${PRETRAINED-}
+    if [ -z "${NUM_CLASSES:-}" ]; then
+        NUM_CLASSES=6
+        CLASS_NAMES=${CLASS_NAMES:-background,stripe_disc,checker_square,dot_triangle,ring_star,pillar_cross}
+    fi
+    CLUSTERS=${CLUSTERS:-6,6}
+}
+
+# absolute NAME...: make the paths in these variables absolute; an empty one stays empty.
+absolute() {
+    local name
+    for name in "$@"; do
+        case ${!name} in
+            '' | /*) ;;
+            *) printf -v "$name" '%s/%s' "$PWD" "${!name}" ;;
+        esac
+    done
+}
+
+# require NAME...: fail unless the file named by each variable is there.
+require() {
+    local name
+    for name in "$@"; do
+        [ -f "${!name}" ] || fail "$name=${!name}: no such file; set $name, or DATAROOT for all lists, to where it is"
+    done
+}
+
+# choose_devices: show the GPUs named in GPUS to Python and set DISTRIBUTED, the launcher of a training.
+choose_devices() {
+    local visible wanted
+    export CUDA_VISIBLE_DEVICES=$GPUS
+    visible=$("$SPML_PYTHON" -c 'import torch; print(torch.cuda.device_count())') || fail \
+        "$SPML_PYTHON cannot import torch; run \`bash bashscripts/setup.sh\` first"
+    wanted=$(($(printf '%s' "$GPUS" | tr -cd , | wc -c) + 1))
+    DISTRIBUTED=("$SPML_PYTHON")
+    [ "$visible" -eq 0 ] && return
+    [ "$visible" -ge "$wanted" ] || fail "GPUS=$GPUS: only $visible of these $wanted GPUs can be used; name others"
+    [ "$wanted" -eq 1 ] || DISTRIBUTED+=(-m torch.distributed.run --standalone --nproc_per_node="$wanted")
+}
+
+# prepare CONFIG_NAME: check the settings and derive what the stages use. Reads DATASET, DATAROOT, SNAPSHOT_ROOT, RUN_NAME,
+# PRETRAINED, the lists and the common settings.
+prepare() {
+    local name overrides configs=$ROOT/configs/$DATASET
+    [ -f "$configs/$1.yaml" ] || fail "DATASET=$DATASET: there is no $configs/$1.yaml; choose voc12 or demo"
+    [ -n "$DATAROOT" ] || fail 'DATAROOT is not set; set it to the folder that holds VOC2012/, or set DATASET=demo'
+    absolute DATAROOT SNAPSHOT_ROOT PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST
+    case $SPML_PYTHON in */*) absolute SPML_PYTHON ;; esac
+    if [ "$DATASET" != demo ]; then
+        require TRAIN_LIST FULL_LIST VAL_LIST
+    fi
+    if [ -n "$CHECKPOINT" ]; then
+        require CHECKPOINT
+    elif [ -n "$PRETRAINED" ]; then
+        require PRETRAINED
+    fi
+    choose_python
+    choose_devices
+
+    RUN=$SNAPSHOT_ROOT/$RUN_NAME
+    GT_DIR=${GT_DIR:-$DATAROOT/VOC2012/segcls}
+    EMBEDDING_CONFIG=(--cfg_path "$configs/$1.yaml")
+    CLASSIFIER_CONFIG=(--cfg_path "$configs/$1_classifier.yaml")
+    # Split at blanks without globbing: values may be lists in brackets.
+    read -r -a overrides <<<"$SET_EMBEDDING"
+    for name in "${overrides[@]}"; do EMBEDDING_CONFIG+=(--set "$name"); done
+    read -r -a overrides <<<"$SET_CLASSIFIER"
+    for name in "${overrides[@]}"; do CLASSIFIER_CONFIG+=(--set "$name"); done
+    # Inference from the embedding's weights takes them from a file when one is given.
+    EMBEDDING=("${EMBEDDING_CONFIG[@]}" --snapshot_dir "$RUN/stage1")
+    [ -z "$CHECKPOINT" ] || EMBEDDING+=(--checkpoint "$CHECKPOINT")
+    CLUSTERING=(--kmeans_num_clusters "$CLUSTERS" --label_divisor 2048)
+    CLASSES=(--num_classes "$NUM_CLASSES")
+    [ -z "$CLASS_NAMES" ] || CLASSES+=(--class_names "$CLASS_NAMES")
+    WORKERS=()
+    [ -z "$NUM_WORKERS" ] || WORKERS=(--num_workers "$NUM_WORKERS")
+}
+
+# ---- the stages ----
+
+# last_model FOLDER: print the model-<iteration>.pth of the highest iteration.
+last_model() {
+    local file number best=-1
+    for file in "$1"/model-*.pth; do
+        number=${file##*/model-}
+        number=${number%.pth}
+        case $number in '' | *[!0-9]*) continue ;; esac
+        [ "$((10#$number))" -le "$best" ] || best=$((10#$number))
+    done
+    printf '%s/model-%s.pth\n' "$1" "$best"
+}
+
+# demo_data: write the built-in data set where DATASET=demo.
+demo_data() {
+    local options
+    [ "$DATASET" = demo ] || return 0
+    read -r -a options <<<"$DEMO_OPTIONS"
+    stage demo_data "$VAL_LIST" pyscripts/data/make_synthetic.py --out "$DATAROOT" "${options[@]}"
+}
+
+# train_embedding: from ImageNet weights, or random ones where PRETRAINED is empty; not where CHECKPOINT is given.
+train_embedding() {
+    [ -z "$CHECKPOINT" ] || return 0
+    local LAUNCHER=("${DISTRIBUTED[@]}")
+    stage train_embedding "$RUN/stage1" pyscripts/train/train.py --data_dir "$DATAROOT" --data_list "$TRAIN_LIST" \
+        --snapshot_dir "$RUN/stage1" "${EMBEDDING_CONFIG[@]}" --set "network.pretrained=$PRETRAINED"
+}
+
+# make_prototypes NAME LIST [OPTION...]: into $RUN/NAME, from the labels of LIST.
+make_prototypes() {
+    stage "$1" "$RUN/$1/semantic_prototype" pyscripts/inference/prototype.py --data_dir "$DATAROOT" --data_list "$2" \
+        --save_dir "$RUN/$1" "${EMBEDDING[@]}" "${CLUSTERING[@]}" "${@:3}"
+}
+
+# infer NAME TITLE OPTION...: predict the validation images into $RUN/inference_NAME and score them under TITLE.
+infer() {
+    local name=$1 title=$2
+    shift 2
+    stage "inference_$name" "$RUN/inference_$name" pyscripts/inference/inference.py --data_dir "$DATAROOT" \
+        --data_list "$VAL_LIST" --save_dir "$RUN/inference_$name" "$@" "${WORKERS[@]}"
+    score "score_$name" "$title" "$RUN/inference_$name/semantic_gray"
+}
+
+# pseudo_label NAME TITLE OPTION...: label the training images into $RUN/NAME_labels, write the list lists/train_NAME.txt,
+# and score the labels against the training truth under TITLE.
+pseudo_label() {
+    local name=$1 title=$2 output=$RUN/$1_labels
+    shift 2
+    stage "${name}_labels" "$output" pyscripts/inference/pseudo_label.py --data_dir "$DATAROOT" --data_list "$TRAIN_LIST" \
+        --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@"
+    score "score_$name" "$title" "$output/semantic_gray"
+}
+
+# score NAME TITLE PREDICTIONS: mIoU against the truth of the same images, into $RUN/scores/NAME.json.
+score() {
+    stage "$1" "$RUN/scores/$1.json" pyscripts/benchmark/benchmark_by_mIoU.py --pred_dir "$3" --gt_dir "$GT_DIR" \
+        "${CLASSES[@]}" --json "$RUN/scores/$1.json"
+    [ -n "$PLANNING" ] || SCORES+=(--score "$1=$2")
+}
+
+# train_classifier NAME LIST: a fresh head on the frozen embedding, into $RUN/NAME, from the labels of LIST.
+train_classifier() {
+    local weights=$CHECKPOINT
+    [ -n "$weights" ] || weights=$(last_model "$RUN/stage1")
+    stage "train_$1" "$RUN/$1" pyscripts/train/train_classifier.py --data_dir "$DATAROOT" --data_list "$2" \
+        --snapshot_dir "$RUN/$1" "${CLASSIFIER_CONFIG[@]}" --set "network.pretrained=$weights"
+}
+
+# picture PSEUDO_LABELS PREDICTIONS: the contact sheet of both, given as names under $RUN.
+picture() {
+    stage picture "$RUN/contact_sheet.png" pyscripts/benchmark/contact_sheet.py --data_dir "$DATAROOT" \
+        --train_list "$TRAIN_LIST" --pseudo_dir "$RUN/$1/semantic_gray" --val_list "$VAL_LIST" \
+        --pred_dir "$RUN/$2/semantic_gray" --gt_dir "$GT_DIR" "${CLASSES[@]}" --out "$RUN/contact_sheet.png"
+}

@@ -1,0 +1,151 @@
+# shellcheck shell=bash
+# Running the stages of a pipeline: skipping what is done, logs, and stopping at the first failure. Sourced by pipeline.sh.
+#
+# Under $RUN stand, for each stage, its output, logs/<stage>.log and, once it has succeeded, the stamp .done/<stage>
+# with its arguments. A stage is skipped when its stamp holds the same arguments and its output is there. When a stage
+# runs, the stamps of all later ones go. How a stage is launched (Python, GPUs, number of workers) is not part of the stamp.
+
+# run_pipeline FUNCTION: list the stages that FUNCTION calls, run them, print the scores.
+run_pipeline() {
+    PLAN=() PASSED=() SCORES=() STAGE='' PLANNING=1
+    "$1"
+    PLANNING=''
+    [ -z "$FORCE" ] || in_list "$FORCE" "${PLAN[@]}" || fail "FORCE=$FORCE: no such stage; stages: ${PLAN[*]}"
+    mkdir -p "$RUN/.done" "$RUN/logs" || fail "$RUN: cannot be written; set SNAPSHOT_ROOT to a folder that can"
+    if command -v flock >/dev/null; then
+        exec 9>"$RUN/.lock"
+        flock -n 9 2>/dev/null
+        [ $? -ne 1 ] || fail "$RUN: another run is at work there; wait for it or set RUN_NAME"
+    fi
+    trap interrupted INT
+    "$1"
+    printf '\n'
+    "$SPML_PYTHON" "$ROOT/pyscripts/benchmark/summary.py" --run_dir "$RUN" "${SCORES[@]}" || exit
+    printf 'results under %s\npictures: %s (overview), */semantic_color (each prediction)\n' "$RUN" "$RUN/contact_sheet.png"
+}
+
+# stage NAME OUTPUT SCRIPT [ARGUMENT...]: run a Python script of this repository as a stage that writes OUTPUT, with the
+# words of LAUNCHER (default: Python) in front; skip it when it is done; on failure name it and exit.
+stage() {
+    local name=$1 output=$2 arguments label start status resume=()
+    shift 2
+    if [ -n "$PLANNING" ]; then
+        PLAN+=("$name")
+        return
+    fi
+    PASSED+=("$name")
+    STAGE="[${#PASSED[@]}/${#PLAN[@]}] $name" start=$SECONDS
+    label=$STAGE
+    arguments=$(stage_arguments "$@")
+    if is_done "$name" "$output" "$arguments"; then
+        printf '%s: done before, skipped\n' "$label"
+        return
+    fi
+    if can_resume "$name" "$output" "$arguments"; then
+        resume=(--resume)
+        printf '%s ... (goes on from its last snapshot)\n' "$label"
+    else
+        clear_output "$output"
+        printf '%s ...%s\n' "$label" "${REASON:+ ($REASON)}"
+    fi
+    forget_stages_from "$name"
+    printf '%s\n' "$arguments" >"$RUN/.done/$name.begun"
+    set -- "${LAUNCHER[@]:-$SPML_PYTHON}" "$ROOT/$1" "${@:2}" "${resume[@]}"
+    # tee -i outlives Ctrl-C, so the last words of the stage still get through.
+    PYTHONUNBUFFERED=1 "$@" 2>&1 | tee -i "$RUN/logs/$name.log"
+    status=${PIPESTATUS[0]}
+    [ "$status" -ne 130 ] || interrupted
+    if [ "$status" -eq 0 ] && [ ! -e "$output" ]; then
+        printf '%s is missing although the stage reported success\n' "$output" | tee -a "$RUN/logs/$name.log"
+        status=1
+    fi
+    [ "$status" -eq 0 ] || stage_failed "$name" "$status" "$@"
+    mv -f "$RUN/.done/$name.begun" "$RUN/.done/$name"
+    printf '%s done in %s s\n' "$label" "$((SECONDS - start))"
+}
+
+# stage_arguments ARGUMENT...: print what a stage computes: its arguments, one a line, with a checksum of the configuration
+# and the lists they name, without those that only say how fast.
+stage_arguments() {
+    local argument previous=''
+    for argument in "$@"; do
+        case $previous:$argument in
+            --num_workers:* | *:--num_workers) ;;
+            --cfg_path:* | --*_list:*) printf '%s  # %s\n' "$argument" "$(cksum <"$argument" 2>/dev/null)" ;;
+            *) printf '%s\n' "$argument" ;;
+        esac
+        previous=$argument
+    done
+}
+
+# is_done NAME OUTPUT ARGUMENTS: whether the stage can be skipped; if not, REASON says why it runs again ('' the first time).
+is_done() {
+    local stamp=$RUN/.done/$1
+    REASON=''
+    if [ ! -f "$stamp" ]; then
+        return 1
+    elif [ "$FORCE" = "$1" ]; then
+        REASON='forced'
+    elif [ ! -e "$2" ]; then
+        REASON='its output is gone, runs again'
+    elif [ "$(cat "$stamp")" != "$3" ]; then
+        REASON='its settings changed, runs again'
+    fi
+    [ -z "$REASON" ]
+}
+
+# can_resume NAME OUTPUT ARGUMENTS: whether an unfinished training with these arguments left a snapshot.
+can_resume() {
+    local begun=$RUN/.done/$1.begun
+    [ -f "$begun" ] && [ "$(cat "$begun")" = "$3" ] && compgen -G "$2/model-*.state.pth" >/dev/null
+}
+
+# clear_output PATH: remove what an earlier run left, which would be taken for results of this one. Only below $RUN; weights
+# may have cost days and are kept, once, under another name.
+clear_output() {
+    case $1 in
+        "$RUN"/?*) ;;
+        *) return ;;
+    esac
+    if compgen -G "$1/model-*.pth" >/dev/null; then
+        rm -rf -- "$1.previous"
+        mv -- "$1" "$1.previous"
+    fi
+    rm -rf -- "$1"
+}
+
+# forget_stages_from NAME: remove the stamps of NAME and of everything not passed before it.
+forget_stages_from() {
+    local file name
+    for file in "$RUN"/.done/*; do
+        name=${file##*/}
+        if [ "$name" = "$1" ] || ! in_list "$name" "${PASSED[@]}"; then
+            rm -f -- "$file"
+        fi
+    done
+}
+
+# stage_failed NAME STATUS COMMAND...: say what failed and how to go on; exit with STATUS.
+stage_failed() {
+    {
+        printf '%s FAILED with status %s%s\n' "$STAGE" "$2" "$([ "$2" -ne 137 ] || printf ' (killed, perhaps for want of memory)')"
+        printf '  command: %s\n' "$(printf '%q ' "${@:3}")"
+        printf '  log:     %s\n' "$RUN/logs/$1.log"
+        printf '  to go on: mend the cause and run the same script again; finished stages are skipped\n'
+    } >&2
+    exit "$2"
+}
+
+interrupted() {
+    printf '\n%s interrupted; run the same script again to go on, finished stages are skipped\n' "$STAGE" >&2
+    exit 130
+}
+
+# in_list WORD ITEM...: whether WORD is one of the items.
+in_list() {
+    local item
+    for item in "${@:2}"; do
+        [ "$item" != "$1" ] || return 0
+    done
+    return 1
+}

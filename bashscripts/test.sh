@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Set up what is missing, then lint and run the tests. Every part runs; the status is 1 if any fails.
+#
+#     bash bashscripts/test.sh        # lint and unit tests
+#     bash bashscripts/test.sh all    # also the slow tests (the whole pipeline) and the conformance kits
+#
+# OMP_NUM_THREADS: threads of each process (default 2).
+
+if [ "${BASH_SOURCE:-}" != "$0" ]; then # sourced: stay out of the user's shell
+    (exec bash "${BASH_SOURCE:-$0}" "$@")
+    return
+fi
+# shellcheck source=bashscripts/lib/python.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/python.sh"
+
+# Recorded from two processes, which not every machine has room for; the tests compare one process with two.
+SKIPPED_STAGES=train_2_processes_grid
+
+# part NAME COMMAND...: run a part and note how it went.
+part() {
+    local name=$1 start=$SECONDS verdict=PASS
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || verdict="FAIL (status $?)" failed=1
+    summary+=("$(printf '%-24s %s, %s s' "$name" "$verdict" "$((SECONDS - start))")")
+}
+
+# conformance KIT: compare every recorded stage of a kit but the skipped ones.
+conformance() {
+    local path name stages=()
+    for path in "$1"/expected/*; do
+        name=$(basename "$path" .npz)
+        [ "$name" = "$SKIPPED_STAGES" ] || stages+=("$name")
+    done
+    "$SPML_PYTHON" "$(dirname "$1")/check.py" "$1" --only "${stages[@]}"
+}
+
+main() {
+    local failed=0 summary=() kit
+    case ${1:-} in '' | all) ;; *) fail "test.sh $1: the only argument is: all" ;; esac
+    bash "$ROOT/bashscripts/setup.sh" test || exit
+    choose_python
+    cd "$ROOT" || exit
+    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+    trap 'echo "test.sh: interrupted" >&2; exit 130' INT
+
+    part lint "$SPML_PYTHON" -m ruff check .
+    if [ "${1:-}" = all ]; then
+        part 'tests, slow ones too' "$SPML_PYTHON" -m pytest
+        for kit in tests/conformance/kit_*; do
+            part "conformance $(basename "$kit")" conformance "$kit"
+        done
+    else
+        part 'unit tests' "$SPML_PYTHON" -m pytest -m 'not slow'
+    fi
+    printf '\n== summary\n'
+    printf '%s\n' "${summary[@]}"
+    return "$failed"
+}
+
+main "$@"

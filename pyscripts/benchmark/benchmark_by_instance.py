@@ -1,0 +1,49 @@
+"""Score predicted label maps by each image's IoU, weighed by the image's number of instances of the class.
+
+python pyscripts/benchmark/benchmark_by_instance.py --pred_dir out/semantic_gray --gt_dir data/VOC2012/segcls \
+    --inst_dir data/VOC2012/seginst --num_classes 21
+"""
+import pathlib
+
+import numpy as np
+
+from spml.cli import run
+from spml.evaluation.benchmark import (
+    build_benchmark_parser,
+    find_images,
+    map_images,
+    read_same_size,
+    resolve_class_names,
+)
+from spml.evaluation.instance import instances_per_class, iou_by_instance
+from spml.evaluation.miou import confusion, iou_from_confusion, unions
+from spml.evaluation.report import format_table, score_summary
+from spml.utils.io import write_json
+
+
+def main(argv=None):
+    """Parse the options, score, print the table and write the JSON."""
+    parser = build_benchmark_parser(__doc__.splitlines()[0])
+    parser.add_argument('--inst_dir', type=pathlib.Path, required=True, metavar='DIR',
+                        help='instance ids: PNGs of the same names')
+    args = parser.parse_args(argv)
+    names = resolve_class_names(args.class_names, args.num_classes)
+    rows = find_images(args.pred_dir, [args.gt_dir, args.inst_dir], args.string_replace)
+
+    def score(row):
+        pred, truth, instance = read_same_size(row)
+        matrix = confusion(pred, truth, args.num_classes)
+        return iou_from_confusion(matrix), instances_per_class(instance, truth, args.num_classes), unions(matrix)
+
+    image_iou, counts, union = (np.stack(part) for part in zip(*map_images(score, rows, args.num_workers), strict=True))
+    totals = counts.sum(axis=0)
+    summary = score_summary(iou_by_instance(image_iou, counts), names, len(rows),
+                            absent=np.flatnonzero((union.sum(axis=0) == 0) & (totals == 0)),
+                            num_instances=dict(zip(names, totals.tolist(), strict=True)))
+    print(format_table(summary))
+    if args.json:
+        write_json(args.json, summary)
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,36 @@
+"""Score predicted label maps by class IoU over the whole data set.
+
+python pyscripts/benchmark/benchmark_by_mIoU.py --pred_dir out/semantic_gray --gt_dir data/VOC2012/segcls \
+    --num_classes 21
+"""
+import numpy as np
+
+from spml.cli import run
+from spml.evaluation.benchmark import (
+    build_benchmark_parser,
+    find_images,
+    map_images,
+    read_same_size,
+    resolve_class_names,
+)
+from spml.evaluation.miou import confusion, iou_from_confusion, pixel_accuracy, unions
+from spml.evaluation.report import format_table, score_summary
+from spml.utils.io import write_json
+
+
+def main(argv=None):
+    """Parse the options, score, print the table and write the JSON."""
+    args = build_benchmark_parser(__doc__.splitlines()[0]).parse_args(argv)
+    names = resolve_class_names(args.class_names, args.num_classes)
+    rows = find_images(args.pred_dir, [args.gt_dir], args.string_replace)
+
+    matrix = sum(map_images(lambda row: confusion(*read_same_size(row), args.num_classes), rows, args.num_workers))
+    summary = score_summary(iou_from_confusion(matrix), names, len(rows), absent=np.flatnonzero(unions(matrix) == 0),
+                            pixel_accuracy=pixel_accuracy(matrix))
+    print(format_table(summary))
+    if args.json:
+        write_json(args.json, summary)
+
+
+if __name__ == '__main__':
+    run(main)

@@ -1,0 +1,55 @@
+"""Print a pipeline's scores from the JSON files of the benchmarks: a table of mean IoUs, and the last one by class."""
+import argparse
+import json
+import pathlib
+
+from spml import cli
+from spml.errors import DataError
+
+
+def read_score(path):
+    """Return the dictionary that a benchmark wrote to `path` (`mean_iou` in 0..1, `iou` by class); raises DataError."""
+    try:
+        score = json.loads(path.read_text(encoding='utf-8'))
+        score['mean_iou'] = float(score['mean_iou'])
+    except OSError as error:
+        raise DataError(f'{path}: {error.strerror}; run the stage that writes it again') from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f'{path}: holds no "mean_iou"; run the stage that writes it again') from None
+    return score
+
+
+def format_rows(header, rows):
+    """Return lines of text for `rows` of (title, fraction), shown as per cent under `header`."""
+    width = max(len(title) for title, _ in [(header, 0), *rows])
+    return '\n'.join([f'{header:{width}s}       %', *(f'{title:{width}s}  {100 * value:6.2f}' for title, value in rows)])
+
+
+def named_score(text):
+    """Parse `NAME=TITLE` into the pair."""
+    name, equals, title = text.partition('=')
+    if not (name and equals and title):
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form NAME=TITLE')
+    return name, title
+
+
+def main():
+    """Read the scores in the order asked for (default: all, by name) and print them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--run_dir', type=pathlib.Path, required=True, help='folder that holds scores/NAME.json')
+    parser.add_argument('--score', type=named_score, action='append', metavar='NAME=TITLE', dest='names',
+                        help='a score to show and its title; may be repeated (default: every file)')
+    args = parser.parse_args()
+    folder = args.run_dir / 'scores'
+    names = args.names or [(path.stem, path.stem) for path in sorted(folder.glob('*.json'))]
+    if not names:
+        raise DataError(f'{folder}: no scores there; run the pipeline first')
+    scores = [(title, read_score(folder / f'{name}.json')) for name, title in names]
+    title, last = scores[-1]
+    if last.get('iou'):
+        print(format_rows(f'IoU: {title}', list(last['iou'].items())), end='\n\n')
+    print(format_rows('mean IoU', [(title, score['mean_iou']) for title, score in scores]))
+
+
+if __name__ == '__main__':
+    cli.run(main)

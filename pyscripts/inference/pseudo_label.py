@@ -1,0 +1,48 @@
+"""Make pseudo labels for the images of a list (stage 5).
+
+    python pyscripts/inference/pseudo_label.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \\
+        --snapshot_dir RUN --save_dir OUT --source softmax_random_walk --list_out OUT/train_pseudo.txt
+
+Scales, mirrors, walk and CRF are fixed by the source. Beside the weights, `cam_random_walk` needs --cam_dir, `retrieval`
+--semantic_memory_dir and --kmeans_num_clusters, `densepose_random_walk` --kmeans_num_clusters.
+"""
+import pathlib
+
+from spml import cli
+from spml.config import load_config
+from spml.inference import run
+from spml.inference.pseudo_labels import SOURCES
+from spml.utils import distributed
+from spml.utils.device import pick_device
+
+
+def main():
+    """Parse, build, call."""
+    parser = cli.build_parser(__doc__)
+    cli.add_inference_arguments(parser)
+    parser.add_argument('--source', choices=tuple(SOURCES), required=True)
+    cli.add_clustering_arguments(parser)
+    cli.add_memory_argument(parser)
+    parser.add_argument('--cam_dir', type=pathlib.Path, help='folder of raw CAM dicts, <image name>.npy')
+    parser.add_argument('--list_out', type=pathlib.Path, metavar='FILE',
+                        help='write the list again with the pseudo labels as its label column')
+    cli.add_crf_arguments(parser)
+    args = parser.parse_args()
+    config = load_config(args.cfg_path, args.overrides)
+    source = SOURCES[args.source]
+    needed = [name for name, wanted in (('cam_dir', source.needs_cam), ('semantic_memory_dir', source.needs_memory),
+                                        ('kmeans_num_clusters', source.needs_clusters)) if wanted]
+    cli.require(args, f'--source {args.source}', *needed)
+    with distributed.start(pick_device(args.device)) as device:
+        checkpoint = run.checkpoint_path(config, args.snapshot_dir, args.checkpoint)
+        embedder = run.build_embedder(config, checkpoint, device)
+        classifier = run.build_softmax(config, checkpoint, device) if source.needs_classifier else None
+        predictor = (run.build_retrieval(config, embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
+                     if source.needs_memory else None)
+        run.run_pseudo_labels(config, args.data_dir, args.data_list, args.save_dir, args.source, cli.crf_parameters(args),
+                              args.num_workers, embedder=embedder, classifier=classifier, predictor=predictor,
+                              cam_dir=args.cam_dir, grid=args.kmeans_num_clusters, list_out=args.list_out)
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,226 @@
+"""Reading, checking and writing configurations.
+
+A configuration goes through one path whatever it comes from (a YAML file, a checkpoint, `--set` options): flattened to
+`section.key`, overridden, checked key by key against `spml.config.schema`, completed with defaults, checked between
+keys, and handed round as an EasyDict of sections. What comes out is complete and canonical, so it can be saved and read
+again to the same.
+"""
+import difflib
+import logging
+import pathlib
+import reprlib
+
+import yaml
+from easydict import EasyDict
+
+from spml.config.schema import OBSOLETE, REQUIRED, SCHEMA, Derived, conflicts
+from spml.errors import ConfigError
+
+_LOGGER = logging.getLogger('spml.config')
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+_SECTIONS = tuple(dict.fromkeys(name.split('.')[0] for name in SCHEMA if '.' in name))
+_TOP_LEVEL = tuple(name for name in SCHEMA if '.' not in name)
+
+
+def load_config(path, overrides=()):
+    """Read the YAML file `path` and return the checked, complete configuration as an EasyDict.
+
+    Its sections are `dataset`, `network`, `train` and `test`; `gpus`, `num_threads` and `seed` stand beside them.
+    `overrides` are strings `section.key=value`, the last of a key wins. One warning on the logger `spml.config` names
+    the keys that no longer do anything; they are dropped. Raises ConfigError when the file cannot be read, and for
+    unknown keys, wrong types and impossible values.
+    """
+    try:
+        content = pathlib.Path(path).read_bytes().decode('utf-8-sig')
+    except OSError as error:
+        raise ConfigError(f'{path}: {error.strerror or error}; give a YAML file such as those in configs/') from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f'{path}: not a text file in UTF-8 (byte {error.start}); save it as one') from None
+    try:
+        mapping = _parse_yaml(content)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f'{path}: {_yaml_problem(error)}') from None
+    return resolve(mapping, overrides, source=str(path))
+
+
+def resolve(mapping, overrides=(), source='configuration'):
+    """Return the configuration in `mapping` (a dict of sections, such as a checkpoint's) like `load_config`.
+
+    `source` names it in messages. `mapping` is not modified.
+    """
+    values = _flatten(mapping, source)
+    origins = dict.fromkeys(values, source)
+    for override in overrides:
+        name, value = _parse_override(override)
+        values[name], origins[name] = value, f'--set {override}'
+    _drop_obsolete(values, source)
+    flat = _check_values(values, origins, source)
+    for name, message in conflicts(flat):
+        raise ConfigError(f'{origins.get(name, source)}: {name} {message}')
+    return EasyDict(_nest(flat))
+
+
+def to_dict(config):
+    """Return `config` as plain dicts, lists and scalars, as checkpoints and YAML hold it."""
+    if isinstance(config, dict):
+        return {key: to_dict(value) for key, value in config.items()}
+    return [to_dict(item) for item in config] if isinstance(config, (list, tuple)) else config
+
+
+def dump(config):
+    """Return `config` as YAML text in the order of the schema; it loads again to the same configuration."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, default_flow_style=False, allow_unicode=True, width=1000)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, but a key given twice is an error instead of the last one winning."""
+
+    def compose_mapping_node(self, anchor):
+        # Checked here because merges (`<<`) legitimately repeat keys in the nodes later on.
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f'key {key.value!r} is given twice', key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
+        return node
+
+
+def _parse_yaml(content):
+    loader = _Loader(content)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def _yaml_problem(error):
+    """Return one line for an exception of the YAML parser, with the line number where it has one."""
+    mark = getattr(error, 'problem_mark', None)
+    problem = getattr(error, 'problem', None) or str(error)
+    problem = 'nested too deeply' if isinstance(error, RecursionError) else ' '.join(problem.split())
+    return f'line {mark.line + 1}: not valid YAML: {problem}' if mark else f'not valid YAML: {problem}'
+
+
+def _flatten(mapping, source):
+    """Return `mapping` as a dict from `section.key` to raw values, top-level keys as they are."""
+    if not isinstance(mapping, dict):
+        found = 'it is empty' if mapping is None else f'it holds {_show(mapping)}'
+        raise ConfigError(f'{source}: expected a mapping with the sections {", ".join(_SECTIONS)}; {found}')
+    values = {}
+    for name, value in mapping.items():
+        if name in _TOP_LEVEL:
+            values[name] = value
+        elif name not in _SECTIONS:
+            raise _unknown(str(name), source)
+        elif not isinstance(value, dict):
+            raise ConfigError(f'{source}: {name} is {_show(value)}; expected `key: value` lines, or no such section')
+        else:
+            values |= {f'{name}.{key}': item for key, item in value.items()}
+    for name in values:
+        _require_known(name, source)
+    return values
+
+
+def _parse_override(override):
+    """Split `section.key=value` and read the value as YAML: bare text for strings, brackets optional for lists."""
+    name, equals, raw = str(override).partition('=')
+    name, raw, where = name.strip(), raw.strip(), f'--set {override}'
+    if not equals or not name:
+        raise ConfigError(f'{where}: expected section.key=value, for example train.base_lr=0.01')
+    _require_known(name, where)
+    kind = SCHEMA[name].kind if name in SCHEMA else None
+    try:
+        value = _parse_yaml(raw)
+        if kind and kind.is_list and not isinstance(value, list) and (value is not None or not raw):
+            value = _parse_yaml(f'[{raw}]')
+    except (yaml.YAMLError, ValueError, RecursionError):
+        value = raw
+    # A path such as `123` or `a: b` is meant as it stands, whatever YAML makes of it.
+    return name, raw if kind and kind.is_text and not isinstance(value, (str, list)) else value
+
+
+def _drop_obsolete(values, source):
+    found = [name for name in values if name in OBSOLETE]
+    if found:
+        _LOGGER.warning('%s: ignored, these keys no longer do anything: %s', source,
+                        ', '.join(f'{name} (use {OBSOLETE[name]})' for name in found))
+    for name in found:
+        del values[name]
+
+
+def _check_values(values, origins, source):
+    """Return the complete flat configuration in the order of the schema."""
+    missing = [name for name, key in SCHEMA.items() if key.default is REQUIRED and name not in values]
+    if missing:
+        raise ConfigError(f'{source}: missing {", ".join(missing)}; `python -m spml.config` explains the keys')
+    flat = {}
+    for name, key in SCHEMA.items():
+        # null asks for a default that is worked out from other keys
+        is_derived = isinstance(key.default, Derived) and values.get(name) is None
+        if name in values and not is_derived:
+            flat[name] = _check_value(name, values[name], origins[name])
+        else:
+            flat[name] = key.default
+    for name, value in flat.items():
+        if isinstance(value, Derived):
+            flat[name] = value.compute(flat)
+    return flat
+
+
+def _check_value(name, value, where):
+    kind = SCHEMA[name].kind
+    try:
+        return kind.parse(value)
+    except (TypeError, ValueError):
+        pass
+    words = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
+    near = [match for word in words if word not in kind.choices for match in _near(word, kind.choices)]
+    raise ConfigError(f'{where}: {name} is {_show(value)}; expected {kind.expects}{_did_you_mean(near)}')
+
+
+def _require_known(name, where):
+    if name in _SECTIONS:
+        raise ConfigError(f'{where}: {name} is a section; set its keys one by one, for example {_keys_of(name)[0]}=...')
+    if name not in SCHEMA and name not in OBSOLETE:
+        raise _unknown(name, where)
+
+
+def _unknown(name, where):
+    """Return the error for an unknown key: it proposes keys of this name elsewhere, then keys spelt like it."""
+    section, _, leaf = name.rpartition('.')
+    leaves = {known: known.rpartition('.')[2] for known in SCHEMA}
+    similar = _near(leaf, leaves.values())
+    near = [known for known in SCHEMA if leaves[known] == leaf]
+    near += _near(name, SCHEMA if section else [*SCHEMA, *_SECTIONS])
+    near += [known for known in SCHEMA if leaves[known] in similar]
+    known = _keys_of(section) if section in _SECTIONS else (*_SECTIONS, *_TOP_LEVEL)
+    return ConfigError(f'{where}: unknown key {name}{_did_you_mean(near) or "; known are " + ", ".join(known)}')
+
+
+def _keys_of(section):
+    return [name for name in SCHEMA if name.startswith(f'{section}.')]
+
+
+def _near(word, words):
+    return difflib.get_close_matches(word, list(dict.fromkeys(words)), n=3, cutoff=0.7)
+
+
+def _did_you_mean(near):
+    near = list(dict.fromkeys(near))[:3]
+    return f'; did you mean {" or ".join(near)}?' if near else ''
+
+
+def _show(value):
+    """Return a short one-line form of a raw value."""
+    return 'null' if value is None else _REPR.repr(value)
+
+
+def _nest(flat):
+    nested = {}
+    for name, value in flat.items():
+        section, _, leaf = name.rpartition('.')
+        target = nested.setdefault(section, {}) if section else nested
+        target[leaf] = value
+    return nested

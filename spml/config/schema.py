@@ -1,0 +1,161 @@
+"""The table of configuration keys: for each its kind, its default and one line that says what it does.
+
+All that is known about a key stands here once: `load` checks files against it, `python -m spml.config` prints it.
+Defaults are the authors' release's for VOC 2012 scribbles (relations that a release pipeline leaves out are off).
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+from spml.config import kinds
+
+VOID = 255  # the value of void pixels in every label map
+STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')
+RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
+REQUIRED = object()
+
+VOC_CLASS_NAMES = (
+    'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
+    'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
+DENSEPOSE_CLASS_NAMES = (
+    'background', 'torso', 'right hand', 'left hand', 'left foot', 'right foot', 'right thigh', 'left thigh',
+    'right leg', 'left leg', 'left arm', 'right arm', 'left forearm', 'right forearm', 'head')
+
+
+class Derived(NamedTuple):
+    """A default that depends on other keys: `text` describes it, `compute` maps the flat configuration to it."""
+
+    text: str
+    compute: Callable
+
+
+class Key(NamedTuple):
+    """One key: the `kinds.Kind` of its value, its default (REQUIRED, a Derived or a plain value) and its meaning."""
+
+    kind: kinds.Kind
+    default: object
+    doc: str
+
+
+def _default_class_names(config):
+    known = {('VOC2012', len(VOC_CLASS_NAMES)): VOC_CLASS_NAMES,
+             ('Densepose', len(DENSEPOSE_CLASS_NAMES)): DENSEPOSE_CLASS_NAMES}
+    number = config['dataset.num_classes']
+    return list(known.get((config['dataset.dataset'], number)) or (f'class_{index}' for index in range(number)))
+
+
+_NOT_NEGATIVE = kinds.number('a number of at least 0', lambda value: value >= 0)
+_POSITIVE = kinds.number('a number greater than 0', lambda value: value > 0)
+_MOMENTUM = kinds.number('a number of at least 0 and less than 1', lambda value: 0 <= value < 1)
+_BN_MOMENTUM = kinds.number('a number greater than 0 and at most 1', lambda value: 0 < value <= 1)
+_BACKBONES = kinds.choice(*(f'panoptic_{head}_{depth}' for head in ('deeplab', 'pspnet') for depth in (14, 50, 101)))
+
+
+def _relation_keys():
+    """Return the three keys of each relation: `train.<relation>_{loss_types,concentration,loss_weight}`."""
+    table = {'sem_ann': ('semantic annotation', 'segsort', 6.0, 1.0),
+             'sem_occ': ('semantic co-occurrence', 'none', 8.0, 0.3),
+             'img_sim': ('low-level image similarity', 'segsort', 16.0, 0.1),
+             'feat_aff': ('feature affinity', 'none', 12.0, 0.5)}
+    keys = {}
+    for relation in RELATIONS:
+        title, kind, concentration, weight = table[relation]
+        keys |= {
+            f'train.{relation}_loss_types': Key(kinds.choice('none', 'segsort'), kind, f'{title}: off (none) or on'),
+            f'train.{relation}_concentration': Key(_NOT_NEGATIVE, concentration, f'{title}: kappa of the loss'),
+            f'train.{relation}_loss_weight': Key(_NOT_NEGATIVE, weight, f'{title}: weight in the total loss')}
+    return keys
+
+
+SCHEMA = {
+    'gpus': Key(kinds.device_numbers(), '0', 'GPUs to train on, one process each'),
+    'num_threads': Key(kinds.integer(0), 4, 'data loading workers of a process; 0 loads in the process itself'),
+    'seed': Key(kinds.integer(0, 2**32 - 1), 0, 'seed of every random choice'),
+
+    'dataset.dataset': Key(kinds.choice('VOC2012', 'Densepose'), 'VOC2012',
+                           'family: Densepose adds colour features and swaps left and right parts when mirroring'),
+    'dataset.num_classes': Key(kinds.integer(2, VOID - 1), REQUIRED, 'C, background included; C..254 are unlabelled'),
+    'dataset.semantic_ignore_index': Key(kinds.constant(VOID, 'label maps use 255 for void'), VOID,
+                                         'label of void pixels'),
+    'dataset.class_names': Key(kinds.names(), Derived("the data set's, else class_0, ...", _default_class_names),
+                               'names for tables and pictures, one a class'),
+
+    'network.backbone_types': Key(_BACKBONES, REQUIRED, 'head and depth of the embedding network'),
+    'network.prediction_types': Key(kinds.choice('segsort', 'softmax_classifier'), 'segsort',
+                                    'what is trained: the embedding (segsort) or a classifier on a frozen one'),
+    'network.pretrained': Key(kinds.text("a path, or '' for none"), '',
+                              "weights to start from: ImageNet's, or an embedding's model-*.pth for a classifier"),
+    'network.embedding_dim': Key(kinds.integer(1), REQUIRED, 'D, channels of the embedding'),
+    'network.label_divisor': Key(kinds.integer(1), 2048, 'divisor of combined labels: semantic * divisor + instance'),
+    'network.use_syncbn': Key(kinds.boolean(), True, 'share batch norm statistics between processes'),
+    'network.kmeans_iterations': Key(kinds.integer(0), 10, 'k-means iterations; 0 keeps the initial grid'),
+    'network.kmeans_num_clusters': Key(kinds.pair(), [6, 6], 'initial clusters of an image in training'),
+    'network.frozen_stages': Key(kinds.subset(*STAGES), ['stem', 'res2'], 'backbone stages that receive no updates'),
+    'network.bn_momentum': Key(_BN_MOMENTUM, 3e-4, 'batch norm momentum of the backbone; 0.1 suits random weights'),
+    'network.pixel_means': Key(kinds.triple('three numbers (R, G, B)', lambda value: True), [0.485, 0.456, 0.406],
+                               'subtracted from RGB in 0..1'),
+    'network.pixel_stds': Key(kinds.triple('three numbers (R, G, B) greater than 0', lambda value: value > 0),
+                              [0.229, 0.224, 0.225], 'RGB is divided by these afterwards'),
+
+    'train.resume': Key(kinds.boolean(), False, 'go on from the last snapshot, as --resume does'),
+    'train.begin_iteration': Key(kinds.integer(0), 0, 'first iteration'),
+    'train.max_iteration': Key(kinds.integer(1), REQUIRED, 'iteration to stop before'),
+    'train.snapshot_step': Key(kinds.integer(1), Derived('train.max_iteration', lambda c: c['train.max_iteration']),
+                               'iterations between snapshots; the last iteration always has one'),
+    'train.tensorboard_step': Key(kinds.integer(1), 100, 'iterations between lines of metrics'),
+    'train.lr_policy': Key(kinds.choice('poly', 'step'), 'poly', 'learning rate schedule'),
+    'train.base_lr': Key(_POSITIVE, 3e-3, 'learning rate before schedule and group factors'),
+    'train.decay_iterations': Key(kinds.increasing(), [], 'where the step schedule divides the rate by 10'),
+    'train.warmup_iteration': Key(kinds.integer(0), 100, 'iterations of linear warm-up from a tenth'),
+    'train.weight_decay': Key(_NOT_NEGATIVE, 5e-4, 'weight decay; biases have none'),
+    'train.momentum': Key(_MOMENTUM, 0.9, 'momentum of SGD'),
+    'train.batch_size': Key(kinds.integer(1), 4, 'images per step on each process'),
+    'train.crop_size': Key(kinds.pair(), [512, 512], 'size of the training crops, in pixels'),
+    'train.shuffle': Key(kinds.boolean(), True, 'shuffle the list each epoch'),
+    'train.random_mirror': Key(kinds.boolean(), True, 'mirror with probability 0.5'),
+    'train.random_scale': Key(kinds.boolean(), True, 'scale at random'),
+    'train.random_crop': Key(kinds.boolean(), True, 'crop at random; false takes the top left'),
+    'train.memory_bank_size': Key(kinds.integer(0), 2, 'steps whose prototypes are kept; 0 keeps none'),
+    **_relation_keys(),
+
+    'test.image_size': Key(kinds.integer(0), 512, 'length of the longer side in single-scale runs; 0 keeps the size'),
+    'test.crop_size': Key(kinds.pair(), [512, 512], 'size of the sliding window, in pixels'),
+    'test.stride': Key(kinds.pair(), Derived('test.crop_size', lambda c: list(c['test.crop_size'])),
+                       'step of the sliding window, at most its size'),
+}
+
+# Keys of the release that no longer do anything, and what took their place.
+OBSOLETE = {
+    'dataset.data_dir': '--data_dir',
+    'dataset.train_data_list': '--data_list',
+    'dataset.test_data_list': '--data_list',
+    'dataset.color_map_path': 'built-in colours',
+    'test.scales': '--multi_scale',
+}
+
+
+def conflicts(config):
+    """Yield (key, message) for each rule between keys that the flat configuration, valid key by key, breaks."""
+    number, given = config['dataset.num_classes'], len(config['dataset.class_names'])
+    if given != number:
+        yield 'dataset.class_names', f'has {given} names but dataset.num_classes is {number}; give as many, or null'
+    begin, end = config['train.begin_iteration'], config['train.max_iteration']
+    if begin >= end:
+        yield 'train.begin_iteration', f'is {begin} but must be less than train.max_iteration, {end}'
+    stride, crop = config['test.stride'], config['test.crop_size']
+    if any(step > size for step, size in zip(stride, crop, strict=True)):
+        yield 'test.stride', f'is {stride} but may not exceed test.crop_size, {crop}: windows would leave holes'
+    for relation in RELATIONS:
+        kind = config[f'train.{relation}_loss_types']
+        if kind != 'none' and config[f'train.{relation}_concentration'] == 0:
+            yield (f'train.{relation}_concentration',
+                   f'must be greater than 0 while train.{relation}_loss_types is {kind}')
+
+
+def describe():
+    """Return the table of keys as text: for each key its name, its meaning, its values and its default."""
+    lines = []
+    for name, key in SCHEMA.items():
+        default = key.default.text if isinstance(key.default, Derived) else repr(key.default)
+        default = 'required' if key.default is REQUIRED else f'default: {default}'
+        lines += [name, f'    {key.doc}', f'    {key.kind.expects}; {default}']
+    return '\n'.join(lines)

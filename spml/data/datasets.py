@@ -1,0 +1,116 @@
+"""The training data set: one image of a list, read, augmented and turned into tensors.
+
+The augmentation of a sample is a function of the seed and of the sample's position in the endless training stream, and
+of nothing else: neither the number of workers nor a resume changes what the network sees.
+"""
+import numpy as np
+import torch
+import torch.utils.data
+
+from spml.data import transforms
+from spml.data.readers import read_entry
+from spml.errors import ConfigError, DataError
+
+BLUR_SIGMAS = (0.1, 5.0)
+
+
+class SegmentationDataset(torch.utils.data.Dataset):
+    """Images with their weak labels for training; VOC, DensePose (`swap_parts=True`) and the built-in data alike.
+
+    Items are asked for by `(position, index)`: the place in the training stream, from 0, and the index into the list.
+    An item is a dict of
+
+    - `image`: (3, h, w) float32, normalised RGB
+    - `semantic_label`: (h, w) int64, values 0..255 as in the file, padding 255
+    - `instance_label`: (h, w) int64, the same; absent without `with_instance`
+    - `tags`: (256,) bool, the values present in the weak semantic label before augmentation
+    - `index`: int, `name`: str
+
+    A label may hold any value; what is unlabelled (`num_classes`..254) or void (255) is the consumer's business.
+    """
+
+    def __init__(self, entries, crop_size, num_classes, pixel_means, pixel_stds, random_mirror, random_scale,
+                 random_crop, scale_range=(0.5, 1.5), grey_probability=0.0, blur_probability=0.0, swap_parts=False,
+                 seed=0, with_instance=True):
+        """Check the entries and keep the settings.
+
+        Args:
+            entries: `spml.data.lists.Entry` objects.
+            crop_size: (h, w) of an item. Without `random_crop`, larger images lose their right and bottom.
+            num_classes: the number of classes, background included.
+            pixel_means: three means, of RGB in 0..1.
+            pixel_stds: three standard deviations, likewise.
+            random_mirror: mirror with probability 0.5.
+            random_scale: scale uniformly in `scale_range`.
+            random_crop: place the crop at random.
+            scale_range: (smallest, largest) factor.
+            grey_probability: probability of turning the crop to grey.
+            blur_probability: probability of blurring the crop.
+            swap_parts: exchange DensePose's left and right parts in mirrored labels.
+            seed: non-negative int.
+            with_instance: read the instance labels too.
+
+        Raises:
+            DataError: an entry lacks a label that is needed.
+            ConfigError: `swap_parts` with fewer classes than DensePose has.
+        """
+        for entry in entries:
+            if entry.semantic is None or (with_instance and entry.instance is None):
+                needed = 'image semantic instance' if with_instance else 'image semantic'
+                raise DataError(f'{entry.place}: {len(entry.fields)} fields, but training needs `{needed}`')
+        if swap_parts and num_classes < 15:
+            raise ConfigError(f'dataset.num_classes: {num_classes}, but DensePose has 15 classes; set it to 15')
+        self.entries = list(entries)
+        self.crop_size = tuple(crop_size)
+        self.num_classes = num_classes
+        self.pixel_means = tuple(pixel_means)
+        self.pixel_stds = tuple(pixel_stds)
+        self.random_mirror = random_mirror
+        self.random_scale = random_scale
+        self.random_crop = random_crop
+        self.scale_range = tuple(scale_range)
+        self.grey_probability = grey_probability
+        self.blur_probability = blur_probability
+        self.swap_parts = swap_parts
+        self.seed = seed
+        self.with_instance = with_instance
+
+    def __len__(self):
+        return len(self.entries)
+
+    def __getitem__(self, key):
+        position, index = key
+        entry = self.entries[index]
+        image, semantic, instance = read_entry(entry, with_instance=self.with_instance)
+        tags = np.bincount(semantic.ravel(), minlength=256) > 0
+        labels = (semantic, instance) if self.with_instance else (semantic,)
+        rng = np.random.default_rng([self.seed, position])
+        image, labels = self._augment(image.astype(np.float32) / 255, labels, rng)
+        item = {
+            'image': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            'semantic_label': torch.from_numpy(labels[0].astype(np.int64)),
+            'tags': torch.from_numpy(tags),
+            'index': index,
+            'name': entry.name,
+        }
+        if self.with_instance:
+            item['instance_label'] = torch.from_numpy(labels[1].astype(np.int64))
+        return item
+
+    def _augment(self, image, labels, rng):
+        if self.random_mirror and rng.random() < 0.5:
+            image, labels = transforms.mirror(image, labels)
+            if self.swap_parts:
+                labels = (transforms.swap_parts(labels[0]), *labels[1:])
+        if self.random_scale:
+            image, labels = transforms.random_scale(image, labels, self.scale_range, rng)
+        image, labels = transforms.pad_to(image, labels, self.crop_size, self.pixel_means)
+        if self.random_crop:
+            image, labels = transforms.random_crop(image, labels, self.crop_size, rng)
+        else:
+            image, labels = transforms.crop(image, labels, (0, 0), self.crop_size)
+        if rng.random() < self.grey_probability:
+            image = transforms.to_grey(image)
+        if rng.random() < self.blur_probability:
+            image = transforms.blur(image, rng.uniform(*BLUR_SIGMAS))
+        return transforms.normalise(image, self.pixel_means, self.pixel_stds), labels

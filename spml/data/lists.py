@@ -1,0 +1,163 @@
+"""List files: which images there are and where their labels lie.
+
+A list has one image a line, `image semantic instance`, `image semantic` or `image`, separated by blanks and relative to
+the data folder. Reading a list opens no image: a missing image is found by `check_files`, a broken one when it is read,
+and either is reported with the list's file name and line, which every entry carries along for that purpose.
+"""
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+
+from spml.errors import DataError
+from spml.utils.io import write_text
+
+FIELD_NAMES = ('image', 'semantic', 'instance')
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One line of a list file; `semantic` and `instance` are None where the line has no such field."""
+
+    name: str  # the image's base name without its ending: what results are called
+    image: pathlib.Path
+    semantic: pathlib.Path | None
+    instance: pathlib.Path | None
+    line: int  # one-based
+    list_path: pathlib.Path
+    fields: tuple  # the line's fields as written
+
+    @property
+    def place(self):
+        """Where the entry was read, as `FILE:LINE`."""
+        return f'{self.list_path}:{self.line}'
+
+
+def read_list(list_path, data_dir, fields=None, unique_names=True):
+    """Read a list file.
+
+    Args:
+        list_path: the list file.
+        data_dir: folder that relative paths in the list start from.
+        fields: the allowed numbers of fields on a line, for example `(3,)`; None allows 1, 2 and 3.
+        unique_names: refuse two images of one base name, whose results would overwrite each other. Training lists may
+            repeat an image to weigh it more.
+
+    Returns:
+        A list of `Entry`, in file order. Blank lines are skipped but counted.
+
+    Raises:
+        DataError: the list or the folder is missing, the list is empty or no text, a line has the wrong number of
+            fields, a relative path leaves `data_dir`, or a base name comes twice.
+    """
+    list_path, data_dir = pathlib.Path(list_path), pathlib.Path(data_dir)
+    if not data_dir.is_dir():
+        raise DataError(f'{data_dir}: no such folder; the paths in {list_path} start from it')
+    allowed = tuple(fields) if fields is not None else (1, 2, 3)
+    entries = []
+    for number, text in enumerate(_read_lines(list_path), start=1):
+        parts = tuple(text.split())
+        if parts:
+            entries.append(_parse_line(parts, number, list_path, data_dir, allowed))
+    if not entries:
+        raise DataError(f'{list_path}: the list is empty; it needs one image a line')
+    if unique_names:
+        _check_unique(entries)
+    return entries
+
+
+def check_files(entries):
+    """Check that every file the entries name exists.
+
+    Raises:
+        DataError: some are missing; the message names the first of them with their lines and says how many there are.
+    """
+    missing = {}
+    for entry in entries:
+        for path in (entry.image, entry.semantic, entry.instance):
+            if path is not None and path not in missing and not path.is_file():
+                missing[path] = entry
+    if not missing:
+        return
+    first = ', '.join(f'{path} (line {entry.line})' for path, entry in list(missing.items())[1:3])
+    path, entry = next(iter(missing.items()))
+    more = f', {first}' if first else ''
+    raise DataError(f'{entry.place}: no such file: {path}{more}; {len(missing)} missing in all; check --data_dir')
+
+
+def write_list(path, entries, semantic=None):
+    """Write a list file atomically, with another semantic label for each image where asked.
+
+    Args:
+        path: the list to write.
+        entries: `Entry` objects; their image and instance fields are written as they were read.
+        semantic: None keeps the label column; otherwise a mapping from the image name to the label's path, or a
+            function from the entry to it. These paths are taken from the working directory and written absolute,
+            because results seldom lie under the data folder.
+
+    Raises:
+        DataError: the mapping lacks an image, or a path contains a blank, which the format cannot express.
+    """
+    lines = []
+    for entry in entries:
+        fields = list(entry.fields)
+        if semantic is not None:
+            fields[1:2] = [os.path.abspath(_new_label(entry, semantic))]
+        for field in fields:
+            if field.split() != [field]:
+                raise DataError(f'{path}: cannot list {field!r}: blanks separate the fields; use a path without blanks')
+        lines.append(' '.join(fields))
+    write_text(path, '\n'.join(lines) + '\n')
+
+
+@contextlib.contextmanager
+def located(entry):
+    """Put the entry's `FILE:LINE` in front of every `DataError` raised inside the `with` block."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f'{entry.place}: {error}') from None
+
+
+def _read_lines(list_path):
+    try:
+        # utf-8-sig: editors on Windows put a byte-order mark first, which would become part of the first path.
+        return list_path.read_text(encoding='utf-8-sig').split('\n')
+    except FileNotFoundError:
+        raise DataError(f'{list_path}: no such list file') from None
+    except UnicodeDecodeError:
+        raise DataError(f'{list_path}: not a UTF-8 text file; a list has one image path a line') from None
+    except OSError as error:
+        raise DataError(f'{list_path}: cannot read the list: {error.strerror}') from None
+
+
+def _parse_line(parts, number, list_path, data_dir, allowed):
+    place = f'{list_path}:{number}'
+    if len(parts) not in allowed:
+        forms = ' or '.join(f'`{" ".join(FIELD_NAMES[:count])}`' for count in sorted(allowed, reverse=True))
+        raise DataError(f'{place}: {len(parts)} fields, but a line here must be {forms} (no blanks inside a path)')
+    for part in parts:
+        if '\0' in part:
+            raise DataError(f'{place}: a NUL byte in a path; is this a text file?')
+        if not os.path.isabs(part) and os.path.normpath(part).split(os.sep)[0] == os.pardir:
+            raise DataError(f'{place}: {part} leads out of the data folder {data_dir}; use an absolute path for that')
+    paths = [data_dir / part for part in parts] + [None] * (3 - len(parts))
+    return Entry(paths[0].stem, *paths, line=number, list_path=list_path, fields=parts)
+
+
+def _check_unique(entries):
+    seen = {}
+    for entry in entries:
+        other = seen.setdefault(entry.name, entry)
+        if other is not entry:
+            raise DataError(f'{entry.place}: the image name {entry.name} stands on line {other.line} already; results '
+                            f'are stored by that name, so one would overwrite the other')
+
+
+def _new_label(entry, semantic):
+    if not isinstance(semantic, Mapping):
+        return semantic(entry)
+    if entry.name not in semantic:
+        raise DataError(f'{entry.place}: there is no new label for the image {entry.name}')
+    return semantic[entry.name]

@@ -1,0 +1,117 @@
+"""From a data set to batches: which samples each step of each process takes, and the workers that fetch them.
+
+Training sees one endless stream of samples, the list over and over. Step t of W processes takes B*W consecutive
+positions of it, so what a step sees is known from t alone; that is what lets a run resume, or change its number of
+workers, exactly.
+"""
+import functools
+
+import cv2
+import numpy as np
+import torch
+import torch.utils.data
+
+from spml.errors import DataError
+
+
+class StreamSampler(torch.utils.data.Sampler):
+    """Batches of `(position, index)` pairs: step t on rank r has positions (t*W + r)*B .. +B of the endless stream.
+
+    Without shuffling, position p is the list's sample p modulo its length. With it, each pass e over the list (e = p //
+    length) has an order of its own, a permutation drawn from `(seed, e)`.
+    """
+
+    def __init__(self, length, batch_size, rank=0, world_size=1, shuffle=False, seed=0, start_step=0, num_steps=1):
+        """Keep the settings.
+
+        Args:
+            length: number of samples in the list, at least 1.
+            batch_size: samples B per step on each process.
+            rank: this process, 0..W-1.
+            world_size: number of processes W.
+            shuffle: permute each pass.
+            seed: non-negative int, the same on all processes.
+            start_step: the first step t.
+            num_steps: how many steps to yield, that is t = start_step .. start_step + num_steps - 1.
+        """
+        if length < 1:
+            raise DataError('the list of training images is empty')
+        self.length = length
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.start_step = start_step
+        self.num_steps = num_steps
+
+    def __len__(self):
+        return self.num_steps
+
+    def __iter__(self):
+        @functools.lru_cache(maxsize=1)
+        def order(epoch):
+            # The trailing number sets these draws apart from the augmentation's, which start from (seed, position).
+            return np.random.default_rng([self.seed, epoch, 1]).permutation(self.length).tolist()
+
+        for step in range(self.start_step, self.start_step + self.num_steps):
+            first = (step * self.world_size + self.rank) * self.batch_size
+            batch = []
+            for position in range(first, first + self.batch_size):
+                epoch, place = divmod(position, self.length)
+                batch.append((position, order(epoch)[place] if self.shuffle else place))
+            yield batch
+
+
+def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False):
+    """Build the loader of training batches.
+
+    Args:
+        dataset: a data set whose items are asked for by `(position, index)` and are dicts.
+        batch_sampler: a `StreamSampler`.
+        num_workers: worker processes; 0 loads in this one.
+        pin_memory: put the batches in page-locked memory, for faster copies to a GPU.
+
+    Returns:
+        A `torch.utils.data.DataLoader` of dicts of stacked tensors (B, ...); strings become lists. A `DataError` met in
+        a worker is raised by the loop over the loader, with its own one-line message.
+    """
+    # A generator of its own: otherwise making an iterator would draw from torch's global random state, which dropout
+    # uses, and a resumed run would differ.
+    return _Loader(_Guarded(dataset), batch_sampler=batch_sampler, num_workers=num_workers, pin_memory=pin_memory,
+                   collate_fn=_collate, worker_init_fn=_init_worker, persistent_workers=num_workers > 0,
+                   generator=torch.Generator())
+
+
+class _Loader(torch.utils.data.DataLoader):
+    def __iter__(self):
+        for batch in super().__iter__():
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
+class _Guarded(torch.utils.data.Dataset):
+    """Hands a `DataError` on as the batch: torch would wrap one raised in a worker into a page of traceback."""
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitems__(self, keys):
+        try:
+            return [self.dataset[key] for key in keys]
+        except DataError as error:
+            return error
+
+
+def _collate(items):
+    return items if isinstance(items, DataError) else torch.utils.data.default_collate(items)
+
+
+def _init_worker(_):
+    # The workers are the parallelism; threads inside each would only fight over the cores.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

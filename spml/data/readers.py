@@ -1,0 +1,227 @@
+"""Reading images, label maps, CAMs and prototypes from files, each checked before it is used.
+
+JPEG is decoded by OpenCV, because decoders differ by a grey level and the published results used this one; everything
+else by Pillow, which notices damage. Labels are only taken as the 8-bit single-channel PNG they must be: converting
+anything else silently would turn class ids into something plausible and wrong.
+"""
+import io
+import pickle
+import struct
+import zipfile
+import zlib
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from spml.data.lists import located
+from spml.data.safe_pickle import load_object
+from spml.errors import DataError
+
+# Decoding is refused beyond this: a small hostile file cannot fill the memory. It lies below Pillow's own limit.
+MAX_PIXELS = 80_000_000
+
+# CAMs are scaled to 0..1; rounding may leave that by this much.
+_CAM_TOLERANCE = 1e-3
+_CAM_FORM = 'a .npy dict {class - 1: H x W}'
+
+_PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+_PNG_KINDS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+def read_image(path):
+    """Read a JPEG or PNG as (H, W, 3) uint8 RGB; grey becomes RGB.
+
+    An EXIF orientation is ignored, because the labels were drawn on the pixels as they are stored.
+
+    Raises:
+        DataError: the file is missing, damaged, truncated, too large, of 16 bits, or neither JPEG nor PNG.
+    """
+    content = _read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(content), formats=('JPEG', 'PNG')) as image:
+            _check_pixels(path, image.size)
+            if image.format == 'PNG':
+                if _png_header(path, content)[0] == 16:
+                    raise DataError(f'{path}: a 16-bit PNG; images must have 8 bits per channel')
+                return np.array(image.convert('RGB'))
+            if not content.rstrip(b'\0').endswith(b'\xff\xd9'):
+                image.load()  # no end marker: OpenCV would fill a truncated image with grey, Pillow says so
+    except Image.DecompressionBombError:
+        raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale the image down') from None
+    except _DECODING_ERRORS as error:
+        raise DataError(f'{path}: not a readable JPEG or PNG image ({_first_line(error)}); replace the file') from None
+    return _decode_jpeg(path, content)
+
+
+def read_label(path):
+    """Read a label map, an 8-bit single-channel PNG, as (H, W) uint8; its values are kept as they are.
+
+    Raises:
+        DataError: the file is missing, damaged, too large, or any other kind of image.
+    """
+    content = _read_bytes(path)
+    depth, kind, size = _png_header(path, content)
+    if (depth, kind) != (8, 'grey'):
+        way_out = 'write the class ids as bytes, one channel'
+        if kind == 'palette':
+            way_out = ('get the class ids with `python -c "import numpy as np; from PIL import Image; '
+                       'Image.fromarray(np.asarray(Image.open(\'IN.png\'))).save(\'OUT.png\')"`')
+        raise DataError(f'{path}: a {depth}-bit {kind} PNG, but a label must be an 8-bit single-channel PNG; {way_out}')
+    _check_pixels(path, size)
+    try:
+        with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
+            return np.array(image)
+    except _DECODING_ERRORS as error:
+        raise DataError(f'{path}: a damaged PNG ({_first_line(error)}); replace the file') from None
+
+
+def check_same_size(entry, image, label, label_path=None):
+    """Raise DataError, naming both files and sizes, unless `label` (H, W) has the size of `image` (H, W, 3).
+
+    `label_path` is the label's file (default: the entry's semantic label).
+    """
+    if image.shape[:2] != label.shape[:2]:
+        (height, width), (label_height, label_width) = image.shape[:2], label.shape[:2]
+        raise DataError(f'{label_path or entry.semantic}: the label has {label_width}x{label_height} pixels (width x '
+                        f'height), but its image {entry.image} has {width}x{height}; they must be the same')
+
+
+def read_entry(entry, with_semantic=True, with_instance=True):
+    """Read the files of a list entry.
+
+    Returns:
+        image (H, W, 3) uint8 RGB, semantic label (H, W) uint8 and instance label (H, W) uint8. A label that is not
+        wanted or that the entry lacks is None.
+
+    Raises:
+        DataError: a file is bad or a label's size differs from its image's; the message starts with the list's
+            `FILE:LINE`.
+    """
+    with located(entry):
+        image = read_image(entry.image)
+        labels = []
+        for wanted, path in ((with_semantic, entry.semantic), (with_instance, entry.instance)):
+            label = read_label(path) if wanted and path is not None else None
+            if label is not None:
+                check_same_size(entry, image, label, path)
+            labels.append(label)
+    return image, labels[0], labels[1]
+
+
+def read_cam(path, num_classes=None):
+    """Read class activation maps as SEAM stores them: a pickled `.npy` dict from class - 1 to a map.
+
+    Args:
+        path: the `.npy` file. It is read without executing anything in it.
+        num_classes: the number of classes including the background; if given, larger ids are refused.
+
+    Returns:
+        A dict from class - 1 (int) to (H, W) float32 in 0..1, all of one size; empty for an image without objects.
+
+    Raises:
+        DataError: the file is missing or damaged, holds anything but such a dict, or tries to run code.
+    """
+    try:
+        cams = load_object(path)
+    except OSError as error:
+        raise DataError(f'{path}: cannot read the CAM file: {error.strerror}') from None
+    except pickle.UnpicklingError as error:
+        raise DataError(f'{path}: not a CAM file: {_first_line(error)}; it must be {_CAM_FORM}') from None
+    if not isinstance(cams, dict):
+        raise DataError(f'{path}: holds a {type(cams).__name__}, but a CAM file must be {_CAM_FORM}')
+    result = {}
+    for key, cam in cams.items():
+        limit = 254 if num_classes is None else num_classes - 1
+        if isinstance(key, (bool, np.bool_)) or not isinstance(key, (int, np.integer)) or not 0 <= key < limit:
+            raise DataError(f'{path}: the key {key!r} is not a class - 1 between 0 and {limit - 1}')
+        result[int(key)] = _check_cam(path, key, cam)
+    if len({cam.shape for cam in result.values()}) > 1:
+        raise DataError(f'{path}: the maps differ in size: {sorted({cam.shape for cam in result.values()})}')
+    return result
+
+
+def read_prototypes(path, dim=None):
+    """Read the prototypes of one image, as `prototype.py` writes them.
+
+    Args:
+        path: the `.npz` file.
+        dim: the number of embedding channels they must have, if given.
+
+    Returns:
+        prototype (S, D) float32 and prototype_label (S,) int64 in 0..255.
+
+    Raises:
+        DataError: the file is missing or damaged, or its arrays are absent, misshapen, or of another D.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            prototype, label = arrays['prototype'], arrays['prototype_label']
+    except FileNotFoundError:
+        raise DataError(f'{path}: no such prototype file') from None
+    except (KeyError, IndexError, AttributeError, TypeError):
+        raise DataError(f'{path}: lacks `prototype` or `prototype_label`; write it with prototype.py') from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+        raise DataError(f'{path}: not a readable prototype file ({_first_line(error)}); write it again') from None
+    if prototype.ndim != 2 or label.shape != prototype.shape[:1] or prototype.dtype.kind != 'f' or (
+            label.dtype.kind not in 'iu'):
+        raise DataError(f'{path}: prototype {prototype.dtype} {prototype.shape} and prototype_label {label.dtype} '
+                        f'{label.shape} must be float (S, D) and integer (S,)')
+    if dim is not None and prototype.shape[1] != dim:
+        raise DataError(f'{path}: prototypes with D = {prototype.shape[1]}, but the network has D = {dim}; compute the '
+                        f'prototypes with this network')
+    if not np.isfinite(prototype).all():
+        raise DataError(f'{path}: prototypes that are not finite; compute them again')
+    if label.size and not 0 <= label.min() <= label.max() <= 255:
+        raise DataError(f'{path}: prototype labels outside 0..255; compute them again')
+    return prototype.astype(np.float32), label.astype(np.int64)
+
+
+def _read_bytes(path):
+    try:
+        with open(path, 'rb') as source:
+            return source.read()
+    except FileNotFoundError:
+        raise DataError(f'{path}: no such file') from None
+    except OSError as error:
+        raise DataError(f'{path}: cannot read the file: {error.strerror}') from None
+
+
+def _png_header(path, content):
+    """Return the bit depth, the kind and the (width, height) that a PNG's first chunk states."""
+    if not content.startswith(_PNG_SIGNATURE):
+        raise DataError(f'{path}: not a PNG file, but a label must be an 8-bit single-channel PNG')
+    # Pillow widens 2- and 4-bit grey values to 0..255 without a word, so the file's own depth decides.
+    if len(content) < 26 or content[12:16] != b'IHDR':
+        raise DataError(f'{path}: a damaged PNG (no header); replace the file')
+    width, height, depth, kind = struct.unpack('>IIBB', content[16:26])
+    return depth, _PNG_KINDS.get(kind, 'strange'), (width, height)
+
+
+def _check_pixels(path, size):
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(f'{path}: {size[0]}x{size[1]} pixels are more than {MAX_PIXELS}; scale the image down')
+
+
+def _decode_jpeg(path, content):
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise DataError(f'{path}: a damaged JPEG; replace the file')
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def _check_cam(path, key, cam):
+    if not isinstance(cam, np.ndarray) or cam.ndim != 2 or cam.dtype.kind != 'f' or cam.size == 0:
+        found = f'{cam.dtype} {cam.shape}' if isinstance(cam, np.ndarray) else type(cam).__name__
+        raise DataError(f'{path}: the map of key {key} is {found}, but it must be a float array (H, W)')
+    if not np.isfinite(cam).all() or cam.min() < -_CAM_TOLERANCE or cam.max() > 1 + _CAM_TOLERANCE:
+        raise DataError(f'{path}: the map of key {key} has values outside 0..1; divide each map by its maximum')
+    return cam.astype(np.float32)
+
+
+def _first_line(error):
+    return (str(error) or type(error).__name__).splitlines()[0]

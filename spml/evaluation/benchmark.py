@@ -1,0 +1,127 @@
+"""What the benchmark command lines share: their options, finding each prediction's truth, and going through the images.
+
+The images scored are the predictions found; the truth bears the same name under its own folder.
+"""
+import argparse
+import pathlib
+from multiprocessing.pool import ThreadPool
+
+from tqdm import tqdm
+
+from spml.data.readers import read_label
+from spml.errors import ConfigError, DataError
+
+
+def build_benchmark_parser(description):
+    """Return a parser with the options of every benchmark."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--pred_dir', type=pathlib.Path, required=True, metavar='DIR',
+                        help='predictions: 8-bit PNGs of class ids, searched in sub-folders too')
+    parser.add_argument('--gt_dir', type=pathlib.Path, required=True, metavar='DIR',
+                        help='ground truth: PNGs of the same names')
+    parser.add_argument('--num_classes', type=class_count, required=True, metavar='C',
+                        help='truth pixels of C and above are not scored')
+    parser.add_argument('--string_replace', type=_replacement, default=('', ''), metavar='A,B',
+                        help='replace A by B in the path of the truth (and of the instances)')
+    parser.add_argument('--class_names', type=lambda text: text.split(','), default=None, metavar='NAME,NAME,...',
+                        help='C names for the table and the JSON (default: the class ids)')
+    parser.add_argument('--json', type=pathlib.Path, default=None, metavar='FILE', help='also write the scores here')
+    parser.add_argument('--num_workers', type=int, default=4, metavar='N', help='threads that read images')
+    for option in ('--cfg_path', '--set', '--device'):
+        parser.add_argument(option, nargs='+' if option == '--set' else None, action='append',
+                            default=argparse.SUPPRESS, help='accepted like by every script; scores do not depend on it')
+    return parser
+
+
+def class_count(text):
+    """Parse a number of classes, 1..255, for argparse."""
+    count = int(text)
+    if not 1 <= count <= 255:
+        raise argparse.ArgumentTypeError(f'{text} is not in 1..255')
+    return count
+
+
+def resolve_class_names(names, num_classes):
+    """Return the C names given, or the ids `'0'..'C-1'` for None.
+
+    Raises:
+        ConfigError: there are not C different ones.
+    """
+    if names is None:
+        return [str(index) for index in range(num_classes)]
+    if len(names) != num_classes or len(set(names)) != num_classes:
+        raise ConfigError(f'--class_names has {len(set(names))} different names; give one for each of the '
+                          f'{num_classes} classes of --num_classes')
+    return names
+
+
+def find_images(pred_dir, folders, string_replace=('', '')):
+    """Pair every prediction with the files of its name in other folders.
+
+    Args:
+        pred_dir: folder of `*.png`, searched recursively.
+        folders: other folders in which the same relative path must exist.
+        string_replace: (a, b); every a in a full path in `folders` is replaced by b. An empty a replaces nothing.
+
+    Returns:
+        list of tuples of paths `(prediction, file in folders[0], ...)`, sorted by prediction.
+
+    Raises:
+        DataError: a folder or a file is missing, or there is no prediction.
+    """
+    pred_dir = pathlib.Path(pred_dir)
+    if not pred_dir.is_dir():
+        raise DataError(f'{pred_dir}: no such folder; give the folder of the predictions as --pred_dir')
+    predictions = sorted(path for path in pred_dir.rglob('[!.]*.png') if path.is_file())
+    if not predictions:
+        raise DataError(f'{pred_dir}: holds no *.png; run the inference first or give another --pred_dir')
+    rows = []
+    for prediction in predictions:
+        name = prediction.relative_to(pred_dir)
+        others = [_replace(pathlib.Path(folder) / name, string_replace) for folder in folders]
+        for other in others:
+            if not other.is_file():
+                raise DataError(f'{other}: no such file, wanted for the prediction {prediction}; '
+                                'check the folder and --string_replace')
+        rows.append((prediction, *others))
+    return rows
+
+
+def read_same_size(paths):
+    """Read the label maps of one image.
+
+    Returns:
+        list of (H, W) uint8 arrays.
+
+    Raises:
+        DataError: a file cannot be read or differs in size from the first.
+    """
+    labels = [read_label(path) for path in paths]
+    for path, label in zip(paths, labels, strict=True):
+        if label.shape != labels[0].shape:
+            raise DataError(f'{path}: {_size(label)}, but the prediction {paths[0]} is {_size(labels[0])}; '
+                            'predictions must have the size of their truth')
+    return labels
+
+
+def map_images(function, rows, num_workers=4):
+    """Yield `function(row)` in order for every row, computed by threads, under a progress bar."""
+    with ThreadPool(max(num_workers, 1)) as pool:
+        yield from tqdm(pool.imap(function, rows), total=len(rows), desc='score', unit='image', dynamic_ncols=True)
+
+
+def _replace(path, string_replace):
+    old, new = string_replace
+    return pathlib.Path(str(path).replace(old, new)) if old else path
+
+
+def _size(label):
+    return f'{label.shape[1]}x{label.shape[0]}'
+
+
+def _replacement(text):
+    parts = text.split(',')
+    # `,` replaces nothing by nothing: a harmless default that scripts pass.
+    if len(parts) != 2 or (parts[1] and not parts[0]):
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form A,B, for example _image,_label')
+    return tuple(parts)

@@ -1,0 +1,46 @@
+"""Mean IoU in which an image counts for a class as often as it has instances of it.
+
+The score of a class is the mean of its per-image IoU, each image weighed by the number of its instances of that class.
+Many small objects thereby weigh as much as many large ones.
+"""
+import numpy as np
+
+
+def instances_per_class(instance, truth, num_classes):
+    """Count the instances of each class in one image.
+
+    Every id is an instance, 0 and 255 too. Its class is the most frequent true class among its pixels (the smallest on
+    ties); pixels whose truth is >= C do not vote, and an instance with nothing but such pixels is of class 0.
+
+    Args:
+        instance: (H, W) ints >= 0, the instance ids.
+        truth: (H, W) ints >= 0.
+        num_classes: C.
+
+    Returns:
+        (C,) int64.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if instance.shape != truth.shape:
+        raise ValueError(f'instances of shape {instance.shape} against truth of shape {truth.shape}')
+    ids, index = np.unique(instance, return_inverse=True)
+    voting = truth < num_classes
+    # numpy 2.0 shapes the inverse like the input, others flatten it.
+    cells = index.reshape(truth.shape)[voting] * num_classes + truth[voting].astype(np.int64)
+    votes = np.bincount(cells, minlength=len(ids) * num_classes).reshape(len(ids), num_classes)
+    return np.bincount(votes.argmax(axis=1), minlength=num_classes)
+
+
+def iou_by_instance(image_iou, counts):
+    """Average the images' IoU of each class, weighed by their instances of it.
+
+    Args:
+        image_iou: (N, C) float, each image's IoU of each class (0 where its union is empty).
+        counts: (N, C) ints, each image's instances of each class.
+
+    Returns:
+        (C,) float64 in 0..1; a class without an instance anywhere scores 0.
+    """
+    return (image_iou * counts).sum(axis=0) / np.maximum(counts.sum(axis=0), 1)

@@ -1,0 +1,51 @@
+"""From class probabilities to files: argmax or CRF, back to the original size, PNGs. No torch in here: it runs in CRF workers."""
+import pathlib
+
+import numpy as np
+
+from spml.inference.crf import dense_crf
+from spml.utils.io import write_png
+from spml.visualization.palette import colourise
+
+VOID = 255
+
+
+def denormalise(image, pixel_means, pixel_stds):
+    """Return the (H, W, 3) uint8 RGB of a normalised float32 image, truncated as the release does before CRF."""
+    pixels = (image * np.asarray(pixel_stds, np.float32) + np.asarray(pixel_means, np.float32)) * 255
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def nearest_resize(label, size):
+    """Resize an (h, w) map to `size` by nearest, floor(i * in / out)."""
+    if label.shape == tuple(size):
+        return label
+    rows = np.arange(size[0]) * label.shape[0] // size[0]
+    columns = np.arange(size[1]) * label.shape[1] // size[1]
+    return label[rows[:, None], columns]
+
+
+def finish(prediction, rgb, parameters, void, name, save_dir):
+    """Label one image and write `semantic_gray/<name>.png`, `semantic_color/<name>.png` and, if known, its clusters.
+
+    Args:
+        prediction: Prediction.
+        rgb: (h, w, 3) uint8 image at the prediction's size, for CRF, or None.
+        parameters: CrfParameters, or None for a plain argmax.
+        void: (H, W) bool to be written as 255, or None.
+        name: of the image.
+        save_dir: folder.
+    """
+    if parameters is None:
+        label = prediction.probability.argmax(axis=0).astype(np.uint8)
+    else:
+        label = dense_crf(prediction.probability, rgb, parameters)
+    label = nearest_resize(label, prediction.size)
+    if void is not None:
+        label = np.where(void, np.uint8(VOID), label)
+    save_dir = pathlib.Path(save_dir)
+    if prediction.clusters is not None:
+        write_png(save_dir / 'semantic_cluster' / f'{name}.png',
+                  nearest_resize(prediction.clusters, prediction.size).astype(np.uint16))
+    write_png(save_dir / 'semantic_color' / f'{name}.png', colourise(label))
+    write_png(save_dir / 'semantic_gray' / f'{name}.png', label)

@@ -1,0 +1,175 @@
+"""From a view of an image to scores: by retrieval of prototypes, or by the softmax head (METHOD.md, "Inference").
+
+A predictor turns a View into (1, C, h, w) scores of the unpadded view; `to_probability` turns scores, after any resizing, into
+probabilities. `predict` runs one over a single scale or a pyramid, so every variant of inference is one code path.
+
+Shape letters: C classes, D channels, H x W the padded view, h x w the view.
+"""
+import dataclasses
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from spml.inference.views import pad_to_crop, pyramid, resize_view, single_scale_size, sliding_window
+from spml.models.local_features import location_features
+from spml.segsort.clustering import initial_clusters, spherical_kmeans
+from spml.segsort.retrieval import NEIGHBOURS, cluster_prototypes, nearest_label_counts
+
+MULTI_SCALE_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5)
+
+
+@dataclasses.dataclass
+class Embedder:
+    """An embedding network in eval mode with the window it looks through.
+
+    Attributes:
+        network: EmbeddingNetwork.
+        crop_size, stride: (h, w) of the sliding window.
+        device: torch.device.
+    """
+
+    network: torch.nn.Module
+    crop_size: tuple
+    stride: tuple
+    device: torch.device
+
+    def windows(self, view, function=None):
+        """Return (1, X, H, W), the window average of `function` of the raw embedding at input size (default: normalise it)."""
+        function = function or (lambda embedding: F.normalize(embedding, dim=1))
+        return sliding_window(lambda crop: function(self.network(crop, resize_as_input=True)),
+                              pad_to_crop(view, self.crop_size, self.device), self.crop_size, self.stride)
+
+    def whole(self, view):
+        """Return the raw (1, D, H, W) embedding of the whole padded view in one pass."""
+        return self.network(pad_to_crop(view, self.crop_size, self.device), resize_as_input=True)
+
+
+def cut(values, size):
+    """Cut (..., H, W) to its first h rows and w columns."""
+    return values[..., :size[0], :size[1]]
+
+
+def cluster_view(embedding, size, grid, iterations, span_padded):
+    """Cluster a view's unpadded pixels with the location features alone.
+
+    Args:
+        embedding: (1, D, H, W) of the padded view.
+        size: (h, w) of the view.
+        grid: (ky, kx).
+        iterations: of k-means.
+        span_padded: whether the location and initial-cluster grids span the padded map, or the unpadded one.
+
+    Returns:
+        (h, w) int64 clusters.
+    """
+    span = embedding.shape[-2:] if span_padded else size
+    location = cut(location_features(*span, device=embedding.device, dtype=embedding.dtype), size)
+    labels = initial_clusters(*span, grid, embedding.device)
+    num_clusters = int(labels.max()) + 1
+    vectors = torch.cat([F.normalize(cut(embedding[0], size), dim=0), location])
+    vectors = F.normalize(vectors, dim=0).permute(1, 2, 0).reshape(1, size[0] * size[1], -1)
+    return spherical_kmeans(vectors, cut(labels, size).reshape(1, -1), num_clusters, iterations).view(*size)
+
+
+class RetrievalPredictor:
+    """Label each cluster by its nearest stored prototypes.
+
+    Args:
+        embedder: Embedder.
+        prototypes: (M, D) float32 unit vectors.
+        labels: (M,) int64 in 0..C-1.
+        num_classes: C.
+        grid: (ky, kx) initial clusters.
+        iterations: of k-means.
+    """
+
+    def __init__(self, embedder, prototypes, labels, num_classes, grid, iterations):
+        self.embedder = embedder
+        self.prototypes = prototypes.to(embedder.device)
+        self.labels = labels.to(embedder.device)
+        self.num_classes = num_classes
+        self.grid = grid
+        self.iterations = iterations
+        self.clusters = None
+
+    def scores(self, view, span_padded):
+        """Return (1, C, h, w): the share of each class among the nearest prototypes of the pixel's cluster."""
+        embedding = self.embedder.windows(view)
+        self.clusters = cluster_view(embedding, view.size, self.grid, self.iterations, span_padded)
+        queries, ids = cluster_prototypes(cut(embedding[0], view.size).flatten(1).T, self.clusters.reshape(-1))
+        counts = nearest_label_counts(queries, self.prototypes, self.labels, self.num_classes)
+        return (counts / NEIGHBOURS)[ids].T.reshape(1, self.num_classes, *view.size)
+
+    def to_probability(self, scores):
+        """Shares are probabilities already."""
+        return scores
+
+
+class SoftmaxPredictor:
+    """Label each pixel by the softmax head.
+
+    Args:
+        embedder: Embedder.
+        classifier: SoftmaxClassifier.
+    """
+
+    clusters = None
+
+    def __init__(self, embedder, classifier):
+        self.embedder = embedder
+        self.classifier = classifier
+
+    def scores(self, view, span_padded=True):
+        """Return (1, C, h, w) logits, averaged over windows."""
+        return cut(self.embedder.windows(view, self.classifier), view.size)
+
+    def to_probability(self, scores):
+        """Softmax over classes."""
+        return scores.softmax(dim=1)
+
+
+@dataclasses.dataclass
+class Prediction:
+    """Class probabilities of one image, ready for argmax or CRF; nothing in it needs torch.
+
+    Attributes:
+        probability: (C, h, w) float32.
+        image: (h, w, 3) float32, the normalised image at the same size.
+        size: (H, W) of the original image.
+        clusters: (h, w) int64 or None.
+    """
+
+    probability: np.ndarray
+    image: np.ndarray
+    size: tuple
+    clusters: np.ndarray | None = None
+
+
+@torch.inference_mode()
+def predict(image, predictor, image_size, ratios=None, mirrors=True):
+    """Predict one image.
+
+    Args:
+        image: (H, W, 3) float32, normalised.
+        predictor: RetrievalPredictor or SoftmaxPredictor.
+        image_size: of the single scale; 0 keeps the size.
+        ratios: of a pyramid at whose views predictions are made, resized to the original size and averaged; None for the
+            single scale.
+        mirrors: whether a pyramid holds mirrored views.
+
+    Returns:
+        Prediction, at the single scale's size or the original one.
+    """
+    size = image.shape[:2]
+    if ratios is None:
+        view = resize_view(image, single_scale_size(size, image_size))
+        probability = predictor.to_probability(predictor.scores(view, span_padded=True))
+        clusters = None if predictor.clusters is None else predictor.clusters.cpu().numpy()
+        return Prediction(probability[0].cpu().numpy(), view.image, size, clusters)
+    total, count = 0, 0
+    for view in pyramid(image, ratios, mirrors):
+        scores = view.unmirror(predictor.scores(view, span_padded=False))
+        scores = F.interpolate(scores, size=size, mode='bilinear', align_corners=False)
+        total, count = total + predictor.to_probability(scores), count + 1
+    return Prediction((total / count)[0].cpu().numpy(), image, size)

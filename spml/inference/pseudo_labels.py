@@ -1,0 +1,196 @@
+"""Scores of pseudo labels, one function a source (METHOD.md, "Pseudo labels").
+
+A source maps (image, weak label, CAM) to a `Prediction` at the original size. Scales, mirrors, walk and CRF are the source's own.
+
+Shape letters: C classes, D channels, H x W the image, G = gh*gw cells of the grid floor(H/8) x floor(W/8).
+"""
+import dataclasses
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from spml.inference.predictors import Prediction, cut, predict
+from spml.inference.random_walk import affinity, transition, walk
+from spml.inference.views import pyramid
+from spml.models.local_features import location_features
+from spml.segsort.clustering import cluster_image
+from spml.segsort.retrieval import cluster_prototypes
+from spml.segsort.segments import group, nearest_resize
+
+GRID_STRIDE = 8
+BACKGROUND_EXPONENT = 6
+RETRIEVAL_RATIOS = (0.5, 1.0, 1.5, 2.0)
+# The smallest maximum by which a tagged class's retrieval probabilities are divided.
+RETRIEVAL_FLOOR = 0.15
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What a source needs and whether CRF follows.
+
+    Attributes:
+        needs_classifier, needs_memory, needs_cam, needs_clusters: inputs beside the embedding and the weak labels.
+        crf: whether DenseCRF sharpens the result.
+        keeps_void: whether the weak label's void is written back as 255.
+    """
+
+    needs_classifier: bool = False
+    needs_memory: bool = False
+    needs_cam: bool = False
+    needs_clusters: bool = False
+    crf: bool = True
+    keeps_void: bool = False
+
+
+SOURCES = {
+    'cam_random_walk': Source(needs_cam=True),
+    'softmax': Source(needs_classifier=True, crf=False),
+    'softmax_random_walk': Source(needs_classifier=True),
+    'retrieval': Source(needs_memory=True, needs_clusters=True),
+    'densepose_random_walk': Source(needs_clusters=True, keeps_void=True),
+}
+
+
+def grid_size(size):
+    """Return the (gh, gw) of the walk's grid on an image of `size`, at least 1 x 1."""
+    return max(1, size[0] // GRID_STRIDE), max(1, size[1] // GRID_STRIDE)
+
+
+@torch.inference_mode()
+def cam_random_walk(embedder, image, cams, num_classes):
+    """Spread class activation maps along the affinity.
+
+    Args:
+        embedder: Embedder.
+        image: (H, W, 3) float32, normalised.
+        cams: dict {class - 1: (H, W) float32}.
+        num_classes: C.
+    """
+    maps = np.zeros((num_classes, *image.shape[:2]), np.float32)
+    for index, cam in cams.items():
+        maps[index + 1] = cam
+    maps[0] = (1 - maps[1:].max(axis=0)) ** BACKGROUND_EXPONENT
+    scores = torch.from_numpy(maps)[None].to(embedder.device)
+    if min(image.shape[:2]) >= GRID_STRIDE:
+        # By the factor itself: the grid is cut at a border that 8 does not divide, not stretched over it.
+        scores = F.interpolate(scores, scale_factor=1 / GRID_STRIDE, mode='bilinear', align_corners=False,
+                               recompute_scale_factor=False)
+    else:
+        scores = F.interpolate(scores, size=grid_size(image.shape), mode='bilinear', align_corners=False)
+    embeddings = (view.unmirror(cut(embedder.whole(view), view.size)) for view in pyramid(image, (1.0,), mirrors=True))
+    return _walked(scores, transition(affinity(embeddings, scores.shape[-2:])), image)
+
+
+@torch.inference_mode()
+def softmax_once(embedder, classifier, image, tags):
+    """Softmax scores of two scales and their mirrors, spread by one step.
+
+    Args:
+        embedder: Embedder.
+        classifier: SoftmaxClassifier.
+        image: (H, W, 3) float32, normalised.
+        tags: (C,) bool, classes present in the weak label.
+    """
+    embeddings, logits = _views_with_logits(embedder, classifier, image, (0.75, 1.0))
+    scores = torch.stack(logits).mean(dim=0).softmax(dim=1)
+    return _walked(_relative(scores, tags), transition(affinity(embeddings, scores.shape[-2:])), image, steps=1)
+
+
+@torch.inference_mode()
+def softmax_random_walk(embedder, classifier, image, tags):
+    """Softmax scores of the image and its mirror, spread by the walk; arguments as in `softmax_once`."""
+    embeddings, logits = _views_with_logits(embedder, classifier, image, (1.0,))
+    scores = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
+    return _walked(_relative(scores, tags), transition(affinity(embeddings, scores.shape[-2:])), image)
+
+
+def retrieval(predictor, image, tags):
+    """Multi-scale retrieval, each class of the weak label relative to its maximum.
+
+    Args:
+        predictor: RetrievalPredictor.
+        image: (H, W, 3) float32, normalised.
+        tags: (C,) bool, classes present in the weak label.
+    """
+    prediction = predict(image, predictor, 0, ratios=RETRIEVAL_RATIOS)
+    top = np.maximum(prediction.probability.max(axis=(1, 2)), RETRIEVAL_FLOOR)
+    divisor = np.where(tags, top, 1).astype(np.float32)
+    return dataclasses.replace(prediction, probability=prediction.probability / divisor[:, None, None])
+
+
+@torch.inference_mode()
+def densepose_random_walk(embedder, image, label, instance, num_classes, grid, iterations):
+    """Propagate point labels to segments by the embedding, then spread them by the walk.
+
+    Args:
+        embedder: Embedder.
+        image: (H, W, 3) float32, normalised.
+        label: (H, W) uint8 weak label; >= C is unlabelled.
+        instance: (H, W) uint8 over-segmentation.
+        num_classes: C.
+        grid, iterations: of k-means.
+    """
+    size = image.shape[:2]
+    half = (max(1, size[0] // 2), max(1, size[1] // 2))
+    view = next(pyramid(image, (1.0,), mirrors=False))
+    # The padded map is halved before it is cut: its ratio, not the image's, decides where samples fall.
+    padded = embedder.whole(view)
+    halved = F.interpolate(padded, size=(padded.shape[-2] // 2, padded.shape[-1] // 2), mode='bilinear', align_corners=False)
+    embedding = cut(halved, half)
+    semantic, regions = (nearest_resize(torch.from_numpy(values.astype(np.int64)).to(embedder.device), half)
+                         for values in (label, instance))
+    frequencies = _propagate(embedding[0], semantic, regions, num_classes, grid, iterations)
+    scores = F.interpolate(frequencies[None], size=grid_size(size), mode='bilinear', align_corners=False)
+    scores = _relative(scores, tags_of(label, num_classes))
+    return _walked(scores, transition(affinity([embedding], scores.shape[-2:])), image)
+
+
+def tags_of(label, num_classes):
+    """Return (C,) bool: the classes present in a (H, W) uint8 weak label."""
+    return np.isin(np.arange(num_classes), label)
+
+
+def _views_with_logits(embedder, classifier, image, ratios):
+    """Return raw embeddings and (1, C, gh, gw) logits of each view and its mirror, both mirrored back."""
+    embeddings, logits = [], []
+    for view in pyramid(image, ratios, mirrors=True):
+        padded = embedder.whole(view)
+        embeddings.append(view.unmirror(cut(padded, view.size)))
+        scores = view.unmirror(cut(classifier(padded), view.size))
+        logits.append(F.interpolate(scores, size=grid_size(image.shape), mode='bilinear', align_corners=False))
+    return embeddings, logits
+
+
+def _relative(scores, tags):
+    """Divide each class of (1, C, gh, gw) scores by its maximum and drop classes absent from the weak label."""
+    top = scores.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+    return scores / top * torch.as_tensor(tags, device=scores.device, dtype=scores.dtype)[None, :, None, None]
+
+
+def _walked(scores, transitions, image, **steps):
+    """Walk (1, C, gh, gw) scores and resize them to the image."""
+    walked = walk(scores[0].flatten(1), transitions, **steps).view_as(scores)
+    probability = F.interpolate(walked, size=image.shape[:2], mode='bilinear', align_corners=False)
+    return Prediction(probability[0].cpu().numpy(), image, image.shape[:2])
+
+
+def _propagate(embedding, semantic, regions, num_classes, grid, iterations):
+    """Return (C, h, w): class frequencies of each pixel's segment, every pixel taking the nearest labelled segment's class."""
+    height, width = semantic.shape
+    unit = F.normalize(embedding, dim=0)
+    location = location_features(height, width, device=unit.device, dtype=unit.dtype)
+    vectors = F.normalize(torch.cat([unit, location]), dim=0).permute(1, 2, 0)
+    clusters, _ = cluster_image(vectors, grid, iterations)
+    # Void is unlabelled here: all values from C on are one.
+    semantic = semantic.clamp(max=num_classes)
+    ids, (_, labels, _) = group(clusters.flatten(), semantic.flatten(), regions.flatten())
+    pixels = unit.flatten(1).T
+    prototypes, _ = cluster_prototypes(pixels, ids)
+    frequencies = pixels.new_zeros(len(labels), num_classes)
+    labelled = (labels < num_classes).nonzero()[:, 0]
+    if len(labelled):
+        classes = labels[labelled][(pixels @ prototypes[labelled].T).argmax(dim=1)]
+        frequencies.index_put_((ids, classes), torch.ones_like(pixels[:, 0]), accumulate=True)
+        frequencies /= torch.bincount(ids, minlength=len(labels))[:, None]
+    return frequencies[ids].T.reshape(num_classes, height, width)

@@ -1,0 +1,214 @@
+"""Running inference over a list of images: the one place of `spml.inference` that reads configuration keys.
+
+The network runs in this process; argmax or CRF and the writing of files follow in worker processes, image by image, so that the
+CPU sharpens one image while the network looks at the next. With several processes each takes every W-th image.
+"""
+import collections
+import concurrent.futures
+import contextlib
+import functools
+import multiprocessing
+import pathlib
+import signal
+
+import numpy as np
+from tqdm import tqdm
+
+from spml import config as configuration
+from spml.data.lists import check_files, read_list, write_list
+from spml.data.readers import read_cam, read_entry
+from spml.data.transforms import normalise
+from spml.errors import DataError, SpmlError
+from spml.inference import pseudo_labels
+from spml.inference.crf import require_crf
+from spml.inference.outputs import denormalise, finish
+from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, RetrievalPredictor, predict
+from spml.inference.prototypes import image_prototypes, read_memory
+from spml.models.build import build_classifier, build_embedding
+from spml.models.weights import load_classifier, load_embedding
+from spml.training.checkpoint import model_path
+from spml.utils import distributed
+from spml.utils.io import write_npz, write_png, write_text
+
+
+def checkpoint_path(config, snapshot_dir, checkpoint=None):
+    """Return the weights to use: `checkpoint`, or the last snapshot of the configured training in `snapshot_dir`."""
+    if checkpoint is not None:
+        return pathlib.Path(checkpoint)
+    if snapshot_dir is None:
+        raise SpmlError('name the weights: --snapshot_dir FOLDER or --checkpoint FILE')
+    return model_path(snapshot_dir, config.train.max_iteration - 1)
+
+
+def build_embedder(config, checkpoint, device):
+    """Return the Embedder of `config` with the weights of `checkpoint`."""
+    network = build_embedding(config)
+    load_embedding(network, checkpoint)
+    return Embedder(network.to(device).eval(), tuple(config.test.crop_size), tuple(config.test.stride), device)
+
+
+def build_softmax(config, checkpoint, device):
+    """Return the SoftmaxClassifier of `config` with the weights of `checkpoint`."""
+    classifier = build_classifier(config)
+    load_classifier(classifier, checkpoint)
+    return classifier.to(device).eval()
+
+
+def build_retrieval(config, embedder, memory_dir, grid):
+    """Return the RetrievalPredictor over the prototypes in `memory_dir`."""
+    prototypes, labels = read_memory(memory_dir, config.network.embedding_dim, config.dataset.num_classes)
+    return RetrievalPredictor(embedder, prototypes, labels, config.dataset.num_classes, grid, config.network.kmeans_iterations)
+
+
+def run_prototypes(config, data_dir, data_list, save_dir, embedder, grid, multi_scale):
+    """Write `semantic_prototype/<name>.npz` and, at the single scale, `semantic_cluster/<name>.png` for each image of a list."""
+    save_dir = pathlib.Path(save_dir)
+    entries = _read_entries(data_list, data_dir, (2, 3))
+    _save_config(config, save_dir)
+    for entry in _progress(entries, 'prototypes'):
+        image, label, _ = read_entry(entry, with_instance=False)
+        prototypes, labels, clusters = image_prototypes(
+            embedder, _normalised(image, config), label, grid, config.network.kmeans_iterations, config.test.image_size,
+            multi_scale)
+        if not multi_scale:
+            write_png(save_dir / 'semantic_cluster' / f'{entry.name}.png', clusters.astype(np.uint16))
+        write_npz(save_dir / 'semantic_prototype' / f'{entry.name}.npz', prototype=prototypes, prototype_label=labels)
+
+
+def run_inference(config, data_dir, data_list, save_dir, predictor, multi_scale, crf, num_workers):
+    """Predict each image of a list (of images alone, too).
+
+    Args:
+        config: the resolved configuration.
+        data_dir, data_list, save_dir: paths.
+        predictor: RetrievalPredictor or SoftmaxPredictor.
+        multi_scale: the pyramid of METHOD.md instead of the single scale.
+        crf: CrfParameters or None.
+        num_workers: processes that finish images while the network runs; 0 finishes them here.
+    """
+    entries = _read_entries(data_list, data_dir, None)
+    ratios = MULTI_SCALE_RATIOS if multi_scale else None
+
+    def one(entry):
+        image, _, _ = read_entry(entry, with_semantic=False, with_instance=False)
+        return predict(_normalised(image, config), predictor, config.test.image_size, ratios), None
+
+    _run(config, entries, save_dir, one, crf, num_workers, 'inference')
+
+
+def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_workers, *, embedder, classifier=None,
+                      predictor=None, cam_dir=None, grid=None, list_out=None):
+    """Write pseudo labels of a source (a name of `pseudo_labels.SOURCES`) for each image of a list.
+
+    Args:
+        config, data_dir, data_list, save_dir, crf, num_workers: as in `run_inference`; crf holds the parameters to use where
+            the source asks for CRF.
+        source: its name.
+        embedder: Embedder.
+        classifier, predictor, cam_dir, grid: what the source needs, see `pseudo_labels.SOURCES`.
+        list_out: where to write the list with its label column replaced, or None.
+    """
+    traits = pseudo_labels.SOURCES[source]
+    num_classes = config.dataset.num_classes
+    with_instance = source == 'densepose_random_walk'
+    entries = _read_entries(data_list, data_dir, (3,) if with_instance else (2, 3))
+    cams = {entry.name: _cam_path(cam_dir, entry) for entry in entries} if traits.needs_cam else {}
+
+    def one(entry):
+        image, label, instance = read_entry(entry, with_instance=with_instance)
+        image, tags = _normalised(image, config), pseudo_labels.tags_of(label, num_classes)
+        if source == 'cam_random_walk':
+            prediction = pseudo_labels.cam_random_walk(embedder, image, _read_cams(cams[entry.name], image, num_classes),
+                                                       num_classes)
+        elif source == 'softmax':
+            prediction = pseudo_labels.softmax_once(embedder, classifier, image, tags)
+        elif source == 'softmax_random_walk':
+            prediction = pseudo_labels.softmax_random_walk(embedder, classifier, image, tags)
+        elif source == 'retrieval':
+            prediction = pseudo_labels.retrieval(predictor, image, tags)
+        else:
+            prediction = pseudo_labels.densepose_random_walk(embedder, image, label, instance, num_classes, grid,
+                                                             config.network.kmeans_iterations)
+        return prediction, label == 255 if traits.keeps_void else None
+
+    _run(config, entries, save_dir, one, crf if traits.crf else None, num_workers, 'pseudo labels')
+    if list_out is not None and distributed.rank() == 0:
+        folder = (pathlib.Path(save_dir) / 'semantic_gray').resolve()
+        write_list(list_out, entries, semantic=lambda entry: folder / f'{entry.name}.png')
+
+
+def _run(config, entries, save_dir, one, crf, num_workers, title):
+    """Map `one(entry) -> (Prediction, void or None)` over the entries and finish each result in the pool."""
+    if crf is not None:
+        require_crf()
+    _save_config(config, save_dir)
+    means, stds = config.network.pixel_means, config.network.pixel_stds
+    with _finisher(num_workers if crf is not None else 0) as submit:
+        for entry in _progress(entries, title):
+            prediction, void = one(entry)
+            rgb = denormalise(prediction.image, means, stds) if crf is not None else None
+            submit(finish, prediction, rgb, crf, void, entry.name, str(save_dir))
+    if distributed.rank() == 0:
+        print(f'{len(entries)} label maps: {pathlib.Path(save_dir) / "semantic_gray"}')
+
+
+@contextlib.contextmanager
+def _finisher(num_workers):
+    """Yield `submit(function, *args)`: run at once, or in a pool with at most two jobs a worker waiting."""
+    if num_workers == 0:
+        yield lambda function, *args: function(*args)
+        return
+    # Spawned, not forked: a fork after CUDA or OpenMP started is not safe.
+    context = multiprocessing.get_context('spawn')
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, context, functools.partial(
+        signal.signal, signal.SIGINT, signal.SIG_IGN))
+    waiting = collections.deque()
+
+    def submit(function, *args):
+        waiting.append(pool.submit(function, *args))
+        while len(waiting) > 2 * num_workers:
+            waiting.popleft().result()
+
+    try:
+        yield submit
+        while waiting:
+            waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_entries(data_list, data_dir, fields):
+    entries = read_list(data_list, data_dir, fields=fields)
+    check_files(entries)
+    return entries
+
+
+def _progress(entries, title):
+    """Iterate over this process's share of the entries with a bar on rank 0."""
+    share = entries[distributed.rank()::distributed.world_size()]
+    return tqdm(share, desc=title, unit='image', dynamic_ncols=True, disable=distributed.rank() != 0)
+
+
+def _normalised(image, config):
+    return normalise(image.astype(np.float32) / 255, config.network.pixel_means, config.network.pixel_stds)
+
+
+def _cam_path(cam_dir, entry):
+    path = pathlib.Path(cam_dir) / f'{entry.name}.npy'
+    if not path.is_file():
+        raise DataError(f'{path}: no CAMs for the image of {entry.place}; check --cam_dir')
+    return path
+
+
+def _read_cams(path, image, num_classes):
+    cams = read_cam(path, num_classes)
+    for index, cam in cams.items():
+        if cam.shape != image.shape[:2]:
+            raise DataError(f'{path}: class {index + 1} is {cam.shape[0]}x{cam.shape[1]}, its image '
+                            f'{image.shape[0]}x{image.shape[1]}; both have to be of one size')
+    return cams
+
+
+def _save_config(config, save_dir):
+    if distributed.rank() == 0:
+        write_text(pathlib.Path(save_dir) / 'config.yaml', configuration.dump(config))

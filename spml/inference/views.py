@@ -1,0 +1,95 @@
+"""Views of an image: scales and mirrors, padding and sliding windows (METHOD.md, "Inference").
+
+Images are normalised first and resized after. A view is padded on the right and bottom with 0 to at least the crop; results are
+cut back to the view's own size.
+"""
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+@dataclasses.dataclass
+class View:
+    """A resized, possibly mirrored image.
+
+    Attributes:
+        image: (h, w, 3) float32, normalised.
+        mirrored: whether it was flipped left to right.
+    """
+
+    image: np.ndarray
+    mirrored: bool = False
+
+    @property
+    def size(self):
+        """The (h, w) of the view, without padding."""
+        return self.image.shape[:2]
+
+    def unmirror(self, values):
+        """Flip a (..., h, w) tensor back if the view is mirrored."""
+        return values.flip(-1) if self.mirrored else values
+
+
+def single_scale_size(size, image_size):
+    """Return the (h, w) at which an image of `size` is looked at: scaled to fit `image_size`, ints truncated; 0 keeps it."""
+    if image_size == 0:
+        return tuple(size)
+    ratio = min(image_size / size[0], image_size / size[1])
+    return max(1, int(ratio * size[0])), max(1, int(ratio * size[1]))
+
+
+def resize_view(image, size):
+    """Return the View of a (H, W, 3) float32 normalised image at `size` = (h, w)."""
+    if tuple(size) == image.shape[:2]:
+        return View(image)
+    return View(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR))
+
+
+def pyramid(image, ratios, mirrors):
+    """Yield the views of an image at `ratios` of its size (ints truncate), each plain and, if asked, mirrored."""
+    for ratio in ratios:
+        view = resize_view(image, tuple(max(1, int(ratio * side)) for side in image.shape[:2]))
+        yield view
+        if mirrors:
+            yield View(np.ascontiguousarray(view.image[:, ::-1]), mirrored=True)
+
+
+def pad_to_crop(view, crop_size, device):
+    """Return the view as a (1, 3, H, W) tensor on `device`, padded with 0 on the right and bottom to at least `crop_size`."""
+    image = torch.from_numpy(view.image).to(device).permute(2, 0, 1)[None]
+    height, width = view.size
+    return F.pad(image, (0, max(0, crop_size[1] - width), 0, max(0, crop_size[0] - height)))
+
+
+def window_ends(size, crop, stride):
+    """Return where the windows along one axis end: ceil((size - crop) / stride) + 1 of them, at int(linspace(crop, size))."""
+    count = math.ceil((size - crop) / stride) + 1
+    return [int(end) for end in np.linspace(crop, size, count)]
+
+
+def sliding_window(function, image, crop_size, stride):
+    """Average a dense function over overlapping windows.
+
+    Args:
+        function: (1, 3, ch, cw) image -> (1, X, ch, cw).
+        image: (1, 3, H, W), at least as large as the crop.
+        crop_size: (ch, cw).
+        stride: (sy, sx).
+
+    Returns:
+        (1, X, H, W): the sum over windows divided by how many cover each pixel.
+    """
+    total, count = None, image.new_zeros((1, 1, *image.shape[-2:]))
+    for bottom in window_ends(image.shape[-2], crop_size[0], stride[0]):
+        for right in window_ends(image.shape[-1], crop_size[1], stride[1]):
+            rows, columns = slice(bottom - crop_size[0], bottom), slice(right - crop_size[1], right)
+            values = function(image[..., rows, columns])
+            if total is None:
+                total = values.new_zeros((1, values.shape[1], *image.shape[-2:]))
+            total[..., rows, columns] += values
+            count[..., rows, columns] += 1
+    return total / count

@@ -1,0 +1,92 @@
+"""ResNet with a deep stem and dilated last stages, output stride 8 (METHOD.md, "Network").
+
+The names of the modules are those of the authors' checkpoints: `conv1.conv1.{0,1,3,4,6}`, `conv1.bn1`, `res2` ... `res5`.
+"""
+import math
+
+from torch import nn
+
+STAGE_BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')
+OUT_CHANNELS = 2048
+_EXPANSION = 4
+
+
+def _conv3x3(in_channels, out_channels, stride=1, dilation=1):
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=dilation, dilation=dilation, bias=False)
+
+
+class Stem(nn.Module):
+    """Three 3x3 convolutions and a max pool: (B, 3, H, W) -> (B, 128, H/4, W/4)."""
+
+    def __init__(self, bn_momentum):
+        super().__init__()
+        self.conv1 = nn.Sequential(
+            _conv3x3(3, 64, stride=2), nn.BatchNorm2d(64, momentum=bn_momentum), nn.ReLU(inplace=True),
+            _conv3x3(64, 64), nn.BatchNorm2d(64, momentum=bn_momentum), nn.ReLU(inplace=True),
+            _conv3x3(64, 128))
+        self.bn1 = nn.BatchNorm2d(128, momentum=bn_momentum)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+
+    def forward(self, x):
+        """Map normalised images to features at stride 4."""
+        return self.maxpool(self.relu(self.bn1(self.conv1(x))))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (carrying stride and dilation), 1x1 with a shortcut."""
+
+    def __init__(self, in_channels, width, stride, dilation, bn_momentum):
+        super().__init__()
+        out_channels = width * _EXPANSION
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width, momentum=bn_momentum)
+        self.conv2 = _conv3x3(width, width, stride, dilation)
+        self.bn2 = nn.BatchNorm2d(width, momentum=bn_momentum)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels, momentum=bn_momentum)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
+                                            nn.BatchNorm2d(out_channels, momentum=bn_momentum))
+
+    def forward(self, x):
+        """Map (B, in, h, w) to (B, 4 * width, h / stride, w / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+class ResNetBackbone(nn.Module):
+    """Dilated ResNet of depth 14, 50 or 101.
+
+    Args:
+        depth: 14 (one block a stage, for laptops and tests), 50 or 101.
+        bn_momentum: momentum of every batch norm; 3e-4 in the release, where the backbone starts from ImageNet weights.
+    """
+
+    def __init__(self, depth, bn_momentum=3e-4):
+        super().__init__()
+        self.conv1 = Stem(bn_momentum)
+        in_channels = 128
+        widths, strides, dilations = (64, 128, 256, 512), (1, 2, 1, 1), (1, 1, 2, 4)
+        for stage, blocks in enumerate(STAGE_BLOCKS[depth]):
+            layers = []
+            for block in range(blocks):
+                # A stage's first block still works at the dilation of the stage before it.
+                dilation = max(1, dilations[stage] // 2) if block == 0 else dilations[stage]
+                layers.append(Bottleneck(in_channels, widths[stage], strides[stage] if block == 0 else 1, dilation,
+                                         bn_momentum))
+                in_channels = widths[stage] * _EXPANSION
+            setattr(self, f'res{stage + 2}', nn.Sequential(*layers))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+                nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+
+    def forward(self, images):
+        """Map (B, 3, H, W) normalised float images to (B, 2048, ceil(H/8), ceil(W/8)) features."""
+        return self.res5(self.res4(self.res3(self.res2(self.conv1(images)))))

@@ -1,0 +1,35 @@
+"""What k-means sees beside the embedding: where a pixel is and, for DensePose, its smoothed colour (METHOD.md, "Network")."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def location_features(height, width, device=None, dtype=torch.float32):
+    """Return (2, height, width): `linspace(0, 1) - 0.5` along y, then along x."""
+    y = torch.linspace(0, 1, height, device=device, dtype=dtype) - 0.5
+    x = torch.linspace(0, 1, width, device=device, dtype=dtype) - 0.5
+    return torch.stack(torch.meshgrid(y, x, indexing='ij'))
+
+
+def distance_kernel(size=5):
+    """Return (size, size): each weight proportional to its distance from the centre, sum 1."""
+    axis = (torch.arange(size, dtype=torch.float32) - size // 2) ** 2
+    kernel = (axis[None] + axis[:, None]).sqrt()
+    return kernel / kernel.sum()
+
+
+class ColourFeatures(nn.Module):
+    """Smoothed colour of DensePose's local features; key `smooth_kernel.weight` (3, 1, 5, 5), fixed."""
+
+    def __init__(self):
+        super().__init__()
+        self.smooth_kernel = nn.Conv2d(3, 3, 5, groups=3, bias=False)
+        self.smooth_kernel.weight.data.copy_(distance_kernel().expand(3, 1, 5, 5))
+        self.smooth_kernel.weight.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images, size):
+        """Map (B, 3, H, W) normalised images to (B, 3, *size), centred and scaled to -1..1 per image and channel."""
+        colour = F.interpolate(self.smooth_kernel(images), size=size, mode='bilinear', align_corners=False)
+        colour = colour - colour.mean(dim=(2, 3), keepdim=True)
+        return colour / colour.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)

@@ -1,0 +1,109 @@
+"""Reading weights: this project's and the authors' checkpoints, and flat ImageNet state dicts (PIPELINES.md, "Checkpoint keys").
+
+Files are read with `weights_only`, so nothing in them is executed.
+"""
+import logging
+import pathlib
+import re
+
+import torch
+
+from spml.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+_BACKBONE = 'resnet_backbone.'
+
+
+def read_checkpoint(path):
+    """Return the dict stored in `path`, tensors on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, holds code, or is not a dict.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'{path}: no such checkpoint; train first, or name another file')
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file; all mean the same to the user
+        reason = str(error).strip().split('\n')[0][:200]
+        raise CheckpointError(f'{path}: not a readable checkpoint of tensors alone ({reason}); fetch or train it again') from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dict of weights; name a model-*.pth file')
+    return content
+
+
+def rename_imagenet(key):
+    """Return the embedding network's name for a key of a flat ImageNet state dict; other keys are returned as they are."""
+    if key.startswith(('conv1.', 'bn1.')):
+        return f'{_BACKBONE}conv1.{key}'
+    return re.sub(r'^layer([1-4])\.', lambda match: f'{_BACKBONE}res{int(match[1]) + 1}.', key)
+
+
+def embedding_state(content, path):
+    """Return the embedding's state dict out of a checkpoint's content, names translated, `module.` dropped."""
+    state = content.get('embedding_model', content)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()) or not state:
+        raise CheckpointError(f'{path}: no weights of an embedding network in it; name a model-*.pth or an ImageNet state dict')
+    return {rename_imagenet(key.removeprefix('module.')): value for key, value in state.items()}
+
+
+def classifier_state(content, path):
+    """Return the softmax head's state dict out of a checkpoint's content."""
+    state = content.get('prediction_model')
+    if not isinstance(state, dict) or not any(key.removeprefix('module.').startswith('semantic_classifier.') for key in state):
+        raise CheckpointError(f'{path}: no softmax head in it; use the snapshot of a training with one')
+    return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def load_state(model, state, path, optional=()):
+    """Copy `state` into `model` and report by name what does not fit.
+
+    Args:
+        model: a module.
+        state: dict from key to tensor.
+        path: where the state came from, for messages.
+        optional: prefixes of keys of the model that may stay unset with a warning; any other is an error.
+
+    Raises:
+        CheckpointError: a tensor of the model that is not optional is missing or has another shape.
+    """
+    own = model.state_dict()
+    wrong_shape = {key: (tuple(state[key].shape), tuple(value.shape)) for key, value in own.items()
+                   if key in state and state[key].shape != value.shape}
+    fitting = {key: value for key, value in state.items() if key in own and key not in wrong_shape}
+    unset = [key for key in own if key not in fitting and not key.endswith(('num_batches_tracked', 'smooth_kernel.weight'))]
+    fatal = [key for key in unset if not key.startswith(tuple(optional))]
+    if fatal:
+        raise CheckpointError(f'{path}: does not fit the configured network ({_describe(fatal, wrong_shape)}); '
+                              'check network.backbone_types, network.embedding_dim and dataset.num_classes')
+    if unset:
+        logger.warning('%s: these weights start at random: %s', path, _describe(unset, wrong_shape))
+    unused = [key for key in state if key not in own]
+    if unused:
+        logger.warning('%s: not used: %s', path, _shorten(unused))
+    model.load_state_dict(fitting, strict=False)
+
+
+def load_embedding(model, path, lenient=False):
+    """Load an embedding network's weights from `path`; with `lenient`, a head that does not fit is only a warning."""
+    optional = [f'{name}.' for name, _ in model.named_children() if name != 'resnet_backbone'] if lenient else []
+    load_state(model, embedding_state(read_checkpoint(path), path), path, optional)
+
+
+def load_classifier(model, path):
+    """Load a softmax head's weights from `path`; everything has to fit."""
+    load_state(model, classifier_state(read_checkpoint(path), path), path)
+
+
+def _describe(keys, wrong_shape):
+    return _shorten([f'{key} has shape {wrong_shape[key][0]}, needed {wrong_shape[key][1]}' if key in wrong_shape
+                     else f'{key} is missing' for key in keys], separator='; ')
+
+
+def _shorten(items, most=6, separator=', '):
+    more = f' and {len(items) - most} more' if len(items) > most else ''
+    return separator.join(items[:most]) + more

@@ -1,0 +1,87 @@
+"""The relations as one module: named, unweighted losses of a batch; their weights live in the training loop.
+
+Adding a relation means one function in `relations.py` and one line in `RelationCriterion.forward`; the loop is not touched.
+"""
+import torch
+from torch import nn
+
+from spml.segsort import relations
+
+RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
+
+
+class RelationCriterion(nn.Module):
+    """Losses of the active relations.
+
+    Args:
+        concentrations: dict from active relation (a name of RELATIONS) to kappa.
+        num_classes: C.
+        image_similarity_with_location: whether `img_sim` compares the vectors with location (VOC) or the plain ones (DensePose).
+    """
+
+    def __init__(self, concentrations, num_classes, image_similarity_with_location=True):
+        super().__init__()
+        unknown = set(concentrations) - set(RELATIONS)
+        if unknown:
+            raise ValueError(f'unknown relations {sorted(unknown)}; known: {RELATIONS}')
+        self.concentrations = dict(concentrations)
+        self.num_classes = num_classes
+        self.image_similarity_with_location = image_similarity_with_location
+
+    def forward(self, pixels, local, everyone, own_start=0):
+        """Compute the losses.
+
+        Args:
+            pixels: Pixels of this process.
+            local: Segments of this process.
+            everyone: Segments of all processes and of the memory bank.
+            own_start: index in `everyone` of this process's first segment.
+
+        Returns:
+            Dict from `<relation>_loss` to a scalar tensor, active relations only, unweighted.
+        """
+        own = pixels.segment + own_start
+        losses = {}
+        for name, kappa in self.concentrations.items():
+            if name == 'sem_ann':
+                loss = relations.semantic_annotation_loss(pixels.embedding, own, everyone.prototype, everyone.semantic, kappa,
+                                                          self.num_classes)
+            elif name == 'sem_occ':
+                loss = relations.co_occurrence_loss(pixels.embedding, own, everyone.prototype,
+                                                    everyone.tags[:, 1:self.num_classes], kappa)
+            elif name == 'feat_aff':
+                sets = relations.propagate_classes(everyone.prototype_with_location, everyone.image, everyone.semantic,
+                                                   self.num_classes)
+                loss = relations.feature_affinity_loss(pixels.embedding, own, everyone.prototype, sets, kappa)
+            elif self.image_similarity_with_location:
+                loss = relations.image_similarity_loss(pixels.embedding_with_location, pixels.segment,
+                                                       local.prototype_with_location, local.image, local.instance, kappa)
+            else:
+                loss = relations.image_similarity_loss(pixels.embedding, pixels.segment, local.prototype, local.image,
+                                                       local.instance, kappa)
+            losses[f'{name}_loss'] = loss
+        return losses
+
+
+@torch.no_grad()
+def retrieval_accuracy(segments, neighbours=5):
+    """Share of each segment's nearest segments, itself among them, that bear its label (PIPELINES.md, `accuracy`).
+
+    Args:
+        segments: Segments in play, S of them, unlabelled ones too.
+        neighbours: how many nearest by plain prototypes (all when there are fewer).
+
+    Returns:
+        Scalar in 0..1; 0 without segments.
+    """
+    count = len(segments)
+    if count == 0:
+        return segments.prototype.new_zeros(())
+    hits = segments.prototype.new_zeros(())
+    neighbours = min(neighbours, count)
+    chunk = max(1, relations.CHUNK_ELEMENTS // count)
+    for start in range(0, count, chunk):
+        rows = slice(start, start + chunk)
+        nearest = (segments.prototype[rows] @ segments.prototype.T).topk(neighbours, dim=1).indices
+        hits += (segments.semantic[nearest] == segments.semantic[rows, None]).sum()
+    return hits / (count * neighbours)

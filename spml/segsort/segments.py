@@ -1,0 +1,129 @@
+"""Segments: what k-means, the weak labels and the over-segmentation cut an image into (METHOD.md, "Spherical k-means", 4 and 5).
+
+Shape letters: B images, N kept pixels of the batch, S segments, D channels, L channels with location, C classes.
+"""
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+
+from spml.segsort.clustering import initial_clusters, spherical_kmeans, sum_by_label
+
+VOID = 255
+# How much the embedding weighs beside the local features in the vectors handed on in DensePose's training.
+DENSEPOSE_EMBEDDING_SCALE = 0.1
+
+
+@dataclasses.dataclass
+class Segments:
+    """S segments, of one process or of many, of this step or of the memory bank.
+
+    Attributes:
+        prototype: (S, D) float, normalised sum of the pixels' unit embeddings.
+        prototype_with_location: (S, L) float, the same of the embeddings with location.
+        semantic: (S,) int64 weak label; values >= C are unlabelled.
+        instance: (S,) int64 id in the over-segmentation.
+        image: (S,) int64 id of the image, unique over processes and over the memory bank.
+        tags: (S, 256) bool, values present in the image's weak label map before augmentation.
+    """
+
+    prototype: torch.Tensor
+    prototype_with_location: torch.Tensor
+    semantic: torch.Tensor
+    instance: torch.Tensor
+    image: torch.Tensor
+    tags: torch.Tensor
+
+    def __len__(self):
+        return len(self.semantic)
+
+    def map(self, function):
+        """Return Segments with `function` applied to every field."""
+        return Segments(**{field.name: function(getattr(self, field.name)) for field in dataclasses.fields(self)})
+
+    @staticmethod
+    def cat(parts):
+        """Return all segments of a list of Segments as one."""
+        return Segments(**{field.name: torch.cat([getattr(part, field.name) for part in parts])
+                           for field in dataclasses.fields(Segments)})
+
+
+@dataclasses.dataclass
+class Pixels:
+    """The N kept (not void) pixels of a batch, image after image.
+
+    Attributes:
+        embedding: (N, D) float unit embeddings.
+        embedding_with_location: (N, L) float unit vectors.
+        segment: (N,) int64 index of the pixel's segment among this process's segments.
+        image: (N,) int64 index of the image within the batch.
+        clusters: (B, h, w) int64 k-means clusters, for pictures; K where void.
+    """
+
+    embedding: torch.Tensor
+    embedding_with_location: torch.Tensor
+    segment: torch.Tensor
+    image: torch.Tensor
+    clusters: torch.Tensor
+
+
+def nearest_resize(labels, size):
+    """Resize (..., H, W) label maps to `size` by nearest, floor(i * in / out) in exact integers."""
+    rows = torch.arange(size[0], device=labels.device) * labels.shape[-2] // size[0]
+    columns = torch.arange(size[1], device=labels.device) * labels.shape[-1] // size[1]
+    return labels[..., rows[:, None], columns[None, :]]
+
+
+def group(*labels):
+    """Return for (N,) int64 labels in 0..2^20: (N,) ids of each combination that occurs, and the (S,) labels of each id."""
+    key = labels[0]
+    for label in labels[1:]:
+        key = (key << 20) + label
+    unique, ids = torch.unique(key, return_inverse=True)
+    parts = []
+    for _ in labels[1:]:
+        parts.append(unique & ((1 << 20) - 1))
+        unique = unique >> 20
+    return ids, (unique, *reversed(parts))
+
+
+def make_segments(embeddings, local_features, semantic, instance, tags, *, grid, iterations, image_offset=0,
+                  embedding_scale=1.0):
+    """Cluster a batch and form its segments.
+
+    Args:
+        embeddings: (B, D, h, w) float, not normalised; gradients flow through them.
+        local_features: (B, F, h, w) float, appended for clustering.
+        semantic: (B, h, w) int64 weak labels; 255 is void.
+        instance: (B, h, w) int64 over-segmentation ids in 0..255.
+        tags: (B, 256) bool.
+        grid: (ky, kx) initial clusters.
+        iterations: of k-means.
+        image_offset: id of the first image.
+        embedding_scale: weight of the unit embedding in the vectors with location that are handed on; DensePose's training
+            uses 0.1, for which clustering itself still uses 1.
+
+    Returns:
+        Pixels and Segments (one per combination of image, cluster, weak label and over-segmentation id).
+    """
+    batch, channels, height, width = embeddings.shape
+    unit = F.normalize(embeddings, dim=1).permute(0, 2, 3, 1).reshape(batch, -1, channels)
+    local = local_features.permute(0, 2, 3, 1).reshape(batch, height * width, -1)
+    with_location = F.normalize(torch.cat([unit, local], dim=-1), dim=-1)
+
+    initial = initial_clusters(height, width, grid, embeddings.device)
+    num_clusters = int(initial.max()) + 1
+    valid = semantic.reshape(batch, -1) != VOID
+    clusters = spherical_kmeans(with_location, initial.reshape(1, -1).expand(batch, -1), num_clusters, iterations, valid)
+    if embedding_scale != 1.0:
+        with_location = F.normalize(torch.cat([embedding_scale * unit, local], dim=-1), dim=-1)
+
+    image = torch.arange(batch, device=embeddings.device)[:, None].expand_as(valid)[valid]
+    ids, (seg_image, _, seg_semantic, seg_instance) = group(
+        image, clusters[valid], semantic.reshape(batch, -1)[valid], instance.reshape(batch, -1)[valid])
+    unit, with_location = unit[valid], with_location[valid]
+    segments = Segments(
+        prototype=F.normalize(sum_by_label(unit, ids, len(seg_image)), dim=1),
+        prototype_with_location=F.normalize(sum_by_label(with_location, ids, len(seg_image)), dim=1),
+        semantic=seg_semantic, instance=seg_instance, image=seg_image + image_offset, tags=tags[seg_image])
+    return Pixels(unit, with_location, ids, image, clusters.view(batch, height, width)), segments

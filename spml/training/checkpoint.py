@@ -1,0 +1,86 @@
+"""Snapshots: `model-<iteration>.pth` (weights and configuration) and `model-<iteration>.state.pth` (what a resume needs besides).
+
+The state file is written first, so a snapshot whose model file stands is complete.
+"""
+import pathlib
+import re
+
+import torch
+
+from spml.errors import CheckpointError
+from spml.models.weights import load_state, read_checkpoint
+from spml.utils import distributed
+from spml.utils.io import atomic_path
+
+
+def model_path(snapshot_dir, iteration):
+    """Return the path of the snapshot of a zero-based iteration."""
+    return pathlib.Path(snapshot_dir) / f'model-{iteration}.pth'
+
+
+def find_snapshots(snapshot_dir):
+    """Return the iterations of the complete snapshots in a folder, ascending."""
+    found = (re.fullmatch(r'model-(\d+)\.pth', path.name) for path in pathlib.Path(snapshot_dir).glob('model-*.pth'))
+    iterations = sorted(int(match[1]) for match in found if match)
+    return [iteration for iteration in iterations if _state_path(snapshot_dir, iteration).is_file()]
+
+
+def save_snapshot(snapshot_dir, iteration, task, optimizer, config):
+    """Write both files of a snapshot (rank 0; every rank hands in its random state).
+
+    Args:
+        snapshot_dir: folder.
+        iteration: zero-based, the one just finished.
+        task: EmbeddingTask or ClassifierTask.
+        optimizer: FoldedSGD.
+        config: plain dict, the resolved configuration.
+    """
+    random_states = distributed.gather_objects(_random_state())
+    if distributed.rank() != 0:
+        return
+    state = {'iteration': iteration, 'optimizer': optimizer.state_dict(), 'memory': task.memory(), 'random': random_states}
+    with atomic_path(_state_path(snapshot_dir, iteration)) as path:
+        torch.save(state, path)
+    content = {name: model.state_dict() for name, model in task.models().items()}
+    with atomic_path(model_path(snapshot_dir, iteration)) as path:
+        torch.save({**content, 'config': config}, path)
+
+
+def load_snapshot(snapshot_dir, iteration, task, optimizer, device):
+    """Restore weights, momentum, memory bank and random states.
+
+    Raises:
+        CheckpointError: the files do not fit the configured networks or the number of processes.
+    """
+    path = model_path(snapshot_dir, iteration)
+    content, state = read_checkpoint(path), read_checkpoint(_state_path(snapshot_dir, iteration))
+    for name, model in task.models().items():
+        load_state(model, content[name], path)
+    try:
+        optimizer.load_state_dict(state['optimizer'])
+    except ValueError:
+        raise CheckpointError(f'{path}: its momentum is of other parameter groups; resume with the configuration it was '
+                              'trained with (network.frozen_stages)') from None
+    task.load_memory(state['memory'], device)
+    if len(state['random']) == distributed.world_size():
+        _restore_random_state(state['random'][distributed.rank()])
+    else:
+        raise CheckpointError(f'{path}: written by {len(state["random"])} processes, resumed by {distributed.world_size()}; '
+                              'use the same number')
+
+
+def _state_path(snapshot_dir, iteration):
+    return pathlib.Path(snapshot_dir) / f'model-{iteration}.state.pth'
+
+
+def _random_state():
+    state = {'cpu': torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state['cuda'] = torch.cuda.get_rng_state()
+    return state
+
+
+def _restore_random_state(state):
+    torch.set_rng_state(state['cpu'])
+    if 'cuda' in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state['cuda'])

@@ -1,0 +1,81 @@
+"""One step of embedding training, from a batch to named losses (METHOD.md, "The four relations").
+
+images -> embedding -> k-means and segments -> segments of all processes and of the memory bank -> relations; beside them the
+softmax head learns on the detached embeddings. A task is an nn.Module so that DistributedDataParallel can wrap it.
+"""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from spml.models.heads.softmax import softmax_loss
+from spml.segsort.criterion import retrieval_accuracy
+from spml.segsort.segments import make_segments, nearest_resize
+from spml.utils import distributed
+
+
+class EmbeddingTask(nn.Module):
+    """Embedding network, relations and the joint softmax head.
+
+    Args:
+        embedding: EmbeddingNetwork.
+        classifier: SoftmaxClassifier.
+        criterion: RelationCriterion.
+        bank: MemoryBank.
+        grid: (ky, kx) initial clusters.
+        kmeans_iterations: of k-means.
+        embedding_scale: of the vectors with location, see `make_segments`.
+    """
+
+    def __init__(self, embedding, classifier, criterion, bank, grid, kmeans_iterations, embedding_scale=1.0):
+        super().__init__()
+        self.embedding = embedding
+        self.classifier = classifier
+        self.criterion = criterion
+        self.bank = bank
+        self.grid = tuple(grid)
+        self.kmeans_iterations = kmeans_iterations
+        self.embedding_scale = embedding_scale
+
+    def forward(self, batch):
+        """Compute the losses of a batch (a dict of SegmentationDataset items, collated, on the device).
+
+        Returns:
+            Dict of unweighted scalar losses, and a dict `extras` with `segments` (Segments in play, detached, for the
+            accuracy and the bank) and what pictures need.
+        """
+        images, labels = batch['image'], batch['semantic_label']
+        embeddings = self.embedding(images)
+        size = embeddings.shape[-2:]
+        pixels, local = make_segments(
+            embeddings, self.embedding.local_features(images, size), nearest_resize(labels, size),
+            nearest_resize(batch['instance_label'], size), batch['tags'], grid=self.grid, iterations=self.kmeans_iterations,
+            image_offset=distributed.rank() * len(images), embedding_scale=self.embedding_scale)
+        step_segments, own_start = distributed.gather_segments(local)
+        everyone = self.bank.extend(step_segments)
+        losses = self.criterion(pixels, local, everyone, own_start)
+
+        logits = self.classifier(F.normalize(embeddings.detach(), dim=1))
+        losses['softmax_loss'], _ = softmax_loss(logits, labels, self.criterion.num_classes)
+        extras = {'segments': everyone.map(torch.Tensor.detach), 'step_segments': step_segments.map(torch.Tensor.detach),
+                  'embedding': embeddings.detach(), 'clusters': pixels.clusters}
+        return losses, extras
+
+    def after_step(self, extras):
+        """Remember this step's segments."""
+        self.bank.append(extras['step_segments'])
+
+    def accuracy(self, extras):
+        """Return the share of nearest segments that bear a segment's label."""
+        return retrieval_accuracy(extras['segments'])
+
+    def models(self):
+        """Return the networks by their names in a checkpoint."""
+        return {'embedding_model': self.embedding, 'prediction_model': self.classifier}
+
+    def memory(self):
+        """Return what a resume needs beside weights and momentum."""
+        return self.bank.state_dict()
+
+    def load_memory(self, state, device):
+        """Restore what `memory` returned."""
+        self.bank.load_state_dict(state, device)

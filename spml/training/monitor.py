@@ -1,0 +1,85 @@
+"""What a person sees of a training: a progress bar, `metrics.jsonl`, TensorBoard. Rank 0 alone shows and writes."""
+import json
+import pathlib
+
+from tqdm import tqdm
+
+from spml.utils import distributed
+from spml.utils.io import write_text
+from spml.visualization.tensorboard import TrainingWriter
+
+# Pictures are this many times rarer than scalars.
+PICTURE_INTERVAL = 10
+
+
+class Monitor:
+    """Progress of one training.
+
+    Args:
+        directory: snapshot folder; gets `metrics.jsonl` and `tensorboard/`.
+        start, stop: first iteration and one past the last.
+        interval: iterations between lines of `metrics.jsonl`.
+        num_classes: C.
+        means, stds: of the image normalisation, for pictures.
+    """
+
+    def __init__(self, directory, start, stop, interval, num_classes, means, stds):
+        self.interval = interval
+        self.num_classes = num_classes
+        self.means, self.stds = means, stds
+        self.shown = distributed.rank() == 0
+        if not self.shown:
+            return
+        self.path = pathlib.Path(directory) / 'metrics.jsonl'
+        # A resumed run repeats the iterations after its snapshot; their old lines go.
+        kept = [line for line in _read_lines(self.path) if json.loads(line)['iteration'] < start]
+        write_text(self.path, ''.join(f'{line}\n' for line in kept))
+        self.writer = TrainingWriter(pathlib.Path(directory) / 'tensorboard')
+        self.bar = tqdm(total=stop, initial=start, desc='train', unit='it', dynamic_ncols=True)
+
+    def due(self, iteration):
+        """Whether this iteration's values are logged."""
+        return iteration % self.interval == 0
+
+    def log(self, iteration, values):
+        """Write one line of floats (means over processes)."""
+        if not self.shown:
+            return
+        with open(self.path, 'a', encoding='utf-8') as out:
+            out.write(json.dumps({'iteration': iteration, **values}) + '\n')
+        self.writer.scalars(iteration, values)
+        self.bar.set_postfix({name.removesuffix('_loss'): f'{value:.3g}' for name, value in values.items()}, refresh=False)
+
+    def pictures(self, iteration, batch, extras):
+        """Write the first image of the batch with its labels, clusters and embedding, every so often."""
+        if not self.shown or iteration % (self.interval * PICTURE_INTERVAL):
+            return
+        clusters = extras['clusters'][0].cpu() if 'clusters' in extras else None
+        self.writer.images(iteration, image=batch['image'][0].cpu(), means=self.means, stds=self.stds,
+                           semantic_label=batch['semantic_label'][0].cpu(), instance_label=batch['instance_label'][0].cpu(),
+                           clusters=clusters, embedding=extras['embedding'][0].float().cpu(), num_classes=self.num_classes)
+
+    def advance(self):
+        """Count one iteration."""
+        if self.shown:
+            self.bar.update()
+
+    def close(self):
+        """Flush and release everything."""
+        if self.shown:
+            self.bar.close()
+            self.writer.close()
+
+
+def _read_lines(path):
+    """Return the complete lines of a JSON-lines file; a last line cut short by a kill is dropped."""
+    if not path.is_file():
+        return []
+    lines = []
+    for line in path.read_text(encoding='utf-8').splitlines():
+        try:
+            json.loads(line)
+        except ValueError:
+            break
+        lines.append(line)
+    return lines

@@ -1,0 +1,71 @@
+"""SGD with the learning rate folded into the momentum buffer, and its parameter groups (METHOD.md, "Optimisation").
+
+    buf = momentum * buf + lr * group * (grad + weight_decay * p);   p -= buf
+
+A change of the learning rate so acts on new gradients only, not on the momentum gathered at the old rate: torch.optim.SGD
+cannot express that.
+"""
+import torch
+
+from spml.models.backbones.resnet import STAGES
+
+BIAS_FACTOR = 2.0
+HEAD_FACTOR = 10.0
+
+
+class FoldedSGD(torch.optim.Optimizer):
+    """The optimiser above.
+
+    Args:
+        groups: parameter groups with `params`, `lr_factor` and `weight_decay`.
+        momentum: in [0, 1).
+    """
+
+    def __init__(self, groups, momentum):
+        super().__init__(groups, {'momentum': momentum, 'lr_factor': 1.0, 'weight_decay': 0.0})
+
+    @torch.no_grad()
+    def step(self, lr):
+        """Update every parameter that has a gradient, at base learning rate `lr`."""
+        for group in self.param_groups:
+            params = [p for p in group['params'] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]['momentum_buffer'] = torch.zeros_like(p)
+            buffers = [self.state[p]['momentum_buffer'] for p in params]
+            grads = [p.grad for p in params]
+            if group['weight_decay']:
+                grads = torch._foreach_add(grads, params, alpha=group['weight_decay'])
+            torch._foreach_mul_(buffers, group['momentum'])
+            torch._foreach_add_(buffers, grads, alpha=lr * group['lr_factor'])
+            torch._foreach_sub_(params, buffers)
+
+
+def freeze_stages(backbone, frozen_stages):
+    """Turn off gradients of the named stages (`stem`, `res2` ... `res5`); their batch norms still gather statistics."""
+    for stage in STAGES:
+        module = backbone.conv1 if stage == 'stem' else getattr(backbone, stage)
+        module.requires_grad_(stage not in frozen_stages)
+
+
+def parameter_groups(backbone, heads, weight_decay):
+    """Split parameters into groups: weights x1 and biases x2 (no decay) of the backbone, x10 and x20 of the heads.
+
+    Args:
+        backbone: module or None.
+        heads: list of modules.
+        weight_decay: of the weights.
+
+    Returns:
+        List of dicts for FoldedSGD; parameters that need no gradient are left out.
+    """
+    groups = []
+    for factor, modules in ((1.0, [backbone] if backbone is not None else []), (HEAD_FACTOR, heads)):
+        named = [pair for module in modules for pair in module.named_parameters() if pair[1].requires_grad]
+        weights = [parameter for name, parameter in named if not name.endswith('bias')]
+        biases = [parameter for name, parameter in named if name.endswith('bias')]
+        groups.append({'params': weights, 'lr_factor': factor, 'weight_decay': weight_decay})
+        groups.append({'params': biases, 'lr_factor': BIAS_FACTOR * factor, 'weight_decay': 0.0})
+    return [group for group in groups if group['params']]

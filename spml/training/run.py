@@ -1,0 +1,105 @@
+"""Building and running a training from a checked configuration: the one place of `spml.training` that reads its keys."""
+import logging
+import pathlib
+
+import torch
+from torch import nn
+
+from spml import config as configuration
+from spml.data.datasets import SegmentationDataset
+from spml.data.lists import check_files, read_list
+from spml.data.loader import StreamSampler, build_loader
+from spml.errors import ConfigError
+from spml.models.build import build_classifier, build_embedding
+from spml.models.weights import load_embedding
+from spml.segsort.criterion import RELATIONS, RelationCriterion
+from spml.segsort.memory_bank import MemoryBank
+from spml.segsort.segments import DENSEPOSE_EMBEDDING_SCALE
+from spml.training.classifier_task import ClassifierTask
+from spml.training.embedding_task import EmbeddingTask
+from spml.training.loop import train
+from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
+from spml.utils import distributed
+from spml.utils.io import write_text
+
+logger = logging.getLogger(__name__)
+
+# METHOD.md, "Data augmentation".
+EMBEDDING_AUGMENTATION = {'scale_range': (0.5, 1.5)}
+CLASSIFIER_AUGMENTATION = {'scale_range': (0.5, 2.0), 'grey_probability': 0.3, 'blur_probability': 0.5}
+
+
+def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=False):
+    """Train the embedding network and the joint softmax head on the images and weak labels of a list file."""
+    entries = read_list(data_list, data_dir, fields=(3,), unique_names=False)
+    torch.manual_seed(config.seed)
+    task = build_embedding_task(config).to(device)
+    freeze_stages(task.embedding.resnet_backbone, config.network.frozen_stages)
+    if config.network.pretrained:
+        load_embedding(task.embedding, config.network.pretrained, lenient=True)
+    elif config.network.frozen_stages:
+        logger.warning('network.pretrained is empty and %s frozen: those stages stay random; '
+                       'set network.frozen_stages=[] to train from random weights', config.network.frozen_stages)
+    optimizer = FoldedSGD(parameter_groups(task.embedding.resnet_backbone, [task.embedding.head, task.classifier],
+                                           config.train.weight_decay), config.train.momentum)
+    weights = {f'{name}_loss': config.train[f'{name}_loss_weight'] for name in RELATIONS}
+    weights['softmax_loss'] = config.train.sem_ann_loss_weight
+    if config.network.use_syncbn:
+        task = _with_synchronised_batch_norm(task, device)
+    _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, EMBEDDING_AUGMENTATION)
+
+
+def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=False):
+    """Train a fresh softmax head on the frozen embedding `network.pretrained`."""
+    entries = read_list(data_list, data_dir, fields=(2, 3), unique_names=False)
+    if not config.network.pretrained:
+        raise ConfigError('network.pretrained is empty; name the model-*.pth of a trained embedding')
+    torch.manual_seed(config.seed)
+    task = ClassifierTask(build_embedding(config), build_classifier(config), config.dataset.num_classes)
+    load_embedding(task.embedding, config.network.pretrained)
+    task.to(device)
+    optimizer = FoldedSGD(parameter_groups(None, [task.classifier], config.train.weight_decay), config.train.momentum)
+    _run(task, optimizer, {'softmax_loss': 1.0}, config, entries, snapshot_dir, device, resume, CLASSIFIER_AUGMENTATION)
+
+
+def build_embedding_task(config):
+    """Return the EmbeddingTask that `config` describes, with random weights."""
+    densepose = config.dataset.dataset == 'Densepose'
+    settings = config.train
+    active = {name: settings[f'{name}_concentration'] for name in RELATIONS if settings[f'{name}_loss_types'] != 'none'}
+    criterion = RelationCriterion(active, config.dataset.num_classes, image_similarity_with_location=not densepose)
+    bank = MemoryBank(settings.memory_bank_size, settings.batch_size * distributed.world_size())
+    return EmbeddingTask(build_embedding(config), build_classifier(config), criterion, bank,
+                         config.network.kmeans_num_clusters, config.network.kmeans_iterations,
+                         DENSEPOSE_EMBEDDING_SCALE if densepose else 1.0)
+
+
+def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, augmentation):
+    check_files(entries)
+    snapshot_dir = pathlib.Path(snapshot_dir)
+    settings = config.train
+    dataset = SegmentationDataset(
+        entries, settings.crop_size, config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds,
+        random_mirror=settings.random_mirror, random_scale=settings.random_scale, random_crop=settings.random_crop,
+        swap_parts=config.dataset.dataset == 'Densepose', seed=config.seed,
+        with_instance=isinstance(task, EmbeddingTask), **augmentation)
+
+    def make_loader(start):
+        sampler = StreamSampler(len(entries), settings.batch_size, distributed.rank(), distributed.world_size(),
+                                settings.shuffle, config.seed, start, settings.max_iteration - start)
+        return build_loader(dataset, sampler, config.num_threads, pin_memory=device.type == 'cuda')
+
+    if distributed.rank() == 0:
+        write_text(snapshot_dir / 'config.yaml', configuration.dump(config))
+    train(task, optimizer, make_loader, weights, config, snapshot_dir, device, resume or settings.resume)
+    if distributed.rank() == 0:
+        print(f'snapshot: {snapshot_dir / f"model-{settings.max_iteration - 1}.pth"}')
+
+
+def _with_synchronised_batch_norm(task, device):
+    if distributed.world_size() == 1:
+        return task
+    if device.type != 'cuda':
+        logger.warning('network.use_syncbn: batch norm is synchronised on GPUs only; each process uses its own statistics')
+        return task
+    return nn.SyncBatchNorm.convert_sync_batchnorm(task)

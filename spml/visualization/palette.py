@@ -1,0 +1,51 @@
+"""Colours for class ids and for arbitrary ids.
+
+The class colours are PASCAL VOC's, computed from their rule instead of read from a file: the bits of the id, from the
+lowest, go in turn to red, green and blue, each of which they fill from its highest bit.
+"""
+import numpy as np
+
+VOID = 255
+VOID_COLOUR = (224, 224, 192)
+UNLABELLED_COLOUR = (72, 72, 72)
+
+
+def voc_colour_map(n=256):
+    """Return the first `n` (at most 256) PASCAL VOC colours, (n, 3) uint8 RGB; 0 is black, 255 void's light colour."""
+    ids = np.arange(n)
+    colours = np.zeros((n, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= ((ids >> (3 * bit + channel) & 1) << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+def colourise(label, num_classes=None):
+    """Return a label map in colours.
+
+    Args:
+        label: (H, W) ints in 0..255.
+        num_classes: C; values C..254 are then shown as unlabelled, in dark grey. None takes every value for a class.
+
+    Returns:
+        (H, W, 3) uint8 RGB; 255 is void's light colour.
+    """
+    colours = voc_colour_map()
+    if num_classes is not None:
+        colours[num_classes:VOID] = UNLABELLED_COLOUR
+    return colours[label]
+
+
+def colourise_ids(ids):
+    """Return a map of ids, such as an over-segmentation or clusters, in colours that tell neighbouring ids apart.
+
+    The colours are random but always the same for an id.
+
+    Args:
+        ids: (H, W) ints; negative ones (no id) are black. Colours repeat every 4096 ids.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    colours = np.random.default_rng(0).integers(40, 256, (4096, 3), dtype=np.uint8)
+    return np.where(ids[..., None] < 0, np.uint8(0), colours[ids % len(colours)])

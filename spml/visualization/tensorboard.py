@@ -1,0 +1,80 @@
+"""TensorBoard during training: curves, and pictures of what one image goes through.
+
+Training must not depend on TensorBoard: where it isn't installed, one notice is printed and every call does nothing.
+"""
+import sys
+
+import numpy as np
+import torch
+
+from spml.visualization.embedding_pca import embedding_pca
+from spml.visualization.palette import colourise, colourise_ids
+
+
+class TrainingWriter:
+    """Writes event files under `log_dir`, or nothing where TensorBoard isn't installed."""
+
+    def __init__(self, log_dir):
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # late: it takes seconds and may be missing
+        except ImportError:
+            print('notice: tensorboard is not installed, so no curves and pictures are written; '
+                  '`pip install tensorboard` brings them', file=sys.stderr)
+            self._writer = None
+        else:
+            self._writer = SummaryWriter(str(log_dir))
+
+    def scalars(self, iteration, values):
+        """Write a dict of numbers, each under its key."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, float(value), iteration)
+
+    def images(self, iteration, image, means, stds, num_classes, *, semantic_label=None, instance_label=None,
+               clusters=None, embedding=None, prediction=None):
+        """Write the pictures of one image; what is None is left out. All are shown in the size of the image.
+
+        Args:
+            iteration: the step they belong to.
+            image: (3, H, W) float tensor, normalised: (RGB in 0..1 - means) / stds.
+            means: three floats, those subtracted.
+            stds: three floats, those divided by.
+            num_classes: C; label values C..254 are shown as unlabelled.
+            semantic_label: (h, w) int tensor, the weak label (any h, w here and below).
+            instance_label: (h, w) int tensor, the over-segmentation.
+            clusters: (h, w) int tensor of cluster ids; negative where pixels were dropped.
+            embedding: (D, h, w) float tensor, shown by its principal components.
+            prediction: (h, w) int tensor of class ids.
+        """
+        if self._writer is None:
+            return
+        pictures = {'image': _denormalise(image, means, stds)}
+        for name, ids, colours in (
+                ('weak_label', semantic_label, lambda label: colourise(label, num_classes)),
+                ('over_segmentation', instance_label, colourise_ids),
+                ('clusters', clusters, colourise_ids),
+                ('prediction', prediction, lambda label: colourise(label, num_classes))):
+            if ids is not None:
+                pictures[name] = colours(torch.as_tensor(ids).detach().cpu().numpy().astype(np.int64))
+        if embedding is not None:
+            pictures['embedding_pca'] = embedding_pca(embedding)
+        for name, picture in pictures.items():
+            picture = _resize_nearest(picture, image.shape[-2:])
+            self._writer.add_image(f'images/{name}', picture, iteration, dataformats='HWC')
+
+    def close(self):
+        """Flush and close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _denormalise(image, means, stds):
+    """Return a normalised (3, H, W) tensor as (H, W, 3) uint8."""
+    pixels = image.detach().cpu().double().permute(1, 2, 0)
+    rgb = pixels * torch.as_tensor(stds, dtype=torch.float64) + torch.as_tensor(means, dtype=torch.float64)
+    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def _resize_nearest(picture, size):
+    rows, columns = (np.arange(out) * old // out for out, old in zip(size, picture.shape[:2], strict=True))
+    return picture[rows[:, None], columns]

@@ -1,0 +1,425 @@
+"""The bash scripts, with a Python that only records its arguments and writes what the real scripts would."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / 'bashscripts' / 'voc12' / 'train_spml_scribble.sh'
+STAGES = ['train_embedding', 'prototypes', 'inference_retrieval', 'score_retrieval', 'inference_softmax_joint',
+          'score_softmax_joint', 'pseudo_labels', 'score_pseudo', 'train_classifier', 'inference_single', 'score_single',
+          'inference_final', 'score_final', 'picture']
+
+# Fails or waits at the stage whose arguments hold $FAKE_FAIL or $FAKE_WAIT; torch sees $FAKE_GPUS GPUs.
+FAKE = '''#!{python}
+import json, os, pathlib, sys, time
+args = sys.argv[1:]
+if args[0] == '-c':
+    print(os.environ.get('FAKE_GPUS', '0'))
+    sys.exit(0)
+with open(os.environ['FAKE_CALLS'], 'a') as out:
+    out.write(json.dumps({{'args': args, 'visible': os.environ.get('CUDA_VISIBLE_DEVICES'), 'cwd': os.getcwd()}}) + chr(10))
+option = {{a: b for a, b in zip(args, args[1:]) if a.startswith('--')}}
+script = next(a for a in args if a.endswith('.py')).rsplit('/', 1)[-1]
+marker = ' '.join(args)
+def write(path, text='x'):
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+if os.environ.get('FAKE_SNAPSHOT') and script == 'train.py':
+    write(option['--snapshot_dir'] + '/model-4.state.pth')
+    write(option['--snapshot_dir'] + '/model-4.pth')
+if os.environ.get('FAKE_FAIL') and os.environ['FAKE_FAIL'] in marker:
+    print('sorry, no luck')
+    sys.exit(3)
+if os.environ.get('FAKE_WAIT') and os.environ['FAKE_WAIT'] in marker:
+    print('waiting', flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        sys.exit(130)
+print('stage output', script)
+if script in ('train.py', 'train_classifier.py'):
+    for name in ('model-9.pth', 'model-10.pth', 'model-10.state.pth'):
+        write(option['--snapshot_dir'] + '/' + name)
+elif script == 'prototype.py':
+    write(option['--save_dir'] + '/semantic_prototype/a.npz')
+elif script in ('inference.py', 'pseudo_label.py'):
+    write(option['--save_dir'] + '/semantic_gray/a.png')
+    if '--list_out' in option:
+        write(option['--list_out'])
+elif script == 'benchmark_by_mIoU.py':
+    write(option['--json'], json.dumps({{'mean_iou': 0.25}}))
+elif script == 'contact_sheet.py':
+    write(option['--out'])
+elif script == 'make_synthetic.py':
+    for name in ('train_scribble', 'train_full', 'val'):
+        write(option['--out'] + '/lists/' + name + '.txt')
+'''
+
+
+class Workplace:
+    """A data root with blanks in its name, a fake Python, and ways to run the script."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.python = folder / 'fake python'
+        self.python.write_text(FAKE.format(python=sys.executable))
+        self.python.chmod(0o755)
+        self.data = folder / 'my data'
+        (self.data / 'lists').mkdir(parents=True)
+        for name in ('train_scribble', 'train_scribble_0.5', 'train_full', 'val'):
+            (self.data / 'lists' / f'{name}.txt').write_text(name)
+        self.weights = folder / 'imagenet.pth'
+        self.weights.write_text('weights')
+        self.run_dir = folder / 'snap' / 'spml_scribble'
+        self.calls_file = folder / 'calls'
+
+    def environment(self, **settings):
+        kept = {name: os.environ[name] for name in ('PATH', 'HOME', 'LANG', 'TMPDIR') if name in os.environ}
+        return {**kept, 'SPML_PYTHON': str(self.python), 'DATAROOT': str(self.data), 'PRETRAINED': str(self.weights),
+                'SNAPSHOT_ROOT': str(self.folder / 'snap'), 'FAKE_CALLS': str(self.calls_file), **settings}
+
+    def run(self, command=None, cwd=None, **settings):
+        """Run the script (or another command) and return the finished process; `calls` holds what Python was told."""
+        self.calls_file.write_text('')
+        environment = {name: value for name, value in self.environment(**settings).items() if value is not None}
+        return subprocess.run(command or ['bash', str(SCRIPT)], env=environment, cwd=cwd or self.folder, check=False,
+                              capture_output=True, text=True, timeout=60)
+
+    @property
+    def calls(self):
+        return [json.loads(line) for line in self.calls_file.read_text().splitlines()]
+
+    def scripts(self):
+        """Names of the Python scripts called, without the closing table."""
+        names = [next(a for a in call['args'] if a.endswith('.py')).rsplit('/', 1)[-1] for call in self.calls]
+        return [name for name in names if name != 'summary.py']
+
+    def call(self, script, containing=''):
+        """Arguments of the one call of a script, as given."""
+        found = [call['args'] for call in self.calls
+                 if any(a.endswith('/' + script) for a in call['args']) and containing in ' '.join(call['args'])]
+        assert len(found) == 1, found
+        return found[0]
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Workplace(tmp_path)
+
+
+def option(args, name):
+    return args[args.index(name) + 1]
+
+
+def skipped(output):
+    return [line.split('] ')[1].split(':')[0] for line in output.splitlines() if line.endswith('skipped')]
+
+
+def done(output):
+    return [line.split('] ')[1].split(' done')[0] for line in output.splitlines() if '] ' in line and ' done in ' in line]
+
+
+def test_all_stages_run_in_order_with_the_arguments_of_the_contract(place):
+    result = place.run()
+    assert result.returncode == 0, result.stderr
+    assert done(result.stdout) == STAGES
+    assert f'[14/{len(STAGES)}] picture ...' in result.stdout
+    assert str(place.run_dir / 'contact_sheet.png') in result.stdout
+
+    lists, run = place.data / 'lists', place.run_dir
+    train = place.call('train.py')
+    assert option(train, '--data_list') == str(lists / 'train_scribble.txt')
+    assert f'network.pretrained={place.weights}' in train
+    prototypes = place.call('prototype.py')
+    assert option(prototypes, '--data_list') == str(lists / 'train_full.txt')
+    assert option(prototypes, '--kmeans_num_clusters') == '12,12'
+    retrieval = place.call('inference.py', '--predictor retrieval')
+    assert option(retrieval, '--semantic_memory_dir') == str(run / 'prototypes' / 'semantic_prototype')
+    pseudo = place.call('pseudo_label.py')
+    assert option(pseudo, '--source') == 'softmax_random_walk'
+    assert option(pseudo, '--snapshot_dir') == str(run / 'stage1')
+    classifier = place.call('train_classifier.py')
+    assert option(classifier, '--data_list') == str(run / 'lists' / 'train_pseudo.txt') == option(pseudo, '--list_out')
+    assert f'network.pretrained={run}/stage1/model-10.pth' in classifier  # 10, not 9: by number, not by name
+    final = place.call('inference.py', '--crf')
+    assert '--multi_scale' in final
+    assert option(final, '--cfg_path').endswith('configs/voc12/scribble_classifier.yaml')
+    assert option(final, '--snapshot_dir') == str(run / 'classifier')
+    single = place.call('inference.py', 'inference_single')
+    assert '--multi_scale' not in single
+    assert '--crf' not in single
+    picture = place.call('contact_sheet.py')
+    assert option(picture, '--pseudo_dir') == str(run / 'pseudo_labels' / 'semantic_gray')
+    table = place.call('summary.py')
+    assert 'score_retrieval=embedding, retrieval (prototypes from full truth)' in table
+
+
+def test_each_stage_leaves_its_log(place):
+    place.run()
+    assert sorted(path.stem for path in (place.run_dir / 'logs').iterdir()) == sorted(STAGES)
+    assert (place.run_dir / 'logs' / 'prototypes.log').read_text() == 'stage output prototype.py\n'
+
+
+def test_second_run_skips_everything(place):
+    place.run()
+    result = place.run()
+    assert result.returncode == 0
+    assert skipped(result.stdout) == STAGES
+    assert place.scripts() == []
+    assert len(place.calls) == 1  # the table is printed again
+
+
+def test_stops_at_the_first_failing_stage_and_goes_on_from_there(place):
+    result = place.run(FAKE_FAIL='pseudo_label.py')
+    assert result.returncode == 3
+    assert '[7/14] pseudo_labels FAILED with status 3' in result.stderr
+    assert 'pseudo_label.py' in result.stderr
+    log = place.run_dir / 'logs' / 'pseudo_labels.log'
+    assert str(log) in result.stderr
+    assert log.read_text() == 'sorry, no luck\n'
+    assert place.scripts()[-1] == 'pseudo_label.py'
+    result = place.run()
+    assert result.returncode == 0
+    assert skipped(result.stdout) == STAGES[:6]
+    assert done(result.stdout) == STAGES[6:]
+
+
+def test_success_without_output_is_a_failure(place):
+    place.python.write_text(place.python.read_text().replace("elif script == 'prototype.py'", "elif script == 'none'"))
+    result = place.run()
+    assert result.returncode == 1
+    assert '[2/14] prototypes FAILED' in result.stderr
+    assert 'semantic_prototype is missing' in result.stdout
+
+
+def test_a_forced_stage_and_the_later_ones_run_again(place):
+    place.run()
+    result = place.run(FORCE='train_classifier')
+    assert skipped(result.stdout) == STAGES[:8]
+    assert done(result.stdout) == STAGES[8:]
+    assert (place.run_dir / 'classifier.previous' / 'model-10.pth').exists()  # weights are not thrown away
+
+
+def test_stages_after_one_that_ran_run_again_even_if_it_was_stopped_in_between(place):
+    place.run()
+    assert place.run(FORCE='pseudo_labels', FAKE_FAIL='score_pseudo').returncode == 3
+    result = place.run()
+    assert skipped(result.stdout) == STAGES[:7]
+    assert done(result.stdout) == STAGES[7:]
+
+
+def test_an_unknown_forced_stage_is_named_with_the_choices(place):
+    result = place.run(FORCE='training')
+    assert result.returncode == 2
+    assert 'FORCE=training' in result.stderr
+    assert 'train_classifier' in result.stderr
+    assert place.calls == []
+
+
+def test_a_changed_setting_reruns_its_stage_and_the_later_ones(place):
+    place.run()
+    result = place.run(CLUSTERS='8,8')
+    assert skipped(result.stdout) == ['train_embedding']
+    assert '[2/14] prototypes ... (its settings changed, runs again)' in result.stdout
+    assert option(place.call('prototype.py'), '--kmeans_num_clusters') == '8,8'
+
+
+def test_a_changed_list_reruns_its_stages(place):
+    place.run()
+    (place.data / 'lists' / 'train_full.txt').write_text('other')
+    result = place.run()
+    assert skipped(result.stdout) == ['train_embedding']
+
+
+def test_gpus_and_workers_rerun_nothing(place):
+    place.run()
+    result = place.run(NUM_WORKERS='3', GPUS='1', FAKE_GPUS='1')
+    assert skipped(result.stdout) == STAGES
+
+
+def test_a_lost_output_is_made_again_without_stale_files(place):
+    place.run()
+    shutil.rmtree(place.run_dir / 'inference_final')
+    result = place.run()
+    assert done(result.stdout) == STAGES[11:]
+    (place.run_dir / 'inference_final' / 'semantic_gray' / 'stale.png').write_text('from another list')
+    place.run(FORCE='inference_final')
+    assert [path.name for path in (place.run_dir / 'inference_final' / 'semantic_gray').iterdir()] == ['a.png']
+
+
+def test_an_unfinished_training_resumes_from_its_snapshot(place):
+    place.run(FAKE_FAIL='train.py', FAKE_SNAPSHOT='1')
+    assert '--resume' not in place.call('train.py')
+    place.run(FAKE_FAIL='train.py', SET_EMBEDDING='train.base_lr=1')  # another training does not
+    assert '--resume' not in place.call('train.py')
+    place.run(FAKE_FAIL='train.py', SET_EMBEDDING='train.base_lr=1', FAKE_SNAPSHOT='1')
+    result = place.run(SET_EMBEDDING='train.base_lr=1')
+    assert '--resume' in place.call('train.py')
+    assert result.returncode == 0
+    assert skipped(place.run(SET_EMBEDDING='train.base_lr=1').stdout) == STAGES
+
+
+def test_checkpoint_takes_the_place_of_stage_1(place):
+    weights = place.folder / 'released.pth'
+    weights.write_text('weights')
+    result = place.run(CHECKPOINT='released.pth', PRETRAINED='/nowhere.pth')  # relative to the working directory
+    assert result.returncode == 0, result.stderr
+    assert done(result.stdout) == STAGES[1:]
+    assert option(place.call('prototype.py'), '--checkpoint') == str(weights)
+    assert option(place.call('pseudo_label.py'), '--checkpoint') == str(weights)
+    assert f'network.pretrained={weights}' in place.call('train_classifier.py')
+    assert '--checkpoint' not in place.call('inference.py', '--crf')
+
+
+def test_scribble_chooses_list_and_folder(place):
+    place.run(SCRIBBLE='dilate_3_0.5')
+    train = place.call('train.py')
+    assert option(train, '--data_list') == str(place.data / 'lists' / 'train_scribble_0.5.txt')
+    assert option(train, '--snapshot_dir') == str(place.folder / 'snap' / 'spml_scribble_0.5' / 'stage1')
+
+
+def test_overrides_from_the_environment_reach_the_command_lines(place):
+    val = place.folder / 'val2.txt'
+    val.write_text('val')
+    place.run(VAL_LIST=str(val), RUN_NAME='mine', NUM_WORKERS='5', SET_EMBEDDING='train.crop_size=[64,64] a.b=c',
+              SET_CLASSIFIER='d.e=f')
+    final = place.call('inference.py', '--crf')
+    assert option(final, '--data_list') == str(val)
+    assert option(final, '--num_workers') == '5'
+    assert option(final, '--save_dir') == str(place.folder / 'snap' / 'mine' / 'inference_final')
+    assert 'd.e=f' in final
+    train = place.call('train.py')
+    assert 'train.crop_size=[64,64]' in train
+    assert 'a.b=c' in train
+    assert 'd.e=f' not in train
+
+
+def test_several_gpus_train_with_a_process_each(place):
+    place.run(GPUS='2,3', FAKE_GPUS='2')
+    train = place.call('train.py')
+    assert train[:4] == ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    assert place.call('train_classifier.py')[0].endswith('train_classifier.py')
+    assert {call['visible'] for call in place.calls} == {'2,3'}
+
+
+def test_without_a_gpu_gpus_is_ignored(place):
+    result = place.run(GPUS='0,1,2,3', FAKE_GPUS='0')
+    assert result.returncode == 0
+    assert place.call('train.py')[0].endswith('train.py')
+
+
+def test_gpus_that_are_not_there_are_an_error(place):
+    result = place.run(GPUS='0,1,2,3', FAKE_GPUS='1')
+    assert result.returncode == 2
+    assert 'GPUS=0,1,2,3' in result.stderr
+
+
+@pytest.mark.parametrize(('settings', 'named'), [
+    ({'DATAROOT': None}, 'DATAROOT'),
+    ({'DATAROOT': '/nowhere'}, '/nowhere/lists/train_scribble.txt'),
+    ({'PRETRAINED': '/nowhere.pth'}, 'PRETRAINED=/nowhere.pth'),
+    ({'CHECKPOINT': '/nowhere.pth'}, 'CHECKPOINT=/nowhere.pth'),
+    ({'DATASET': 'voc2007'}, 'DATASET=voc2007'),
+    ({'SPML_PYTHON': '/nowhere/python'}, 'setup.sh'),
+])
+def test_bad_settings_are_one_line(place, settings, named):
+    result = place.run(**settings)
+    assert result.returncode == 2
+    assert named in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert place.calls == []
+
+
+def test_the_demo_makes_its_data_and_starts_from_random_weights(place):
+    result = place.run(DATASET='demo', DATAROOT=str(place.folder / 'demo'), PRETRAINED=None, DEMO_OPTIONS='--num_train 3')
+    assert result.returncode == 0, result.stderr
+    assert done(result.stdout) == ['demo_data', *STAGES]
+    data = place.call('make_synthetic.py')
+    assert option(data, '--out') == str(place.folder / 'demo')
+    assert option(data, '--num_train') == '3'
+    train = place.call('train.py')
+    assert option(train, '--cfg_path').endswith('configs/demo/scribble.yaml')
+    assert 'network.pretrained=' in train
+    assert option(place.call('prototype.py'), '--kmeans_num_clusters') == '6,6'
+
+
+def test_two_runs_in_one_folder_do_not_mix(place):
+    if not shutil.which('flock'):
+        pytest.skip('no flock on this machine')
+    place.run_dir.mkdir(parents=True)
+    result = place.run(['flock', str(place.run_dir / '.lock'), 'bash', str(SCRIPT)])
+    assert result.returncode == 2
+    assert 'another run' in result.stderr
+
+
+def test_interrupt_stops_everything_with_one_line(place):
+    process = subprocess.Popen(['bash', str(SCRIPT)], env=place.environment(FAKE_WAIT='prototype.py'), cwd=place.folder,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    log = place.run_dir / 'logs' / 'prototypes.log'
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (log.exists() and 'waiting' in log.read_text()):
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.strip() == '[2/14] prototypes interrupted; run the same script again to go on, finished stages are skipped'
+    assert 'inference_retrieval' not in out
+    assert skipped(place.run().stdout) == ['train_embedding']
+
+
+# What must not change in a shell that sources the script: everything a user could notice.
+SOURCE = '''
+shopt -s nullglob; set -o noclobber; trap 'echo leaving' EXIT; trap 'echo usr' USR1; cd {cwd!r}; mine() {{ echo mine; }}
+alias ll='ls -l'; PYTHONPATH=/somewhere
+state() {{ set -o; shopt; declare -F; declare -f mine; alias; trap; pwd; umask; jobs; (compgen -v | grep -vx '_\\|PIPESTATUS\\|BASH_.*\\|LINENO\\|RANDOM\\|SECONDS\\|SRANDOM\\|EPOCH.*\\|FUNCNAME\\|before\\|status\\|COLUMNS\\|LINES' | while read -r v; do declare -p "$v"; done); }}
+{settings}
+before=$(state)
+source {script!r}
+status=$?
+[ "$before" = "$(state)" ] || diff <(echo "$before") <(state)
+echo "alive with status $status"
+'''
+
+
+@pytest.mark.parametrize('options', ['', 'set -u', 'set -o pipefail; set -f', 'shopt -s expand_aliases; alias printf=false'])
+@pytest.mark.parametrize(('fail', 'status'), [('', 0), ('inference.py', 3)])
+def test_sourcing_leaves_the_shell_as_it_was(place, options, fail, status):
+    code = SOURCE.format(cwd=str(place.folder), script=str(SCRIPT), settings=options)
+    result = place.run(['bash', '--norc', '-c', code], FAKE_FAIL=fail)
+    assert result.stdout.endswith(f'alive with status {status}\nleaving\n'), result.stdout + result.stderr
+    assert not [line for line in result.stdout.splitlines() if line.startswith(('< ', '> '))]
+    assert ('FAILED' in result.stderr) == bool(fail)
+
+
+def test_sourcing_sees_settings_that_are_not_exported(place):
+    code = f'SCRIBBLE=dilate_3_0.5; GPUS=7; FORCE=; source {str(SCRIPT)!r}'
+    result = place.run(['bash', '--norc', '-c', code], FAKE_GPUS='1')
+    assert result.returncode == 0, result.stderr
+    assert 'train_scribble_0.5.txt' in ' '.join(place.call('train.py'))
+    assert place.calls[0]['visible'] == '7'
+
+
+def test_works_from_any_folder_by_relative_path(place):
+    relative = os.path.relpath(SCRIPT, place.data)
+    result = place.run(['bash', relative], cwd=place.data, DATAROOT='.', SNAPSHOT_ROOT='../snap')
+    assert result.returncode == 0, result.stderr
+    assert option(place.call('train.py'), '--data_dir') == f'{place.data}/.'
+    assert (place.data / '..' / 'snap' / 'spml_scribble' / 'contact_sheet.png').exists()
+
+
+def test_scripts_parse_and_pass_shellcheck_where_there_is_one():
+    scripts = [*(ROOT / 'bashscripts').rglob('*.sh'), ROOT / '.ci' / 'run']
+    assert len(scripts) >= 7
+    for script in scripts:
+        subprocess.run(['bash', '-n', str(script)], check=True)
+    if shutil.which('shellcheck'):
+        checked = subprocess.run(['shellcheck', '-x', *map(str, scripts)], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout

@@ -1,0 +1,126 @@
+import re
+
+import pytest
+
+from spml.data.lists import check_files, located, read_list, write_list
+from spml.errors import DataError
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, encoding='utf-8'):
+        path = tmp_path / 'train.txt'
+        path.write_bytes(text.encode(encoding))
+        return path
+    return write
+
+
+def test_all_three_forms_blank_lines_and_absolute_paths(write, tmp_path):
+    path = write(f'im/a.jpg  sem/a.png\tinst/a.png\n\n   \nim/b.c.jpg sem/b.png\r\n{tmp_path}/else/d.png')
+    first, second, third = read_list(path, tmp_path)
+    assert (first.name, second.name, third.name) == ('a', 'b.c', 'd')
+    assert (first.line, second.line, third.line) == (1, 4, 5)
+    assert first.image == tmp_path / 'im/a.jpg'
+    assert first.semantic == tmp_path / 'sem/a.png'
+    assert first.instance == tmp_path / 'inst/a.png'
+    assert first.fields == ('im/a.jpg', 'sem/a.png', 'inst/a.png')
+    assert (second.semantic, second.instance) == (tmp_path / 'sem/b.png', None)
+    assert (third.image, third.semantic) == (tmp_path / 'else/d.png', None)
+    assert third.list_path == path
+
+
+def test_byte_order_mark_is_no_part_of_the_path(write, tmp_path):
+    assert read_list(write('a.jpg\n', 'utf-8-sig'), tmp_path)[0].fields == ('a.jpg',)
+
+
+@pytest.mark.parametrize(('line', 'fields'), [('a b c d', None), ('a b', (3,)), ('a', (2, 3)), ('a b c', (1,))])
+def test_wrong_number_of_fields_names_file_and_line(write, tmp_path, line, fields):
+    good = ' '.join('xyz'[:fields[0]]) if fields else 'x'
+    path = write(f'{good}\n\n{line}\n')
+    with pytest.raises(DataError, match=re.escape(f'{path}:3: {len(line.split())} fields')):
+        read_list(path, tmp_path, fields)
+
+
+@pytest.mark.parametrize('text', ['', '\n \n\t\n'])
+def test_empty_list(write, tmp_path, text):
+    path = write(text)
+    with pytest.raises(DataError, match=re.escape(f'{path}: the list is empty')):
+        read_list(path, tmp_path)
+
+
+def test_missing_list_missing_folder_and_binary_list(write, tmp_path):
+    with pytest.raises(DataError, match=r'nowhere\.txt: no such list file'):
+        read_list(tmp_path / 'nowhere.txt', tmp_path)
+    with pytest.raises(DataError, match='nodata: no such folder'):
+        read_list(write('a\n'), tmp_path / 'nodata')
+    with pytest.raises(DataError, match='not a UTF-8 text file'):
+        read_list(write('\xff\xd8\xff\xe0', 'latin1'), tmp_path)
+    with pytest.raises(DataError, match=r'train\.txt:1: a NUL byte'):
+        read_list(write('a\0b\n'), tmp_path)
+    with pytest.raises(DataError, match='cannot read the list'):
+        read_list(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize('path', ['../a.jpg', 'x/../../a.jpg', '..', './../a'])
+def test_relative_path_out_of_the_data_folder(write, tmp_path, path):
+    with pytest.raises(DataError, match=r'train\.txt:2: .* leads out of the data folder'):
+        read_list(write(f'ok.jpg\n{path}\n'), tmp_path)
+
+
+def test_inner_parent_steps_and_dotted_names_are_allowed(write, tmp_path):
+    assert len(read_list(write('x/../a.jpg\n..b/c.jpg\n'), tmp_path)) == 2
+
+
+def test_same_image_name_twice(write, tmp_path):
+    path = write('x/a.jpg\nx/b.jpg\ny/a.png\n')
+    with pytest.raises(DataError, match=r'train\.txt:3: the image name a stands on line 1 already'):
+        read_list(path, tmp_path)
+    assert [entry.name for entry in read_list(path, tmp_path, unique_names=False)] == ['a', 'b', 'a']
+
+
+def test_check_files_counts_and_names_the_missing(write, tmp_path):
+    (tmp_path / 'a.jpg').touch()
+    (tmp_path / 'a.png').touch()
+    check_files(read_list(write('a.jpg a.png\n'), tmp_path))
+    text = 'a.jpg a.png gone1.png\ngone2.jpg a.png gone3.png\ngone4.jpg a.png gone1.png\n'
+    entries = read_list(write(text), tmp_path)
+    with pytest.raises(DataError) as caught:
+        check_files(entries)
+    message = str(caught.value)
+    assert message.startswith(f'{tmp_path}/train.txt:1: no such file: {tmp_path}/gone1.png')
+    assert 'gone2.jpg (line 2)' in message
+    assert '4 missing in all' in message
+
+
+@pytest.mark.parametrize('as_function', [False, True])
+def test_write_list_replaces_the_label_column(write, tmp_path, monkeypatch, as_function):
+    entries = read_list(write('im/a.jpg s/a.png i/a.png\n\nim/b.jpg s/b.png\nim/c.jpg\n'), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    labels = {name: f'out/{name}.png' for name in 'abc'}
+    write_list(tmp_path / 'new' / 'list.txt', entries, (lambda entry: labels[entry.name]) if as_function else labels)
+    out = tmp_path / 'out'
+    assert (tmp_path / 'new' / 'list.txt').read_text() == (
+        f'im/a.jpg {out}/a.png i/a.png\nim/b.jpg {out}/b.png\nim/c.jpg {out}/c.png\n')
+
+
+def test_write_list_round_trip(write, tmp_path):
+    text = 'im/a.jpg s/a.png i/a.png\nim/b.jpg s/b.png\nim/c.jpg\n'
+    write_list(tmp_path / 'again.txt', read_list(write(text), tmp_path))
+    assert (tmp_path / 'again.txt').read_text() == text
+
+
+def test_write_list_refuses_blanks_and_missing_labels_and_leaves_no_file(write, tmp_path):
+    entries = read_list(write('a.jpg s.png\n'), tmp_path)
+    with pytest.raises(DataError, match='blanks separate the fields'):
+        write_list(tmp_path / 'new.txt', entries, {'a': '/x y/a.png'})
+    with pytest.raises(DataError, match=r'train\.txt:1: there is no new label for the image a'):
+        write_list(tmp_path / 'new.txt', entries, {'b': '/b.png'})
+    assert not (tmp_path / 'new.txt').exists()
+
+
+def test_located_adds_the_place_to_data_errors_only(write, tmp_path):
+    entry = read_list(write('\na.jpg\n'), tmp_path)[0]
+    with pytest.raises(DataError, match=r'train\.txt:2: broken$'), located(entry):
+        raise DataError('broken')
+    with pytest.raises(KeyError, match=r"^'other'$"), located(entry):
+        raise KeyError('other')

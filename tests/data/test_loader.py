@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spml.data.datasets import SegmentationDataset
+from spml.data.lists import read_list
+from spml.data.loader import StreamSampler, build_loader
+from spml.errors import DataError
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    rng = np.random.default_rng()
+    for number in range(5):
+        size = rng.integers(20, 40, 2)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / f'{number}.png')
+        Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(tmp_path / f's{number}.png')
+        Image.fromarray(rng.integers(0, 256, size, np.uint8)).save(tmp_path / f'i{number}.png')
+    (tmp_path / 'list.txt').write_text('\n'.join(f'{i}.png s{i}.png i{i}.png' for i in range(5)))
+    return SegmentationDataset(read_list(tmp_path / 'list.txt', tmp_path), (24, 24), 21, (0.5,) * 3, (0.25,) * 3,
+                               True, True, True, grey_probability=0.3, blur_probability=0.5)
+
+
+@pytest.mark.parametrize(('length', 'batch', 'world'), [(7, 2, 1), (7, 3, 2), (3, 4, 2), (1, 2, 3), (8, 2, 2)])
+def test_unshuffled_stream_follows_the_formula(length, batch, world):
+    for rank in range(world):
+        sampler = StreamSampler(length, batch, rank, world, num_steps=9)
+        assert len(sampler) == 9
+        steps = list(sampler)
+        assert len(steps) == 9
+        for t, step in enumerate(steps):
+            positions = [(t * world + rank) * batch + b for b in range(batch)]
+            assert step == [(position, position % length) for position in positions]
+
+
+@pytest.mark.parametrize('world', [1, 2])
+def test_shuffled_passes_are_permutations_that_the_ranks_share_out(world):
+    length, batch, steps = 11, 3, 40
+    stream = {}
+    for rank in range(world):
+        for step in StreamSampler(length, batch, rank, world, shuffle=True, seed=4, num_steps=steps):
+            assert not stream.keys() & {position for position, _ in step}
+            stream.update(step)
+    assert sorted(stream) == list(range(steps * batch * world))
+    passes = [[stream[position] for position in range(first, first + length)]
+              for first in range(0, len(stream) - length, length)]
+    assert all(sorted(order) == list(range(length)) for order in passes)
+    assert len({tuple(order) for order in passes}) > 1
+
+
+def test_the_stream_is_the_same_for_any_split_into_processes_and_any_seed_has_its_own():
+    def stream(world, seed):
+        return dict(pair for rank in range(world)
+                    for step in StreamSampler(10, 2, rank, world, True, seed, num_steps=12 // world) for pair in step)
+    assert stream(1, 3) == stream(2, 3) == stream(3, 3)
+    assert stream(1, 3) != stream(1, 4)
+
+
+@pytest.mark.parametrize('shuffle', [False, True])
+def test_resume_gives_the_same_tail(shuffle):
+    whole = list(StreamSampler(7, 2, 1, 2, shuffle, 9, num_steps=20))
+    for start in (0, 1, 7, 19):
+        assert list(StreamSampler(7, 2, 1, 2, shuffle, 9, start_step=start, num_steps=20 - start)) == whole[start:]
+    sampler = StreamSampler(7, 2, shuffle=shuffle, num_steps=5)
+    assert list(sampler) == list(sampler)
+
+
+def test_empty_data_set():
+    with pytest.raises(DataError, match='empty'):
+        StreamSampler(0, 2)
+
+
+def load(dataset, num_workers, **options):
+    sampler = StreamSampler(len(dataset), 2, shuffle=True, seed=1, **options)
+    return list(build_loader(dataset, sampler, num_workers))
+
+
+def test_batches_do_not_depend_on_the_workers_or_on_a_resume(dataset):
+    here = load(dataset, 0, num_steps=6)
+    there = load(dataset, 2, num_steps=6)
+    resumed = load(dataset, 2, start_step=4, num_steps=2)
+    assert len(here) == len(there) == 6
+    for one, other in [*zip(here, there, strict=True), *zip(here[4:], resumed, strict=True)]:
+        assert one.keys() == other.keys()
+        for key in one:
+            same = torch.equal(one[key], other[key]) if torch.is_tensor(one[key]) else one[key] == other[key]
+            assert same, key
+
+
+def test_batch_shapes(dataset):
+    batch = load(dataset, 0, num_steps=1)[0]
+    assert batch['image'].shape == (2, 3, 24, 24)
+    assert batch['semantic_label'].shape == batch['instance_label'].shape == (2, 24, 24)
+    assert batch['tags'].shape == (2, 256)
+    assert batch['index'].tolist() == [int(name) for name in batch['name']]
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_data_error_arrives_as_one_line(dataset, num_workers):
+    bad = dataset.entries[3].semantic
+    bad.write_bytes(b'junk')
+    loader = build_loader(dataset, StreamSampler(5, 1, num_steps=10), num_workers)
+    seen = []
+    with pytest.raises(DataError) as caught:
+        seen.extend(loader)
+    assert str(caught.value).startswith(f'{dataset.entries[3].place}: {bad}: not a PNG')
+    assert '\n' not in str(caught.value)
+    assert 'Traceback' not in str(caught.value)
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_loading_leaves_the_global_random_states_alone(dataset, num_workers):
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    load(dataset, num_workers, num_steps=3)
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+
+
+class Threads(torch.utils.data.Dataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, key):
+        return {'threads': torch.get_num_threads()}
+
+
+def test_workers_are_single_threaded():
+    batch = next(iter(build_loader(Threads(), StreamSampler(2, 2), num_workers=1)))
+    assert batch['threads'].tolist() == [1, 1]
+
+
+def test_loader_length(dataset):
+    assert len(build_loader(dataset, StreamSampler(5, 2, num_steps=13))) == 13

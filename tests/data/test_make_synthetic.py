@@ -1,0 +1,99 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from spml.data import synthetic
+from spml.errors import DataError
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+TINY = {'num_train': 3, 'num_val': 2, 'num_test': 1, 'size': (48, 64), 'num_classes': 4, 'seed': 7}
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def test_two_generations_are_equal_byte_by_byte(tmp_path):
+    for name in ('one', 'two'):
+        synthetic.generate(tmp_path / name, **TINY)
+    one, two = contents(tmp_path / 'one'), contents(tmp_path / 'two')
+    assert one == two
+    assert len(one) == 3 * (1 + 1 + 1 + 1 + 5 + 2 + 1) + 2 * 3 + 1 + 10 + 1
+
+
+def test_an_image_depends_on_its_seed_split_and_index_alone(tmp_path):
+    synthetic.generate(tmp_path / 'few', **TINY)
+    synthetic.generate(tmp_path / 'more', **{**TINY, 'num_train': 5, 'num_val': 3})
+    synthetic.generate(tmp_path / 'other', **{**TINY, 'seed': 8})
+    few, more, other = (contents(tmp_path / name) for name in ('few', 'more', 'other'))
+    images = [name for name in few if name.startswith('VOC2012')]
+    assert all(few[name] == more[name] for name in images)
+    assert not any(few[name] == other[name] for name in images if name.endswith('.jpg'))
+
+
+def test_running_again_does_nothing(tmp_path):
+    assert synthetic.generate(tmp_path, **TINY)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+    assert not synthetic.generate(tmp_path, **TINY)
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+
+
+def test_an_interrupted_run_starts_over(tmp_path):
+    synthetic.generate(tmp_path, **TINY)
+    before = contents(tmp_path)
+    (tmp_path / 'meta.json').unlink()
+    (tmp_path / 'VOC2012/hed/train_00001.png').write_bytes(b'half')
+    assert synthetic.generate(tmp_path, **TINY)
+    assert contents(tmp_path) == before
+
+
+def test_overwrite_leaves_nothing_of_the_old_data_set(tmp_path):
+    synthetic.generate(tmp_path / 'old', **TINY)
+    fewer = {**TINY, 'num_train': 1, 'seed': 1}
+    with pytest.raises(DataError, match=r'old.*--overwrite'):
+        synthetic.generate(tmp_path / 'old', **fewer)
+    assert synthetic.generate(tmp_path / 'old', **fewer, overwrite=True)
+    synthetic.generate(tmp_path / 'new', **fewer)
+    assert contents(tmp_path / 'old') == contents(tmp_path / 'new')
+    assert json.loads((tmp_path / 'old/meta.json').read_text())['options']['seed'] == 1
+
+
+def test_a_folder_with_other_images_is_left_alone(tmp_path):
+    foreign = tmp_path / 'VOC2012/JPEGImages/2007_000032.jpg'
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b'a photograph')
+    with pytest.raises(DataError, match='2007_000032'):
+        synthetic.generate(tmp_path, **TINY, overwrite=True)
+    assert [path for path in tmp_path.rglob('*') if path.is_file()] == [foreign]
+
+
+@pytest.mark.parametrize(('key', 'value'), [
+    ('num_train', 0), ('num_val', 0), ('num_test', -1), ('num_train', 100000), ('seed', -1), ('num_classes', 1),
+    ('num_classes', 22), ('size', (47, 64)), ('size', (64, 129)), ('size', (800, 1025)),
+])
+def test_impossible_options_are_named(tmp_path, key, value):
+    with pytest.raises(DataError, match=f'^{key}'):
+        synthetic.generate(tmp_path / 'none', **{**TINY, key: value})
+    assert not (tmp_path / 'none').exists()
+
+
+def test_script_writes_then_skips_then_refuses_other_options(tmp_path):
+    out = tmp_path / 'demo'
+    command = [sys.executable, str(REPO / 'pyscripts/data/make_synthetic.py'), '--out', str(out), '--num_train', '2',
+               '--num_val', '1', '--num_test', '0', '--size', '48,64', '--num_classes', '3']
+
+    def run(*more):
+        return subprocess.run([*command, *more], capture_output=True, text=True, cwd=tmp_path,
+                              env={'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}, check=False)
+
+    first, second, third = run(), run(), run('--seed', '5')
+    assert (first.returncode, second.returncode, third.returncode) == (0, 0, 2), first.stderr
+    assert 'wrote 2 train, 1 val, 0 test' in first.stdout
+    assert 'holds already' in second.stdout
+    assert third.stderr.startswith('error: ')
+    assert str(out) in third.stderr
+    assert len(third.stderr.splitlines()) == 1
+    assert run('--size', '48').returncode == 2

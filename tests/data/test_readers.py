@@ -1,0 +1,376 @@
+import os
+import pickle
+import re
+import struct
+import subprocess
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from spml.data import readers
+from spml.data.lists import Entry
+from spml.data.readers import check_same_size, read_cam, read_entry, read_image, read_label, read_prototypes
+from spml.errors import DataError
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng()
+
+
+def save(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def png_chunk(kind, data):
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+
+def raw_png(path, width, height, depth, kind, rows):
+    header = struct.pack('>IIBBBBB', width, height, depth, kind, 0, 0, 0)
+    path.write_bytes(b'\x89PNG\r\n\x1a\n' + png_chunk(b'IHDR', header) + png_chunk(b'IDAT', zlib.compress(rows))
+                     + png_chunk(b'IEND', b''))
+    return path
+
+
+# Images
+
+def test_png_image_is_exact_rgb(tmp_path, rng):
+    image = rng.integers(0, 256, (7, 9, 3), np.uint8)
+    got = read_image(save(tmp_path / 'a.png', image))
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, image)
+
+
+def test_jpeg_is_decoded_as_opencv_does_in_rgb_order(tmp_path, rng):
+    image = np.full((16, 24, 3), (200, 60, 20), np.uint8)
+    path = save(tmp_path / 'a.jpg', image, quality=95)
+    assert abs(read_image(path).astype(int) - image).max() < 6
+    path = save(tmp_path / 'b.jpg', rng.integers(0, 256, (33, 41, 3), np.uint8))
+    np.testing.assert_array_equal(read_image(path), cv2.imread(str(path))[:, :, ::-1])
+
+
+@pytest.mark.parametrize('ending', ['png', 'jpg'])
+def test_grey_image_becomes_rgb(tmp_path, rng, ending):
+    got = read_image(save(tmp_path / f'a.{ending}', rng.integers(0, 256, (5, 8), np.uint8)))
+    assert got.shape == (5, 8, 3)
+    assert (got == got[:, :, :1]).all()
+
+
+def test_exif_orientation_is_ignored(tmp_path, rng):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / 'a.jpg', rng.integers(0, 256, (8, 20, 3), np.uint8), exif=exif)
+    assert read_image(path).shape == (8, 20, 3)
+
+
+@pytest.mark.parametrize('ending', ['png', 'jpg'])
+def test_truncated_image(tmp_path, rng, ending):
+    path = save(tmp_path / f'a.{ending}', rng.integers(0, 256, (40, 40, 3), np.uint8))
+    content = path.read_bytes()
+    for share in (0.05, 0.5, 0.9):
+        path.write_bytes(content[:int(len(content) * share)])
+        with pytest.raises(DataError, match=re.escape(str(path))):
+            read_image(path)
+
+
+def test_not_an_image(tmp_path, rng):
+    for name, content in (('empty.jpg', b''), ('text.jpg', b'hello'), ('noise.png', rng.bytes(500)),
+                          ('head.png', b'\x89PNG\r\n\x1a\n'), ('head.jpg', b'\xff\xd8\xff\xe0' + rng.bytes(100))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=re.escape(name)):
+            read_image(tmp_path / name)
+    with pytest.raises(DataError, match='no such file'):
+        read_image(tmp_path / 'gone.jpg')
+    with pytest.raises(DataError, match='cannot read'):
+        read_image(tmp_path)
+    with pytest.raises(DataError, match='not a readable JPEG or PNG'):
+        read_image(save(tmp_path / 'a.gif', np.zeros((4, 4), np.uint8)))
+
+
+def test_16_bit_image_is_refused(tmp_path):
+    with pytest.raises(DataError, match='16-bit'):
+        read_image(save(tmp_path / 'a.png', np.zeros((4, 4), np.uint16)))
+
+
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
+    path = raw_png(tmp_path / 'a.png', 60000, 60000, 8, 0, b'')
+    for read in (read_image, read_label):
+        with pytest.raises(DataError, match='pixels'):
+            read(path)
+    monkeypatch.setattr(readers, 'MAX_PIXELS', 99)
+    with pytest.raises(DataError, match='10x10 pixels'):
+        read_image(save(tmp_path / 'a.jpg', np.zeros((10, 10, 3), np.uint8)))
+
+
+# Labels
+
+def test_label_keeps_every_value(tmp_path):
+    label = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    got = read_label(save(tmp_path / 'a.png', label))
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, label)
+
+
+def test_other_kinds_of_png_are_refused_with_what_they_are(tmp_path):
+    zeros = np.zeros((4, 4), np.uint8)
+    palette = Image.fromarray(zeros).convert('P')
+    palette.save(tmp_path / 'palette.png')
+    save(tmp_path / 'deep.png', zeros.astype(np.uint16))
+    save(tmp_path / 'rgb.png', np.zeros((4, 4, 3), np.uint8))
+    save(tmp_path / 'rgba.png', np.zeros((4, 4, 4), np.uint8))
+    Image.fromarray(zeros).convert('1').save(tmp_path / 'bit.png')
+    # Pillow reads a 2-bit grey file as mode L with values 0, 85, 170 and 255.
+    raw_png(tmp_path / 'two.png', 4, 1, 2, 0, b'\0\x1b')
+    expected = {'palette': 'palette', 'deep': '16-bit grey', 'rgb': '8-bit RGB', 'rgba': 'RGB with alpha',
+                'bit': '1-bit grey', 'two': '2-bit grey'}
+    for name, kind in expected.items():
+        with pytest.raises(DataError, match=rf'{name}\.png: a .*{kind}.*8-bit single-channel PNG'):
+            read_label(tmp_path / f'{name}.png')
+
+
+def test_the_way_out_of_a_palette_label_works(tmp_path, rng):
+    label = rng.integers(0, 21, (6, 5), np.uint8)
+    image = Image.fromarray(label)
+    image.putpalette(rng.integers(0, 256, 768, np.uint8).tobytes())
+    image.save(tmp_path / 'IN.png')
+    with pytest.raises(DataError) as caught:
+        read_label(tmp_path / 'IN.png')
+    command = re.search('python -c "(.*)"`', str(caught.value)).group(1)
+    exec(command.replace('IN.png', f'{tmp_path}/IN.png').replace('OUT.png', f'{tmp_path}/OUT.png'))
+    np.testing.assert_array_equal(read_label(tmp_path / 'OUT.png'), label)
+
+
+def test_damaged_label(tmp_path, rng):
+    path = save(tmp_path / 'a.png', rng.integers(0, 256, (40, 40), np.uint8))
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(content) // 2] ^= 0xff
+    for broken in (b'', content[:20], content[:200], bytes(flipped)):
+        path.write_bytes(broken)
+        with pytest.raises(DataError, match=re.escape(str(path))):
+            read_label(path)
+    with pytest.raises(DataError, match='not a PNG'):
+        read_label(save(tmp_path / 'a.jpg', np.zeros((4, 4), np.uint8)))
+    with pytest.raises(DataError, match='no such file'):
+        read_label(tmp_path / 'gone.png')
+
+
+# Entries
+
+@pytest.fixture
+def entry(tmp_path, rng):
+    image = save(tmp_path / 'a.png', rng.integers(0, 256, (6, 8, 3), np.uint8))
+    semantic = save(tmp_path / 's.png', rng.integers(0, 256, (6, 8), np.uint8))
+    instance = save(tmp_path / 'i.png', rng.integers(0, 256, (6, 8), np.uint8))
+    return Entry('a', image, semantic, instance, 7, tmp_path / 'list.txt', ('a.png', 's.png', 'i.png'))
+
+
+def test_read_entry(entry):
+    image, semantic, instance = read_entry(entry)
+    np.testing.assert_array_equal(image, np.asarray(Image.open(entry.image)))
+    np.testing.assert_array_equal(semantic, np.asarray(Image.open(entry.semantic)))
+    np.testing.assert_array_equal(instance, np.asarray(Image.open(entry.instance)))
+    assert read_entry(entry, with_semantic=False, with_instance=False)[1:] == (None, None)
+
+
+@pytest.mark.parametrize('field', ['semantic', 'instance'])
+def test_size_mismatch_names_line_files_and_sizes(entry, field):
+    label = save(getattr(entry, field), np.zeros((8, 6), np.uint8))
+    with pytest.raises(DataError) as caught:
+        read_entry(entry)
+    for part in (f'{entry.list_path}:7: ', str(label), str(entry.image), '6x8', '8x6'):
+        assert part in str(caught.value)
+
+
+def test_check_same_size_by_itself(entry):
+    check_same_size(entry, np.zeros((3, 4, 3)), np.zeros((3, 4)))
+    with pytest.raises(DataError, match=re.escape(str(entry.semantic))):
+        check_same_size(entry, np.zeros((3, 4, 3)), np.zeros((3, 5)))
+
+
+def test_damaged_file_of_an_entry_names_the_line(entry):
+    entry.instance.write_bytes(b'junk')
+    with pytest.raises(DataError, match=r'list\.txt:7: .*i\.png'):
+        read_entry(entry)
+
+
+# CAMs
+
+def object_npy(path, payload):
+    """Write an object `.npy` whose pickle is `payload`."""
+    with open(path, 'wb') as out:
+        np.lib.format.write_array_header_1_0(out, {'descr': '|O', 'fortran_order': False, 'shape': ()})
+        out.write(payload)
+    return path
+
+
+def as_object(value):
+    box = np.empty((), object)
+    box[()] = value
+    return box
+
+
+@pytest.mark.parametrize('protocol', [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize('dtype', ['<f4', '>f4', '<f8', '<f2'])
+def test_cam_of_every_pickle_protocol(tmp_path, rng, protocol, dtype):
+    cams = {0: rng.random((5, 7)).astype(dtype), np.int64(19): np.asfortranarray(rng.random((5, 7)).astype(dtype))}
+    got = read_cam(object_npy(tmp_path / 'a.npy', pickle.dumps(as_object(cams), protocol)))
+    assert set(got) == {0, 19}
+    for key, cam in cams.items():
+        assert got[int(key)].dtype == np.float32
+        np.testing.assert_array_equal(got[int(key)], cam.astype(np.float32))
+
+
+@pytest.mark.parametrize('module', [b'numpy.core.multiarray', b'numpy._core.multiarray'])
+def test_cam_of_either_numpy_module_name(tmp_path, rng, module):
+    cam = rng.random((3, 4)).astype(np.float32)
+    payload = pickle.dumps(as_object({3: cam}), 2)
+    payload = re.sub(rb'numpy\._?core\.multiarray', module, payload)
+    np.testing.assert_array_equal(read_cam(object_npy(tmp_path / 'a.npy', payload))[3], cam)
+
+
+def test_cam_written_by_numpy_itself_and_without_objects(tmp_path, rng):
+    cam = rng.random((4, 4)).astype(np.float32)
+    np.save(tmp_path / 'a.npy', {5: cam})
+    np.testing.assert_array_equal(read_cam(tmp_path / 'a.npy', num_classes=7)[5], cam)
+    np.save(tmp_path / 'b.npy', {})
+    assert read_cam(tmp_path / 'b.npy') == {}
+
+
+@pytest.mark.parametrize(('value', 'complaint'), [
+    ([1, 2], 'holds a list'),
+    ({'cat': np.zeros((2, 2), np.float32)}, "key 'cat'"),
+    ({-1: np.zeros((2, 2), np.float32)}, 'key -1'),
+    ({20: np.zeros((2, 2), np.float32)}, 'key 20 is not a class - 1 between 0 and 19'),
+    ({True: np.zeros((2, 2), np.float32)}, 'key True'),
+    ({0: np.zeros((2, 2, 1), np.float32)}, r'key 0 is float32 \(2, 2, 1\)'),
+    ({0: np.zeros((0, 2), np.float32)}, r'\(0, 2\)'),
+    ({0: np.zeros((2, 2), np.int64)}, 'key 0 is int64'),
+    ({0: [[0.5]]}, 'key 0 is list'),
+    ({0: np.float32(0.5)}, 'key 0 is'),
+    ({0: np.zeros((2, 2), np.float32), 1: np.zeros((2, 3), np.float32)}, 'differ in size'),
+    ({0: np.full((2, 2), np.nan, np.float32)}, r'outside 0\.\.1'),
+    ({0: np.full((2, 2), np.inf, np.float32)}, r'outside 0\.\.1'),
+    ({0: np.full((2, 2), 2, np.float32)}, r'outside 0\.\.1'),
+    ({0: np.full((2, 2), -0.1, np.float32)}, r'outside 0\.\.1'),
+    ({0: np.array([[None]])}, 'only numbers'),
+])
+def test_odd_cam(tmp_path, value, complaint):
+    np.save(tmp_path / 'a.npy', as_object(value), allow_pickle=True)
+    with pytest.raises(DataError, match=rf'a\.npy: .*{complaint}'):
+        read_cam(tmp_path / 'a.npy', num_classes=21)
+
+
+class Evil:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize('protocol', [0, 2, 4, 5])
+def test_hostile_pickle_is_refused_and_not_executed(tmp_path, protocol):
+    target = tmp_path / 'owned'
+    for evil in (Evil(os.system, f'touch {target}'), Evil(subprocess.check_call, ['touch', str(target)]),
+                 Evil(eval, f'open({str(target)!r}, "w")'), Evil(open, str(target), 'w'), Evil(np.load, 'x'),
+                 Evil(getattr, 'text', 'upper')):
+        for value in (evil, as_object({0: evil}), as_object(evil), {evil: 1}):
+            path = object_npy(tmp_path / 'a.npy', pickle.dumps(value, protocol))
+            with pytest.raises(DataError, match=r'a\.npy: not a CAM file: refused'):
+                read_cam(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize('payload', [
+    b'cnumpy\nndarray\n(I5\ntR.',                                        # calls ndarray
+    b'\x80\x04\x8c\x05numpy\x8c\x0dndarray.dumps\x93.',                  # a dotted name
+    b'cnumpy.core.multiarray\n_reconstruct\n}S"function"\nI1\nsb.',      # alters a stand-in
+    b'Psomething\n.',                                                    # a persistent id
+    b'cos\nsystem\n(S"true"\ntR.', b'cnumpy.core.multiarray\nos\n.', b'cnumpy.core.numeric\nos\n.',
+    b'ccodecs\nencode\n.', b'c_codecs\ndecode\n.', b'cbuiltins\neval\n.', b'c__builtin__\neval\n.',
+])
+def test_handwritten_hostile_pickles(tmp_path, payload):
+    with pytest.raises(DataError, match='refused'):
+        read_cam(object_npy(tmp_path / 'a.npy', payload))
+
+
+def test_damaged_cam(tmp_path, rng):
+    np.save(tmp_path / 'good.npy', {0: rng.random((6, 6)).astype(np.float32)})
+    content = (tmp_path / 'good.npy').read_bytes()
+    np.save(tmp_path / 'plain.npy', np.zeros((3, 3)))
+    plain = (tmp_path / 'plain.npy').read_bytes()
+    path = tmp_path / 'a.npy'
+    for broken in (b'', b'junk', content[:100], content[:150], content[:-20], plain,
+                   content[:128] + pickle.dumps({0: 1}), content[:128] + pickle.dumps(None)):
+        path.write_bytes(broken)
+        with pytest.raises(DataError, match=r'a\.npy'):
+            read_cam(path)
+    with pytest.raises(DataError, match='No such file'):
+        read_cam(tmp_path / 'gone.npy')
+
+
+def test_cam_with_random_damage_never_fails_in_another_way(tmp_path, rng):
+    np.save(tmp_path / 'good.npy', {0: np.zeros((4, 4), np.float32)})
+    content = np.frombuffer((tmp_path / 'good.npy').read_bytes(), np.uint8)
+    path = tmp_path / 'a.npy'
+    for _ in range(300):
+        damaged = content.copy()
+        damaged[rng.integers(0, len(content), 2)] = rng.integers(0, 256, 2)
+        path.write_bytes(damaged.tobytes())
+        try:
+            cams = read_cam(path)
+        except DataError:
+            continue
+        assert all(cam.ndim == 2 and np.isfinite(cam).all() for cam in cams.values())
+
+
+# Prototypes
+
+def test_prototypes_round_trip(tmp_path, rng):
+    prototype = rng.standard_normal((9, 16)).astype(np.float32)
+    label = rng.integers(0, 256, 9)
+    np.savez(tmp_path / 'a.npz', prototype=prototype, prototype_label=label)
+    got, got_label = read_prototypes(tmp_path / 'a.npz', dim=16)
+    assert (got.dtype, got_label.dtype) == (np.float32, np.int64)
+    np.testing.assert_array_equal(got, prototype)
+    np.testing.assert_array_equal(got_label, label)
+
+
+@pytest.mark.parametrize(('arrays', 'complaint'), [
+    ({'prototype': np.zeros((3, 8), np.float32)}, 'prototype_label'),
+    ({'prototype_label': np.zeros(3, int)}, 'lacks'),
+    ({'prototype': np.zeros(8, np.float32), 'prototype_label': np.zeros(8, int)}, r'must be float \(S, D\)'),
+    ({'prototype': np.zeros((3, 8), np.float32), 'prototype_label': np.zeros(4, int)}, r'\(3, 8\).*\(4,\)'),
+    ({'prototype': np.zeros((3, 8), np.float32), 'prototype_label': np.zeros(3)}, 'integer'),
+    ({'prototype': np.zeros((3, 8), int), 'prototype_label': np.zeros(3, int)}, 'float'),
+    ({'prototype': np.zeros((3, 4), np.float32), 'prototype_label': np.zeros(3, int)}, 'D = 4, .* has D = 8'),
+    ({'prototype': np.full((3, 8), np.nan, np.float32), 'prototype_label': np.zeros(3, int)}, 'not finite'),
+    ({'prototype': np.zeros((3, 8), np.float32), 'prototype_label': np.full(3, 256)}, r'outside 0\.\.255'),
+    ({'prototype': np.array([Evil(print, 'owned')]), 'prototype_label': np.zeros(1, int)}, 'not a readable'),
+])
+def test_odd_prototypes(tmp_path, arrays, complaint):
+    np.savez(tmp_path / 'a.npz', **arrays)
+    with pytest.raises(DataError, match=rf'a\.npz: .*{complaint}'):
+        read_prototypes(tmp_path / 'a.npz', dim=8)
+
+
+def test_damaged_prototypes(tmp_path, rng):
+    path = tmp_path / 'a.npz'
+    np.savez(path, prototype=np.zeros((3, 8), np.float32), prototype_label=np.zeros(3, int))
+    content = path.read_bytes()
+    np.save(tmp_path / 'plain.npy', np.zeros((3, 8)))
+    damaged = bytearray(content)
+    damaged[150] ^= 0xff
+    for broken in (b'', b'junk', content[:-30], bytes(damaged), (tmp_path / 'plain.npy').read_bytes(),
+                   pickle.dumps(Evil(print, 'owned'))):
+        path.write_bytes(broken)
+        with pytest.raises(DataError, match=r'a\.npz'):
+            read_prototypes(path)
+    with pytest.raises(DataError, match='no such prototype file'):
+        read_prototypes(tmp_path / 'gone.npz')

@@ -1,0 +1,107 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spml.visualization.contact_sheet import Row, contact_sheet
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+GAP, TEXT = 6, 20
+
+
+def centre(sheet, row_top, height, column, cell_width):
+    return tuple(sheet[row_top + height // 2, GAP + column * (cell_width + GAP) + cell_width // 2].tolist())
+
+
+def test_cells_hold_what_they_should(tmp_path):
+    label = np.array([[1, 1], [1, 1]], np.uint8)
+    rows = [Row('first', np.full((20, 40, 3), (10, 200, 30), np.uint8), (label, None)),
+            Row('second \u00e4\u4e2d', np.full((30, 30, 3), (250, 5, 7), np.uint8), (label * 255, label * 9))]
+    contact_sheet(rows, ('image', 'weak', 'truth'), tmp_path / 'new/sheet.png', 4, ['a', 'b', 'c', 'd'], cell_width=80)
+    sheet = np.asarray(Image.open(tmp_path / 'new/sheet.png'))
+    assert sheet.shape[1] == GAP + 3 * (80 + GAP)
+    first, second = (TEXT, 40), (TEXT + 40 + TEXT + GAP, 80)
+    assert centre(sheet, *first, 0, 80) == (10, 200, 30)
+    assert centre(sheet, *first, 1, 80) == (128, 0, 0)
+    assert centre(sheet, *first, 2, 80) == (228, 228, 228)
+    assert centre(sheet, *second, 0, 80) == (250, 5, 7)
+    assert centre(sheet, *second, 1, 80) == (224, 224, 192)
+    assert centre(sheet, *second, 2, 80) == (72, 72, 72)
+    # The legend lies below and shows every class's colour.
+    legend = {tuple(pixel) for pixel in sheet[second[0] + 80 + TEXT:].reshape(-1, 3).tolist()}
+    assert {(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (72, 72, 72), (224, 224, 192)} <= legend
+    # Header and captions are drawn: there is dark ink in their strips.
+    for top in (0, TEXT + 40, second[0] + 80):
+        assert sheet[top:top + TEXT].min() < 100
+
+
+def test_label_edges_stay_sharp(tmp_path):
+    label = np.zeros((7, 7), np.uint8)
+    label[:, 3:] = 1
+    contact_sheet([Row('x', np.zeros((7, 7, 3), np.uint8), (label,))], ('image', 'truth'), tmp_path / 's.png', 2,
+                  cell_width=100)
+    cell = np.asarray(Image.open(tmp_path / 's.png'))[TEXT:TEXT + 100, GAP + 100 + GAP:GAP + 100 + GAP + 100]
+    assert {tuple(pixel) for pixel in cell.reshape(-1, 3).tolist()} == {(0, 0, 0), (128, 0, 0)}
+
+
+def test_wrong_number_of_labels_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='columns'):
+        contact_sheet([Row('x', np.zeros((4, 4, 3), np.uint8), ())], ('image', 'truth'), tmp_path / 's.png', 2)
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng()
+    for folder in ('img', 'weak', 'pseudo', 'pred', 'gt'):
+        (tmp_path / folder).mkdir()
+    for name in ('t0', 't1', 't2', 't3', 't4', 'v0', 'v1'):
+        Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)).save(tmp_path / f'img/{name}.jpg')
+        for folder in ('weak', 'pseudo') if name[0] == 't' else ('pred', 'gt'):
+            Image.fromarray(np.full((16, 20), 1 + int(name[1]), np.uint8)).save(tmp_path / f'{folder}/{name}.png')
+    (tmp_path / 'train.txt').write_text(''.join(f'img/t{i}.jpg weak/t{i}.png weak/t{i}.png\n' for i in range(5)))
+    (tmp_path / 'val.txt').write_text('img/v0.jpg\nimg/v1.jpg gt/v1.png\n')
+    return tmp_path
+
+
+def run_script(data, *options):
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / 'pyscripts/benchmark/contact_sheet.py'), '--data_dir', str(data),
+         '--num_classes', '7', '--out', str(data / 'out/sheet.png'), *map(str, options)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, 'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'})
+
+
+def test_script_shows_training_then_validation_images(data):
+    result = run_script(data, '--train_list', data / 'train.txt', '--val_list', data / 'val.txt', '--num_images', 3,
+                        '--pseudo_dir', data / 'pseudo', '--pred_dir', data / 'pred', '--gt_dir', data / 'gt')
+    assert result.returncode == 0, result.stderr
+    assert str(data / 'out/sheet.png') in result.stdout
+    sheet = np.asarray(Image.open(data / 'out/sheet.png'))
+    height = 160  # 200 * 16 / 20
+    tops = [TEXT + index * (height + TEXT + GAP) for index in range(5)]
+    grey, colours = (228, 228, 228), [(128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128)]
+    for top, name in zip(tops[:3], (0, 2, 4), strict=True):
+        assert [centre(sheet, top, height, column, 200) for column in (1, 2, 3, 4)] == [
+            colours[name], colours[name], grey, grey]
+    for top, name in zip(tops[3:], (0, 1), strict=True):
+        assert [centre(sheet, top, height, column, 200) for column in (1, 2, 3, 4)] == [
+            grey, grey, colours[name], colours[name]]
+
+
+@pytest.mark.parametrize(('option', 'value'), [('--pred_dir', 'nowhere'), ('--val_list', 'nowhere.txt'),
+                                               ('--class_names', 'a,b')])
+def test_script_names_what_is_wrong(data, option, value):
+    result = run_script(data, '--train_list', data / 'train.txt', option, value)
+    assert result.returncode == 2
+    assert 'Traceback' not in result.stderr
+    assert value in result.stderr or option in result.stderr
+
+
+def test_script_needs_a_list(data):
+    result = run_script(data)
+    assert result.returncode == 2
+    assert '--train_list' in result.stderr

@@ -1,0 +1,69 @@
+import builtins
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spml.visualization.palette import colourise, colourise_ids
+from spml.visualization.tensorboard import TrainingWriter
+
+MEANS, STDS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def load_events(folder):
+    accumulator = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
+    events = accumulator.EventAccumulator(str(folder), size_guidance={'images': 0, 'scalars': 0})
+    events.Reload()
+    return events
+
+
+def picture(events, name):
+    encoded = events.Images(f'images/{name}')[0].encoded_image_string
+    return np.asarray(Image.open(io.BytesIO(encoded)))
+
+
+def test_events_hold_scalars_and_pictures(tmp_path):
+    rng = np.random.default_rng()
+    rgb = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    image = torch.from_numpy((rgb / 255 - MEANS) / STDS).permute(2, 0, 1).float()
+    weak = torch.from_numpy(rng.choice(np.array([0, 3, 254, 255]), (12, 16)))
+    clusters = torch.from_numpy(rng.integers(-1, 9, (6, 8)))
+    segments = torch.from_numpy(rng.integers(0, 255, (12, 16)))
+
+    writer = TrainingWriter(tmp_path / 'log')
+    writer.scalars(3, {'loss': 1.5, 'lr': torch.tensor(0.25)})
+    writer.scalars(7, {'loss': 1.25})
+    writer.images(7, image, MEANS, STDS, 5, semantic_label=weak, instance_label=segments, clusters=clusters,
+                  embedding=torch.randn(4, 6, 8, requires_grad=True))
+    writer.close()
+
+    events = load_events(tmp_path / 'log')
+    assert [(event.step, event.value) for event in events.Scalars('loss')] == [(3, 1.5), (7, 1.25)]
+    assert [(event.step, event.value) for event in events.Scalars('lr')] == [(3, 0.25)]
+    assert set(events.Tags()['images']) == {
+        f'images/{name}' for name in ('image', 'weak_label', 'over_segmentation', 'clusters', 'embedding_pca')}
+    np.testing.assert_array_equal(picture(events, 'image'), rgb)
+    np.testing.assert_array_equal(picture(events, 'weak_label'), colourise(weak.numpy(), 5))
+    np.testing.assert_array_equal(picture(events, 'over_segmentation'), colourise_ids(segments.numpy()))
+    np.testing.assert_array_equal(picture(events, 'clusters'),
+                                  colourise_ids(clusters.numpy()).repeat(2, axis=0).repeat(2, axis=1))
+    assert picture(events, 'embedding_pca').shape == (12, 16, 3)
+
+
+def test_without_tensorboard_it_says_so_once_and_does_nothing(tmp_path, monkeypatch, capsys):
+    original = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.startswith('torch.utils.tensorboard'):
+            raise ModuleNotFoundError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, '__import__', refuse)
+    writer = TrainingWriter(tmp_path / 'log')
+    writer.scalars(0, {'loss': 1.0})
+    writer.images(0, torch.zeros(3, 4, 4), MEANS, STDS, 5, semantic_label=torch.zeros(4, 4, dtype=torch.long))
+    writer.close()
+    assert capsys.readouterr().err.count('tensorboard is not installed') == 1
+    assert not (tmp_path / 'log').exists()
