@@ -97,8 +97,9 @@ install() {
         [ "$attempt" -eq 1 ] || explain_failure "$3"
         printf 'setup: pip failed, trying once more\n'
     done
-    "$1" -c 'import torch, torchvision, cv2, spml' >>"$3" 2>&1 ||
-        fail "torch, torchvision and OpenCV are installed but do not load: $(tail -n 1 "$3")"
+    "$1" -c 'import sys, torch, torchvision, cv2, spml
+if sys.version_info < (3, 13): import pydensecrf.densecrf' >>"$3" 2>&1 ||
+        fail "what was installed does not load: $(tail -n 1 "$3") (log: $3)"
 }
 
 main "$@"

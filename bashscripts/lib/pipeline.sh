@@ -14,7 +14,7 @@
 GPUS=${GPUS:-${CUDA_VISIBLE_DEVICES-0}}  # ids; training runs one process on each. Ignored where there is no GPU
 FORCE=${FORCE:-}                         # name of a stage to run again (the later ones follow)
 CHECKPOINT=${CHECKPOINT:-}               # a model-*.pth to use in place of training the embedding
-NUM_WORKERS=${NUM_WORKERS:-}             # processes for the CRF (default: what inference.py chooses)
+NUM_WORKERS=${NUM_WORKERS:-}             # processes for the CRF (default: what the scripts choose)
 SET_EMBEDDING=${SET_EMBEDDING:-}         # blank-separated key=value overrides of the embedding's configuration
 SET_CLASSIFIER=${SET_CLASSIFIER:-}       # the same for the classifier's
 DEMO_OPTIONS=${DEMO_OPTIONS:-}           # options of make_synthetic.py for the built-in data (DATASET=demo)
@@ -155,7 +155,7 @@ pseudo_label() {
     local name=$1 title=$2 output=$RUN/$1_labels
     shift 2
     stage "${name}_labels" "$output" pyscripts/inference/pseudo_label.py --data_dir "$DATAROOT" --data_list "$TRAIN_LIST" \
-        --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@"
+        --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@" "${WORKERS[@]}"
     score "score_$name" "$title" "$output/semantic_gray"
 }
 

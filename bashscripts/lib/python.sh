@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Which Python the scripts use, and their one-line errors. Sourced by scripts that run in a bash of their own.
 
-ROOT=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
+ROOT=$(CDPATH='' builtin cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 
 # fail MESSAGE: one line on standard error, exit status 2.
 fail() {

@@ -22,7 +22,8 @@ def read_score(path):
 def format_rows(header, rows):
     """Return lines of text for `rows` of (title, fraction), shown as per cent under `header`."""
     width = max(len(title) for title, _ in [(header, 0), *rows])
-    return '\n'.join([f'{header:{width}s}       %', *(f'{title:{width}s}  {100 * value:6.2f}' for title, value in rows)])
+    lines = [f'{title:{width}s}  {100 * value:6.2f}' for title, value in rows]
+    return '\n'.join([f'{header:{width}s}       %', *lines])
 
 
 def named_score(text):

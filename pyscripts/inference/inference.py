@@ -29,7 +29,7 @@ def main():
         checkpoint = run.checkpoint_path(config, args.snapshot_dir, args.checkpoint)
         embedder = run.build_embedder(config, checkpoint, device)
         if args.predictor == 'softmax':
-            predictor = run.SoftmaxPredictor(embedder, run.build_softmax(config, checkpoint, device))
+            predictor = run.build_softmax(config, embedder, checkpoint)
         else:
             predictor = run.build_retrieval(config, embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
         run.run_inference(config, args.data_dir, args.data_list, args.save_dir, predictor, args.multi_scale,

@@ -36,7 +36,7 @@ def main():
     with distributed.start(pick_device(args.device)) as device:
         checkpoint = run.checkpoint_path(config, args.snapshot_dir, args.checkpoint)
         embedder = run.build_embedder(config, checkpoint, device)
-        classifier = run.build_softmax(config, checkpoint, device) if source.needs_classifier else None
+        classifier = run.build_softmax(config, embedder, checkpoint).classifier if source.needs_classifier else None
         predictor = (run.build_retrieval(config, embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
                      if source.needs_memory else None)
         run.run_pseudo_labels(config, args.data_dir, args.data_list, args.save_dir, args.source, cli.crf_parameters(args),

@@ -76,11 +76,11 @@ def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False):
         A `torch.utils.data.DataLoader` of dicts of stacked tensors (B, ...); strings become lists. A `DataError` met in
         a worker is raised by the loop over the loader, with its own one-line message.
     """
+    # Workers are not persistent: the stream is gone through once, and so they end with the loop, also when it fails.
     # A generator of its own: otherwise making an iterator would draw from torch's global random state, which dropout
     # uses, and a resumed run would differ.
     return _Loader(_Guarded(dataset), batch_sampler=batch_sampler, num_workers=num_workers, pin_memory=pin_memory,
-                   collate_fn=_collate, worker_init_fn=_init_worker, persistent_workers=num_workers > 0,
-                   generator=torch.Generator())
+                   collate_fn=_collate, worker_init_fn=_init_worker, generator=torch.Generator())
 
 
 class _Loader(torch.utils.data.DataLoader):
@@ -112,6 +112,5 @@ def _collate(items):
 
 
 def _init_worker(_):
-    # The workers are the parallelism; threads inside each would only fight over the cores.
+    # The workers are the parallelism; threads inside each would only fight over the cores. Torch limits its own.
     cv2.setNumThreads(0)
-    torch.set_num_threads(1)

@@ -47,7 +47,7 @@ def read_image(path):
                     raise DataError(f'{path}: a 16-bit PNG; images must have 8 bits per channel')
                 return np.array(image.convert('RGB'))
             if not content.rstrip(b'\0').endswith(b'\xff\xd9'):
-                image.load()  # no end marker: OpenCV would fill a truncated image with grey, Pillow says so
+                image.load()  # no end marker: OpenCV 4 would fill what is missing with grey, Pillow raises
     except Image.DecompressionBombError:
         raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale the image down') from None
     except _DECODING_ERRORS as error:

@@ -11,8 +11,15 @@ VOID = 255
 
 
 def denormalise(image, pixel_means, pixel_stds):
-    """Return the (H, W, 3) uint8 RGB of a normalised float32 image, truncated as the release does before CRF."""
-    pixels = (image * np.asarray(pixel_stds, np.float32) + np.asarray(pixel_means, np.float32)) * 255
+    """Return the (H, W, 3) uint8 RGB of a normalised float32 image, truncated as the release does before CRF.
+
+    Truncation turns rounding noise into whole grey levels, to which CRF is sensitive: each operation is carried out in float64
+    and stored as float32, so that the bytes are the release's.
+    """
+    pixels = np.array(image, np.float32)
+    pixels *= np.asarray(pixel_stds, np.float64)
+    pixels += np.asarray(pixel_means, np.float64)
+    pixels *= 255
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 

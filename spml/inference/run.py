@@ -22,7 +22,7 @@ from spml.errors import DataError, SpmlError
 from spml.inference import pseudo_labels
 from spml.inference.crf import require_crf
 from spml.inference.outputs import denormalise, finish
-from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, RetrievalPredictor, predict
+from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, RetrievalPredictor, SoftmaxPredictor, predict
 from spml.inference.prototypes import image_prototypes, read_memory
 from spml.models.build import build_classifier, build_embedding
 from spml.models.weights import load_classifier, load_embedding
@@ -47,11 +47,11 @@ def build_embedder(config, checkpoint, device):
     return Embedder(network.to(device).eval(), tuple(config.test.crop_size), tuple(config.test.stride), device)
 
 
-def build_softmax(config, checkpoint, device):
-    """Return the SoftmaxClassifier of `config` with the weights of `checkpoint`."""
+def build_softmax(config, embedder, checkpoint):
+    """Return the SoftmaxPredictor of `config` with the head's weights of `checkpoint`."""
     classifier = build_classifier(config)
     load_classifier(classifier, checkpoint)
-    return classifier.to(device).eval()
+    return SoftmaxPredictor(embedder, classifier.to(embedder.device).eval())
 
 
 def build_retrieval(config, embedder, memory_dir, grid):

@@ -1,118 +1,15 @@
-"""The bash scripts, with a Python that only records its arguments and writes what the real scripts would."""
-import json
+"""The scribble pipeline's script: stages, their arguments, skipping, forcing and stopping (Python is a fake)."""
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / 'bashscripts' / 'voc12' / 'train_spml_scribble.sh'
 STAGES = ['train_embedding', 'prototypes', 'inference_retrieval', 'score_retrieval', 'inference_softmax_joint',
-          'score_softmax_joint', 'pseudo_labels', 'score_pseudo', 'train_classifier', 'inference_single', 'score_single',
-          'inference_final', 'score_final', 'picture']
-
-# Fails or waits at the stage whose arguments hold $FAKE_FAIL or $FAKE_WAIT; torch sees $FAKE_GPUS GPUs.
-FAKE = '''#!{python}
-import json, os, pathlib, sys, time
-args = sys.argv[1:]
-if args[0] == '-c':
-    print(os.environ.get('FAKE_GPUS', '0'))
-    sys.exit(0)
-with open(os.environ['FAKE_CALLS'], 'a') as out:
-    out.write(json.dumps({{'args': args, 'visible': os.environ.get('CUDA_VISIBLE_DEVICES'), 'cwd': os.getcwd()}}) + chr(10))
-option = {{a: b for a, b in zip(args, args[1:]) if a.startswith('--')}}
-script = next(a for a in args if a.endswith('.py')).rsplit('/', 1)[-1]
-marker = ' '.join(args)
-def write(path, text='x'):
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-if os.environ.get('FAKE_SNAPSHOT') and script == 'train.py':
-    write(option['--snapshot_dir'] + '/model-4.state.pth')
-    write(option['--snapshot_dir'] + '/model-4.pth')
-if os.environ.get('FAKE_FAIL') and os.environ['FAKE_FAIL'] in marker:
-    print('sorry, no luck')
-    sys.exit(3)
-if os.environ.get('FAKE_WAIT') and os.environ['FAKE_WAIT'] in marker:
-    print('waiting', flush=True)
-    try:
-        time.sleep(60)
-    except KeyboardInterrupt:
-        sys.exit(130)
-print('stage output', script)
-if script in ('train.py', 'train_classifier.py'):
-    for name in ('model-9.pth', 'model-10.pth', 'model-10.state.pth'):
-        write(option['--snapshot_dir'] + '/' + name)
-elif script == 'prototype.py':
-    write(option['--save_dir'] + '/semantic_prototype/a.npz')
-elif script in ('inference.py', 'pseudo_label.py'):
-    write(option['--save_dir'] + '/semantic_gray/a.png')
-    if '--list_out' in option:
-        write(option['--list_out'])
-elif script == 'benchmark_by_mIoU.py':
-    write(option['--json'], json.dumps({{'mean_iou': 0.25}}))
-elif script == 'contact_sheet.py':
-    write(option['--out'])
-elif script == 'make_synthetic.py':
-    for name in ('train_scribble', 'train_full', 'val'):
-        write(option['--out'] + '/lists/' + name + '.txt')
-'''
-
-
-class Workplace:
-    """A data root with blanks in its name, a fake Python, and ways to run the script."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.python = folder / 'fake python'
-        self.python.write_text(FAKE.format(python=sys.executable))
-        self.python.chmod(0o755)
-        self.data = folder / 'my data'
-        (self.data / 'lists').mkdir(parents=True)
-        for name in ('train_scribble', 'train_scribble_0.5', 'train_full', 'val'):
-            (self.data / 'lists' / f'{name}.txt').write_text(name)
-        self.weights = folder / 'imagenet.pth'
-        self.weights.write_text('weights')
-        self.run_dir = folder / 'snap' / 'spml_scribble'
-        self.calls_file = folder / 'calls'
-
-    def environment(self, **settings):
-        kept = {name: os.environ[name] for name in ('PATH', 'HOME', 'LANG', 'TMPDIR') if name in os.environ}
-        return {**kept, 'SPML_PYTHON': str(self.python), 'DATAROOT': str(self.data), 'PRETRAINED': str(self.weights),
-                'SNAPSHOT_ROOT': str(self.folder / 'snap'), 'FAKE_CALLS': str(self.calls_file), **settings}
-
-    def run(self, command=None, cwd=None, **settings):
-        """Run the script (or another command) and return the finished process; `calls` holds what Python was told."""
-        self.calls_file.write_text('')
-        environment = {name: value for name, value in self.environment(**settings).items() if value is not None}
-        return subprocess.run(command or ['bash', str(SCRIPT)], env=environment, cwd=cwd or self.folder, check=False,
-                              capture_output=True, text=True, timeout=60)
-
-    @property
-    def calls(self):
-        return [json.loads(line) for line in self.calls_file.read_text().splitlines()]
-
-    def scripts(self):
-        """Names of the Python scripts called, without the closing table."""
-        names = [next(a for a in call['args'] if a.endswith('.py')).rsplit('/', 1)[-1] for call in self.calls]
-        return [name for name in names if name != 'summary.py']
-
-    def call(self, script, containing=''):
-        """Arguments of the one call of a script, as given."""
-        found = [call['args'] for call in self.calls
-                 if any(a.endswith('/' + script) for a in call['args']) and containing in ' '.join(call['args'])]
-        assert len(found) == 1, found
-        return found[0]
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Workplace(tmp_path)
+          'score_softmax_joint', 'pseudo_labels', 'score_pseudo', 'train_classifier', 'inference_single',
+          'score_single', 'inference_final', 'score_final', 'picture']
 
 
 def option(args, name):
@@ -124,7 +21,7 @@ def skipped(output):
 
 
 def done(output):
-    return [line.split('] ')[1].split(' done')[0] for line in output.splitlines() if '] ' in line and ' done in ' in line]
+    return [line.split('] ')[1].split(' done')[0] for line in output.splitlines() if '] ' in line and 'done in' in line]
 
 
 def test_all_stages_run_in_order_with_the_arguments_of_the_contract(place):
@@ -193,8 +90,7 @@ def test_stops_at_the_first_failing_stage_and_goes_on_from_there(place):
 
 
 def test_success_without_output_is_a_failure(place):
-    place.python.write_text(place.python.read_text().replace("elif script == 'prototype.py'", "elif script == 'none'"))
-    result = place.run()
+    result = place.run(FAKE_LAZY='prototype.py')
     assert result.returncode == 1
     assert '[2/14] prototypes FAILED' in result.stderr
     assert 'semantic_prototype is missing' in result.stdout
@@ -339,7 +235,8 @@ def test_bad_settings_are_one_line(place, settings, named):
 
 
 def test_the_demo_makes_its_data_and_starts_from_random_weights(place):
-    result = place.run(DATASET='demo', DATAROOT=str(place.folder / 'demo'), PRETRAINED=None, DEMO_OPTIONS='--num_train 3')
+    result = place.run(DATASET='demo', DATAROOT=str(place.folder / 'demo'), PRETRAINED=None,
+                       DEMO_OPTIONS='--num_train 3')
     assert result.returncode == 0, result.stderr
     assert done(result.stdout) == ['demo_data', *STAGES]
     data = place.call('make_synthetic.py')
@@ -355,13 +252,14 @@ def test_two_runs_in_one_folder_do_not_mix(place):
     if not shutil.which('flock'):
         pytest.skip('no flock on this machine')
     place.run_dir.mkdir(parents=True)
-    result = place.run(['flock', str(place.run_dir / '.lock'), 'bash', str(SCRIPT)])
+    result = place.run(['flock', str(place.run_dir / '.lock'), 'bash', str(place.script)])
     assert result.returncode == 2
     assert 'another run' in result.stderr
 
 
 def test_interrupt_stops_everything_with_one_line(place):
-    process = subprocess.Popen(['bash', str(SCRIPT)], env=place.environment(FAKE_WAIT='prototype.py'), cwd=place.folder,
+    environment = place.environment(FAKE_WAIT='prototype.py')
+    process = subprocess.Popen(['bash', str(place.script)], env=environment, cwd=place.folder,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     log = place.run_dir / 'logs' / 'prototypes.log'
     deadline = time.monotonic() + 30
@@ -370,56 +268,15 @@ def test_interrupt_stops_everything_with_one_line(place):
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.strip() == '[2/14] prototypes interrupted; run the same script again to go on, finished stages are skipped'
+    assert err.strip().startswith('[2/14] prototypes interrupted; run the same script again')
+    assert len(err.strip().splitlines()) == 1
     assert 'inference_retrieval' not in out
     assert skipped(place.run().stdout) == ['train_embedding']
 
 
-# What must not change in a shell that sources the script: everything a user could notice.
-SOURCE = '''
-shopt -s nullglob; set -o noclobber; trap 'echo leaving' EXIT; trap 'echo usr' USR1; cd {cwd!r}; mine() {{ echo mine; }}
-alias ll='ls -l'; PYTHONPATH=/somewhere
-state() {{ set -o; shopt; declare -F; declare -f mine; alias; trap; pwd; umask; jobs; (compgen -v | grep -vx '_\\|PIPESTATUS\\|BASH_.*\\|LINENO\\|RANDOM\\|SECONDS\\|SRANDOM\\|EPOCH.*\\|FUNCNAME\\|before\\|status\\|COLUMNS\\|LINES' | while read -r v; do declare -p "$v"; done); }}
-{settings}
-before=$(state)
-source {script!r}
-status=$?
-[ "$before" = "$(state)" ] || diff <(echo "$before") <(state)
-echo "alive with status $status"
-'''
-
-
-@pytest.mark.parametrize('options', ['', 'set -u', 'set -o pipefail; set -f', 'shopt -s expand_aliases; alias printf=false'])
-@pytest.mark.parametrize(('fail', 'status'), [('', 0), ('inference.py', 3)])
-def test_sourcing_leaves_the_shell_as_it_was(place, options, fail, status):
-    code = SOURCE.format(cwd=str(place.folder), script=str(SCRIPT), settings=options)
-    result = place.run(['bash', '--norc', '-c', code], FAKE_FAIL=fail)
-    assert result.stdout.endswith(f'alive with status {status}\nleaving\n'), result.stdout + result.stderr
-    assert not [line for line in result.stdout.splitlines() if line.startswith(('< ', '> '))]
-    assert ('FAILED' in result.stderr) == bool(fail)
-
-
-def test_sourcing_sees_settings_that_are_not_exported(place):
-    code = f'SCRIBBLE=dilate_3_0.5; GPUS=7; FORCE=; source {str(SCRIPT)!r}'
-    result = place.run(['bash', '--norc', '-c', code], FAKE_GPUS='1')
-    assert result.returncode == 0, result.stderr
-    assert 'train_scribble_0.5.txt' in ' '.join(place.call('train.py'))
-    assert place.calls[0]['visible'] == '7'
-
-
 def test_works_from_any_folder_by_relative_path(place):
-    relative = os.path.relpath(SCRIPT, place.data)
+    relative = os.path.relpath(place.script, place.data)
     result = place.run(['bash', relative], cwd=place.data, DATAROOT='.', SNAPSHOT_ROOT='../snap')
     assert result.returncode == 0, result.stderr
     assert option(place.call('train.py'), '--data_dir') == f'{place.data}/.'
     assert (place.data / '..' / 'snap' / 'spml_scribble' / 'contact_sheet.png').exists()
-
-
-def test_scripts_parse_and_pass_shellcheck_where_there_is_one():
-    scripts = [*(ROOT / 'bashscripts').rglob('*.sh'), ROOT / '.ci' / 'run']
-    assert len(scripts) >= 7
-    for script in scripts:
-        subprocess.run(['bash', '-n', str(script)], check=True)
-    if shutil.which('shellcheck'):
-        checked = subprocess.run(['shellcheck', '-x', *map(str, scripts)], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert checked.returncode == 0, checked.stdout

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -122,12 +123,12 @@ class Threads(torch.utils.data.Dataset):
         return 2
 
     def __getitem__(self, key):
-        return {'threads': torch.get_num_threads()}
+        return {'torch': torch.get_num_threads(), 'cv2': cv2.getNumThreads()}
 
 
 def test_workers_are_single_threaded():
     batch = next(iter(build_loader(Threads(), StreamSampler(2, 2), num_workers=1)))
-    assert batch['threads'].tolist() == [1, 1]
+    assert batch['torch'].tolist() == batch['cv2'].tolist() == [1, 1]
 
 
 def test_loader_length(dataset):

@@ -315,6 +315,7 @@ def test_damaged_cam(tmp_path, rng):
         read_cam(tmp_path / 'gone.npy')
 
 
+@pytest.mark.filterwarnings('ignore:invalid')
 def test_cam_with_random_damage_never_fails_in_another_way(tmp_path, rng):
     np.save(tmp_path / 'good.npy', {0: np.zeros((4, 4), np.float32)})
     content = np.frombuffer((tmp_path / 'good.npy').read_bytes(), np.uint8)
