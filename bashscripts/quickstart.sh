@@ -3,8 +3,8 @@
 #
 #     bash bashscripts/quickstart.sh
 #
-# The pipeline's settings (see bashscripts/voc12/train_spml_scribble.sh) can be given in the environment. Run again, it
-# skips what is done.
+# The pipeline's settings (see bashscripts/voc12/train_spml_scribble.sh) can be given in the environment. Run again,
+# it skips what is done.
 
 if [ "${BASH_SOURCE:-}" != "$0" ]; then # sourced: stay out of the user's shell
     (exec bash "${BASH_SOURCE:-$0}")

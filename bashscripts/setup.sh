@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up what is missing: a virtual environment in .venv unless one is active (venv or conda, but for conda's base), and
-# this project in it. Done once, it returns at once.
+# Set up what is missing: a virtual environment in .venv unless one is active (venv or conda, but for conda's base),
+# and this project in it. Done once, it returns at once.
 #
 #     bash bashscripts/setup.sh [test]        # test: also what the tests need
 #
@@ -35,7 +35,7 @@ find_base_python() {
         fi
         [ "$version" -lt 313 ] || newer=${newer:-$candidate}
     done
-    [ -n "$newer" ] || fail 'no Python 3.10 to 3.12 with venv found; install one (Debian: python3-venv) or name it in PYTHON'
+    [ -n "$newer" ] || fail 'no Python 3.10 to 3.12 with venv found; install one (Debian: python3-venv) or set PYTHON'
     printf 'note: only %s found, where CRF (pydensecrf2) is unavailable; Python 3.12 has it\n' "$newer" >&2
     printf '%s\n' "$newer"
 }
@@ -45,7 +45,8 @@ explain_failure() {
     if grep -qiE 'no space left' "$1"; then
         fail "the disk is full; free some space and run again (log: $1)"
     elif grep -qiE '(failed building wheel for|failed to build|─>).*pydensecrf' "$1"; then
-        fail "pydensecrf2 did not compile; install a C++ compiler and Python's headers (Debian: g++ python3-dev) and run again (log: $1)"
+        fail 'pydensecrf2 did not compile; install a C++ compiler and the headers of Python' \
+            "(Debian: g++ python3-dev) and run again (log: $1)"
     elif grep -qiE 'temporary failure in name|connection (error|refused|timed)|read timed out|max retries' "$1"; then
         fail "the package index cannot be reached; check the network and run again (log: $1)"
     fi
@@ -87,7 +88,8 @@ make_venv() {
     "$base" -m venv --clear "$1" || fail "$1: the virtual environment could not be made"
 }
 
-# install PYTHON WHAT LOG: pip install, tried twice since downloads break off, and a check that what was installed loads.
+# install PYTHON WHAT LOG: pip install, tried twice since downloads break off, and a check that what was installed
+# loads.
 install() {
     local attempt
     printf 'setup: installing; this takes some minutes (log: %s)\n' "$3"

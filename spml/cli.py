@@ -16,13 +16,15 @@ def build_parser(description):
     parser.add_argument('--cfg_path', type=pathlib.Path, required=True, metavar='FILE', help='YAML configuration')
     parser.add_argument('--set', action='extend', nargs='+', default=[], metavar='SECTION.KEY=VALUE', dest='overrides',
                         help='override a key of the configuration, for example train.base_lr=0.01')
-    parser.add_argument('--device', default=None, help='cuda, cuda:1, cpu ... (default: cuda when there is one, else cpu)')
+    parser.add_argument('--device', default=None,
+                        help='cuda, cuda:1, cpu ... (default: cuda when there is one, else cpu)')
     return parser
 
 
 def add_data_arguments(parser):
     """Add `--data_dir` and `--data_list`."""
-    parser.add_argument('--data_dir', type=pathlib.Path, required=True, help='folder that the paths in the list start from')
+    parser.add_argument('--data_dir', type=pathlib.Path, required=True,
+                        help='folder that the paths in the list start from')
     parser.add_argument('--data_list', type=pathlib.Path, required=True, metavar='FILE',
                         help='list file: `image semantic instance`, `image semantic` or `image` on each line')
 
@@ -45,7 +47,8 @@ def add_clustering_arguments(parser, required=False):
 
 def add_memory_argument(parser):
     """Add the folder of prototypes."""
-    parser.add_argument('--semantic_memory_dir', type=pathlib.Path, help='folder of the prototypes (.npz) to retrieve from')
+    parser.add_argument('--semantic_memory_dir', type=pathlib.Path,
+                        help='folder of the prototypes (.npz) to retrieve from')
 
 
 def add_crf_arguments(parser):
@@ -58,7 +61,8 @@ def add_crf_arguments(parser):
 
 def crf_parameters(args):
     """Return the CrfParameters that the options give."""
-    return CrfParameters(**{field.name: getattr(args, f'crf_{field.name}') for field in dataclasses.fields(CrfParameters)})
+    return CrfParameters(**{field.name: getattr(args, f'crf_{field.name}')
+                            for field in dataclasses.fields(CrfParameters)})
 
 
 def require(args, reason, *names):
@@ -86,7 +90,9 @@ def run(main):
     except SpmlError as error:
         status = _complain(error)
     except KeyboardInterrupt:
-        print('\ninterrupted; what was complete is kept, run the same command again to go on', file=sys.stderr)
+        # A pipeline that runs this as a stage says itself how to go on.
+        if 'SPML_STAGE' not in os.environ:
+            print('\ninterrupted; what was complete is kept, run the same command again to go on', file=sys.stderr)
         status = 130
     except BrokenPipeError:
         # The reader (`| head`) went away: that is no error. Keep the interpreter from flushing into the closed pipe.

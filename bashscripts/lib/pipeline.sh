@@ -2,8 +2,8 @@
 # What the training pipelines share: settings common to all, running stages, and the stages themselves.
 #
 # A pipeline script sources this file in a bash of its own, gives its settings, calls `prepare CONFIG_NAME`, defines a
-# function that calls the stages below in order, and hands it to `run_pipeline`. That function is called twice: first to
-# list the stages (so that they can be counted and FORCE checked), then to run them.
+# function that calls the stages below in order, and hands it to `run_pipeline`. That function is called twice: first
+# to list the stages (so that they can be counted and FORCE checked), then to run them.
 
 # shellcheck source=bashscripts/lib/python.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
@@ -66,8 +66,8 @@ choose_devices() {
     [ "$wanted" -eq 1 ] || DISTRIBUTED+=(-m torch.distributed.run --standalone --nproc_per_node="$wanted")
 }
 
-# prepare CONFIG_NAME: check the settings and derive what the stages use. Reads DATASET, DATAROOT, SNAPSHOT_ROOT, RUN_NAME,
-# PRETRAINED, the lists and the common settings.
+# prepare CONFIG_NAME: check the settings and derive what the stages use. Reads DATASET, DATAROOT, SNAPSHOT_ROOT,
+# RUN_NAME, PRETRAINED, the lists and the common settings.
 prepare() {
     local name overrides configs=$ROOT/configs/$DATASET
     [ -f "$configs/$1.yaml" ] || fail "DATASET=$DATASET: there is no $configs/$1.yaml; choose voc12 or demo"
@@ -149,13 +149,13 @@ infer() {
     score "score_$name" "$title" "$RUN/inference_$name/semantic_gray"
 }
 
-# pseudo_label NAME TITLE OPTION...: label the training images into $RUN/NAME_labels, write the list lists/train_NAME.txt,
-# and score the labels against the training truth under TITLE.
+# pseudo_label NAME TITLE OPTION...: label the training images into $RUN/NAME_labels, write the list
+# lists/train_NAME.txt, and score the labels against the training truth under TITLE.
 pseudo_label() {
     local name=$1 title=$2 output=$RUN/$1_labels
     shift 2
-    stage "${name}_labels" "$output" pyscripts/inference/pseudo_label.py --data_dir "$DATAROOT" --data_list "$TRAIN_LIST" \
-        --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@" "${WORKERS[@]}"
+    stage "${name}_labels" "$output" pyscripts/inference/pseudo_label.py --data_dir "$DATAROOT" \
+        --data_list "$TRAIN_LIST" --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@" "${WORKERS[@]}"
     score "score_$name" "$title" "$output/semantic_gray"
 }
 

@@ -9,7 +9,8 @@ fail() {
     exit 2
 }
 
-# environment_prefix: print the folder of the active environment (venv or conda, but for conda's base), else that of .venv.
+# environment_prefix: print the folder of the active environment (venv or conda, but for conda's base), else that of
+# .venv.
 environment_prefix() {
     if [ -n "${VIRTUAL_ENV:-}" ]; then
         printf '%s\n' "$VIRTUAL_ENV"
@@ -20,11 +21,12 @@ environment_prefix() {
     fi
 }
 
-# choose_python: set and export SPML_PYTHON (kept when given: an interpreter that has everything) and let it find spml here,
-# whatever copy is installed in its environment.
+# choose_python: set and export SPML_PYTHON (kept when given: an interpreter that has everything) and let it find spml
+# here, whatever copy is installed in its environment.
 choose_python() {
     SPML_PYTHON=${SPML_PYTHON:-$(environment_prefix)/bin/python}
-    command -v -- "$SPML_PYTHON" >/dev/null || fail "$SPML_PYTHON: no such Python; run \`bash bashscripts/setup.sh\` first"
+    command -v -- "$SPML_PYTHON" >/dev/null ||
+        fail "$SPML_PYTHON: no such Python; run \`bash bashscripts/setup.sh\` first"
     export SPML_PYTHON
     export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
 }

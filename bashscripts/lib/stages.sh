@@ -1,9 +1,11 @@
 # shellcheck shell=bash
-# Running the stages of a pipeline: skipping what is done, logs, and stopping at the first failure. Sourced by pipeline.sh.
+# Running the stages of a pipeline: skipping what is done, logs, and stopping at the first failure. Sourced by
+# pipeline.sh.
 #
 # Under $RUN stand, for each stage, its output, logs/<stage>.log and, once it has succeeded, the stamp .done/<stage>
 # with its arguments. A stage is skipped when its stamp holds the same arguments and its output is there. When a stage
-# runs, the stamps of all later ones go. How a stage is launched (Python, GPUs, number of workers) is not part of the stamp.
+# runs, the stamps of all later ones go. How a stage is launched (Python, GPUs, number of workers) is not part of the
+# stamp.
 
 # run_pipeline FUNCTION: list the stages that FUNCTION calls, run them, print the scores.
 run_pipeline() {
@@ -21,11 +23,12 @@ run_pipeline() {
     "$1"
     printf '\n'
     "$SPML_PYTHON" "$ROOT/pyscripts/benchmark/summary.py" --run_dir "$RUN" "${SCORES[@]}" || exit
-    printf 'results under %s\npictures: %s (overview), */semantic_color (each prediction)\n' "$RUN" "$RUN/contact_sheet.png"
+    printf '\nresults:  %s\npictures: %s (overview)\n' "$RUN" "$RUN/contact_sheet.png"
+    printf '          %s (each prediction, in colour)\n' "$RUN/*/semantic_color"
 }
 
-# stage NAME OUTPUT SCRIPT [ARGUMENT...]: run a Python script of this repository as a stage that writes OUTPUT, with the
-# words of LAUNCHER (default: Python) in front; skip it when it is done; on failure name it and exit.
+# stage NAME OUTPUT SCRIPT [ARGUMENT...]: run a Python script of this repository as a stage that writes OUTPUT, with
+# the words of LAUNCHER (default: Python) in front; skip it when it is done; on failure name it and exit.
 stage() {
     local name=$1 output=$2 arguments label start status resume=()
     shift 2
@@ -52,7 +55,7 @@ stage() {
     printf '%s\n' "$arguments" >"$RUN/.done/$name.begun"
     set -- "${LAUNCHER[@]:-$SPML_PYTHON}" "$ROOT/$1" "${@:2}" "${resume[@]}"
     # tee -i outlives Ctrl-C, so the last words of the stage still get through.
-    PYTHONUNBUFFERED=1 "$@" 2>&1 | tee -i "$RUN/logs/$name.log"
+    SPML_STAGE=$name PYTHONUNBUFFERED=1 "$@" 2>&1 | tee -i "$RUN/logs/$name.log"
     status=${PIPESTATUS[0]}
     [ "$status" -ne 130 ] || interrupted
     if [ "$status" -eq 0 ] && [ ! -e "$output" ]; then
@@ -64,8 +67,8 @@ stage() {
     printf '%s done in %s s\n' "$label" "$((SECONDS - start))"
 }
 
-# stage_arguments ARGUMENT...: print what a stage computes: its arguments, one a line, with a checksum of the configuration
-# and the lists they name, without those that only say how fast.
+# stage_arguments ARGUMENT...: print what a stage computes: its arguments, one a line, with a checksum of the
+# configuration and the lists they name, without those that only say how fast.
 stage_arguments() {
     local argument previous=''
     for argument in "$@"; do
@@ -78,7 +81,8 @@ stage_arguments() {
     done
 }
 
-# is_done NAME OUTPUT ARGUMENTS: whether the stage can be skipped; if not, REASON says why it runs again ('' the first time).
+# is_done NAME OUTPUT ARGUMENTS: whether the stage can be skipped; if not, REASON says why it runs again ('' the first
+# time).
 is_done() {
     local stamp=$RUN/.done/$1
     REASON=''
@@ -100,8 +104,8 @@ can_resume() {
     [ -f "$begun" ] && [ "$(cat "$begun")" = "$3" ] && compgen -G "$2/model-*.state.pth" >/dev/null
 }
 
-# clear_output PATH: remove what an earlier run left, which would be taken for results of this one. Only below $RUN; weights
-# may have cost days and are kept, once, under another name.
+# clear_output PATH: remove what an earlier run left, which would be taken for results of this one. Only below $RUN;
+# weights may have cost days and are kept, once, under another name.
 clear_output() {
     case $1 in
         "$RUN"/?*) ;;
@@ -127,8 +131,10 @@ forget_stages_from() {
 
 # stage_failed NAME STATUS COMMAND...: say what failed and how to go on; exit with STATUS.
 stage_failed() {
+    local hint=''
+    [ "$2" -ne 137 ] || hint=' (killed, perhaps for want of memory)'
     {
-        printf '%s FAILED with status %s%s\n' "$STAGE" "$2" "$([ "$2" -ne 137 ] || printf ' (killed, perhaps for want of memory)')"
+        printf '%s FAILED with status %s%s\n' "$STAGE" "$2" "$hint"
         printf '  command: %s\n' "$(printf '%q ' "${@:3}")"
         printf '  log:     %s\n' "$RUN/logs/$1.log"
         printf '  to go on: mend the cause and run the same script again; finished stages are skipped\n'

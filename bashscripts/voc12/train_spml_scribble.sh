@@ -4,8 +4,9 @@
 #     DATAROOT=/data GPUS=0,1,2,3 bash bashscripts/voc12/train_spml_scribble.sh    # or: source ...
 #     DATASET=demo bash bashscripts/voc12/train_spml_scribble.sh                   # the built-in data
 #
-# Every setting below, and those at the top of bashscripts/lib/pipeline.sh (GPUS, FORCE, CHECKPOINT, ...), can be given in
-# the environment. Run again, it skips the stages that are done; FORCE=<stage> runs one, and those after it, again.
+# Every setting below, and those at the top of bashscripts/lib/pipeline.sh (GPUS, FORCE, CHECKPOINT, ...), can be
+# given in the environment. Run again, it skips the stages that are done; FORCE=<stage> runs one, and those after it,
+# again.
 
 if [ "${BASH_SOURCE:-}" != "$0" ]; then # sourced
     # shellcheck source=bashscripts/lib/own_shell.sh
@@ -31,7 +32,8 @@ CLUSTERS=${CLUSTERS:-12,12} # initial k-means grid of inference
 prepare scribble
 
 pipeline() {
-    local retrieval=(--predictor retrieval --semantic_memory_dir "$RUN/prototypes/semantic_prototype" "${CLUSTERING[@]}")
+    local retrieval=(--predictor retrieval "${CLUSTERING[@]}"
+        --semantic_memory_dir "$RUN/prototypes/semantic_prototype")
     local classifier=("${CLASSIFIER_CONFIG[@]}" --snapshot_dir "$RUN/classifier" --predictor softmax)
 
     demo_data

@@ -1,6 +1,6 @@
-"""Make the prototypes of a list's images (stage 2).
+r"""Make the prototypes of a list's images (stage 2).
 
-python pyscripts/inference/prototype.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \\
+python pyscripts/inference/prototype.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \
         --snapshot_dir RUN --save_dir OUT --kmeans_num_clusters 12,12 --label_divisor 2048 [--multi_scale]
 """
 from spml import cli

@@ -1,10 +1,10 @@
-"""Make pseudo labels for the images of a list (stage 5).
+r"""Make pseudo labels for the images of a list (stage 5).
 
-    python pyscripts/inference/pseudo_label.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \\
-        --snapshot_dir RUN --save_dir OUT --source softmax_random_walk --list_out OUT/train_pseudo.txt
+    python pyscripts/inference/pseudo_label.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA \
+        --data_list LIST --snapshot_dir RUN --save_dir OUT --source softmax_random_walk --list_out OUT/train_pseudo.txt
 
-Scales, mirrors, walk and CRF are fixed by the source. Beside the weights, `cam_random_walk` needs --cam_dir, `retrieval`
---semantic_memory_dir and --kmeans_num_clusters, `densepose_random_walk` --kmeans_num_clusters.
+Scales, mirrors, walk and CRF are fixed by the source. Beside the weights, `cam_random_walk` needs --cam_dir,
+`retrieval` --semantic_memory_dir and --kmeans_num_clusters, `densepose_random_walk` --kmeans_num_clusters.
 """
 import pathlib
 
@@ -39,9 +39,10 @@ def main():
         classifier = run.build_softmax(config, embedder, checkpoint).classifier if source.needs_classifier else None
         predictor = (run.build_retrieval(config, embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
                      if source.needs_memory else None)
-        run.run_pseudo_labels(config, args.data_dir, args.data_list, args.save_dir, args.source, cli.crf_parameters(args),
-                              args.num_workers, embedder=embedder, classifier=classifier, predictor=predictor,
-                              cam_dir=args.cam_dir, grid=args.kmeans_num_clusters, list_out=args.list_out)
+        run.run_pseudo_labels(config, args.data_dir, args.data_list, args.save_dir, args.source,
+                              cli.crf_parameters(args), args.num_workers, embedder=embedder,
+                              classifier=classifier, predictor=predictor, cam_dir=args.cam_dir,
+                              grid=args.kmeans_num_clusters, list_out=args.list_out)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
-"""Train the embedding network from weak labels (stage 1).
+r"""Train the embedding network from weak labels (stage 1).
 
-python pyscripts/train/train.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \\
+python pyscripts/train/train.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \
         --snapshot_dir OUT [--set network.pretrained=FILE] [--resume]
 """
 import argparse
@@ -17,7 +17,8 @@ def main():
     """Parse, build, call."""
     parser = cli.build_parser(__doc__)
     cli.add_data_arguments(parser)
-    parser.add_argument('--snapshot_dir', type=pathlib.Path, required=True, help='folder for snapshots, logs and config.yaml')
+    parser.add_argument('--snapshot_dir', type=pathlib.Path, required=True,
+                        help='folder for snapshots, logs and config.yaml')
     parser.add_argument('--resume', action=argparse.BooleanOptionalAction, default=False,
                         help='go on from the newest complete snapshot in --snapshot_dir, if there is one')
     args = parser.parse_args()

@@ -1,7 +1,7 @@
-"""Train the softmax classifier on pseudo labels with the embedding frozen (stage 6).
+r"""Train the softmax classifier on pseudo labels with the embedding frozen (stage 6).
 
-python pyscripts/train/train_classifier.py --cfg_path configs/voc12/scribble_classifier.yaml --data_dir DATA --data_list LIST \\
-        --snapshot_dir OUT [--set network.pretrained=FILE] [--resume]
+python pyscripts/train/train_classifier.py --cfg_path configs/voc12/scribble_classifier.yaml --data_dir DATA \
+        --data_list LIST --snapshot_dir OUT [--set network.pretrained=FILE] [--resume]
 """
 import argparse
 import pathlib
@@ -17,7 +17,8 @@ def main():
     """Parse, build, call."""
     parser = cli.build_parser(__doc__)
     cli.add_data_arguments(parser)
-    parser.add_argument('--snapshot_dir', type=pathlib.Path, required=True, help='folder for snapshots, logs and config.yaml')
+    parser.add_argument('--snapshot_dir', type=pathlib.Path, required=True,
+                        help='folder for snapshots, logs and config.yaml')
     parser.add_argument('--resume', action=argparse.BooleanOptionalAction, default=False,
                         help='go on from the newest complete snapshot in --snapshot_dir, if there is one')
     args = parser.parse_args()

@@ -23,7 +23,8 @@ def require_crf():
     try:
         import pydensecrf.densecrf  # noqa: F401
     except ImportError:
-        raise SpmlError('CRF needs pydensecrf: pip install pydensecrf2 (Python 3.10 to 3.12), or leave --crf out') from None
+        raise SpmlError('CRF needs pydensecrf: pip install pydensecrf2 (Python 3.10 to 3.12), '
+                        'or leave --crf out') from None
 
 
 def dense_crf(probability, image, parameters):

@@ -1,4 +1,7 @@
-"""From class probabilities to files: argmax or CRF, back to the original size, PNGs. No torch in here: it runs in CRF workers."""
+"""From class probabilities to files: argmax or CRF, back to the original size, PNGs.
+
+No torch in here: it runs in CRF workers.
+"""
 import pathlib
 
 import numpy as np
@@ -13,8 +16,8 @@ VOID = 255
 def denormalise(image, pixel_means, pixel_stds):
     """Return the (H, W, 3) uint8 RGB of a normalised float32 image, truncated as the release does before CRF.
 
-    Truncation turns rounding noise into whole grey levels, to which CRF is sensitive: each operation is carried out in float64
-    and stored as float32, so that the bytes are the release's.
+    Truncation turns rounding noise into whole grey levels, to which CRF is sensitive: each operation is carried out in
+    float64 and stored as float32, so that the bytes are the release's.
     """
     pixels = np.array(image, np.float32)
     pixels *= np.asarray(pixel_stds, np.float64)

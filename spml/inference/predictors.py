@@ -1,7 +1,8 @@
 """From a view of an image to scores: by retrieval of prototypes, or by the softmax head (METHOD.md, "Inference").
 
-A predictor turns a View into (1, C, h, w) scores of the unpadded view; `to_probability` turns scores, after any resizing, into
-probabilities. `predict` runs one over a single scale or a pyramid, so every variant of inference is one code path.
+A predictor turns a View into (1, C, h, w) scores of the unpadded view; `to_probability` turns scores, after any
+resizing, into probabilities. `predict` runs one over a single scale or a pyramid, so every variant of inference is one
+code path.
 
 Shape letters: C classes, D channels, H x W the padded view, h x w the view.
 """
@@ -35,7 +36,10 @@ class Embedder:
     device: torch.device
 
     def windows(self, view, function=None):
-        """Return (1, X, H, W), the window average of `function` of the raw embedding at input size (default: normalise it)."""
+        """Return (1, X, H, W): the window average of `function` of the raw embedding at input size.
+
+        The default function unit-normalises the embedding.
+        """
         function = function or (lambda embedding: F.normalize(embedding, dim=1))
         return sliding_window(lambda crop: function(self.network(crop, resize_as_input=True)),
                               pad_to_crop(view, self.crop_size, self.device), self.crop_size, self.stride)
@@ -154,8 +158,8 @@ def predict(image, predictor, image_size, ratios=None, mirrors=True):
         image: (H, W, 3) float32, normalised.
         predictor: RetrievalPredictor or SoftmaxPredictor.
         image_size: of the single scale; 0 keeps the size.
-        ratios: of a pyramid at whose views predictions are made, resized to the original size and averaged; None for the
-            single scale.
+        ratios: of a pyramid at whose views predictions are made, resized to the original size and averaged; None for
+            the single scale.
         mirrors: whether a pyramid holds mirrored views.
 
     Returns:

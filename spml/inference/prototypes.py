@@ -58,12 +58,13 @@ def read_memory(directory, embedding_dim, num_classes):
     directory = pathlib.Path(directory)
     paths = sorted(directory.glob('*.npz')) if directory.is_dir() else []
     if not paths:
-        raise DataError(f'{directory}: no prototypes (*.npz) in it; name the semantic_prototype folder that prototype.py wrote')
+        raise DataError(f'{directory}: no prototypes (*.npz) in it; '
+                        'name the semantic_prototype folder that prototype.py wrote')
     pairs = [read_prototypes(path, dim=embedding_dim) for path in paths]
     prototypes = torch.from_numpy(np.concatenate([pair[0] for pair in pairs]))
     labels = torch.from_numpy(np.concatenate([pair[1] for pair in pairs]))
     keep = labels < num_classes
     if int(keep.sum()) < NEIGHBOURS:
-        raise DataError(f'{directory}: {int(keep.sum())} prototypes bear a class below {num_classes}, retrieval needs {NEIGHBOURS}; '
-                        'make prototypes of more images or with more clusters')
+        raise DataError(f'{directory}: {int(keep.sum())} prototypes bear a class below {num_classes}, retrieval needs '
+                        f'{NEIGHBOURS}; make prototypes of more images or with more clusters')
     return F.normalize(prototypes[keep], dim=1), labels[keep]

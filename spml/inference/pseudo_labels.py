@@ -1,6 +1,7 @@
 """Scores of pseudo labels, one function a source (METHOD.md, "Pseudo labels").
 
-A source maps (image, weak label, CAM) to a `Prediction` at the original size. Scales, mirrors, walk and CRF are the source's own.
+A source maps (image, weak label, CAM) to a `Prediction` at the original size. Scales, mirrors, walk and CRF are
+the source's own.
 
 Shape letters: C classes, D channels, H x W the image, G = gh*gw cells of the grid floor(H/8) x floor(W/8).
 """
@@ -136,7 +137,8 @@ def densepose_random_walk(embedder, image, label, instance, num_classes, grid, i
     view = next(pyramid(image, (1.0,), mirrors=False))
     # The padded map is halved before it is cut: its ratio, not the image's, decides where samples fall.
     padded = embedder.whole(view)
-    halved = F.interpolate(padded, size=(padded.shape[-2] // 2, padded.shape[-1] // 2), mode='bilinear', align_corners=False)
+    halved = F.interpolate(padded, size=(padded.shape[-2] // 2, padded.shape[-1] // 2), mode='bilinear',
+                           align_corners=False)
     embedding = cut(halved, half)
     semantic, regions = (nearest_resize(torch.from_numpy(values.astype(np.int64)).to(embedder.device), half)
                          for values in (label, instance))
@@ -176,7 +178,10 @@ def _walked(scores, transitions, image, **steps):
 
 
 def _propagate(embedding, semantic, regions, num_classes, grid, iterations):
-    """Return (C, h, w): class frequencies of each pixel's segment, every pixel taking the nearest labelled segment's class."""
+    """Return (C, h, w): class frequencies of each pixel's segment.
+
+    Every pixel takes the class of the nearest labelled segment.
+    """
     height, width = semantic.shape
     unit = F.normalize(embedding, dim=0)
     location = location_features(height, width, device=unit.device, dtype=unit.dtype)

@@ -35,8 +35,8 @@ def transition(affinities):
 def walk(scores, transitions, steps=WALK_STEPS):
     """Return scores T^steps.
 
-    The scores are multiplied step by step: C x G x G operations each, where a squaring of T costs G x G x G. At 21 classes
-    64 steps cost a ninth of six squarings on a grid of 47 x 63.
+    The scores are multiplied step by step: C x G x G operations each, where a squaring of T costs G x G x G. At 21
+    classes 64 steps cost a ninth of six squarings on a grid of 47 x 63.
 
     Args:
         scores: (C, G) float.

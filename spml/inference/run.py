@@ -1,7 +1,7 @@
 """Running inference over a list of images: the one place of `spml.inference` that reads configuration keys.
 
-The network runs in this process; argmax or CRF and the writing of files follow in worker processes, image by image, so that the
-CPU sharpens one image while the network looks at the next. With several processes each takes every W-th image.
+The network runs in this process; argmax or CRF and the writing of files follow in worker processes, image by image, so
+that the CPU sharpens one image while the network looks at the next. With several processes each takes every W-th image.
 """
 import collections
 import concurrent.futures
@@ -57,11 +57,15 @@ def build_softmax(config, embedder, checkpoint):
 def build_retrieval(config, embedder, memory_dir, grid):
     """Return the RetrievalPredictor over the prototypes in `memory_dir`."""
     prototypes, labels = read_memory(memory_dir, config.network.embedding_dim, config.dataset.num_classes)
-    return RetrievalPredictor(embedder, prototypes, labels, config.dataset.num_classes, grid, config.network.kmeans_iterations)
+    return RetrievalPredictor(embedder, prototypes, labels, config.dataset.num_classes, grid,
+                              config.network.kmeans_iterations)
 
 
 def run_prototypes(config, data_dir, data_list, save_dir, embedder, grid, multi_scale):
-    """Write `semantic_prototype/<name>.npz` and, at the single scale, `semantic_cluster/<name>.png` for each image of a list."""
+    """Write the prototypes of each image of a list.
+
+    `semantic_prototype/<name>.npz` and, at the single scale, `semantic_cluster/<name>.png`.
+    """
     save_dir = pathlib.Path(save_dir)
     entries = _read_entries(data_list, data_dir, (2, 3))
     _save_config(config, save_dir)
@@ -101,8 +105,8 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
     """Write pseudo labels of a source (a name of `pseudo_labels.SOURCES`) for each image of a list.
 
     Args:
-        config, data_dir, data_list, save_dir, crf, num_workers: as in `run_inference`; crf holds the parameters to use where
-            the source asks for CRF.
+        config, data_dir, data_list, save_dir, crf, num_workers: as in `run_inference`; crf holds the parameters to use
+            where the source asks for CRF.
         source: its name.
         embedder: Embedder.
         classifier, predictor, cam_dir, grid: what the source needs, see `pseudo_labels.SOURCES`.
@@ -118,8 +122,8 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
         image, label, instance = read_entry(entry, with_instance=with_instance)
         image, tags = _normalised(image, config), pseudo_labels.tags_of(label, num_classes)
         if source == 'cam_random_walk':
-            prediction = pseudo_labels.cam_random_walk(embedder, image, _read_cams(cams[entry.name], image, num_classes),
-                                                       num_classes)
+            prediction = pseudo_labels.cam_random_walk(
+                embedder, image, _read_cams(cams[entry.name], image, num_classes), num_classes)
         elif source == 'softmax':
             prediction = pseudo_labels.softmax_once(embedder, classifier, image, tags)
         elif source == 'softmax_random_walk':

@@ -1,7 +1,7 @@
 """Views of an image: scales and mirrors, padding and sliding windows (METHOD.md, "Inference").
 
-Images are normalised first and resized after. A view is padded on the right and bottom with 0 to at least the crop; results are
-cut back to the view's own size.
+Images are normalised first and resized after. A view is padded on the right and bottom with 0 to at least the crop;
+results are cut back to the view's own size.
 """
 import dataclasses
 import math
@@ -35,7 +35,10 @@ class View:
 
 
 def single_scale_size(size, image_size):
-    """Return the (h, w) at which an image of `size` is looked at: scaled to fit `image_size`, ints truncated; 0 keeps it."""
+    """Return the (h, w) at which an image of `size` is looked at.
+
+    It is scaled to fit `image_size`, ints truncated; 0 keeps it.
+    """
     if image_size == 0:
         return tuple(size)
     ratio = min(image_size / size[0], image_size / size[1])
@@ -59,14 +62,20 @@ def pyramid(image, ratios, mirrors):
 
 
 def pad_to_crop(view, crop_size, device):
-    """Return the view as a (1, 3, H, W) tensor on `device`, padded with 0 on the right and bottom to at least `crop_size`."""
+    """Return the view as a (1, 3, H, W) tensor on `device`.
+
+    It is padded with 0 on the right and bottom to at least `crop_size`.
+    """
     image = torch.from_numpy(view.image).to(device).permute(2, 0, 1)[None]
     height, width = view.size
     return F.pad(image, (0, max(0, crop_size[1] - width), 0, max(0, crop_size[0] - height)))
 
 
 def window_ends(size, crop, stride):
-    """Return where the windows along one axis end: ceil((size - crop) / stride) + 1 of them, at int(linspace(crop, size))."""
+    """Return where the windows along one axis end.
+
+    There are ceil((size - crop) / stride) + 1 of them, at int(linspace(crop, size)).
+    """
     count = math.ceil((size - crop) / stride) + 1
     return [int(end) for end in np.linspace(crop, size, count)]
 

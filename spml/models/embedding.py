@@ -1,7 +1,7 @@
 """The embedding network: backbone, head, and the local features that k-means adds (METHOD.md, "Network").
 
-Plain values in, no configuration: `spml.models.build` is the one place that reads it. Attribute names are the keys of the
-authors' checkpoints (`resnet_backbone`, `aspp` or `pspp`, `lfn`).
+Plain values in, no configuration: `spml.models.build` is the one place that reads it. Attribute names are the keys of
+the authors' checkpoints (`resnet_backbone`, `aspp` or `pspp`, `lfn`).
 """
 import torch
 import torch.nn.functional as F

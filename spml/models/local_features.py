@@ -1,4 +1,7 @@
-"""What k-means sees beside the embedding: where a pixel is and, for DensePose, its smoothed colour (METHOD.md, "Network")."""
+"""What k-means sees beside the embedding: where a pixel is and, for DensePose, its smoothed colour.
+
+METHOD.md, "Network", local features.
+"""
 import torch
 import torch.nn.functional as F
 from torch import nn

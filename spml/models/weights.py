@@ -1,6 +1,7 @@
-"""Reading weights: this project's and the authors' checkpoints, and flat ImageNet state dicts (PIPELINES.md, "Checkpoint keys").
+"""Reading weights: this project's and the authors' checkpoints, and flat ImageNet state dicts.
 
-Files are read with `weights_only`, so nothing in them is executed.
+The keys are those of PIPELINES.md, "Checkpoint keys". Files are read with `weights_only`, so nothing in them is
+executed.
 """
 import logging
 import pathlib
@@ -30,14 +31,16 @@ def read_checkpoint(path):
         raise
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file; all mean the same to the user
         reason = str(error).strip().split('\n')[0][:200]
-        raise CheckpointError(f'{path}: not a readable checkpoint of tensors alone ({reason}); fetch or train it again') from None
+        raise CheckpointError(f'{path}: not a readable checkpoint of tensors alone ({reason}); '
+                              'fetch or train it again') from None
     if not isinstance(content, dict):
-        raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dict of weights; name a model-*.pth file')
+        raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dict of weights; '
+                              'name a model-*.pth file')
     return content
 
 
 def rename_imagenet(key):
-    """Return the embedding network's name for a key of a flat ImageNet state dict; other keys are returned as they are."""
+    """Return the embedding network's name for a key of a flat ImageNet state dict; other keys stay as they are."""
     if key.startswith(('conv1.', 'bn1.')):
         return f'{_BACKBONE}conv1.{key}'
     return re.sub(r'^layer([1-4])\.', lambda match: f'{_BACKBONE}res{int(match[1]) + 1}.', key)
@@ -47,16 +50,19 @@ def embedding_state(content, path):
     """Return the embedding's state dict out of a checkpoint's content, names translated, `module.` dropped."""
     state = content.get('embedding_model', content)
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()) or not state:
-        raise CheckpointError(f'{path}: no weights of an embedding network in it; name a model-*.pth or an ImageNet state dict')
+        raise CheckpointError(f'{path}: no weights of an embedding network in it; '
+                              'name a model-*.pth or an ImageNet state dict')
     return {rename_imagenet(key.removeprefix('module.')): value for key, value in state.items()}
 
 
 def classifier_state(content, path):
     """Return the softmax head's state dict out of a checkpoint's content."""
     state = content.get('prediction_model')
-    if not isinstance(state, dict) or not any(key.removeprefix('module.').startswith('semantic_classifier.') for key in state):
-        raise CheckpointError(f'{path}: no softmax head in it; use the snapshot of a training with one')
-    return {key.removeprefix('module.'): value for key, value in state.items()}
+    if isinstance(state, dict):
+        state = {key.removeprefix('module.'): value for key, value in state.items()}
+        if any(key.startswith('semantic_classifier.') for key in state):
+            return state
+    raise CheckpointError(f'{path}: no softmax head in it; use the snapshot of a training with one')
 
 
 def load_state(model, state, path, optional=()):
@@ -75,7 +81,8 @@ def load_state(model, state, path, optional=()):
     wrong_shape = {key: (tuple(state[key].shape), tuple(value.shape)) for key, value in own.items()
                    if key in state and state[key].shape != value.shape}
     fitting = {key: value for key, value in state.items() if key in own and key not in wrong_shape}
-    unset = [key for key in own if key not in fitting and not key.endswith(('num_batches_tracked', 'smooth_kernel.weight'))]
+    unset = [key for key in own
+             if key not in fitting and not key.endswith(('num_batches_tracked', 'smooth_kernel.weight'))]
     fatal = [key for key in unset if not key.startswith(tuple(optional))]
     if fatal:
         raise CheckpointError(f'{path}: does not fit the configured network ({_describe(fatal, wrong_shape)}); '

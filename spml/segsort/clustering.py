@@ -1,7 +1,7 @@
 """Spherical (von Mises-Fisher) k-means, per image (METHOD.md, "Spherical k-means"; SegSort, section 3.2).
 
-Shape letters: B images, P = h*w pixels of the grid, D channels, K clusters. All images of a batch are clustered at once; a pixel
-that takes no part (void) keeps cluster K and is never summed.
+Shape letters: B images, P = h*w pixels of the grid, D channels, K clusters. All images of a batch are clustered at
+once; a pixel that takes no part (void) keeps cluster K and is never summed.
 """
 import torch
 import torch.nn.functional as F
@@ -34,8 +34,8 @@ def sum_by_label(vectors, labels, num_labels):
 def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
     """Cluster unit vectors by cosine similarity.
 
-    Every iteration a cluster's prototype is the normalised sum of its vectors, then every vector moves to the prototype of the
-    largest dot product (the first on ties). An emptied cluster keeps a zero prototype, so it can win again.
+    Every iteration a cluster's prototype is the normalised sum of its vectors, then every vector moves to the prototype
+    of the largest dot product (the first on ties). An emptied cluster keeps a zero prototype, so it can win again.
 
     Args:
         vectors: (B, P, D) float unit vectors; no gradient is recorded.
@@ -47,7 +47,7 @@ def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
     Returns:
         (B, P) int64 clusters; K where not valid.
     """
-    batch, pixels, channels = vectors.shape
+    batch, _, channels = vectors.shape
     vectors = vectors.detach()
     offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
     if valid is not None:

@@ -1,6 +1,7 @@
 """The relations as one module: named, unweighted losses of a batch; their weights live in the training loop.
 
-Adding a relation means one function in `relations.py` and one line in `RelationCriterion.forward`; the loop is not touched.
+Adding a relation means one function in `relations.py` and one line in `RelationCriterion.forward`; the loop is not
+touched.
 """
 import torch
 from torch import nn
@@ -16,7 +17,8 @@ class RelationCriterion(nn.Module):
     Args:
         concentrations: dict from active relation (a name of RELATIONS) to kappa.
         num_classes: C.
-        image_similarity_with_location: whether `img_sim` compares the vectors with location (VOC) or the plain ones (DensePose).
+        image_similarity_with_location: whether `img_sim` compares the vectors with location (VOC) or the plain ones
+            (DensePose).
     """
 
     def __init__(self, concentrations, num_classes, image_similarity_with_location=True):
@@ -44,8 +46,8 @@ class RelationCriterion(nn.Module):
         losses = {}
         for name, kappa in self.concentrations.items():
             if name == 'sem_ann':
-                loss = relations.semantic_annotation_loss(pixels.embedding, own, everyone.prototype, everyone.semantic, kappa,
-                                                          self.num_classes)
+                loss = relations.semantic_annotation_loss(pixels.embedding, own, everyone.prototype, everyone.semantic,
+                                                          kappa, self.num_classes)
             elif name == 'sem_occ':
                 loss = relations.co_occurrence_loss(pixels.embedding, own, everyone.prototype,
                                                     everyone.tags[:, 1:self.num_classes], kappa)
@@ -55,7 +57,8 @@ class RelationCriterion(nn.Module):
                 loss = relations.feature_affinity_loss(pixels.embedding, own, everyone.prototype, sets, kappa)
             elif self.image_similarity_with_location:
                 loss = relations.image_similarity_loss(pixels.embedding_with_location, pixels.segment,
-                                                       local.prototype_with_location, local.image, local.instance, kappa)
+                                                       local.prototype_with_location, local.image, local.instance,
+                                                       kappa)
             else:
                 loss = relations.image_similarity_loss(pixels.embedding, pixels.segment, local.prototype, local.image,
                                                        local.instance, kappa)

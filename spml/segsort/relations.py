@@ -1,18 +1,21 @@
-"""The four pixel-to-segment relations as pure functions of plain tensors (METHOD.md, "The four relations"; paper, section 3).
+"""The four pixel-to-segment relations as pure functions of plain tensors.
+
+METHOD.md, "The four relations"; paper, section 3.
 
 For a pixel i with unit embedding v_i in segment s(i), positives A+ and negatives A- among the segments u_s:
 
     loss_i = -log( num / (num + sum_{A-} exp(kappa v_i.u_s)) ),   num = sum_{A+ without s(i)} exp(kappa v_i.u_s),
 
-or the term of s(i) itself when A+ holds no other segment. With n = log num and m = log of the negatives' sum, loss_i is
-softplus(m - n): no exponential of a similarity is ever formed outside a log-sum-exp, and a pixel without negatives costs 0.
+or the term of s(i) itself when A+ holds no other segment. With n = log num and m = log of the negatives' sum, loss_i
+is softplus(m - n): no exponential of a similarity is ever formed outside a log-sum-exp, and a pixel without negatives
+costs 0.
 
-Which segments are positive depends on a pixel's segment alone, so a relation is a function `masks(rows)` from segment indices
-to two bool matrices. `contrast` walks over chunks of pixels and, since the loss is a weighted mean, computes the gradients in the
-same pass: memory grows with pixels + segments, not with their product.
+Which segments are positive depends on a pixel's segment alone, so a relation is a function `masks(rows)` from segment
+indices to two bool matrices. `contrast` walks over chunks of pixels and, since the loss is a weighted mean, computes
+the gradients in the same pass: memory grows with pixels + segments, not with their product.
 
-Shape letters: N pixels, S segments, D channels, C classes. Every loss is a scalar mean over the pixels it applies to and 0
-(still differentiable) when there are none.
+Shape letters: N pixels, S segments, D channels, C classes. Every loss is a scalar mean over the pixels it applies to
+and 0 (still differentiable) when there are none.
 """
 import torch
 
@@ -46,7 +49,8 @@ def co_occurrence_loss(embeddings, segment_ids, prototypes, tags, concentration)
 
     Args:
         embeddings, segment_ids, prototypes, concentration: as in `semantic_annotation_loss`.
-        tags: (S, T) bool foreground tags of each segment's image. An image without any shares none, not even with itself.
+        tags: (S, T) bool foreground tags of each segment's image. An image without any shares none, not even with
+            itself.
     """
     return _set_loss(embeddings, segment_ids, prototypes, tags, concentration)
 
@@ -89,7 +93,9 @@ def image_similarity_loss(embeddings, segment_ids, prototypes, image, instance, 
 
 @torch.no_grad()
 def propagate_classes(prototypes_with_location, image, semantic, num_classes, threshold=0.95):
-    """Give each segment the class of the nearest labelled segment of its own image (paper, section 3.2, feature affinity).
+    """Give each segment the class of the nearest labelled segment of its own image.
+
+    Paper, section 3.2, feature affinity.
 
     Args:
         prototypes_with_location: (S, L) float unit vectors.
@@ -99,7 +105,8 @@ def propagate_classes(prototypes_with_location, image, semantic, num_classes, th
         threshold: smallest dot product at which a class is taken over.
 
     Returns:
-        (S, C) bool: one class, or all of them where no labelled segment is near enough. Labelled segments keep their own.
+        (S, C) bool: one class, or all of them where no labelled segment is near enough. Labelled segments keep
+        their own.
     """
     labelled = (semantic < num_classes).nonzero()[:, 0]
     sets = torch.ones(len(semantic), num_classes, dtype=torch.bool, device=semantic.device)
@@ -125,8 +132,8 @@ def contrast(embeddings, own, prototypes, masks, concentration):
         embeddings: (N, D) float.
         own: (N,) int64 index of each pixel's own segment in `prototypes`.
         prototypes: (S, D) float.
-        masks: function from (n,) int64 segment indices to two (n, S) bool tensors: the positives A+ (which may hold the segment
-            itself) and the negatives A- of the pixels of those segments.
+        masks: function from (n,) int64 segment indices to two (n, S) bool tensors: the positives A+ (which may hold the
+            segment itself) and the negatives A- of the pixels of those segments.
         concentration: kappa.
 
     Returns:
@@ -159,7 +166,8 @@ class _Contrast(torch.autograd.Function):
                 grad_targets.addmm_(grad_logits.T, vectors[rows])
         scale = concentration / len(vectors)
         if needs_grad:
-            ctx.save_for_backward((grad_vectors * scale).to(embeddings.dtype), (grad_targets * scale).to(prototypes.dtype))
+            ctx.save_for_backward((grad_vectors * scale).to(embeddings.dtype),
+                                  (grad_targets * scale).to(prototypes.dtype))
         return total / len(vectors)
 
     @staticmethod

@@ -1,4 +1,6 @@
-"""Segments: what k-means, the weak labels and the over-segmentation cut an image into (METHOD.md, "Spherical k-means", 4 and 5).
+"""Segments: what k-means, the weak labels and the over-segmentation cut an image into.
+
+METHOD.md, "Spherical k-means", 4 and 5.
 
 Shape letters: B images, N kept pixels of the batch, S segments, D channels, L channels with location, C classes.
 """
@@ -12,6 +14,8 @@ from spml.segsort.clustering import initial_clusters, spherical_kmeans, sum_by_l
 VOID = 255
 # How much the embedding weighs beside the local features in the vectors handed on in DensePose's training.
 DENSEPOSE_EMBEDDING_SCALE = 0.1
+# Four labels of this width fill an int64 key: 2^15 images a process, 2^16 clusters an image.
+_LABEL_BITS = 16
 
 
 @dataclasses.dataclass
@@ -75,15 +79,22 @@ def nearest_resize(labels, size):
 
 
 def group(*labels):
-    """Return for (N,) int64 labels in 0..2^20: (N,) ids of each combination that occurs, and the (S,) labels of each id."""
+    """Number the combinations of labels that occur.
+
+    Args:
+        *labels: up to four (N,) int64; each in 0..2^16 - 1, the first of four in 0..2^15 - 1.
+
+    Returns:
+        (N,) int64 ids, consecutive, and the tuple of the (S,) labels of each id.
+    """
     key = labels[0]
     for label in labels[1:]:
-        key = (key << 20) + label
+        key = (key << _LABEL_BITS) + label
     unique, ids = torch.unique(key, return_inverse=True)
     parts = []
     for _ in labels[1:]:
-        parts.append(unique & ((1 << 20) - 1))
-        unique = unique >> 20
+        parts.append(unique & ((1 << _LABEL_BITS) - 1))
+        unique = unique >> _LABEL_BITS
     return ids, (unique, *reversed(parts))
 
 
@@ -100,8 +111,8 @@ def make_segments(embeddings, local_features, semantic, instance, tags, *, grid,
         grid: (ky, kx) initial clusters.
         iterations: of k-means.
         image_offset: id of the first image.
-        embedding_scale: weight of the unit embedding in the vectors with location that are handed on; DensePose's training
-            uses 0.1, for which clustering itself still uses 1.
+        embedding_scale: weight of the unit embedding in the vectors with location that are handed on; DensePose's
+            training uses 0.1, for which clustering itself still uses 1.
 
     Returns:
         Pixels and Segments (one per combination of image, cluster, weak label and over-segmentation id).
@@ -114,7 +125,8 @@ def make_segments(embeddings, local_features, semantic, instance, tags, *, grid,
     initial = initial_clusters(height, width, grid, embeddings.device)
     num_clusters = int(initial.max()) + 1
     valid = semantic.reshape(batch, -1) != VOID
-    clusters = spherical_kmeans(with_location, initial.reshape(1, -1).expand(batch, -1), num_clusters, iterations, valid)
+    clusters = spherical_kmeans(with_location, initial.reshape(1, -1).expand(batch, -1), num_clusters, iterations,
+                                valid)
     if embedding_scale != 1.0:
         with_location = F.normalize(torch.cat([embedding_scale * unit, local], dim=-1), dim=-1)
 

@@ -1,6 +1,7 @@
-"""Snapshots: `model-<iteration>.pth` (weights and configuration) and `model-<iteration>.state.pth` (what a resume needs besides).
+"""Snapshots of a training.
 
-The state file is written first, so a snapshot whose model file stands is complete.
+`model-<iteration>.pth` holds weights and configuration, `model-<iteration>.state.pth` what a resume needs
+besides. The state file is written first, so a snapshot whose model file stands is complete.
 """
 import pathlib
 import re
@@ -38,7 +39,8 @@ def save_snapshot(snapshot_dir, iteration, task, optimizer, config):
     random_states = distributed.gather_objects(_random_state())
     if distributed.rank() != 0:
         return
-    state = {'iteration': iteration, 'optimizer': optimizer.state_dict(), 'memory': task.memory(), 'random': random_states}
+    state = {'iteration': iteration, 'optimizer': optimizer.state_dict(), 'memory': task.memory(),
+             'random': random_states}
     with atomic_path(_state_path(snapshot_dir, iteration)) as path:
         torch.save(state, path)
     content = {name: model.state_dict() for name, model in task.models().items()}
@@ -59,14 +61,14 @@ def load_snapshot(snapshot_dir, iteration, task, optimizer, device):
     try:
         optimizer.load_state_dict(state['optimizer'])
     except ValueError:
-        raise CheckpointError(f'{path}: its momentum is of other parameter groups; resume with the configuration it was '
-                              'trained with (network.frozen_stages)') from None
+        raise CheckpointError(f'{path}: its momentum is of other parameter groups; resume with the configuration it '
+                              'was trained with (network.frozen_stages)') from None
     task.load_memory(state['memory'], device)
     if len(state['random']) == distributed.world_size():
         _restore_random_state(state['random'][distributed.rank()])
     else:
-        raise CheckpointError(f'{path}: written by {len(state["random"])} processes, resumed by {distributed.world_size()}; '
-                              'use the same number')
+        raise CheckpointError(f'{path}: written by {len(state["random"])} processes, resumed by '
+                              f'{distributed.world_size()}; use the same number')
 
 
 def _state_path(snapshot_dir, iteration):

@@ -1,7 +1,8 @@
 """One step of embedding training, from a batch to named losses (METHOD.md, "The four relations").
 
-images -> embedding -> k-means and segments -> segments of all processes and of the memory bank -> relations; beside them the
-softmax head learns on the detached embeddings. A task is an nn.Module so that DistributedDataParallel can wrap it.
+images -> embedding -> k-means and segments -> segments of all processes and of the memory bank -> relations; beside
+them the softmax head learns on the detached embeddings. A task is an nn.Module so that DistributedDataParallel can wrap
+it.
 """
 import torch
 import torch.nn.functional as F
@@ -48,15 +49,17 @@ class EmbeddingTask(nn.Module):
         size = embeddings.shape[-2:]
         pixels, local = make_segments(
             embeddings, self.embedding.local_features(images, size), nearest_resize(labels, size),
-            nearest_resize(batch['instance_label'], size), batch['tags'], grid=self.grid, iterations=self.kmeans_iterations,
-            image_offset=distributed.rank() * len(images), embedding_scale=self.embedding_scale)
+            nearest_resize(batch['instance_label'], size), batch['tags'], grid=self.grid,
+            iterations=self.kmeans_iterations, image_offset=distributed.rank() * len(images),
+            embedding_scale=self.embedding_scale)
         step_segments, own_start = distributed.gather_segments(local)
         everyone = self.bank.extend(step_segments)
         losses = self.criterion(pixels, local, everyone, own_start)
 
         logits = self.classifier(F.normalize(embeddings.detach(), dim=1))
         losses['softmax_loss'], _ = softmax_loss(logits, labels, self.criterion.num_classes)
-        extras = {'segments': everyone.map(torch.Tensor.detach), 'step_segments': step_segments.map(torch.Tensor.detach),
+        extras = {'segments': everyone.map(torch.Tensor.detach),
+                  'step_segments': step_segments.map(torch.Tensor.detach),
                   'embedding': embeddings.detach(), 'clusters': pixels.clusters}
         return losses, extras
 

@@ -13,7 +13,7 @@ from spml.training.schedule import learning_rate
 from spml.utils import distributed
 
 
-class Interrupted(SpmlError):
+class InterruptedRunError(SpmlError):
     """The run was asked to stop; its state is saved."""
 
 
@@ -44,7 +44,7 @@ def train(task, optimizer, make_loader, weights, config, snapshot_dir, device, r
         resume: go on from the newest complete snapshot, if there is one.
 
     Raises:
-        Interrupted: on SIGTERM or Ctrl-C, after saving.
+        InterruptedRunError: on SIGTERM or Ctrl-C, after saving.
         SpmlError: the loss is not finite.
     """
     settings = config.train
@@ -56,10 +56,10 @@ def train(task, optimizer, make_loader, weights, config, snapshot_dir, device, r
     module = task
     if distributed.world_size() > 1:
         module = DistributedDataParallel(task, find_unused_parameters=True)
-    monitor = Monitor(snapshot_dir, start, settings.max_iteration, settings.tensorboard_step, config.dataset.num_classes,
-                      config.network.pixel_means, config.network.pixel_stds)
+    monitor = Monitor(snapshot_dir, start, settings.max_iteration, settings.tensorboard_step,
+                      config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds)
     with contextlib.closing(monitor), _stop_requests() as stop:
-        for iteration, batch in zip(range(start, settings.max_iteration), make_loader(start)):
+        for iteration, batch in zip(range(start, settings.max_iteration), make_loader(start), strict=True):
             lr = learning_rate(iteration, settings.base_lr, settings.lr_policy, settings.max_iteration,
                                settings.warmup_iteration, settings.decay_iterations)
             _step(module, task, optimizer, batch, weights, lr, iteration, monitor, device)
@@ -67,8 +67,8 @@ def train(task, optimizer, make_loader, weights, config, snapshot_dir, device, r
             if last or (iteration + 1) % settings.snapshot_step == 0 or stop.requested:
                 save_snapshot(snapshot_dir, iteration, task, optimizer, configuration.to_dict(config))
             if stop.requested and not last:
-                raise Interrupted(f'stopped after iteration {iteration}; all is saved, go on with --resume '
-                                  f'({model_path(snapshot_dir, iteration)})')
+                raise InterruptedRunError(f'stopped after iteration {iteration}; all is saved, go on with --resume '
+                                          f'({model_path(snapshot_dir, iteration)})')
 
 
 def _step(module, task, optimizer, batch, weights, lr, iteration, monitor, device):
@@ -79,8 +79,9 @@ def _step(module, task, optimizer, batch, weights, lr, iteration, monitor, devic
     total = sum(weighted.values())
     if not torch.isfinite(total):
         wrong = [name for name, loss in weighted.items() if not torch.isfinite(loss)]
-        raise SpmlError(f'iteration {iteration}: {", ".join(wrong)} is not finite on images {", ".join(batch["name"])}; '
-                        'lower train.base_lr, or start from better weights. Nothing of this step was learned')
+        raise SpmlError(f'iteration {iteration}: {", ".join(wrong)} is not finite on images '
+                        f'{", ".join(batch["name"])}; lower train.base_lr, or start from better weights. '
+                        'Nothing of this step was learned')
     optimizer.zero_grad()
     total.backward()
     optimizer.step(lr)

@@ -48,16 +48,20 @@ class Monitor:
         with open(self.path, 'a', encoding='utf-8') as out:
             out.write(json.dumps({'iteration': iteration, **values}) + '\n')
         self.writer.scalars(iteration, values)
-        self.bar.set_postfix({name.removesuffix('_loss'): f'{value:.3g}' for name, value in values.items()}, refresh=False)
+        self.bar.set_postfix({name.removesuffix('_loss'): f'{value:.3g}' for name, value in values.items()},
+                             refresh=False)
 
     def pictures(self, iteration, batch, extras):
         """Write the first image of the batch with its labels, clusters and embedding, every so often."""
         if not self.shown or iteration % (self.interval * PICTURE_INTERVAL):
             return
+        # The classifier's training has neither over-segmentation nor clusters.
+        instance_label = batch['instance_label'][0].cpu() if 'instance_label' in batch else None
         clusters = extras['clusters'][0].cpu() if 'clusters' in extras else None
         self.writer.images(iteration, image=batch['image'][0].cpu(), means=self.means, stds=self.stds,
-                           semantic_label=batch['semantic_label'][0].cpu(), instance_label=batch['instance_label'][0].cpu(),
-                           clusters=clusters, embedding=extras['embedding'][0].float().cpu(), num_classes=self.num_classes)
+                           semantic_label=batch['semantic_label'][0].cpu(),
+                           instance_label=instance_label, clusters=clusters,
+                           embedding=extras['embedding'][0].float().cpu(), num_classes=self.num_classes)
 
     def advance(self):
         """Count one iteration."""

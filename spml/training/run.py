@@ -1,4 +1,4 @@
-"""Building and running a training from a checked configuration: the one place of `spml.training` that reads its keys."""
+"""Building and running a training from a checked configuration: the one place of `spml.training` that reads keys."""
 import logging
 import pathlib
 
@@ -100,6 +100,7 @@ def _with_synchronised_batch_norm(task, device):
     if distributed.world_size() == 1:
         return task
     if device.type != 'cuda':
-        logger.warning('network.use_syncbn: batch norm is synchronised on GPUs only; each process uses its own statistics')
+        logger.warning('network.use_syncbn: batch norm is synchronised on GPUs only; '
+                       'each process uses its own statistics')
         return task
     return nn.SyncBatchNorm.convert_sync_batchnorm(task)

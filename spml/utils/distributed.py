@@ -76,7 +76,10 @@ def _gather(field, counts):
 
 
 class _AllGather(torch.autograd.Function):
-    """Stack equal tensors of all processes; the gradient of a process's part is the sum of what all processes ask of it."""
+    """Stack equal tensors of all processes.
+
+    The gradient of a process's part is the sum of what all processes ask of it.
+    """
 
     @staticmethod
     def forward(ctx, tensor):

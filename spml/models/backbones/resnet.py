@@ -1,6 +1,7 @@
 """ResNet with a deep stem and dilated last stages, output stride 8 (METHOD.md, "Network").
 
-The names of the modules are those of the authors' checkpoints: `conv1.conv1.{0,1,3,4,6}`, `conv1.bn1`, `res2` ... `res5`.
+The names of the modules are those of the authors' checkpoints: `conv1.conv1.{0,1,3,4,6}`, `conv1.bn1`, `res2` ...
+`res5`.
 """
 import math
 

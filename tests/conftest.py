@@ -1,0 +1,63 @@
+"""What tests of several folders share: one thread, a small configuration and a small data set on disk."""
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spml import config as configuration
+
+NUM_CLASSES = 3
+
+
+@pytest.fixture
+def one_thread():
+    """Torch on one thread, so that sums are in one order and results can be compared bit by bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small_config():
+    """A function from `section.key=value` overrides to a configuration that trains in a second."""
+    def make(*overrides):
+        return configuration.resolve({
+            'num_threads': 0, 'seed': 5,
+            'dataset': {'dataset': 'VOC2012', 'num_classes': NUM_CLASSES},
+            'network': {'backbone_types': 'panoptic_deeplab_14', 'embedding_dim': 8, 'kmeans_iterations': 3,
+                        'kmeans_num_clusters': [2, 2], 'frozen_stages': [], 'bn_momentum': 0.1},
+            'train': {'max_iteration': 4, 'tensorboard_step': 1, 'base_lr': 1e-3, 'warmup_iteration': 2, 'batch_size': 2,
+                      'crop_size': [32, 32], 'memory_bank_size': 2, 'sem_occ_loss_types': 'segsort'},
+            'test': {'image_size': 0, 'crop_size': [32, 32], 'stride': [16, 16]}}, overrides)
+    return make
+
+
+@pytest.fixture
+def small_data(tmp_path):
+    """A folder with three images of 40x36 pixels and their labels, and the lists of them with 1, 2 and 3 fields.
+
+    Every label has unlabelled (200) and void (255) pixels; the images share no foreground tag.
+    """
+    rng = np.random.default_rng()
+    folder = tmp_path / 'data'
+    names = ['a', 'b', 'c']
+    for kind in ('image', 'semantic', 'instance'):
+        (folder / kind).mkdir(parents=True)
+    for name, classes in zip(names, ([0, 1], [0, 2], [0, 0]), strict=True):
+        values = [*classes, 200, 200, 255]
+        blocks = {'image': rng.integers(0, 256, (5, 5, 3)), 'semantic': rng.choice(values, (5, 5)),
+                  'instance': rng.integers(0, 4, (5, 5))}
+        blocks['semantic'][rng.integers(5)] = values
+        for kind, block in blocks.items():
+            pixels = np.kron(block, np.ones((8, 8, 1) if kind == 'image' else (8, 8), int))[:40, :36]
+            if kind == 'image':
+                pixels = np.clip(pixels + rng.integers(-20, 21, pixels.shape), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / kind / f'{name}.png')
+    lists = {}
+    for fields, kinds in enumerate((('image',), ('image', 'semantic'), ('image', 'semantic', 'instance')), start=1):
+        lists[fields] = tmp_path / f'list_{fields}.txt'
+        lists[fields].write_text(''.join(' '.join(f'{kind}/{name}.png' for kind in kinds) + '\n' for name in names))
+    return types.SimpleNamespace(folder=folder, names=names, lists=lists, list=lists[3])

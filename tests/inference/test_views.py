@@ -1,0 +1,124 @@
+import naive_inference as naive
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spml.inference.predictors import Embedder, SoftmaxPredictor, predict
+from spml.inference.views import (
+    View,
+    pad_to_crop,
+    pyramid,
+    resize_view,
+    single_scale_size,
+    sliding_window,
+    window_ends,
+)
+
+CPU = torch.device('cpu')
+
+
+@pytest.mark.parametrize(('size', 'crop', 'stride', 'expected'), [
+    (512, 512, 512, [512]), (512, 512, 100, [512]), (513, 512, 512, [512, 513]), (1000, 512, 512, [512, 1000]),
+    (1025, 512, 340, [512, 768, 1025]), (10, 4, 2, [4, 6, 8, 10]), (11, 4, 2, [4, 5, 7, 9, 11]), (6, 4, 4, [4, 6])])
+def test_windows_end_where_the_formula_says(size, crop, stride, expected):
+    assert window_ends(size, crop, stride) == expected
+
+
+def test_windows_leave_no_hole():
+    rng = np.random.default_rng()
+    for _ in range(50):
+        crop = int(rng.integers(1, 60))
+        stride, size = int(rng.integers(1, crop + 1)), crop + int(rng.integers(0, 200))
+        ends = window_ends(size, crop, stride)
+        assert len(ends) == -((crop - size) // stride) + 1
+        assert (ends[0], ends[-1]) == (crop, size)
+        assert all(0 <= after - before <= stride + 1 for before, after in zip(ends, ends[1:], strict=False))
+        assert all(after - before <= crop for before, after in zip(ends, ends[1:], strict=False))
+
+
+def test_average_equals_a_naive_loop():
+    network, image = naive.FakeNetwork(), np.random.default_rng().normal(size=(3, 17, 23))
+    found = sliding_window(lambda crop: network(crop, resize_as_input=True), torch.from_numpy(image)[None], (8, 10), (5, 4))
+    np.testing.assert_allclose(found[0].numpy(), naive.windows(network.embed, image, (8, 10), (5, 4)), rtol=1e-10)
+    assert set(network.shown) == {(1, 3, 8, 10)}
+
+
+def test_average_of_a_pointwise_function_is_the_function():
+    image = torch.randn(1, 3, 21, 30, dtype=torch.float64)
+    for crop, stride in (((21, 30), (21, 30)), ((8, 8), (3, 5)), ((20, 7), (1, 7))):
+        torch.testing.assert_close(sliding_window(torch.tanh, image, crop, stride), torch.tanh(image))
+
+
+@pytest.mark.parametrize(('size', 'image_size', 'expected'), [
+    ((375, 500), 512, (384, 512)), ((500, 375), 512, (512, 384)), ((100, 100), 512, (512, 512)), ((640, 480), 0, (640, 480)),
+    ((1000, 3), 100, (100, 1)), ((281, 500), 512, (287, 512))])
+def test_single_scale_fits_the_longer_side(size, image_size, expected):
+    assert single_scale_size(size, image_size) == expected
+
+
+def test_single_scale_truncates_in_float64():
+    rng = np.random.default_rng()
+    for _ in range(200):
+        size, target = tuple(int(side) for side in rng.integers(5, 800, 2)), int(rng.integers(50, 700))
+        ratio = min(np.float64(target) / size[0], np.float64(target) / size[1])
+        found = single_scale_size(size, target)
+        assert found == tuple(max(1, int(ratio * side)) for side in size)
+        assert max(found) in (target - 1, target)
+
+
+def test_resizing_is_bilinear_with_half_pixel_centres():
+    rng = np.random.default_rng()
+    for _ in range(5):
+        image = rng.normal(size=(*rng.integers(5, 40, 2), 3)).astype(np.float32)
+        size = tuple(int(side) for side in rng.integers(3, 60, 2))
+        found = resize_view(image, size).image
+        reference = F.interpolate(torch.from_numpy(image).permute(2, 0, 1)[None], size=size, mode='bilinear',
+                                  align_corners=False)[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(found, reference, atol=2e-4)
+        np.testing.assert_allclose(found, naive.resize(image.transpose(2, 0, 1), size).transpose(1, 2, 0), atol=2e-4)
+        assert found.dtype == np.float32
+
+
+def test_a_pyramid_truncates_sizes_and_mirrors_each_scale():
+    image = np.random.default_rng().normal(size=(21, 35, 3)).astype(np.float32)
+    found = list(pyramid(image, (0.5, 1.0, 1.5), mirrors=True))
+    assert [(view.size, view.mirrored) for view in found] == [
+        ((10, 17), False), ((10, 17), True), ((21, 35), False), ((21, 35), True), ((31, 52), False), ((31, 52), True)]
+    for plain, mirrored in zip(found[::2], found[1::2], strict=True):
+        np.testing.assert_array_equal(mirrored.image, plain.image[:, ::-1])
+    np.testing.assert_array_equal(found[2].image, image)
+    assert [view.mirrored for view in pyramid(image, (0.5, 1.5), mirrors=False)] == [False, False]
+    assert all(min(view.size) >= 1 for view in pyramid(image[:1, :1], (0.5,), mirrors=True))
+
+
+def test_padding_stands_on_the_right_and_bottom():
+    image = np.random.default_rng().normal(size=(5, 9, 3)).astype(np.float32)
+    for crop, size in (((8, 12), (8, 12)), ((4, 12), (5, 12)), ((3, 3), (5, 9))):
+        padded = pad_to_crop(View(image), crop, CPU)
+        assert padded.shape == (1, 3, *size)
+        np.testing.assert_array_equal(padded[0, :, :5, :9].numpy(), image.transpose(2, 0, 1))
+        assert padded.abs().sum().item() == pytest.approx(np.abs(image).sum(), rel=1e-5)
+
+
+def test_unmirroring_undoes_a_mirror():
+    values = torch.randn(1, 2, 4, 6)
+    image = np.zeros((4, 6, 3), np.float32)
+    assert torch.equal(View(image).unmirror(values), values)
+    assert torch.equal(View(image, mirrored=True).unmirror(values.flip(-1)), values)
+
+
+def test_a_mirrored_image_gives_the_mirrored_prediction():
+    """With every view mirrored too, and a function that does not care where the windows lie."""
+    network, head = naive.FakeNetwork(), naive.FakeHead()
+    pointwise = torch.from_numpy(network.weight)
+
+    def embed(images, resize_as_input):
+        return torch.einsum('dc,bchw->bdhw', pointwise, images)
+
+    predictor = SoftmaxPredictor(Embedder(embed, (16, 16), (8, 8), CPU), head)
+    image = naive.random_image(21, 34)
+    plain = predict(image, predictor, 0, ratios=(0.5, 1.0, 1.25)).probability
+    mirrored = predict(np.ascontiguousarray(image[:, ::-1]), predictor, 0, ratios=(0.5, 1.0, 1.25)).probability
+    np.testing.assert_allclose(mirrored[:, :, ::-1], plain, atol=1e-6)
+    assert np.abs(plain[:, :, ::-1] - plain).max() > 1e-2

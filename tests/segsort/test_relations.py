@@ -1,0 +1,293 @@
+import math
+
+import naive_segsort as naive
+import numpy as np
+import pytest
+import torch
+
+from spml.segsort import relations
+
+CLASSES = 4
+UNLABELLED = 200
+
+
+def random_scene(segments=9, pixels=30, images=3, channels=4):
+    """Return random float64 vectors that need gradients, and random labels of every kind."""
+    rng = np.random.default_rng()
+    own = rng.integers(0, segments, pixels)
+    own[:segments] = range(segments)
+    return {'embeddings': naive.random_units(pixels, channels).requires_grad_(), 'own': torch.from_numpy(own),
+            'prototypes': naive.random_units(segments, channels).requires_grad_(),
+            'semantic': torch.from_numpy(rng.choice([0, 1, 2, 3, UNLABELLED, 254], segments)),
+            'image': torch.from_numpy(rng.integers(0, images, segments)),
+            'instance': torch.from_numpy(rng.choice([0, 5, 255], segments)),
+            'sets': torch.from_numpy(rng.random((segments, CLASSES)) < 0.25)}
+
+
+def in_float32(scene):
+    """Return the scene in float32, detached."""
+    return {key: value.detach().float() if value.is_floating_point() else value for key, value in scene.items()}
+
+
+def as_sets(matrix):
+    """Turn an (S, T) bool matrix into a list of S sets."""
+    return [set(row.nonzero()[:, 0].tolist()) for row in matrix]
+
+
+def both(relation, scene, kappa):
+    """Return the loss of the code under test and of the double loop."""
+    vectors = scene['embeddings'], scene['own'], scene['prototypes']
+    if relation == 'sem_ann':
+        return (relations.semantic_annotation_loss(*vectors, scene['semantic'], kappa, CLASSES),
+                naive.semantic_annotation(*vectors, scene['semantic'], kappa, CLASSES))
+    if relation == 'img_sim':
+        return (relations.image_similarity_loss(*vectors, scene['image'], scene['instance'], kappa),
+                naive.image_similarity(*vectors, scene['image'], scene['instance'], kappa))
+    function = relations.co_occurrence_loss if relation == 'sem_occ' else relations.feature_affinity_loss
+    return function(*vectors, scene['sets'], kappa), naive.sharing(*vectors, as_sets(scene['sets']), kappa)
+
+
+def check(relation, scene, kappa=8.0, rtol=1e-9):
+    """Compare loss and gradients with the double loop; return the loss."""
+    got, want = both(relation, scene, kappa)
+    leaves = scene['embeddings'], scene['prototypes']
+    got_grads = torch.autograd.grad(got, leaves, retain_graph=True)
+    want_grads = torch.autograd.grad(want, leaves)
+    assert got.shape == ()
+    assert torch.isfinite(got)
+    torch.testing.assert_close(got, want, rtol=rtol, atol=rtol)
+    for one, other in zip(got_grads, want_grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=rtol, atol=rtol)
+    return float(got)
+
+
+RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
+
+
+@pytest.fixture(params=[None, 20, 1], ids=['whole', 'two pixels', 'one pixel'])
+def chunks(request, monkeypatch):
+    """Run a test with all pixels at once and in chunks of two and of one."""
+    if request.param:
+        monkeypatch.setattr(relations, 'CHUNK_ELEMENTS', request.param)
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+@pytest.mark.usefixtures('chunks')
+def test_loss_and_gradient_equal_the_double_loop(relation):
+    for kappa in (0.5, 6.0, 16.0):
+        check(relation, random_scene(), kappa)
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_segments_without_own_pixels_take_part(relation):
+    # As those of other processes and of the memory bank do.
+    scene = random_scene()
+    scene['own'] = scene['own'].clamp(max=3)
+    check(relation, scene)
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_one_segment_alone(relation):
+    scene = random_scene(segments=1, pixels=5)
+    scene['semantic'][:], scene['sets'][:] = 2, True
+    assert check(relation, scene) == 0
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_no_segment_has_another_positive(relation):
+    scene = random_scene(segments=CLASSES)
+    scene['semantic'], scene['image'] = torch.arange(CLASSES), torch.zeros(CLASSES, dtype=torch.int64)
+    scene['instance'], scene['sets'] = torch.arange(CLASSES), torch.eye(CLASSES, dtype=torch.bool)
+    assert check(relation, scene) > 0
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_no_segment_has_a_negative(relation):
+    scene = random_scene()
+    for key, value in (('semantic', 1), ('instance', 5), ('sets', True)):
+        scene[key][:] = value
+    assert check(relation, scene) == 0
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_no_pixel(relation):
+    scene = random_scene()
+    scene['embeddings'] = torch.empty(0, 4, dtype=torch.float64, requires_grad=True)
+    scene['own'] = scene['own'][:0]
+    assert check(relation, scene) == 0
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_no_segment_at_all(relation):
+    scene = {key: value[:0].detach() for key, value in random_scene().items()}
+    scene['embeddings'].requires_grad_()
+    scene['prototypes'].requires_grad_()
+    assert check(relation, scene) == 0
+
+
+def test_no_labelled_pixel():
+    scene = random_scene()
+    scene['semantic'][:] = UNLABELLED
+    assert check('sem_ann', scene) == 0
+
+
+def test_labelled_pixels_are_few():
+    scene = random_scene()
+    scene['semantic'][:] = UNLABELLED
+    scene['semantic'][:2] = torch.tensor([0, 3])
+    assert check('sem_ann', scene) > 0
+
+
+@pytest.mark.usefixtures('chunks')
+def test_an_image_without_foreground_tag_shares_none_not_even_with_itself():
+    scene = random_scene()
+    scene['sets'][:] = True
+    bare = scene['image'] == scene['image'][0]
+    scene['sets'][bare] = False
+    check('sem_occ', scene)
+    scene['sets'][:] = False
+    # Numerator: the own term; A-: every segment, the own one too.
+    similarity = torch.exp(8 * scene['embeddings'] @ scene['prototypes'].T).detach()
+    own = similarity.gather(1, scene['own'][:, None])[:, 0]
+    want = torch.log((own + similarity.sum(dim=1)) / own).mean()
+    assert check('sem_occ', scene) == pytest.approx(float(want))
+
+
+def test_image_similarity_is_a_mean_of_means_over_images_with_pixels():
+    scene = random_scene(segments=6, images=1)
+    scene['image'] = torch.tensor([40, 40, 40, 7, 7, 9])
+    scene['own'] = torch.tensor([0, 1, 2, 0, 1, 2, 0, 3])
+    scene['embeddings'] = naive.random_units(8, 4).requires_grad_()
+    got = check('img_sim', scene)
+    means = []
+    for rows in (slice(0, 7), slice(7, 8)):
+        part = {**scene, 'embeddings': scene['embeddings'][rows].detach().requires_grad_(), 'own': scene['own'][rows]}
+        means.append(check('img_sim', part))
+    assert got == pytest.approx(sum(means) / 2)
+
+
+def test_another_positive_counts_although_its_similarity_underflows():
+    # The other positive lies opposite the pixel: exp(-1000) is 0 beside the own term exp(1000) in any float.
+    embeddings = torch.tensor([[1.0, 0]], requires_grad=True)
+    prototypes = torch.tensor([[1.0, 0], [-1, 0], [0, 1]], requires_grad=True)
+    loss = relations.semantic_annotation_loss(embeddings, torch.tensor([0]), prototypes, torch.tensor([1, 1, 0]),
+                                              1000.0, 2)
+    loss.backward()
+    # log(1 + exp(1000 * (0 - -1))), whose derivative by the difference of the two logits is 1.
+    assert loss.item() == pytest.approx(1000)
+    torch.testing.assert_close(embeddings.grad, torch.tensor([[1000.0, 1000]]))
+    torch.testing.assert_close(prototypes.grad, torch.tensor([[0.0, 0], [-1000, 0], [1000, 0]]))
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_float32_with_a_large_concentration(relation):
+    # exp(300) overflows float32 and not float64.
+    scene = random_scene()
+    narrow = in_float32(scene)
+    for key in ('embeddings', 'prototypes'):
+        scene[key] = narrow[key].double().requires_grad_()
+        narrow[key].requires_grad_()
+    got, want = both(relation, narrow, 300.0)[0], both(relation, scene, 300.0)[1]
+    got_grads = torch.autograd.grad(got, [narrow[key] for key in ('embeddings', 'prototypes')])
+    want_grads = torch.autograd.grad(want, [scene[key] for key in ('embeddings', 'prototypes')])
+    torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
+    for one, other in zip(got_grads, want_grads, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize('kappa', [1000.0, 1e-3])
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_extreme_concentrations_stay_finite_in_float32(relation, kappa):
+    scene = in_float32(random_scene())
+    leaves = scene['embeddings'].requires_grad_(), scene['prototypes'].requires_grad_()
+    vectors = scene['embeddings'], scene['own'], scene['prototypes']
+    if relation == 'sem_ann':
+        loss = relations.semantic_annotation_loss(*vectors, scene['semantic'], kappa, CLASSES)
+    elif relation == 'img_sim':
+        loss = relations.image_similarity_loss(*vectors, scene['image'], scene['instance'], kappa)
+    else:
+        loss = relations.co_occurrence_loss(*vectors, scene['sets'], kappa)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(leaf.grad).all() for leaf in leaves)
+
+
+def test_bfloat16_is_reduced_in_float32():
+    scene = random_scene()
+    rounded = {key: scene[key].detach().bfloat16() for key in ('embeddings', 'prototypes')}
+    loss = relations.semantic_annotation_loss(rounded['embeddings'].requires_grad_(), scene['own'],
+                                              rounded['prototypes'], scene['semantic'], 6.0, CLASSES)
+    want = naive.semantic_annotation(rounded['embeddings'].double(), scene['own'], rounded['prototypes'].double(),
+                                     scene['semantic'], 6.0, CLASSES)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert rounded['embeddings'].grad.dtype == torch.bfloat16
+    assert loss.item() == pytest.approx(want.item(), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.usefixtures('chunks')
+def test_contrast_gradcheck():
+    rng = np.random.default_rng()
+    scene = random_scene(segments=6, pixels=12)
+    positive, negative = (torch.from_numpy(rng.random((6, 6)) < 0.4) for _ in range(2))
+
+    def function(embeddings, prototypes):
+        return relations.contrast(embeddings, scene['own'], prototypes,
+                                  lambda rows: (positive[rows].clone(), (negative & ~positive)[rows]), 5.0)
+
+    assert torch.autograd.gradcheck(function, (scene['embeddings'], scene['prototypes']))
+
+
+def test_without_gradients_the_loss_is_the_same():
+    scene = random_scene()
+    with_grad = both('sem_ann', scene, 6.0)[0]
+    with torch.no_grad():
+        assert torch.equal(both('sem_ann', scene, 6.0)[0], with_grad)
+
+
+@pytest.mark.usefixtures('chunks')
+def test_gradients_through_one_tensor_alone():
+    scene = random_scene()
+    embeddings = scene['embeddings'].detach()
+    loss = relations.co_occurrence_loss(embeddings, scene['own'], scene['prototypes'], scene['sets'], 6.0)
+    want = naive.sharing(embeddings, scene['own'], scene['prototypes'], as_sets(scene['sets']), 6.0)
+    torch.testing.assert_close(*(torch.autograd.grad(value, scene['prototypes'])[0] for value in (loss, want)))
+
+
+@pytest.mark.parametrize('threshold', [0.95, 0.3])
+@pytest.mark.usefixtures('chunks')
+def test_propagated_classes_equal_the_double_loop(threshold):
+    for _ in range(5):
+        scene = random_scene(segments=20, channels=3)
+        prototypes = scene['prototypes'].detach()
+        got = relations.propagate_classes(prototypes, scene['image'], scene['semantic'], CLASSES, threshold)
+        assert got.dtype == torch.bool
+        want = naive.propagated_classes(prototypes, scene['image'], scene['semantic'], CLASSES, threshold)
+        assert as_sets(got) == want
+
+
+def test_propagation_stays_in_the_image_keeps_labels_and_falls_back_to_all_classes():
+    angle = math.acos(0.95)
+    near, far = angle * 0.99, angle * 1.01
+    angles = torch.tensor([0, near, far, 0, 0, 0.01], dtype=torch.float64)
+    prototypes = torch.stack([angles.cos(), angles.sin()], dim=1)
+    #                      labelled near  far  other image   labelled twice in one place
+    semantic = torch.tensor([2, UNLABELLED, UNLABELLED, UNLABELLED, 1, 0])
+    image = torch.tensor([0, 0, 0, 1, 2, 2])
+    sets = as_sets(relations.propagate_classes(prototypes, image, semantic, 3))
+    assert sets == [{2}, {2}, {0, 1, 2}, {0, 1, 2}, {1}, {0}]
+
+
+def test_a_labelled_segment_keeps_its_label_beside_an_equal_one():
+    prototypes = torch.tensor([[1.0, 0], [1, 0]])
+    sets = as_sets(relations.propagate_classes(prototypes, torch.tensor([0, 0]), torch.tensor([1, 0]), 2))
+    assert sets == [{1}, {0}]
+
+
+@pytest.mark.parametrize('count', [0, 4])
+def test_propagation_without_labelled_segments_gives_all_classes(count):
+    scene = random_scene()
+    got = relations.propagate_classes(scene['prototypes'][:count].detach(), scene['image'][:count],
+                                      torch.full((count,), UNLABELLED), CLASSES)
+    assert got.shape == (count, CLASSES)
+    assert got.all()

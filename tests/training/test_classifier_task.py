@@ -1,0 +1,116 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spml.errors import ConfigError
+from spml.models.build import build_classifier, build_embedding
+from spml.models.heads.softmax import SoftmaxClassifier
+from spml.training.classifier_task import ClassifierTask
+from spml.training.run import train_classifier
+
+CPU = torch.device('cpu')
+
+
+@pytest.fixture
+def trained_embedding(tmp_path, small_config):
+    """A checkpoint of random weights with statistics that a forward pass in training mode would move."""
+    network, head = build_embedding(small_config()), build_classifier(small_config())
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    path = tmp_path / 'embedding' / 'model-9.pth'
+    path.parent.mkdir()
+    torch.save({'embedding_model': network.state_dict(), 'prediction_model': head.state_dict()}, path)
+    return path
+
+
+def configure(small_config, path, *more):
+    return small_config('network.prediction_types=softmax_classifier', f'network.pretrained={path}', *more)
+
+
+@pytest.mark.usefixtures('one_thread')
+@pytest.mark.parametrize('fields', [2, 3])
+def test_training_leaves_the_embedding_bit_identical(tmp_path, small_config, small_data, trained_embedding, fields):
+    config = configure(small_config, trained_embedding, 'train.base_lr=0.01')
+    train_classifier(config, small_data.folder, small_data.lists[fields], tmp_path / 'run', CPU)
+    before = torch.load(trained_embedding, weights_only=True)
+    after = torch.load(tmp_path / 'run' / 'model-3.pth', weights_only=True)
+    assert before['embedding_model'].keys() == after['embedding_model'].keys()
+    for name, value in before['embedding_model'].items():
+        assert torch.equal(after['embedding_model'][name], value), name
+    lines = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+    assert [line['iteration'] for line in lines] == [0, 1, 2, 3]
+    for line in lines:
+        assert set(line) == {'iteration', 'lr', 'loss', 'accuracy', 'softmax_loss'}
+        assert line['loss'] == line['softmax_loss']  # weight 1
+        assert 0 <= line['accuracy'] <= 1
+
+
+@pytest.mark.usefixtures('one_thread')
+def test_the_head_starts_afresh_and_learns(tmp_path, small_config, small_data, trained_embedding):
+    """With a rate of nearly nothing the head shows its first values: those of the seed, not the checkpoint's."""
+    heads = {}
+    for seed, base_lr in ((5, 1e-12), (5, 1e-2), (6, 1e-12)):
+        config = configure(small_config, trained_embedding, f'train.base_lr={base_lr}', f'seed={seed}',
+                           'train.max_iteration=2')
+        folder = tmp_path / f'run {seed} {base_lr}'
+        train_classifier(config, small_data.folder, small_data.lists[2], folder, CPU)
+        content = torch.load(folder / 'model-1.pth', weights_only=True)['prediction_model']
+        heads[seed, base_lr] = content['semantic_classifier.0.weight']
+    stored = torch.load(trained_embedding, weights_only=True)['prediction_model']['semantic_classifier.0.weight']
+    assert (heads[5, 1e-12] - stored).abs().max() > 1e-2
+    assert (heads[5, 1e-12] - heads[6, 1e-12]).abs().max() > 1e-2
+    assert (heads[5, 1e-12] - heads[5, 1e-2]).abs().max() > 1e-4
+
+
+def test_an_embedding_has_to_be_named(tmp_path, small_config, small_data):
+    with pytest.raises(ConfigError, match=r'network\.pretrained'):
+        train_classifier(small_config(), small_data.folder, small_data.list, tmp_path / 'run', CPU)
+
+
+def test_training_mode_reaches_the_head_only(small_config):
+    task = ClassifierTask(build_embedding(small_config()), build_classifier(small_config()), 3)
+    for mode in (True, False):
+        task.train(mode)
+        assert not any(module.training for module in task.embedding.modules())
+        assert all(module.training == mode for module in task.classifier.modules())
+    assert not any(p.requires_grad for p in task.embedding.parameters())
+    assert all(p.requires_grad for p in task.classifier.parameters())
+
+
+def test_loss_on_the_quarter_grid_against_a_naive_computation():
+    """Unit embeddings -> head -> logits upsampled bilinearly to the label map -> mean cross-entropy of labelled pixels."""
+    embedding = nn.Conv2d(3, 4, 4, stride=4).double()
+    classifier = SoftmaxClassifier(4, 3, 0.0).double().eval()
+    task = ClassifierTask(embedding, copy.deepcopy(classifier), 3).eval()
+    images = torch.randn(2, 3, 16, 20, dtype=torch.float64)
+    labels = torch.from_numpy(np.random.default_rng().choice([0, 1, 2, 3, 254, 255], (2, 16, 20)))
+    losses, extras = task({'image': images, 'semantic_label': labels})
+    with torch.no_grad():
+        features = embedding(images)
+        unit = features / features.norm(dim=1, keepdim=True)
+        logits = classifier.semantic_classifier(unit)
+        assert logits.shape[-2:] == (4, 5)
+        logits = nn.functional.interpolate(logits, size=(16, 20), mode='bilinear', align_corners=False).numpy()
+    terms, hits = [], []
+    for b, y, x in np.argwhere(labels.numpy() < 3):
+        scores, label = logits[b, :, y, x], labels[b, y, x].item()
+        terms.append(np.log(np.exp(scores).sum()) - scores[label])
+        hits.append(scores.argmax() == label)
+    assert list(losses) == ['softmax_loss']
+    assert losses['softmax_loss'].item() == pytest.approx(np.mean(terms), rel=1e-9)
+    assert task.accuracy(extras).item() == pytest.approx(np.mean(hits))
+
+
+def test_a_batch_without_labels_costs_nothing_and_is_differentiable():
+    task = ClassifierTask(nn.Conv2d(3, 4, 4, stride=4), SoftmaxClassifier(4, 3, 0.0), 3).train()
+    labels = torch.tensor([255, 200]).repeat(2, 8, 4)
+    losses, _ = task({'image': torch.randn(2, 3, 8, 8), 'semantic_label': labels})
+    losses['softmax_loss'].backward()
+    assert losses['softmax_loss'].item() == 0
+    assert all(torch.isfinite(p.grad).all() for p in task.classifier.parameters())

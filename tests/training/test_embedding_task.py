@@ -1,0 +1,182 @@
+"""How a step of embedding training is put together; the relations themselves have their own tests."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spml.segsort.segments import Segments
+from spml.training.run import build_embedding_task, train_embedding
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+CPU = torch.device('cpu')
+
+
+def random_batch(batch=2, size=32, values=(0, 1, 2, 200, 255)):
+    rng = np.random.default_rng()
+    labels = np.kron(rng.choice(values, (batch, 4, 4)), np.ones((size // 4, size // 4), int))
+    regions = np.kron(rng.integers(0, 3, (batch, 4, 4)), np.ones((size // 4, size // 4), int))
+    tags = np.stack([np.bincount(label.ravel(), minlength=256) > 0 for label in labels])
+    return {'image': torch.randn(batch, 3, size, size), 'semantic_label': torch.from_numpy(labels),
+            'instance_label': torch.from_numpy(regions), 'tags': torch.from_numpy(tags),
+            'name': [f'image {i}' for i in range(batch)]}
+
+
+def mean_segments(task, batch, extras):
+    """Return {(image, cluster, class, region): prototype} in float64 loops, from the step's embedding and clusters."""
+    embedding, clusters = extras['embedding'].double().numpy(), extras['clusters'].numpy()
+    height, width = embedding.shape[-2:]
+    sums = {}
+    for b in range(len(embedding)):
+        for y in range(height):
+            for x in range(width):
+                label = batch['semantic_label'][b, y * 32 // height, x * 32 // width].item()
+                region = batch['instance_label'][b, y * 32 // height, x * 32 // width].item()
+                if label != 255:
+                    vector = embedding[b, :, y, x] / np.linalg.norm(embedding[b, :, y, x])
+                    key = (b, clusters[b, y, x], label, region)
+                    sums[key] = sums.get(key, 0) + vector
+    return {key: value / np.linalg.norm(value) for key, value in sums.items()}
+
+
+def test_segments_of_a_step_are_those_of_the_labels_on_the_grid(small_config):
+    task, batch = build_embedding_task(small_config()).train(), random_batch()
+    losses, extras = task(batch)
+    assert extras['embedding'].shape == (2, 8, 8, 8)
+    expected = mean_segments(task, batch, extras)
+    segments = extras['step_segments']
+    assert len(segments) == len(expected)
+    found = sorted(zip(segments.image.tolist(), segments.semantic.tolist(), segments.instance.tolist(),
+                       segments.prototype.tolist(), strict=True))
+    wanted = sorted((image, label, region, vector.tolist()) for (image, _, label, region), vector in expected.items())
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours[:3] == theirs[:3]
+        assert ours[3] == pytest.approx(theirs[3], abs=1e-5)
+    assert torch.equal(segments.tags, batch['tags'][segments.image])
+    assert set(losses) == {'sem_ann_loss', 'sem_occ_loss', 'img_sim_loss', 'softmax_loss'}
+
+
+def test_a_relation_that_is_off_has_no_loss(small_config):
+    task = build_embedding_task(small_config('train.sem_occ_loss_types=none', 'train.img_sim_loss_types=none',
+                                             'train.feat_aff_loss_types=segsort', 'train.feat_aff_concentration=3'))
+    losses, _ = task.train()(random_batch())
+    assert set(losses) == {'sem_ann_loss', 'feat_aff_loss', 'softmax_loss'}
+
+
+def test_the_head_learns_on_detached_embeddings(small_config):
+    task = build_embedding_task(small_config()).train()
+    losses, _ = task(random_batch())
+    losses['softmax_loss'].backward(retain_graph=True)
+    assert all(p.grad is None for p in task.embedding.parameters())
+    assert any(p.grad.abs().max() > 0 for p in task.classifier.parameters())
+    task.zero_grad()
+    sum(loss for name, loss in losses.items() if name != 'softmax_loss').backward()
+    assert all(p.grad is None for p in task.classifier.parameters())
+    assert any(p.grad.abs().max() > 0 for p in task.embedding.parameters())
+
+
+def test_head_loss_against_a_naive_computation(small_config):
+    task, batch = build_embedding_task(small_config()).train(), random_batch()
+    head = copy.deepcopy(task.classifier.semantic_classifier)
+    head[3].p = task.classifier.semantic_classifier[3].p = 0.0
+    losses, extras = task(batch)
+    logits = F.interpolate(head(extras['embedding'] / extras['embedding'].norm(dim=1, keepdim=True)), size=(32, 32),
+                           mode='bilinear', align_corners=False).detach().double().numpy()
+    terms = []
+    for b, y, x in np.argwhere(batch['semantic_label'].numpy() < 3):
+        scores = logits[b, :, y, x]
+        terms.append(np.log(np.exp(scores).sum()) - scores[batch['semantic_label'][b, y, x]])
+    assert losses['softmax_loss'].item() == pytest.approx(np.mean(terms), rel=1e-4)
+
+
+def test_dropout_beside_the_embedding_is_three_quarters(small_config):
+    assert build_embedding_task(small_config()).classifier.semantic_classifier[3].p == 0.75
+
+
+def test_the_bank_remembers_two_steps_and_no_two_images_share_an_id(small_config):
+    task = build_embedding_task(small_config()).train()
+    own = []
+    for step in range(4):
+        _, extras = task(random_batch())
+        own.append(extras['step_segments'])
+        in_play = extras['segments']
+        kept = own[max(0, step - 2):step]
+        assert len(in_play) == len(own[-1]) + sum(map(len, kept))
+        # This step's first; an entry that is n steps old has its ids shifted by n * B * W.
+        assert torch.equal(in_play.image[:len(own[-1])], own[-1].image)
+        stored = sorted((segments.image + 2 * age).tolist() for age, segments in
+                        zip(range(len(kept), 0, -1), kept, strict=True))
+        assert sorted(in_play.image[len(own[-1]):].tolist()) == sorted(sum(stored, []))
+        vectors = torch.cat([own[-1].prototype, *(segments.prototype for segments in kept)])
+        assert torch.equal(torch.sort(in_play.prototype[:, 0])[0], torch.sort(vectors[:, 0])[0])
+        assert not in_play.prototype.requires_grad
+        task.after_step(extras)
+    assert len(task.memory()) == 2
+
+
+def test_memory_is_restored(small_config):
+    task, other = (build_embedding_task(small_config()).train() for _ in range(2))
+    for _ in range(2):
+        task.after_step(task(random_batch())[1])
+    other.load_memory(task.memory(), CPU)
+    for ours, theirs in zip(task.memory(), other.memory(), strict=True):
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_accuracy_against_a_naive_count(small_config):
+    task = build_embedding_task(small_config())
+    vectors = F.normalize(torch.randn(40, 6, dtype=torch.float64), dim=1)
+    labels = torch.from_numpy(np.random.default_rng().choice([0, 1, 200], 40))
+    unused = torch.zeros(40, dtype=torch.int64)
+    found = task.accuracy({'segments': Segments(vectors, vectors, labels, unused, unused, unused)}).item()
+    hits = 0
+    for i in range(40):
+        order = sorted(range(40), key=lambda j: -float(vectors[i] @ vectors[j]))
+        hits += sum(labels[j] == labels[i] for j in order[:5]).item()
+    assert found == pytest.approx(hits / 200)
+
+
+def test_densepose_hands_on_vectors_that_weigh_colour_and_place(small_config):
+    """`normalise([0.1 * embedding, local features])`, with five local features."""
+    config = small_config('dataset.dataset=Densepose', 'network.backbone_types=panoptic_pspnet_14')
+    task, batch = build_embedding_task(config).train(), random_batch(values=(0, 1, 200))
+    task.kmeans_iterations = 0
+    batch['instance_label'] = torch.arange(64).view(8, 8).repeat_interleave(4, 0).repeat_interleave(4, 1).expand(2, 32, 32)
+    _, extras = task(batch)
+    segments = extras['step_segments']
+    assert len(segments) == 128  # a pixel each
+    unit = F.normalize(extras['embedding'], dim=1)
+    local = task.embedding.local_features(batch['image'], (8, 8))
+    assert local.shape == (2, 5, 8, 8)
+    vectors = F.normalize(torch.cat([0.1 * unit, local], dim=1), dim=1)
+    y, x = segments.instance // 8, segments.instance % 8
+    torch.testing.assert_close(segments.prototype_with_location, vectors[segments.image, :, y, x])
+    torch.testing.assert_close(segments.prototype, unit[segments.image, :, y, x])
+
+
+@pytest.mark.parametrize('values', [(255,), (200, 255), (200,), (0,)])
+def test_batches_with_little_to_learn_from_are_finite(small_config, values):
+    config = small_config('train.feat_aff_loss_types=segsort', 'train.feat_aff_concentration=12')
+    task = build_embedding_task(config).train()
+    for _ in range(2):
+        losses, extras = task(random_batch(values=values))
+        total = sum(losses.values())
+        assert torch.isfinite(total)
+        task.zero_grad()
+        total.backward()
+        assert all(torch.isfinite(p.grad).all() for p in task.parameters() if p.grad is not None)
+        assert torch.isfinite(task.accuracy(extras))
+        task.after_step(extras)
+
+
+def test_pretrained_weights_are_loaded(tmp_path, small_config, small_data):
+    source = build_embedding_task(small_config()).embedding.state_dict()
+    torch.save({'embedding_model': source}, tmp_path / 'start.pth')
+    config = small_config(f'network.pretrained={tmp_path / "start.pth"}', 'train.max_iteration=1',
+                          'train.base_lr=1e-12', 'seed=77')
+    train_embedding(config, small_data.folder, small_data.list, tmp_path / 'run', CPU)
+    after = torch.load(tmp_path / 'run' / 'model-0.pth', weights_only=True)['embedding_model']
+    for name, value in source.items():
+        if 'running_' not in name and 'num_batches' not in name:
+            torch.testing.assert_close(after[name], value, rtol=0, atol=1e-6)

@@ -1,0 +1,235 @@
+"""The loop alone on a task of one parameter, and whole trainings of a small network that stop and go on."""
+import json
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from spml.errors import CheckpointError, SpmlError
+from spml.training import loop
+from spml.training.loop import InterruptedRunError, train
+from spml.training.optimizer import FoldedSGD
+from spml.training.run import train_embedding
+
+CPU = torch.device('cpu')
+WEIGHTS = {'sem_ann_loss': 0.5, 'softmax_loss': 2.0}
+
+
+class TinyTask(nn.Module):
+    """One weight w; the losses are slope * w and w^2. `on_forward` maps the number of the call to what happens in it."""
+
+    def __init__(self, on_forward=None):
+        super().__init__()
+        self.model = nn.Linear(1, 1, bias=False)
+        self.model.weight.data.fill_(2.0)
+        self.on_forward, self.calls, self.seen = on_forward or {}, 0, []
+
+    def forward(self, batch):
+        w, slope = self.model.weight.sum(), batch['image'].mean()
+        factor = self.on_forward.get(self.calls, lambda: 1.0)()
+        self.calls += 1
+        extras = {'embedding': torch.rand(1, 4, 2, 2), 'calls': self.calls}
+        return {'sem_ann_loss': slope * w * (1.0 if factor is None else factor), 'softmax_loss': w ** 2}, extras
+
+    def after_step(self, extras):
+        self.seen.append(extras['calls'])
+
+    def accuracy(self, extras):
+        return torch.tensor(0.25)
+
+    def models(self):
+        return {'embedding_model': self.model}
+
+    def memory(self):
+        return []
+
+    def load_memory(self, state, device):
+        pass
+
+
+def slope_of(iteration):
+    return 0.5 + 0.1 * iteration
+
+
+def run(task, config, folder, resume=False):
+    def batches(start):
+        for iteration in range(start, config.train.max_iteration):
+            yield {'image': torch.full((1, 3, 4, 4), slope_of(iteration)), 'name': [f'image_{iteration}'],
+                   'semantic_label': torch.zeros(1, 4, 4, dtype=torch.int64)}
+
+    optimizer = FoldedSGD([{'params': list(task.parameters()), 'lr_factor': 1.0, 'weight_decay': 0.0}], 0.9)
+    train(task, optimizer, batches, WEIGHTS, config, folder, CPU, resume)
+
+
+def hand_written(steps, config):
+    """Return w after each step and the lines that metrics.jsonl should have."""
+    w, buffer, path, lines = 2.0, 0.0, [], []
+    for t in range(steps):
+        lr = config.train.base_lr * (1 - t / config.train.max_iteration) ** 0.9
+        if t < 2:
+            lr = min(lr, config.train.base_lr * (0.1 + 0.9 * t / 2))
+        terms = {'sem_ann_loss': 0.5 * slope_of(t) * w, 'softmax_loss': 2 * w ** 2}
+        lines.append({'iteration': t, 'lr': lr, 'loss': sum(terms.values()), 'accuracy': 0.25, **terms})
+        buffer = 0.9 * buffer + lr * (0.5 * slope_of(t) + 4 * w)
+        w -= buffer
+        path.append(w)
+    return path, lines
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+
+
+def interrupt(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+def test_weighted_sum_is_minimised_at_the_scheduled_rate(tmp_path, small_config):
+    config, task = small_config('train.max_iteration=6', 'train.base_lr=0.05'), TinyTask()
+    run(task, config, tmp_path)
+    path, lines = hand_written(6, config)
+    assert task.model.weight.item() == pytest.approx(path[-1], rel=1e-5)
+    assert task.seen == [1, 2, 3, 4, 5, 6]
+    found = metrics(tmp_path)
+    assert len(found) == 6
+    for ours, theirs in zip(found, lines, strict=True):
+        assert set(ours) == set(theirs)
+        assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_lines_and_snapshots_come_at_their_intervals(tmp_path, small_config):
+    run(TinyTask(), small_config('train.max_iteration=8', 'train.tensorboard_step=3', 'train.snapshot_step=3'), tmp_path)
+    assert [line['iteration'] for line in metrics(tmp_path)] == [0, 3, 6]
+    assert {p.name for p in tmp_path.glob('*.pth')} == {
+        f'model-{iteration}{ending}' for iteration in (2, 5, 7) for ending in ('.pth', '.state.pth')}
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_loss_that_is_not_finite_stops_before_the_weights(tmp_path, small_config, value):
+    config, task = small_config('train.max_iteration=6', 'train.base_lr=0.05'), TinyTask({3: lambda: value})
+    with pytest.raises(SpmlError) as caught:
+        run(task, config, tmp_path)
+    message = str(caught.value)
+    assert 'iteration 3' in message
+    assert 'sem_ann_loss' in message
+    assert 'softmax_loss' not in message
+    assert 'image_3' in message
+    assert task.model.weight.item() == pytest.approx(hand_written(3, config)[0][-1], rel=1e-5)
+    assert task.seen == [1, 2, 3]
+    assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_request_to_stop_saves_and_says_how_to_go_on(tmp_path, small_config, number):
+    config, before = small_config('train.max_iteration=6'), signal.getsignal(number)
+    with pytest.raises(InterruptedRunError) as caught:
+        run(TinyTask({2: interrupt(number)}), config, tmp_path)
+    assert '--resume' in str(caught.value)
+    assert str(tmp_path / 'model-2.pth') in str(caught.value)
+    assert (tmp_path / 'model-2.pth').is_file()
+    assert signal.getsignal(number) == before
+    task = TinyTask()
+    run(task, config, tmp_path, resume=True)
+    path, lines = hand_written(6, config)
+    assert task.model.weight.item() == pytest.approx(path[-1], rel=1e-5)
+    assert task.calls == 3
+    assert [line['iteration'] for line in metrics(tmp_path)] == list(range(6))
+
+
+def test_a_request_in_the_last_iteration_lets_the_run_end(tmp_path, small_config):
+    run(TinyTask({3: interrupt(signal.SIGTERM)}), small_config(), tmp_path)
+    assert (tmp_path / 'model-3.pth').is_file()
+
+
+def test_a_second_request_acts_at_once(tmp_path, small_config):
+    def twice():
+        interrupt(signal.SIGINT)()
+        interrupt(signal.SIGINT)()
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(TinyTask({1: twice}), small_config(), tmp_path)
+    assert not list(tmp_path.glob('*.pth'))
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_run_is_not_overwritten(tmp_path, small_config):
+    run(TinyTask(), small_config(), tmp_path)
+    kept = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    with pytest.raises(CheckpointError, match=r'model-3\.pth: .*--resume'):
+        run(TinyTask(), small_config(), tmp_path)
+    task = TinyTask()
+    run(task, small_config(), tmp_path, resume=True)  # complete: nothing is left to do
+    assert task.calls == 0
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == kept
+
+
+def test_resume_without_a_run_starts_one(tmp_path, small_config):
+    task = TinyTask()
+    run(task, small_config('train.begin_iteration=1'), tmp_path, resume=True)
+    assert task.calls == 3
+
+
+def test_resuming_drops_lines_after_the_snapshot_and_a_torn_one(tmp_path, small_config):
+    config = small_config('train.max_iteration=6', 'train.snapshot_step=2')
+    run(TinyTask(), config, tmp_path)
+    for name in ('model-5', 'model-3'):
+        (tmp_path / f'{name}.pth').unlink()
+    with open(tmp_path / 'metrics.jsonl', 'a') as out:
+        out.write('{"iteration": 6, "lo')
+    run(TinyTask(), config, tmp_path, resume=True)
+    assert [line['iteration'] for line in metrics(tmp_path)] == list(range(6))
+
+
+def equal(one, other):
+    """Whether two nests of dicts and lists hold bit-identical tensors and equal values."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other) and one.dtype == other.dtype
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
+@pytest.mark.usefixtures('one_thread')
+def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data, monkeypatch):
+    """Bit by bit: weights, statistics, momentum, memory bank, random states (the head's dropout) and metrics."""
+    config = small_config('train.feat_aff_loss_types=segsort', 'train.feat_aff_concentration=12')
+    train_embedding(config, small_data.folder, small_data.list, tmp_path / 'once', CPU)
+    rate = loop.learning_rate
+
+    def stop_in_iteration_1(iteration, *args):
+        if iteration == 1:
+            interrupt(signal.SIGTERM)()
+        return rate(iteration, *args)
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+        patch.setattr(loop, 'learning_rate', stop_in_iteration_1)
+        train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU)
+    torch.rand(3)  # where the random state stands in between must not matter
+    train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU, resume=True)
+    for name in ('model-3.pth', 'model-3.state.pth'):
+        once, twice = (torch.load(tmp_path / folder / name, weights_only=True) for folder in ('once', 'twice'))
+        assert equal(once, twice), name
+    assert len(once['memory']) == 2
+    assert metrics(tmp_path / 'once') == metrics(tmp_path / 'twice')
+
+
+@pytest.mark.usefixtures('one_thread')
+def test_metrics_of_a_training_have_the_promised_keys(tmp_path, small_config, small_data):
+    config = small_config('train.max_iteration=1', 'train.img_sim_loss_types=none', 'train.sem_ann_loss_weight=0.3')
+    train_embedding(config, small_data.folder, small_data.list, tmp_path / 'run', CPU)
+    line, = metrics(tmp_path / 'run')
+    assert set(line) == {'iteration', 'lr', 'loss', 'accuracy', 'sem_ann_loss', 'sem_occ_loss', 'softmax_loss'}
+    assert line['loss'] == pytest.approx(line['sem_ann_loss'] + line['sem_occ_loss'] + line['softmax_loss'], rel=1e-6)
+    # The head's loss bears the weight of the semantic annotation; so do not the other relations.
+    heavier = small_config('train.max_iteration=1', 'train.img_sim_loss_types=none', 'train.sem_ann_loss_weight=0.6')
+    train_embedding(heavier, small_data.folder, small_data.list, tmp_path / 'heavier', CPU)
+    other, = metrics(tmp_path / 'heavier')
+    for name, ratio in (('sem_ann_loss', 2), ('softmax_loss', 2), ('sem_occ_loss', 1), ('accuracy', 1)):
+        assert other[name] == pytest.approx(ratio * line[name], rel=1e-6), name
+    saved = torch.load(tmp_path / 'run' / 'model-0.pth', weights_only=True)['config']
+    assert saved['train']['sem_ann_loss_weight'] == 0.3

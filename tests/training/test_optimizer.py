@@ -1,0 +1,116 @@
+"""The optimiser against the formula of METHOD.md, written out parameter by parameter in float64."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from spml.models.backbones.resnet import ResNetBackbone
+from spml.models.heads.deeplab import DeepLabHead
+from spml.models.heads.softmax import SoftmaxClassifier
+from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
+
+STAGES = ('conv1', 'res2', 'res3', 'res4', 'res5')
+MOMENTUM, DECAY = 0.9, 5e-2
+
+
+def small_backbone():
+    """Five stages of a convolution and a batch norm each, under the backbone's names."""
+    backbone = nn.Module()
+    for stage in STAGES:
+        setattr(backbone, stage, nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)))
+    return backbone
+
+
+def expected_rule(backbone, heads):
+    """Map each parameter that moves to (factor, decay), by the kind of the module that owns it."""
+    rule = {}
+    for factor, root in [(1, getattr(backbone, stage)) for stage in ('res3', 'res4', 'res5')] + [(10, h) for h in heads]:
+        for module in root.modules():
+            if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+                rule[module.weight] = (factor, DECAY)
+                if module.bias is not None:
+                    rule[module.bias] = (2 * factor, 0.0)
+    return rule
+
+
+def test_updates_equal_a_hand_written_loop():
+    backbone, heads = small_backbone(), [DeepLabHead(3, 2), SoftmaxClassifier(2, 4, 0.5)]
+    freeze_stages(backbone, ['stem', 'res2'])
+    optimizer = FoldedSGD(parameter_groups(backbone, heads, DECAY), MOMENTUM)
+    rule = expected_rule(backbone, heads)
+    everything = [p for module in (backbone, *heads) for p in module.parameters()]
+    start = [p.detach().clone() for p in everything]
+    values = {p: p.detach().double().numpy().copy() for p in rule}
+    buffers = {p: np.zeros(p.shape) for p in rule}
+    rng = np.random.default_rng()
+    for lr in (1e-3, 3e-2, 1e-4, 0.0, 2e-3, 5e-2):
+        for p in everything:
+            gradient = rng.normal(size=p.shape).astype(np.float32)
+            p.grad = torch.from_numpy(gradient) if p.requires_grad else None
+            if p in rule:
+                factor, decay = rule[p]
+                buffers[p] = 0.9 * buffers[p] + lr * factor * (gradient.astype(float) + decay * values[p])
+                values[p] = values[p] - buffers[p]
+        optimizer.step(lr)
+        for p, value in values.items():
+            np.testing.assert_allclose(p.detach().numpy(), value, rtol=2e-5, atol=2e-6)
+    for p, before in zip(everything, start, strict=True):
+        assert torch.equal(p, before) == (p not in rule)
+
+
+def test_momentum_keeps_the_rate_it_was_gathered_at():
+    parameter = nn.Parameter(torch.tensor([1.0]))
+    optimizer = FoldedSGD([{'params': [parameter], 'lr_factor': 1.0, 'weight_decay': 0.0}], 0.5)
+    parameter.grad = torch.tensor([1.0])
+    optimizer.step(0.4)
+    parameter.grad = torch.tensor([0.0])
+    optimizer.step(0.0)  # torch.optim.SGD would stand still here
+    assert parameter.item() == pytest.approx(1 - 0.4 - 0.2)
+
+
+def test_a_parameter_without_gradient_stays_and_has_no_decay():
+    parameter = nn.Parameter(torch.ones(3))
+    FoldedSGD([{'params': [parameter], 'lr_factor': 1.0, 'weight_decay': 0.1}], 0.9).step(1.0)
+    assert torch.equal(parameter, torch.ones(3))
+
+
+def test_every_trainable_parameter_stands_in_one_group():
+    backbone, head = ResNetBackbone(14), DeepLabHead(2048, 4)
+    freeze_stages(backbone, ['res4'])
+    groups = parameter_groups(backbone, [head], DECAY)
+    listed = [id(p) for group in groups for p in group['params']]
+    wanted = [id(p) for name, p in backbone.named_parameters() if not name.startswith('res4.')]
+    assert sorted(listed) == sorted(wanted + [id(p) for p in head.parameters()])
+    assert [(g['lr_factor'], g['weight_decay']) for g in groups] == [(1, DECAY), (2, 0), (10, DECAY), (20, 0)]
+
+
+def test_without_a_backbone_only_the_head_is_listed():
+    classifier = SoftmaxClassifier(4, 3, 0.65)
+    groups = parameter_groups(None, [classifier], DECAY)
+    assert [(g['lr_factor'], len(g['params'])) for g in groups] == [(10, 3), (20, 2)]
+
+
+@pytest.mark.usefixtures('one_thread')
+def test_frozen_stages_stay_while_their_statistics_move():
+    backbone, head = ResNetBackbone(14, bn_momentum=0.1), DeepLabHead(2048, 4)
+    freeze_stages(backbone, ['stem', 'res2'])
+    optimizer = FoldedSGD(parameter_groups(backbone, [head], DECAY), MOMENTUM)
+    before = copy.deepcopy(backbone.state_dict())
+    for _ in range(2):
+        optimizer.zero_grad()
+        head(backbone.train()(torch.randn(2, 3, 24, 24))).square().mean().backward()
+        optimizer.step(1e-3)
+    for name, value in backbone.state_dict().items():
+        frozen = name.startswith(('conv1.', 'res2.'))
+        moved = not torch.equal(value, before[name])
+        assert moved == (not frozen or 'running_' in name or 'num_batches' in name), name
+
+
+def test_freezing_again_releases_stages():
+    backbone = small_backbone()
+    freeze_stages(backbone, ['stem', 'res5'])
+    freeze_stages(backbone, ['res3'])
+    assert [all(p.requires_grad for p in getattr(backbone, stage).parameters()) for stage in STAGES] == [
+        True, True, False, True, True]
