@@ -13,9 +13,6 @@ fi
 # shellcheck source=bashscripts/lib/python.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/python.sh"
 
-# Recorded from two processes, which not every machine has room for; the tests compare one process with two.
-SKIPPED_STAGES=train_2_processes_grid
-
 # part NAME COMMAND...: run a part and note how it went.
 part() {
     local name=$1 start=$SECONDS verdict=PASS
@@ -23,16 +20,6 @@ part() {
     printf '\n== %s\n' "$name"
     "$@" || verdict="FAIL (status $?)" failed=1
     summary+=("$(printf '%-24s %s, %s s' "$name" "$verdict" "$((SECONDS - start))")")
-}
-
-# conformance KIT: compare every recorded stage of a kit but the skipped ones.
-conformance() {
-    local path name stages=()
-    for path in "$1"/expected/*; do
-        name=$(basename "$path" .npz)
-        [ "$name" = "$SKIPPED_STAGES" ] || stages+=("$name")
-    done
-    "$SPML_PYTHON" "$(dirname "$1")/check.py" "$1" --only "${stages[@]}"
 }
 
 main() {
@@ -48,7 +35,7 @@ main() {
     if [ "${1:-}" = all ]; then
         part 'tests, slow ones too' "$SPML_PYTHON" -m pytest
         for kit in tests/conformance/kit_*; do
-            part "conformance $(basename "$kit")" conformance "$kit"
+            part "conformance $(basename "$kit")" "$SPML_PYTHON" tests/conformance/check.py "$kit"
         done
     else
         part 'unit tests' "$SPML_PYTHON" -m pytest -m 'not slow'

@@ -29,8 +29,8 @@ def small_config():
             'dataset': {'dataset': 'VOC2012', 'num_classes': NUM_CLASSES},
             'network': {'backbone_types': 'panoptic_deeplab_14', 'embedding_dim': 8, 'kmeans_iterations': 3,
                         'kmeans_num_clusters': [2, 2], 'frozen_stages': [], 'bn_momentum': 0.1},
-            'train': {'max_iteration': 4, 'tensorboard_step': 1, 'base_lr': 1e-3, 'warmup_iteration': 2, 'batch_size': 2,
-                      'crop_size': [32, 32], 'memory_bank_size': 2, 'sem_occ_loss_types': 'segsort'},
+            'train': {'max_iteration': 4, 'tensorboard_step': 1, 'base_lr': 1e-3, 'warmup_iteration': 2,
+                      'batch_size': 2, 'crop_size': [32, 32], 'memory_bank_size': 2, 'sem_occ_loss_types': 'segsort'},
             'test': {'image_size': 0, 'crop_size': [32, 32], 'stride': [16, 16]}}, overrides)
     return make
 

@@ -12,8 +12,8 @@ from spml.data import synthetic
 def _parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DIR', help='data root to write')
-    parser.add_argument('--num_train', type=int, default=200, help='training images (default 200)')
-    parser.add_argument('--num_val', type=int, default=40, help='validation images (default 40)')
+    parser.add_argument('--num_train', type=int, default=120, help='training images (default 120)')
+    parser.add_argument('--num_val', type=int, default=24, help='validation images (default 24)')
     parser.add_argument('--num_test', type=int, default=4, help='test images without labels (default 4)')
     parser.add_argument('--size', type=_size, default=(120, 160), metavar='H,W',
                         help='image size in pixels, around which images vary (default 120,160)')

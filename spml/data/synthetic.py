@@ -42,7 +42,7 @@ _SIZE_SPREAD = 0.06  # sides vary by this share
 _PORTRAIT = 0.3  # share of the images that stand upright
 
 
-def generate(out, num_train=200, num_val=40, num_test=4, size=(120, 160), num_classes=6, seed=0, overwrite=False):
+def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_classes=6, seed=0, overwrite=False):
     """Write the data set with its lists under the folder `out`.
 
     `num_train`, `num_val`, `num_test` count images; `size` (height, width) in pixels is what image sizes vary around;

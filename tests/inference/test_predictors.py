@@ -87,7 +87,8 @@ def test_retrieval_single_scale_looks_at_the_fitted_image(embedder, memory):
 def test_retrieval_multi_scale(network, embedder, memory):
     image = naive.random_image(16, 24)  # padded below scale 1.25, so the grids' span shows
     found = predict(image, retrieval(embedder, memory), 0, ratios=MULTI_SCALE_RATIOS)
-    expected = naive.retrieve_pyramid(image, network, CROP, STRIDE, GRID, ITERATIONS, (0.5, 0.75, 1, 1.25, 1.5), *memory)
+    ratios = (0.5, 0.75, 1, 1.25, 1.5)
+    expected = naive.retrieve_pyramid(image, network, CROP, STRIDE, GRID, ITERATIONS, ratios, *memory)
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
     assert found.clusters is None
 

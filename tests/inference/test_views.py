@@ -1,3 +1,5 @@
+import itertools
+
 import naive_inference as naive
 import numpy as np
 import pytest
@@ -33,13 +35,14 @@ def test_windows_leave_no_hole():
         ends = window_ends(size, crop, stride)
         assert len(ends) == -((crop - size) // stride) + 1
         assert (ends[0], ends[-1]) == (crop, size)
-        assert all(0 <= after - before <= stride + 1 for before, after in zip(ends, ends[1:], strict=False))
-        assert all(after - before <= crop for before, after in zip(ends, ends[1:], strict=False))
+        assert all(0 <= after - before <= stride + 1 for before, after in itertools.pairwise(ends))
+        assert all(after - before <= crop for before, after in itertools.pairwise(ends))
 
 
 def test_average_equals_a_naive_loop():
     network, image = naive.FakeNetwork(), np.random.default_rng().normal(size=(3, 17, 23))
-    found = sliding_window(lambda crop: network(crop, resize_as_input=True), torch.from_numpy(image)[None], (8, 10), (5, 4))
+    found = sliding_window(lambda crop: network(crop, resize_as_input=True), torch.from_numpy(image)[None], (8, 10),
+                           (5, 4))
     np.testing.assert_allclose(found[0].numpy(), naive.windows(network.embed, image, (8, 10), (5, 4)), rtol=1e-10)
     assert set(network.shown) == {(1, 3, 8, 10)}
 
@@ -51,8 +54,8 @@ def test_average_of_a_pointwise_function_is_the_function():
 
 
 @pytest.mark.parametrize(('size', 'image_size', 'expected'), [
-    ((375, 500), 512, (384, 512)), ((500, 375), 512, (512, 384)), ((100, 100), 512, (512, 512)), ((640, 480), 0, (640, 480)),
-    ((1000, 3), 100, (100, 1)), ((281, 500), 512, (287, 512))])
+    ((375, 500), 512, (384, 512)), ((500, 375), 512, (512, 384)), ((100, 100), 512, (512, 512)),
+    ((640, 480), 0, (640, 480)), ((1000, 3), 100, (100, 1)), ((281, 500), 512, (287, 512))])
 def test_single_scale_fits_the_longer_side(size, image_size, expected):
     assert single_scale_size(size, image_size) == expected
 

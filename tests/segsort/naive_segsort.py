@@ -47,7 +47,8 @@ def pixel_losses(embeddings, own, prototypes, kappa, positive, negative):
         for s in range(len(prototypes)):
             if negative(i, s):
                 denominator = denominator + torch.exp(kappa * (embeddings[i] * prototypes[s]).sum())
-        losses.append(-torch.log(numerator / denominator))
+        # A difference of logarithms: in a quotient, gradients would underflow earlier.
+        losses.append(torch.log(denominator) - torch.log(numerator))
     return losses
 
 

@@ -58,7 +58,7 @@ def check(relation, scene, kappa=8.0, rtol=1e-9):
     torch.testing.assert_close(got, want, rtol=rtol, atol=rtol)
     for one, other in zip(got_grads, want_grads, strict=True):
         torch.testing.assert_close(one, other, rtol=rtol, atol=rtol)
-    return float(got)
+    return got.item()
 
 
 RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')

@@ -40,7 +40,7 @@ def random_batch(batch=3, channels=3, height=5, width=9):
 
 
 def naive_segments(data, grid, iterations, scale):
-    """Return [(image, cluster, semantic, instance), unit embedding, vector with location] of each kept pixel, in order."""
+    """Return (image, cluster, semantic, instance), unit embedding, vector with location and place of kept pixels."""
     emb, local = data['embeddings'].numpy(), data['local_features'].numpy()
     batch, channels, height, width = emb.shape
     # Heights 5 and widths 9 with grids 3 and 2: the halves are exact in float32, python rounds them to even too.
@@ -53,8 +53,8 @@ def naive_segments(data, grid, iterations, scale):
         units = [normalised(emb[b, :, y, x]) for y, x in kept]
         both = [normalised(np.concatenate([unit, local[b, :, y, x]]))
                 for unit, (y, x) in zip(units, kept, strict=True)]
-        clusters = kmeans(np.array(both).reshape(len(kept), channels + 2), [initial[place] for place in kept], num_clusters,
-                          iterations)
+        clusters = kmeans(np.array(both).reshape(len(kept), channels + 2), [initial[place] for place in kept],
+                          num_clusters, iterations)
         for unit, place, cluster in zip(units, kept, clusters, strict=True):
             y, x = place
             handed_on = normalised(np.concatenate([scale * unit, local[b, :, y, x]]))

@@ -84,7 +84,7 @@ def test_training_mode_reaches_the_head_only(small_config):
 
 
 def test_loss_on_the_quarter_grid_against_a_naive_computation():
-    """Unit embeddings -> head -> logits upsampled bilinearly to the label map -> mean cross-entropy of labelled pixels."""
+    """Unit embeddings -> head -> logits upsampled bilinearly to the label map -> mean over labelled pixels."""
     embedding = nn.Conv2d(3, 4, 4, stride=4).double()
     classifier = SoftmaxClassifier(4, 3, 0.0).double().eval()
     task = ClassifierTask(embedding, copy.deepcopy(classifier), 3).eval()

@@ -105,9 +105,9 @@ def test_the_bank_remembers_two_steps_and_no_two_images_share_an_id(small_config
         assert len(in_play) == len(own[-1]) + sum(map(len, kept))
         # This step's first; an entry that is n steps old has its ids shifted by n * B * W.
         assert torch.equal(in_play.image[:len(own[-1])], own[-1].image)
-        stored = sorted((segments.image + 2 * age).tolist() for age, segments in
-                        zip(range(len(kept), 0, -1), kept, strict=True))
-        assert sorted(in_play.image[len(own[-1]):].tolist()) == sorted(sum(stored, []))
+        stored = [image + 2 * age for age, segments in zip(range(len(kept), 0, -1), kept, strict=True)
+                  for image in segments.image.tolist()]
+        assert sorted(in_play.image[len(own[-1]):].tolist()) == sorted(stored)
         vectors = torch.cat([own[-1].prototype, *(segments.prototype for segments in kept)])
         assert torch.equal(torch.sort(in_play.prototype[:, 0])[0], torch.sort(vectors[:, 0])[0])
         assert not in_play.prototype.requires_grad
@@ -142,7 +142,8 @@ def test_densepose_hands_on_vectors_that_weigh_colour_and_place(small_config):
     config = small_config('dataset.dataset=Densepose', 'network.backbone_types=panoptic_pspnet_14')
     task, batch = build_embedding_task(config).train(), random_batch(values=(0, 1, 200))
     task.kmeans_iterations = 0
-    batch['instance_label'] = torch.arange(64).view(8, 8).repeat_interleave(4, 0).repeat_interleave(4, 1).expand(2, 32, 32)
+    pixels = torch.arange(64).view(8, 8)
+    batch['instance_label'] = pixels.repeat_interleave(4, 0).repeat_interleave(4, 1).expand(2, 32, 32)
     _, extras = task(batch)
     segments = extras['step_segments']
     assert len(segments) == 128  # a pixel each

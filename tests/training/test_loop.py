@@ -18,7 +18,7 @@ WEIGHTS = {'sem_ann_loss': 0.5, 'softmax_loss': 2.0}
 
 
 class TinyTask(nn.Module):
-    """One weight w; the losses are slope * w and w^2. `on_forward` maps the number of the call to what happens in it."""
+    """One weight w; the losses are slope * w and w^2. `on_forward` maps a call's number to what happens in it."""
 
     def __init__(self, on_forward=None):
         super().__init__()
@@ -100,7 +100,8 @@ def test_weighted_sum_is_minimised_at_the_scheduled_rate(tmp_path, small_config)
 
 
 def test_lines_and_snapshots_come_at_their_intervals(tmp_path, small_config):
-    run(TinyTask(), small_config('train.max_iteration=8', 'train.tensorboard_step=3', 'train.snapshot_step=3'), tmp_path)
+    config = small_config('train.max_iteration=8', 'train.tensorboard_step=3', 'train.snapshot_step=3')
+    run(TinyTask(), config, tmp_path)
     assert [line['iteration'] for line in metrics(tmp_path)] == [0, 3, 6]
     assert {p.name for p in tmp_path.glob('*.pth')} == {
         f'model-{iteration}{ending}' for iteration in (2, 5, 7) for ending in ('.pth', '.state.pth')}
@@ -132,8 +133,7 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on(tmp_path, small_config, n
     assert signal.getsignal(number) == before
     task = TinyTask()
     run(task, config, tmp_path, resume=True)
-    path, lines = hand_written(6, config)
-    assert task.model.weight.item() == pytest.approx(path[-1], rel=1e-5)
+    assert task.model.weight.item() == pytest.approx(hand_written(6, config)[0][-1], rel=1e-5)
     assert task.calls == 3
     assert [line['iteration'] for line in metrics(tmp_path)] == list(range(6))
 
@@ -206,9 +206,10 @@ def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data,
             interrupt(signal.SIGTERM)()
         return rate(iteration, *args)
 
-    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
+    with monkeypatch.context() as patch:
         patch.setattr(loop, 'learning_rate', stop_in_iteration_1)
-        train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU)
+        with pytest.raises(InterruptedRunError):
+            train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU)
     torch.rand(3)  # where the random state stands in between must not matter
     train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU, resume=True)
     for name in ('model-3.pth', 'model-3.state.pth'):

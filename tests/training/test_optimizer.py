@@ -26,7 +26,8 @@ def small_backbone():
 def expected_rule(backbone, heads):
     """Map each parameter that moves to (factor, decay), by the kind of the module that owns it."""
     rule = {}
-    for factor, root in [(1, getattr(backbone, stage)) for stage in ('res3', 'res4', 'res5')] + [(10, h) for h in heads]:
+    stages = [getattr(backbone, stage) for stage in ('res3', 'res4', 'res5')]
+    for factor, root in [(1, stage) for stage in stages] + [(10, head) for head in heads]:
         for module in root.modules():
             if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
                 rule[module.weight] = (factor, DECAY)

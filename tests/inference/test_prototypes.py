@@ -1,0 +1,96 @@
+import collections
+
+import naive_inference as naive
+import numpy as np
+import pytest
+import torch
+
+from spml.errors import DataError
+from spml.inference.predictors import Embedder
+from spml.inference.prototypes import image_prototypes, read_memory
+
+CPU = torch.device('cpu')
+CROP, STRIDE, GRID, ITERATIONS = (20, 24), (10, 12), (2, 3), 2
+
+
+def expected_prototypes(network, view, label):
+    """Prototypes, labels and clusters of one view; the grids span the padded map."""
+    embedding = naive.windows(lambda crop: naive.unit(network.embed(crop), 0), view, CROP, STRIDE)
+    size = view.shape[1:]
+    clusters = naive.cluster(embedding, size, GRID, ITERATIONS, span=embedding.shape[1:])
+    label, labels = naive.nearest(label, size), []
+    vectors = naive.prototypes(embedding[:, :size[0], :size[1]], clusters)
+    for k in vectors:
+        counts = collections.Counter(label[clusters == k].tolist())
+        most = max(counts.values())
+        labels.append(min(value for value, count in counts.items() if count == most))
+    return np.stack(list(vectors.values())), labels, clusters
+
+
+@pytest.mark.parametrize('size', [(16, 16), (24, 32)])
+@pytest.mark.parametrize('multi_scale', [False, True])
+def test_prototypes_and_their_majority_labels(size, multi_scale):
+    network, image = naive.FakeNetwork(), naive.random_image(*size)
+    label = np.random.default_rng().choice([0, 2, 200, 255], size).astype(np.uint8)
+    found = image_prototypes(Embedder(network, CROP, STRIDE, CPU), image, label, GRID, ITERATIONS, 0, multi_scale)
+    parts = [expected_prototypes(network, view, label)
+             for view, _ in naive.views(image, (0.5, 1, 1.5) if multi_scale else (1,), mirrors=False)]
+    np.testing.assert_allclose(found[0], np.concatenate([part[0] for part in parts]), atol=1e-5)
+    np.testing.assert_array_equal(found[1], np.concatenate([part[1] for part in parts]))
+    np.testing.assert_array_equal(found[2], parts[-1][2])
+
+
+def test_single_scale_looks_at_the_fitted_image():
+    network, image = naive.FakeNetwork(), naive.random_image(12, 16)
+    label = np.random.default_rng().integers(0, 3, (12, 16)).astype(np.uint8)
+    found = image_prototypes(Embedder(network, CROP, STRIDE, CPU), image, label, GRID, ITERATIONS, 32, False)
+    expected = expected_prototypes(network, naive.resize(image.transpose(2, 0, 1), (24, 32)), label)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize(('values', 'majority'), [
+    ((255, 255, 255, 1), 255), ((255, 255, 1, 1), 1), ((2, 1, 2, 1), 1), ((200, 200, 255, 0), 200)])
+def test_void_competes_and_the_smallest_wins_a_tie(values, majority):
+    network = naive.FakeNetwork()
+    label = np.array(values, np.uint8).repeat(4).reshape(4, 4)
+    embedder = Embedder(network, (4, 4), (4, 4), CPU)
+    assert image_prototypes(embedder, naive.random_image(4, 4), label, (1, 1), 1, 0, False)[1].tolist() == [majority]
+
+
+def store(folder, name, labels, dim=4):
+    folder.mkdir(exist_ok=True)
+    vectors = np.random.default_rng().normal(size=(len(labels), dim)).astype(np.float32)
+    np.savez(folder / f'{name}.npz', prototype=vectors, prototype_label=np.array(labels, np.int64))
+    return vectors
+
+
+def test_memory_is_all_files_in_order_without_void(tmp_path):
+    second = store(tmp_path, 'b', [255, 0, 2, 1] * 4)
+    first = store(tmp_path, 'a', [1, 255] + [2] * 12)
+    vectors, labels = read_memory(tmp_path, 4, 3)
+    kept = np.concatenate([first[[0, *range(2, 14)]], second[[i for i in range(16) if i % 4]]])
+    np.testing.assert_allclose(vectors.numpy(), kept / np.linalg.norm(kept, axis=1, keepdims=True), rtol=1e-5)
+    assert labels.tolist() == [1] + [2] * 12 + [0, 2, 1] * 4
+    assert vectors.dtype == torch.float32
+
+
+def test_twenty_prototypes_that_bear_a_class_are_needed(tmp_path):
+    store(tmp_path, 'a', [0] * 19 + [255] * 30)
+    with pytest.raises(DataError, match=f'{tmp_path}: 19 .*20'):
+        read_memory(tmp_path, 4, 3)
+    store(tmp_path, 'b', [1])
+    assert len(read_memory(tmp_path, 4, 3)[1]) == 20
+
+
+def test_prototypes_of_another_network_are_refused(tmp_path):
+    store(tmp_path, 'good', [0] * 30)
+    store(tmp_path, 'other', [0] * 30, dim=5)
+    with pytest.raises(DataError, match=r'other\.npz: .*D = 5.*D = 4'):
+        read_memory(tmp_path, 4, 3)
+
+
+@pytest.mark.parametrize('name', ['missing', '.'])
+def test_a_folder_without_prototypes_is_named(tmp_path, name):
+    with pytest.raises(DataError, match=r'no prototypes .*semantic_prototype'):
+        read_memory(tmp_path / name, 4, 3)

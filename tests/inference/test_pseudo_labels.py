@@ -1,0 +1,193 @@
+"""Each source on a fake network against its row in METHOD.md, "Pseudo labels", in float64."""
+import naive_inference as naive
+import numpy as np
+import pytest
+import torch
+
+from spml.inference import pseudo_labels
+from spml.inference.predictors import Embedder, RetrievalPredictor
+
+CPU = torch.device('cpu')
+CROP = (40, 48)
+SIZES = [(37, 45), (53, 61), (40, 30)]  # within the crop, beyond it, beyond it along one axis
+
+
+def build(dtype=np.float64):
+    network = naive.FakeNetwork(dtype=dtype)
+    return network, Embedder(network, CROP, (8, 8), CPU)
+
+
+def whole(network, view):
+    """The embedding of the whole padded view in one pass, cut back."""
+    return network.embed(naive.pad(view, CROP))[:, :view.shape[1], :view.shape[2]]
+
+
+def transition(embeddings, grid):
+    """Affinity -> columns of sum 1."""
+    total = 0
+    for embedding in embeddings:
+        vectors = naive.unit(naive.resize(embedding, grid), 0).reshape(len(embedding), -1)
+        total = total + np.exp(5 * (vectors.T @ vectors - 1)) / len(embeddings)
+    powered = total ** 20
+    return powered / powered.sum(axis=0)
+
+
+def walked(scores, matrix, size):
+    return naive.resize((scores.reshape(len(scores), -1) @ matrix).reshape(scores.shape), size)
+
+
+def relative(scores, present):
+    return np.stack([layer / layer.max() * (index in present) for index, layer in enumerate(scores)])
+
+
+def mirrored_back(values, mirrored):
+    return values[:, :, ::-1] if mirrored else values
+
+
+def grid_of(size):
+    return size[0] // 8, size[1] // 8
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_cam_random_walk(size):
+    network, embedder = build(np.float32)
+    image = naive.random_image(*size)
+    rng = np.random.default_rng()
+    cams = {1: rng.uniform(0, 1, size).astype(np.float32), 3: rng.uniform(0, 0.5, size).astype(np.float32)}
+    found = pseudo_labels.cam_random_walk(embedder, image.astype(np.float32), cams, num_classes=5)
+    scores = np.zeros((5, *grid_of(size)))
+    for y in range(size[0] // 8):
+        for x in range(size[1] // 8):
+            # Half-pixel centres by a factor of 8: the middle of a cell is between its pixels 3 and 4.
+            for dy in (3, 4):
+                for dx in (3, 4):
+                    maps = np.zeros(5)
+                    maps[2], maps[4] = (cams[index][8 * y + dy, 8 * x + dx] for index in (1, 3))
+                    maps[0] = (1 - maps[1:].max()) ** 6
+                    scores[:, y, x] += maps / 4
+    embeddings = [mirrored_back(whole(network, view), mirrored) for view, mirrored in naive.views(image, (1,))]
+    matrix = np.linalg.matrix_power(transition(embeddings, grid_of(size)), 64)
+    np.testing.assert_allclose(found.probability, walked(scores, matrix, size), atol=1e-3)
+    assert found.size == size
+    assert set(network.shown) == {(1, 3, max(size[0], 40), max(size[1], 48))}
+
+
+def test_an_image_without_objects_is_background():
+    _, embedder = build(np.float32)
+    found = pseudo_labels.cam_random_walk(embedder, naive.random_image(24, 32).astype(np.float32), {}, num_classes=4)
+    np.testing.assert_allclose(found.probability[0], 1, atol=1e-4)
+    np.testing.assert_array_equal(found.probability[1:], 0)
+
+
+def test_an_image_smaller_than_a_cell_is_labelled():
+    _, embedder = build(np.float32)
+    cams = {0: np.ones((5, 20), np.float32)}
+    found = pseudo_labels.cam_random_walk(embedder, naive.random_image(5, 20).astype(np.float32), cams, num_classes=3)
+    assert found.probability.shape == (3, 5, 20)
+    assert (found.probability.argmax(axis=0) == 1).all()
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_softmax_random_walk(size):
+    network, embedder = build()
+    head, image = naive.FakeHead(), naive.random_image(*size)
+    found = pseudo_labels.softmax_random_walk(embedder, head, image, np.array([True, False, True]))
+    embeddings, scores = [], []
+    for view, mirrored in naive.views(image, (1,)):
+        embedding = whole(network, view)
+        embeddings.append(mirrored_back(embedding, mirrored))
+        scores.append(naive.softmax(naive.resize(mirrored_back(head.logits(embedding), mirrored), grid_of(size))))
+    matrix = np.linalg.matrix_power(transition(embeddings, grid_of(size)), 64)
+    expected = walked(relative(np.mean(scores, axis=0), {0, 2}), matrix, size)
+    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+    assert (found.probability[1] == 0).all()
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_softmax_takes_one_step(size):
+    network, embedder = build()
+    head, image = naive.FakeHead(), naive.random_image(*size)
+    found = pseudo_labels.softmax_once(embedder, head, image, np.array([True, True, False]))
+    embeddings, logits = [], []
+    for view, mirrored in naive.views(image, (0.75, 1)):
+        embedding = whole(network, view)
+        embeddings.append(mirrored_back(embedding, mirrored))
+        logits.append(naive.resize(mirrored_back(head.logits(embedding), mirrored), grid_of(size)))
+    assert len(logits) == 4
+    scores = relative(naive.softmax(np.mean(logits, axis=0)), {0, 1})
+    expected = walked(scores, transition(embeddings, grid_of(size)), size)
+    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+
+
+def test_retrieval_divides_tagged_classes_by_their_maximum():
+    network, embedder = build()
+    rng = np.random.default_rng()
+    stored, labels = naive.unit(rng.normal(size=(60, 5)), 1), rng.integers(0, 2, 60)
+    stored[:2], labels[:2] = naive.unit(rng.normal(size=5), 0), 2  # two prototypes: its share stays below 0.15
+    image, grid, iterations = naive.random_image(32, 40), (2, 3), 2
+    predictor = RetrievalPredictor(embedder, torch.from_numpy(stored), torch.from_numpy(labels), 4, grid, iterations)
+    found = pseudo_labels.retrieval(predictor, image, np.array([True, False, True, True])).probability
+    shares = naive.retrieve_pyramid(image, network, CROP, (8, 8), grid, iterations, (0.5, 1, 1.5, 2), stored, labels)
+    assert shares[2].max() < 0.15
+    np.testing.assert_allclose(found[0], shares[0] / max(0.15, shares[0].max()), atol=1e-5)
+    np.testing.assert_allclose(found[1], shares[1], atol=1e-5)  # absent: left as it is
+    np.testing.assert_allclose(found[2], shares[2] / 0.15, atol=1e-5)
+    np.testing.assert_array_equal(found[3], 0)
+
+
+def propagated(embedding, label, regions, grid, iterations):
+    """Class frequencies (3, h, w) of each pixel's segment; every pixel takes the nearest labelled segment's class."""
+    size = label.shape
+    clusters = naive.cluster(embedding, size, grid, iterations, span=size)
+    vectors = naive.unit(embedding, 0)
+    keys = {(y, x): (clusters[y, x], min(label[y, x], 3), regions[y, x]) for y, x in np.ndindex(size)}
+    members = {}
+    for pixel, key in keys.items():
+        members.setdefault(key, []).append(pixel)
+    labelled = sorted(key for key in members if key[1] < 3)
+    centres = [naive.unit(sum(vectors[:, y, x] for y, x in members[key]), 0) for key in labelled]
+    taken = {(y, x): labelled[int(np.argmax(np.stack(centres) @ vectors[:, y, x]))][1] for y, x in keys}
+    result = np.zeros((3, *size))
+    for pixels in members.values():
+        for y, x in pixels:
+            result[:, y, x] = [np.mean([taken[p] == c for p in pixels]) for c in range(3)]
+    return result
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_densepose_random_walk(size):
+    network, embedder = build()
+    rng = np.random.default_rng()
+    image, grid, iterations = naive.random_image(*size), (3, 2), 2
+    half = size[0] // 2, size[1] // 2
+    label = rng.choice([200, 200, 255, 0, 2], size).astype(np.uint8)
+    regions = np.kron(rng.integers(0, 4, (8, 8)), np.ones((8, 8), int))[:size[0], :size[1]].astype(np.uint8)
+    found = pseudo_labels.densepose_random_walk(embedder, image, label, regions, 3, grid, iterations)
+
+    padded = network.embed(naive.pad(image.transpose(2, 0, 1), CROP))
+    halved = naive.resize(padded, (padded.shape[1] // 2, padded.shape[2] // 2))[:, :half[0], :half[1]]
+    frequencies = propagated(halved, naive.nearest(label, half), naive.nearest(regions, half), grid, iterations)
+    scores = naive.resize(frequencies, grid_of(size))
+    scores[1] = 0
+    for index in (0, 2):
+        scores[index] /= scores[index].max()
+    matrix = np.linalg.matrix_power(transition([halved], grid_of(size)), 64)
+    np.testing.assert_allclose(found.probability, walked(scores, matrix, size), atol=1e-5)
+
+
+def test_densepose_without_a_point_is_finite():
+    _, embedder = build()
+    label = np.full((32, 40), 255, np.uint8)
+    found = pseudo_labels.densepose_random_walk(embedder, naive.random_image(32, 40), label, label, 3, (2, 2), 2)
+    np.testing.assert_array_equal(found.probability, 0)
+
+
+def test_tags_are_the_classes_in_the_label():
+    label = np.array([[0, 3, 255], [200, 3, 0]], np.uint8)
+    np.testing.assert_array_equal(pseudo_labels.tags_of(label, 5), [True, False, False, True, False])
+
+
+def test_crf_and_void_follow_the_table():
+    assert {name: (source.crf, source.keeps_void) for name, source in pseudo_labels.SOURCES.items()} == {
+        'cam_random_walk': (True, False), 'softmax': (False, False), 'softmax_random_walk': (True, False),
+        'retrieval': (True, False), 'densepose_random_walk': (True, True)}

@@ -1,0 +1,97 @@
+import math
+
+import pytest
+import torch
+from naive_layers import BLOCKS, backbone, randomise_batch_norms
+
+from spml.models.backbones.resnet import ResNetBackbone
+from spml.models.embedding import EmbeddingNetwork
+
+BN = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
+
+
+def backbone_keys(depth):
+    """Return the keys that PIPELINES.md lists, without their prefix."""
+    keys = {f'conv1.conv1.{i}.weight' for i in (0, 3, 6)}
+    norms = ['conv1.conv1.1', 'conv1.conv1.4', 'conv1.bn1']
+    for stage, blocks in enumerate(BLOCKS[depth], start=2):
+        for block in range(blocks):
+            keys |= {f'res{stage}.{block}.conv{i}.weight' for i in (1, 2, 3)}
+            norms += [f'res{stage}.{block}.bn{i}' for i in (1, 2, 3)]
+        keys.add(f'res{stage}.0.downsample.0.weight')
+        norms.append(f'res{stage}.0.downsample.1')
+    return keys | {f'{norm}.{part}' for norm in norms for part in BN}
+
+
+def head_keys(head):
+    """Return the keys of a head, with their prefix."""
+    if head == 'deeplab':
+        return {f'aspp.aspp_{i}.0.{part}' for i in range(1, 5) for part in ('weight', 'bias')}
+    keys = {f'pspp.0.pspp_{i}.1.weight' for i in range(1, 5)} | {'pspp.0.conv.0.weight', 'pspp.1.weight', 'pspp.1.bias'}
+    norms = [f'pspp.0.pspp_{i}.2' for i in range(1, 5)] + ['pspp.0.conv.1']
+    return keys | {f'{norm}.{part}' for norm in norms for part in BN}
+
+
+@pytest.mark.parametrize(('head', 'dim', 'colour', 'values', 'tensors'), [
+    ('deeplab', 64, False, 47_448_618, 644), ('pspnet', 64, False, 65_841_519, 668),
+    ('pspnet', 32, True, 65_825_178, 669)])
+def test_keys_and_counts_are_those_of_the_released_weights(head, dim, colour, values, tensors):
+    with torch.device('meta'):
+        state = EmbeddingNetwork(101, head, dim, colour=colour).state_dict()
+    want = {f'resnet_backbone.{key}' for key in backbone_keys(101)} | head_keys(head)
+    assert set(state) == want | ({'lfn.smooth_kernel.weight'} if colour else set())
+    assert len(state) == tensors
+    assert sum(value.numel() for value in state.values()) == values
+
+
+@pytest.mark.parametrize('depth', [14, 50, 101])
+def test_strides_dilations_and_shapes(depth):
+    with torch.device('meta'):
+        model = ResNetBackbone(depth)
+        assert model(torch.empty(2, 3, 64, 96)).shape == (2, 2048, 8, 12)
+        assert model(torch.empty(1, 3, 65, 33)).shape == (1, 2048, 9, 5)
+    for stage, first, rest, stride, width in (
+            (2, 1, 1, 1, 64), (3, 1, 1, 2, 128), (4, 1, 2, 1, 256), (5, 2, 4, 1, 512)):
+        blocks = getattr(model, f'res{stage}')
+        assert len(blocks) == BLOCKS[depth][stage - 2]
+        for i, block in enumerate(blocks):
+            dilation = first if i == 0 else rest
+            assert block.conv1.stride == block.conv3.stride == (1, 1)
+            assert block.conv2.stride == ((stride, stride) if i == 0 else (1, 1))
+            assert block.conv2.dilation == block.conv2.padding == (dilation, dilation)
+            widths = [conv.out_channels for conv in (block.conv1, block.conv2, block.conv3)]
+            assert widths == [width, width, 4 * width]
+    assert all(conv.bias is None for conv in model.modules() if isinstance(conv, torch.nn.Conv2d))
+
+
+@pytest.mark.parametrize('depth', [14, 50])
+@torch.no_grad()
+def test_forward_equals_functional_reference(depth):
+    model = ResNetBackbone(depth).eval()
+    randomise_batch_norms(model)
+    images = torch.randn(1, 3, 41, 64)
+    want = backbone(model.state_dict(), images, depth)
+    torch.testing.assert_close(model(images), want, rtol=1e-4, atol=1e-4 * want.abs().max().item())
+
+
+@pytest.mark.parametrize('momentum', [3e-4, 0.1])
+def test_batch_norm_momentum(momentum):
+    with torch.device('meta'):
+        model = ResNetBackbone(14, momentum) if momentum != 3e-4 else ResNetBackbone(14)
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert len(norms) == 3 + 4 * 4
+    assert {norm.momentum for norm in norms} == {momentum}
+
+
+def test_initialisation():
+    model = ResNetBackbone(14)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            weight, count = module.weight.detach(), module.weight.numel()
+            std = math.sqrt(2 / (module.kernel_size[0] * module.kernel_size[1] * module.out_channels))
+            # Six standard errors of the sample's moments.
+            assert weight.std().item() == pytest.approx(std, rel=6 / math.sqrt(2 * count))
+            assert abs(weight.mean().item()) < 6 * std / math.sqrt(count)
+        elif isinstance(module, torch.nn.BatchNorm2d):
+            assert (module.weight == 1).all()
+            assert (module.bias == 0).all()

@@ -1,0 +1,240 @@
+import logging
+import pathlib
+import pickle
+
+import pytest
+import torch
+
+from spml.errors import CheckpointError
+from spml.models.embedding import EmbeddingNetwork
+from spml.models.heads.softmax import SoftmaxClassifier
+from spml.models.weights import load_classifier, load_embedding, read_checkpoint, rename_imagenet
+
+DIM = 4
+
+
+def network(head='deeplab', dim=DIM, colour=False, depth=14):
+    """Return an embedding network whose random tensors, statistics too, are all unlike those of another."""
+    model = EmbeddingNetwork(depth, head, dim, colour=colour)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and 'smooth_kernel' not in name:
+            value.normal_()
+    return model
+
+
+def assert_same(model, state, prefix=''):
+    """Assert that the model's floating tensors whose key starts with `prefix` are those of `state`."""
+    own = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
+    assert own
+    for key, value in own.items():
+        assert torch.equal(value, state[key]), key
+
+
+def to_imagenet(state):
+    """Name the backbone's tensors as a flat ImageNet state dict does."""
+    out = {}
+    for key, value in state.items():
+        if key.startswith('resnet_backbone.conv1.'):
+            out[key.removeprefix('resnet_backbone.conv1.')] = value
+        elif key.startswith('resnet_backbone.res'):
+            stage = int(key[len('resnet_backbone.res')])
+            out[f'layer{stage - 1}' + key[len('resnet_backbone.res2'):]] = value
+    return out
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A function that writes an object with torch.save and returns the path."""
+    path = tmp_path / 'model-3.pth'
+
+    def save(content):
+        torch.save(content, path)
+        return path
+
+    yield save
+    # Tens of megabytes each, which pytest would keep for three runs.
+    path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(('key', 'want'), [
+    ('conv1.0.weight', 'resnet_backbone.conv1.conv1.0.weight'),
+    ('bn1.running_var', 'resnet_backbone.conv1.bn1.running_var'),
+    ('layer1.0.downsample.1.bias', 'resnet_backbone.res2.0.downsample.1.bias'),
+    ('layer4.2.bn3.weight', 'resnet_backbone.res5.2.bn3.weight'),
+    ('aspp.aspp_1.0.weight', 'aspp.aspp_1.0.weight'), ('fc.weight', 'fc.weight'),
+    ('resnet_backbone.conv1.bn1.bias', 'resnet_backbone.conv1.bn1.bias')])
+def test_imagenet_names(key, want):
+    assert rename_imagenet(key) == want
+
+
+@pytest.mark.parametrize(('head', 'colour', 'prefix', 'config'), [
+    ('deeplab', False, 'module.', {}), ('deeplab', False, '', {'config': {'seed': 1}}), ('pspnet', True, '', {})])
+def test_a_snapshot_loads_whole(saved, head, colour, prefix, config, caplog):
+    source, model = network(head, colour=colour), network(head, colour=colour)
+    classifier, other = SoftmaxClassifier(DIM, 3, 0.5), SoftmaxClassifier(DIM, 3, 0.5)
+    path = saved({'embedding_model': {prefix + key: value for key, value in source.state_dict().items()},
+                  'prediction_model': {prefix + key: value for key, value in classifier.state_dict().items()},
+                  **config})
+    with caplog.at_level(logging.WARNING):
+        load_embedding(model, path)
+        load_classifier(other, path)
+    assert_same(model, source.state_dict())
+    assert_same(other, classifier.state_dict())
+    assert not caplog.records
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_imagenet_weights_fill_the_backbone_and_warn_of_the_head(saved, prefix, caplog):
+    source, model = network(), network()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    flat = {**to_imagenet(source.state_dict()), 'fc.weight': torch.zeros(1000, 2048)}
+    with caplog.at_level(logging.WARNING):
+        load_embedding(model, saved({prefix + key: value for key, value in flat.items()}), lenient=True)
+    assert_same(model, source.state_dict(), 'resnet_backbone.')
+    assert_same(model, before, 'aspp.')
+    assert any('aspp.aspp_1.0.weight is missing' in record.getMessage() for record in caplog.records)
+    assert any('fc.weight' in record.getMessage() for record in caplog.records)
+
+
+def test_keys_that_bear_the_models_names_load_as_they_stand(saved):
+    source, model = network(), network()
+    flat = to_imagenet(source.state_dict())
+    flat.update({key: value for key, value in source.state_dict().items() if key.startswith('aspp.')})
+    load_embedding(model, saved(flat))
+    assert_same(model, source.state_dict())
+
+
+@pytest.mark.parametrize('lenient', [True, False])
+@pytest.mark.parametrize('key', ['layer3.0.conv2.weight', 'conv1.0.weight', 'bn1.running_mean', 'layer1.0.bn2.bias'])
+def test_a_missing_backbone_tensor_is_an_error_that_names_it(saved, lenient, key):
+    flat = to_imagenet(network().state_dict())
+    del flat[key]
+    path = saved(flat)
+    with pytest.raises(CheckpointError) as caught:
+        load_embedding(network(), path, lenient=lenient)
+    assert str(path) in str(caught.value)
+    assert f'{rename_imagenet(key)} is missing' in str(caught.value)
+
+
+def test_a_misshapen_backbone_tensor_is_an_error_even_when_lenient(saved):
+    state = network().state_dict()
+    state['resnet_backbone.res2.0.conv1.weight'] = torch.zeros(64, 128, 3, 3)
+    with pytest.raises(CheckpointError, match=r'res2\.0\.conv1\.weight.*\(64, 128, 3, 3\).*\(64, 128, 1, 1\)'):
+        load_embedding(network(), saved({'embedding_model': state}), lenient=True)
+
+
+def test_weights_of_a_shallower_network_are_refused(saved):
+    path = saved({'embedding_model': network().state_dict()})
+    with torch.device('meta'):
+        deeper = EmbeddingNetwork(50, 'deeplab', DIM)
+    with pytest.raises(CheckpointError, match=r'res2\.1\.conv1\.weight is missing.* more'):
+        load_embedding(deeper, path)
+
+
+def test_batch_counts_may_be_missing(saved):
+    source, model = network(), network()
+    state = {key: value for key, value in source.state_dict().items() if not key.endswith('num_batches_tracked')}
+    load_embedding(model, saved({'embedding_model': state}))
+    assert_same(model, source.state_dict())
+
+
+def test_another_embedding_dimension_is_an_error_with_key_and_shapes(saved):
+    path = saved({'embedding_model': network(dim=6).state_dict(),
+                  'prediction_model': SoftmaxClassifier(6, 3, 0.5).state_dict()})
+    with pytest.raises(CheckpointError) as caught:
+        load_embedding(network(), path)
+    for part in (str(path), 'aspp.aspp_1.0.weight', '(6, 2048, 3, 3)', '(4, 2048, 3, 3)', 'network.embedding_dim'):
+        assert part in str(caught.value)
+    assert '\n' not in str(caught.value)
+    with pytest.raises(CheckpointError, match=r'semantic_classifier\.0\.weight.*\(12, 6, 3, 3\).*\(8, 4, 3, 3\)'):
+        load_classifier(SoftmaxClassifier(DIM, 3, 0.5), path)
+
+
+def test_another_number_of_classes_is_an_error(saved):
+    path = saved({'embedding_model': network().state_dict(),
+                  'prediction_model': SoftmaxClassifier(DIM, 5, 0.5).state_dict()})
+    with pytest.raises(CheckpointError, match=r'semantic_classifier\.4\.weight.*\(5, 8, 1, 1\).*\(3, 8, 1, 1\)'):
+        load_classifier(SoftmaxClassifier(DIM, 3, 0.5), path)
+
+
+def test_another_head_is_an_error_unless_lenient(saved, caplog):
+    source, model = network('pspnet'), network('deeplab')
+    path = saved({'embedding_model': source.state_dict()})
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r'aspp\.aspp_1\.0\.weight is missing'):
+        load_embedding(model, path)
+    assert_same(model, before)
+    with caplog.at_level(logging.WARNING):
+        load_embedding(model, path, lenient=True)
+    assert_same(model, source.state_dict(), 'resnet_backbone.')
+    assert_same(model, before, 'aspp.')
+    assert any('aspp.aspp_1.0.weight is missing' in record.getMessage() for record in caplog.records)
+    assert any('pspp.' in record.getMessage() for record in caplog.records)
+
+
+def test_another_dimension_is_a_warning_when_lenient(saved, caplog):
+    source, model = network(dim=6), network()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with caplog.at_level(logging.WARNING):
+        load_embedding(model, saved({'embedding_model': source.state_dict()}), lenient=True)
+    assert_same(model, source.state_dict(), 'resnet_backbone.')
+    assert_same(model, before, 'aspp.')
+    assert any('(6, 2048, 3, 3)' in record.getMessage() for record in caplog.records)
+
+
+def test_a_snapshot_without_softmax_head(saved):
+    path = saved({'embedding_model': network().state_dict(), 'prediction_model': {}})
+    with pytest.raises(CheckpointError, match='no softmax head'):
+        load_classifier(SoftmaxClassifier(DIM, 3, 0.5), path)
+
+
+@pytest.mark.parametrize('content', [
+    {}, {'embedding_model': {}}, {'embedding_model': 3}, {'embedding_model': {'a': 'text'}}, {'epoch': 3, 'state': {}}])
+def test_a_dict_without_embedding_weights(saved, content):
+    path = saved(content)
+    with pytest.raises(CheckpointError, match='no weights of an embedding network') as caught:
+        load_embedding(network(), path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(CheckpointError, match=r'none\.pth: no such checkpoint'):
+        read_checkpoint(tmp_path / 'none.pth')
+
+
+def test_a_list_is_no_checkpoint(saved):
+    with pytest.raises(CheckpointError, match='holds a list'):
+        read_checkpoint(saved([torch.zeros(2)]))
+
+
+@pytest.mark.parametrize('damage', ['empty', 'text', 'cut'])
+def test_a_corrupt_file_is_one_line_that_names_it(saved, damage):
+    path = saved({'embedding_model': {'a': torch.zeros(50)}})
+    whole = path.read_bytes()
+    path.write_bytes({'empty': b'', 'text': b'no checkpoint at all', 'cut': whole[:len(whole) // 2]}[damage])
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    assert str(path) in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+class Harmful:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize('write', [lambda content, path: torch.save(content, path),
+                                   lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))],
+                         ids=['torch', 'pickle'])
+def test_code_in_a_file_is_refused_and_not_executed(tmp_path, write):
+    path, trace = tmp_path / 'model-3.pth', tmp_path / 'executed'
+    write({'embedding_model': {'a': Harmful(trace)}}, path)
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(path)
+    assert str(path) in str(caught.value)
+    assert not trace.exists()

@@ -1,0 +1,96 @@
+"""A place in which the scripts run inside this process, on small data with small networks of random weights."""
+import importlib.util
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from spml import cli
+from spml import config as configuration
+from spml.models.build import build_classifier, build_embedding
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPTS = {path.stem: path for path in (ROOT / 'pyscripts').glob('*/*.py')}
+
+
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+    """A function from overrides to a checkpoint of such networks with random weights, each made once."""
+    made = {}
+
+    def make(config, *parts):
+        key = (config.network.backbone_types, config.network.embedding_dim, config.dataset.num_classes, parts)
+        if key not in made:
+            content = {'embedding_model': build_embedding(config).state_dict(),
+                       'prediction_model': build_classifier(config).state_dict()}
+            made[key] = tmp_path_factory.mktemp('weights') / 'model-3.pth'
+            torch.save({name: content[name] for name in parts or content}, made[key])
+        return made[key]
+    return make
+
+
+class Workplace:
+    """The small data set, a configuration file and weights, and a way to run the scripts in this process."""
+
+    def __init__(self, folder, data, config, weights, monkeypatch, capsys):
+        self.folder, self.data, self.make_config, self.make_weights = folder, data, config, weights
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+        self.config = folder / 'config.yaml'
+        self.config.write_text(configuration.dump(config()))
+        self.out = folder / 'out'
+
+    def arguments(self, script, *more, fields=3, **options):
+        given = {'cfg_path': self.config, 'data_dir': self.data.folder, 'data_list': self.data.lists[fields],
+                 'device': 'cpu'}
+        if script.startswith('train'):
+            given['snapshot_dir'] = self.out
+        else:
+            given |= {'checkpoint': self.make_weights(self.make_config()), 'save_dir': self.out}
+        if script == 'prototype':
+            given['kmeans_num_clusters'] = '2,2'
+        given |= options
+        return [*(text for name, value in given.items() if value is not None for text in (f'--{name}', str(value))),
+                *map(str, more)]
+
+    def run(self, script, *more, **options):
+        """Run a script and return its exit status and standard error."""
+        spec = importlib.util.spec_from_file_location(f'script_{script}', SCRIPTS[script])
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self.monkeypatch.setattr(sys, 'argv', [str(SCRIPTS[script]), *self.arguments(script, *more, **options)])
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.run(module.main)
+        return caught.value.code, self.capsys.readouterr().err
+
+    def works(self, script, *more, **options):
+        status, err = self.run(script, *more, **options)
+        assert status == 0, err
+
+    def fails(self, script, *more, naming, **options):
+        status, err = self.run(script, *more, **options)
+        self.check_error(status, err, naming)
+
+    def label(self, name, kind='semantic'):
+        return self.data.folder / kind / f'{name}.png'
+
+    def gray(self, name):
+        return np.array(Image.open(self.out / 'semantic_gray' / f'{name}.png'))
+
+    @staticmethod
+    def check_error(status, err, naming):
+        """Status 2, and of all that was printed one line, the last, is the error and holds the words in `naming`."""
+        assert status == 2, err
+        assert 'Traceback' not in err
+        lines = err.rstrip('\n').split('\n')
+        assert [line.startswith('error: ') for line in lines] == [False] * (len(lines) - 1) + [True], err
+        for word in naming:
+            assert str(word) in lines[-1]
+
+
+@pytest.fixture
+def place(tmp_path, small_data, small_config, weights, monkeypatch, capsys):
+    return Workplace(tmp_path, small_data, small_config, weights, monkeypatch, capsys)

@@ -1,0 +1,103 @@
+import argparse
+import errno
+import pathlib
+import sys
+
+import pytest
+
+from spml import cli
+from spml.errors import CheckpointError, ConfigError, DataError, SpmlError
+from spml.inference.crf import CrfParameters
+
+
+def status_of(main):
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main)
+    return caught.value.code
+
+
+def failing(error):
+    def main():
+        raise error
+    return main
+
+
+@pytest.mark.parametrize('kind', [SpmlError, ConfigError, DataError, CheckpointError])
+def test_a_users_mistake_is_one_line_and_status_2(capsys, kind):
+    assert status_of(failing(kind('list.txt:3: no such\n  file'))) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ('', 'error: list.txt:3: no such file\n')
+
+
+def test_success_is_status_0(capsys):
+    assert status_of(lambda: None) == 0
+    assert status_of(lambda: 0) == 0
+    assert status_of(lambda: 3) == 3
+    assert capsys.readouterr().err == ''
+
+
+def test_an_interrupt_is_status_130_and_says_how_to_go_on(capsys):
+    assert status_of(failing(KeyboardInterrupt())) == 130
+    err = capsys.readouterr().err
+    assert 'go on' in err
+    assert 'Traceback' not in err
+
+
+def test_a_missing_file_is_one_line_that_names_it(capsys, tmp_path):
+    assert status_of((tmp_path / 'absent.txt').read_text) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f'error: {tmp_path / "absent.txt"}: ')
+    assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR])
+def test_what_the_machine_refuses_is_one_line(capsys, number):
+    assert status_of(failing(OSError(number, 'refused', '/some/file'))) == 2
+    err = capsys.readouterr().err
+    assert err.startswith('error: /some/file: refused; ')
+    assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize('error', [ValueError('a bug'), OSError(errno.ENOTSUP, 'odd'), AssertionError()])
+def test_a_fault_of_the_program_keeps_its_traceback(error):
+    with pytest.raises(type(error)):
+        cli.run(failing(error))
+
+
+def test_a_reader_that_went_away_is_no_error(monkeypatch, tmp_path):
+    with open(tmp_path / 'out', 'w') as out:
+        monkeypatch.setattr(sys, 'stdout', out)
+        assert status_of(failing(BrokenPipeError())) == 0
+
+
+def test_cluster_grids():
+    assert cli.cluster_grid('12,8') == (12, 8)
+    for text in ('12', '12,', '1,2,3', '0,4', 'a,b', '-1,2', ''):
+        with pytest.raises(argparse.ArgumentTypeError):
+            cli.cluster_grid(text)
+
+
+def test_common_options():
+    parser = cli.build_parser('what it does')
+    args = parser.parse_args(['--cfg_path', 'x.yaml', '--set', 'a.b=1', 'c.d=2', '--set', 'e.f=3', '--device', 'cpu'])
+    assert args.cfg_path == pathlib.Path('x.yaml')
+    assert args.overrides == ['a.b=1', 'c.d=2', 'e.f=3']
+    assert args.device == 'cpu'
+    assert parser.parse_args(['--cfg_path', 'x.yaml']).overrides == []
+
+
+def test_crf_options_default_to_the_published_values():
+    parser = argparse.ArgumentParser()
+    cli.add_crf_arguments(parser)
+    assert cli.crf_parameters(parser.parse_args([])) == CrfParameters(10, 1, 3, 67, 3, 4)
+    given = {'iter_max': 5, 'pos_xy_std': 2.5, 'pos_w': 1, 'bi_xy_std': 40, 'bi_w': 7, 'bi_rgb_std': 9}
+    args = parser.parse_args([*(f'--crf_{name}={value}' for name, value in given.items()), '--num_workers=0'])
+    assert cli.crf_parameters(args) == CrfParameters(**given)
+    assert args.num_workers == 0
+
+
+def test_required_options_are_named_together():
+    args = argparse.Namespace(a=None, b=1, c=None)
+    with pytest.raises(SpmlError, match=r'^--source x needs --a and --c$'):
+        cli.require(args, '--source x', 'a', 'b', 'c')
+    cli.require(args, '--source x', 'b')

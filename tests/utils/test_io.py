@@ -1,0 +1,78 @@
+import json
+import os
+import pathlib
+import stat
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spml.utils.io import atomic_path, write_json, write_npz, write_png, write_text
+
+
+def test_a_complete_file_appears_under_its_name(tmp_path):
+    with atomic_path(tmp_path / 'new' / 'folder' / 'x.txt') as temporary:
+        assert temporary.parent == tmp_path / 'new' / 'folder'
+        temporary.write_text('all')
+        assert not (tmp_path / 'new' / 'folder' / 'x.txt').exists()
+    assert [p.name for p in (tmp_path / 'new' / 'folder').iterdir()] == ['x.txt']
+    assert (tmp_path / 'new' / 'folder' / 'x.txt').read_text() == 'all'
+
+
+@pytest.mark.parametrize('error', [ValueError, OSError, KeyboardInterrupt])
+@pytest.mark.parametrize('before', [None, 'old'])
+def test_a_failure_leaves_the_old_file_or_none(tmp_path, error, before):
+    path = tmp_path / 'x.txt'
+    if before is not None:
+        path.write_text(before)
+
+    def write_half():
+        with atomic_path(path) as temporary:
+            temporary.write_text('half')
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == ([('x.txt', 'old')] if before else [])
+
+
+def test_a_failing_rename_leaves_nothing_behind(tmp_path):
+    (tmp_path / 'x').mkdir()
+    with pytest.raises(OSError):
+        write_text(tmp_path / 'x', 'text')
+    assert [p.name for p in tmp_path.iterdir()] == ['x']
+
+
+def test_files_have_the_rights_of_any_new_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / 'ours', 'text')
+        (tmp_path / 'plain').write_text('text')
+    finally:
+        os.umask(before)
+    ours, plain = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ('ours', 'plain'))
+    assert ours == plain == 0o640
+
+
+def test_what_is_written_reads_back(tmp_path):
+    rng = np.random.default_rng()
+    write_text(tmp_path / 'a.txt', 'grün\n')
+    assert (tmp_path / 'a.txt').read_bytes() == 'grün\n'.encode()
+    value = {'a': [1, 2.5, None], 'b': {'c': 'd'}}
+    write_json(str(tmp_path / 'a.json'), value)
+    assert json.loads((tmp_path / 'a.json').read_text()) == value
+    for name, array in (('grey', rng.integers(0, 256, (5, 7)).astype(np.uint8)),
+                        ('deep', rng.integers(0, 65536, (5, 7)).astype(np.uint16)),
+                        ('colour', rng.integers(0, 256, (5, 7, 3)).astype(np.uint8))):
+        write_png(tmp_path / f'{name}.png', array)
+        np.testing.assert_array_equal(np.array(Image.open(tmp_path / f'{name}.png')), array)
+    write_npz(tmp_path / 'x.npz', one=np.arange(3), two=rng.normal(size=(2, 2)).astype(np.float32))
+    with np.load(tmp_path / 'x.npz') as arrays:
+        assert set(arrays) == {'one', 'two'}
+        assert arrays['two'].dtype == np.float32
+
+
+def test_a_failed_picture_leaves_nothing(tmp_path):
+    with pytest.raises((TypeError, ValueError)):
+        write_png(tmp_path / 'x.png', np.zeros((2, 2, 5)))
+    assert list(pathlib.Path(tmp_path).iterdir()) == []
