@@ -55,7 +55,7 @@ def add_crf_arguments(parser):
     """Add the parameters of DenseCRF and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
         parser.add_argument(f'--crf_{field.name}', type=field.type, default=field.default)
-    parser.add_argument('--num_workers', type=int, default=_processors(), metavar='N',
+    parser.add_argument('--num_workers', type=_count, default=_processors(), metavar='N',
                         help='processes that run CRF beside the network; 0 runs it in between (default: %(default)s)')
 
 
@@ -88,7 +88,8 @@ def run(main):
     try:
         status = main()
     except SpmlError as error:
-        status = _complain(error)
+        _complain(error)
+        status = error.exit_status
     except KeyboardInterrupt:
         # A pipeline that runs this as a stage says itself how to go on.
         if 'SPML_STAGE' not in os.environ:
@@ -101,7 +102,8 @@ def run(main):
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRORS:
             raise
-        status = _complain(f'{error.filename or "write"}: {error.strerror}; {_ENVIRONMENT_ERRORS[error.errno]}')
+        _complain(f'{error.filename or "write"}: {error.strerror}; {_ENVIRONMENT_ERRORS[error.errno]}')
+        status = 2
     sys.exit(status or 0)
 
 
@@ -119,6 +121,13 @@ _ENVIRONMENT_ERRORS = {
 }
 
 
+def _count(text):
+    """Parse a whole number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
+    return int(text)
+
+
 def _processors():
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
@@ -126,4 +135,3 @@ def _processors():
 
 def _complain(message):
     print(f'error: {" ".join(str(message).split())}', file=sys.stderr)
-    return 2

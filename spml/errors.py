@@ -5,7 +5,9 @@ Every message names the file (and line) or the key that is wrong and says what t
 
 
 class SpmlError(Exception):
-    """Base of every error that is a user's to mend."""
+    """Base of every error that is a user's to mend; `exit_status` is what a command line leaves with."""
+
+    exit_status = 2
 
 
 class ConfigError(SpmlError):

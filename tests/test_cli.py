@@ -8,6 +8,7 @@ import pytest
 from spml import cli
 from spml.errors import CheckpointError, ConfigError, DataError, SpmlError
 from spml.inference.crf import CrfParameters
+from spml.training.loop import InterruptedRunError
 
 
 def status_of(main):
@@ -101,3 +102,13 @@ def test_required_options_are_named_together():
     with pytest.raises(SpmlError, match=r'^--source x needs --a and --c$'):
         cli.require(args, '--source x', 'a', 'b', 'c')
     cli.require(args, '--source x', 'b')
+
+
+def test_a_run_that_saved_before_it_stopped_leaves_as_an_interrupted_one(capsys):
+    def main():
+        raise InterruptedRunError('stopped after iteration 7; go on with --resume')
+
+    with pytest.raises(SystemExit) as left:
+        cli.run(main)
+    assert left.value.code == 130
+    assert 'go on with --resume' in capsys.readouterr().err

@@ -10,7 +10,7 @@ from torch import nn
 
 from spml.models.heads.softmax import softmax_loss
 from spml.segsort.criterion import retrieval_accuracy
-from spml.segsort.segments import make_segments, nearest_resize
+from spml.segsort.segments import VOID, make_segments, nearest_resize
 from spml.utils import distributed
 
 
@@ -47,8 +47,9 @@ class EmbeddingTask(nn.Module):
         images, labels = batch['image'], batch['semantic_label']
         embeddings = self.embedding(images)
         size = embeddings.shape[-2:]
+        semantic = nearest_resize(labels, size)
         pixels, local = make_segments(
-            embeddings, self.embedding.local_features(images, size), nearest_resize(labels, size),
+            embeddings, self.embedding.local_features(images, size), semantic,
             nearest_resize(batch['instance_label'], size), batch['tags'], grid=self.grid,
             iterations=self.kmeans_iterations, image_offset=distributed.rank() * len(images),
             embedding_scale=self.embedding_scale)
@@ -60,7 +61,7 @@ class EmbeddingTask(nn.Module):
         losses['softmax_loss'], _ = softmax_loss(logits, labels, self.criterion.num_classes)
         extras = {'segments': everyone.map(torch.Tensor.detach),
                   'step_segments': step_segments.map(torch.Tensor.detach),
-                  'embedding': embeddings.detach(), 'clusters': pixels.clusters}
+                  'embedding': embeddings.detach(), 'clusters': pixels.clusters.masked_fill(semantic == VOID, -1)}
         return losses, extras
 
     def after_step(self, extras):

@@ -16,6 +16,8 @@ from spml.utils import distributed
 class InterruptedRunError(SpmlError):
     """The run was asked to stop; its state is saved."""
 
+    exit_status = 130
+
 
 def start_iteration(snapshot_dir, resume, begin):
     """Return the iteration to start from, and the snapshot to start from or None.

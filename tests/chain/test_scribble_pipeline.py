@@ -22,7 +22,7 @@ def run_pipeline(folder):
 
 
 def all_background_miou(truth_dir, names, num_classes):
-    """The mIoU of predicting class 0 everywhere: IoU of class 0 is its share of the non-void pixels, all others are 0."""
+    """The mIoU of predicting class 0 everywhere: its IoU is its share of the non-void pixels, all others are 0."""
     background = total = 0
     for name in names:
         truth = np.asarray(Image.open(truth_dir / f'{name}.png'))
