@@ -21,7 +21,7 @@ from spml.data.transforms import normalise
 from spml.errors import DataError, SpmlError
 from spml.inference import pseudo_labels
 from spml.inference.crf import require_crf
-from spml.inference.outputs import denormalise, finish
+from spml.inference.outputs import denormalise, finish, nearest_resize
 from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, RetrievalPredictor, SoftmaxPredictor, predict
 from spml.inference.prototypes import image_prototypes, read_memory
 from spml.models.build import build_classifier, build_embedding
@@ -75,6 +75,7 @@ def run_prototypes(config, data_dir, data_list, save_dir, embedder, grid, multi_
             embedder, _normalised(image, config), label, grid, config.network.kmeans_iterations, config.test.image_size,
             multi_scale)
         if not multi_scale:
+            clusters = nearest_resize(clusters, image.shape[:2])
             write_png(save_dir / 'semantic_cluster' / f'{entry.name}.png', clusters.astype(np.uint16))
         write_npz(save_dir / 'semantic_prototype' / f'{entry.name}.npz', prototype=prototypes, prototype_label=labels)
 

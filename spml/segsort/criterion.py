@@ -1,7 +1,7 @@
 """The relations as one module: named, unweighted losses of a batch; their weights live in the training loop.
 
-Adding a relation means one function in `relations.py` and one line in `RelationCriterion.forward`; the loop is not
-touched.
+Adding a relation means a function in `relations.py`, its name and its branch here, and its keys in
+`spml/config/schema.py`; the training loop is not touched.
 """
 import torch
 from torch import nn
