@@ -8,6 +8,7 @@ built at the end, from checked shapes, checked number types and plain bytes.
 import io
 import math
 import pickle
+import pickletools
 
 import numpy as np
 
@@ -38,11 +39,21 @@ def _load(source):
     shape, _, dtype = read_header(source)
     if dtype != np.dtype(object) or shape != ():
         raise pickle.UnpicklingError(f'holds a plain array of shape {shape} and type {dtype}, not one pickled object')
+    _check_memo(source)
     # latin1 is how numpy reads what Python 2 wrote: each character of a string is then one byte of it.
     outer = _Unpickler(source, encoding='latin1').load()
     if not isinstance(outer, _Array) or not isinstance(outer.data, list) or len(outer.data) != 1:
         raise pickle.UnpicklingError('does not hold exactly one object')
     return _finish(outer.data[0])
+
+
+def _check_memo(source):
+    """Refuse memo indices that no file of this size needs: the unpickler allocates up to the index, many gigabytes."""
+    start, limit = source.tell(), len(source.getbuffer())
+    for opcode, argument, _ in pickletools.genops(source):
+        if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and int(argument) > limit:
+            raise pickle.UnpicklingError(f'refused: the file asks for a memo of {argument} entries')
+    source.seek(start)
 
 
 class _Unpickler(pickle.Unpickler):

@@ -300,6 +300,15 @@ def test_handwritten_hostile_pickles(tmp_path, payload):
         read_cam(object_npy(tmp_path / 'a.npy', payload))
 
 
+def test_a_memo_of_gigabytes_is_refused(tmp_path):
+    np.save(tmp_path / 'a.npy', {0: np.zeros((4, 4), np.float32)})
+    header = (tmp_path / 'a.npy').read_bytes()[:128]
+    # PROTO 3, an empty list stored at index 2**32 - 1, STOP.
+    (tmp_path / 'a.npy').write_bytes(header + b'\x80\x03]r\xff\xff\xff\xff.')
+    with pytest.raises(DataError, match=r'a\.npy.*memo of 4294967295'):
+        read_cam(tmp_path / 'a.npy')
+
+
 def test_damaged_cam(tmp_path, rng):
     np.save(tmp_path / 'good.npy', {0: rng.random((6, 6)).astype(np.float32)})
     content = (tmp_path / 'good.npy').read_bytes()
