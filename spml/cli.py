@@ -2,12 +2,14 @@
 import argparse
 import dataclasses
 import errno
+import math
 import os
 import pathlib
 import sys
 
 from spml.errors import SpmlError
 from spml.inference.crf import CrfParameters
+from spml.names import MAX_CLUSTERS
 
 
 def build_parser(description):
@@ -54,7 +56,8 @@ def add_memory_argument(parser):
 def add_crf_arguments(parser):
     """Add the parameters of DenseCRF and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
-        parser.add_argument(f'--crf_{field.name}', type=field.type, default=field.default)
+        parser.add_argument(f'--crf_{field.name}', type=_iterations if field.type is int else _positive,
+                            default=field.default, metavar='N')
     parser.add_argument('--num_workers', type=_count, default=_processors(), metavar='N',
                         help='processes that run CRF beside the network; 0 runs it in between (default: %(default)s)')
 
@@ -78,8 +81,9 @@ def cluster_grid(text):
         height, width = (int(part) for part in text.split(','))
     except ValueError:
         raise argparse.ArgumentTypeError(f'{text!r} is not of the form H,W, for example 12,12') from None
-    if height < 1 or width < 1:
-        raise argparse.ArgumentTypeError(f'{text!r}: both numbers must be at least 1')
+    if height < 1 or width < 1 or height * width > MAX_CLUSTERS:
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: both numbers must be at least 1, their product at most {MAX_CLUSTERS}')
     return height, width
 
 
@@ -119,6 +123,24 @@ _ENVIRONMENT_ERRORS = {
     errno.EEXIST: 'a file stands where a folder is needed',
     errno.EIO: 'check the disk',
 }
+
+
+def _positive(text):
+    """Parse a finite number greater than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number greater than 0')
+    return value
+
+
+def _iterations(text):
+    """Parse a whole number greater than 0."""
+    if _count(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number greater than 0')
+    return int(text)
 
 
 def _count(text):

@@ -5,10 +5,6 @@ python pyscripts/inference/inference.py --cfg_path configs/voc12/scribble_classi
 ... --predictor retrieval --semantic_memory_dir OUT/semantic_prototype --kmeans_num_clusters 12,12
 """
 from spml import cli
-from spml.config import load_config
-from spml.inference import run
-from spml.utils import distributed
-from spml.utils.device import pick_device
 
 
 def main():
@@ -22,6 +18,12 @@ def main():
     parser.add_argument('--crf', action='store_true', help='sharpen the result with DenseCRF')
     cli.add_crf_arguments(parser)
     args = parser.parse_args()
+    # Imported here: CRF workers import this file again, and they do without torch.
+    from spml.config import load_config
+    from spml.inference import run
+    from spml.utils import distributed
+    from spml.utils.device import pick_device
+
     config = load_config(args.cfg_path, args.overrides)
     if args.predictor == 'retrieval':
         cli.require(args, '--predictor retrieval', 'semantic_memory_dir', 'kmeans_num_clusters')

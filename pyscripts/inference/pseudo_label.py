@@ -9,11 +9,7 @@ Scales, mirrors, walk and CRF are fixed by the source. Beside the weights, `cam_
 import pathlib
 
 from spml import cli
-from spml.config import load_config
-from spml.inference import run
-from spml.inference.pseudo_labels import SOURCES
-from spml.utils import distributed
-from spml.utils.device import pick_device
+from spml.inference.sources import SOURCES
 
 
 def main():
@@ -28,6 +24,12 @@ def main():
                         help='write the list again with the pseudo labels as its label column')
     cli.add_crf_arguments(parser)
     args = parser.parse_args()
+    # Imported here: CRF workers import this file again, and they do without torch.
+    from spml.config import load_config
+    from spml.inference import run
+    from spml.utils import distributed
+    from spml.utils.device import pick_device
+
     config = load_config(args.cfg_path, args.overrides)
     source = SOURCES[args.source]
     needed = [name for name, wanted in (('cam_dir', source.needs_cam), ('semantic_memory_dir', source.needs_memory),

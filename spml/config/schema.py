@@ -7,10 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from spml.config import kinds
+from spml.names import MAX_CLUSTERS, RELATIONS, STAGES, VOID
 
-VOID = 255  # the value of void pixels in every label map
-STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')
-RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
 REQUIRED = object()
 
 VOC_CLASS_NAMES = (
@@ -144,6 +142,9 @@ def conflicts(config):
     stride, crop = config['test.stride'], config['test.crop_size']
     if any(step > size for step, size in zip(stride, crop, strict=True)):
         yield 'test.stride', f'is {stride} but may not exceed test.crop_size, {crop}: windows would leave holes'
+    ky, kx = config['network.kmeans_num_clusters']
+    if ky * kx > MAX_CLUSTERS:
+        yield 'network.kmeans_num_clusters', f'is {[ky, kx]}, more than {MAX_CLUSTERS} clusters in all; choose fewer'
     for relation in RELATIONS:
         kind = config[f'train.{relation}_loss_types']
         if kind != 'none' and config[f'train.{relation}_concentration'] == 0:

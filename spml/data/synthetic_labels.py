@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from spml.data.synthetic_scene import VOID
+from spml.names import VOID
 
 UNLABELLED = 254
 TAG_THRESHOLD = 0.2

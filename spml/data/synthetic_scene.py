@@ -8,7 +8,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-VOID = 255
+from spml.names import VOID
+
 TEXTURES = ('stripe', 'checker', 'dot', 'ring', 'pillar', 'grid', 'diagonal', 'wave', 'brick', 'blob')
 SHAPES = ('disc', 'square', 'triangle', 'star', 'cross', 'hexagon', 'cloud')
 MAX_CLASSES = 2 * len(TEXTURES) + 1

@@ -6,7 +6,7 @@ as a tuple. Whatever is random draws from the `numpy.random.Generator` passed in
 import cv2
 import numpy as np
 
-VOID = 255
+from spml.names import VOID
 
 _MIRRORED_PARTS = ((2, 3), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13))
 _SWAP_TABLE = np.arange(256, dtype=np.uint8)

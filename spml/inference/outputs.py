@@ -2,15 +2,32 @@
 
 No torch in here: it runs in CRF workers.
 """
+import dataclasses
 import pathlib
 
 import numpy as np
 
 from spml.inference.crf import dense_crf
+from spml.names import VOID
 from spml.utils.io import write_png
 from spml.visualization.palette import colourise
 
-VOID = 255
+
+@dataclasses.dataclass
+class Prediction:
+    """Class probabilities of one image, ready for argmax or CRF.
+
+    Attributes:
+        probability: (C, h, w) float32.
+        image: (h, w, 3) float32, the normalised image at the same size.
+        size: (H, W) of the original image.
+        clusters: (h, w) int64 or None.
+    """
+
+    probability: np.ndarray
+    image: np.ndarray
+    size: tuple
+    clusters: np.ndarray | None = None
 
 
 def denormalise(image, pixel_means, pixel_stds):

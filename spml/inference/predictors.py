@@ -8,10 +8,10 @@ Shape letters: C classes, D channels, H x W the padded view, h x w the view.
 """
 import dataclasses
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
+from spml.inference.outputs import Prediction
 from spml.inference.views import pad_to_crop, pyramid, resize_view, single_scale_size, sliding_window
 from spml.models.local_features import location_features
 from spml.segsort.clustering import initial_clusters, spherical_kmeans
@@ -131,23 +131,6 @@ class SoftmaxPredictor:
     def to_probability(self, scores):
         """Softmax over classes."""
         return scores.softmax(dim=1)
-
-
-@dataclasses.dataclass
-class Prediction:
-    """Class probabilities of one image, ready for argmax or CRF; nothing in it needs torch.
-
-    Attributes:
-        probability: (C, h, w) float32.
-        image: (h, w, 3) float32, the normalised image at the same size.
-        size: (H, W) of the original image.
-        clusters: (h, w) int64 or None.
-    """
-
-    probability: np.ndarray
-    image: np.ndarray
-    size: tuple
-    clusters: np.ndarray | None = None
 
 
 @torch.inference_mode()

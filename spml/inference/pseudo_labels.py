@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spml.inference.predictors import Prediction, cut, predict
+from spml.inference.outputs import Prediction
+from spml.inference.predictors import cut, predict
 from spml.inference.random_walk import affinity, transition, walk
 from spml.inference.views import pyramid
 from spml.models.local_features import location_features
@@ -24,33 +25,6 @@ BACKGROUND_EXPONENT = 6
 RETRIEVAL_RATIOS = (0.5, 1.0, 1.5, 2.0)
 # The smallest maximum by which a tagged class's retrieval probabilities are divided.
 RETRIEVAL_FLOOR = 0.15
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """What a source needs and whether CRF follows.
-
-    Attributes:
-        needs_classifier, needs_memory, needs_cam, needs_clusters: inputs beside the embedding and the weak labels.
-        crf: whether DenseCRF sharpens the result.
-        keeps_void: whether the weak label's void is written back as 255.
-    """
-
-    needs_classifier: bool = False
-    needs_memory: bool = False
-    needs_cam: bool = False
-    needs_clusters: bool = False
-    crf: bool = True
-    keeps_void: bool = False
-
-
-SOURCES = {
-    'cam_random_walk': Source(needs_cam=True),
-    'softmax': Source(needs_classifier=True, crf=False),
-    'softmax_random_walk': Source(needs_classifier=True),
-    'retrieval': Source(needs_memory=True, needs_clusters=True),
-    'densepose_random_walk': Source(needs_clusters=True, keeps_void=True),
-}
 
 
 def grid_size(size):

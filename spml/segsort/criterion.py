@@ -6,9 +6,8 @@ Adding a relation means a function in `relations.py`, its name and its branch he
 import torch
 from torch import nn
 
+from spml.names import RELATIONS
 from spml.segsort import relations
-
-RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
 
 
 class RelationCriterion(nn.Module):

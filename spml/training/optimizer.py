@@ -7,7 +7,7 @@ torch.optim.SGD cannot express that.
 """
 import torch
 
-from spml.models.backbones.resnet import STAGES
+from spml.names import STAGES
 
 BIAS_FACTOR = 2.0
 HEAD_FACTOR = 10.0

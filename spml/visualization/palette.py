@@ -5,7 +5,8 @@ lowest, go in turn to red, green and blue, each of which they fill from its high
 """
 import numpy as np
 
-VOID = 255
+from spml.names import VOID
+
 VOID_COLOUR = (224, 224, 192)
 UNLABELLED_COLOUR = (72, 72, 72)
 

@@ -6,6 +6,7 @@ import torch
 
 from spml.inference import pseudo_labels
 from spml.inference.predictors import Embedder, RetrievalPredictor
+from spml.inference.sources import SOURCES
 
 CPU = torch.device('cpu')
 CROP = (40, 48)
@@ -188,6 +189,6 @@ def test_tags_are_the_classes_in_the_label():
 
 
 def test_crf_and_void_follow_the_table():
-    assert {name: (source.crf, source.keeps_void) for name, source in pseudo_labels.SOURCES.items()} == {
+    assert {name: (source.crf, source.keeps_void) for name, source in SOURCES.items()} == {
         'cam_random_walk': (True, False), 'softmax': (False, False), 'softmax_random_walk': (True, False),
         'retrieval': (True, False), 'densepose_random_walk': (True, True)}

@@ -8,7 +8,6 @@ import math
 from torch import nn
 
 STAGE_BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')
 OUT_CHANNELS = 2048
 _EXPANSION = 4
 

@@ -1,0 +1,13 @@
+"""Values and names that several parts share. No imports, so that nothing heavy comes with them."""
+
+# Label value of pixels that are dropped; also the padding value (METHOD.md, "Labels").
+VOID = 255
+
+# Clusters of an image; segment ids and 16-bit cluster maps have room for no more.
+MAX_CLUSTERS = 65535
+
+# Parts of the backbone, as `network.frozen_stages` names them.
+STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')
+
+# Relations between pixels and segments: the prefixes of their configuration keys and the names of their losses.
+RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
