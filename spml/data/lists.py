@@ -87,10 +87,15 @@ def check_files(entries):
 
 
 def write_list(path, entries, semantic=None):
-    """Write a list file atomically, with another semantic label for each image where asked.
+    """Write a list file atomically; arguments and errors as in `format_list`."""
+    write_text(path, format_list(path, entries, semantic))
+
+
+def format_list(path, entries, semantic=None):
+    """Return the text of a list file, with another semantic label for each image where asked.
 
     Args:
-        path: the list to write.
+        path: where the list will stand, for messages.
         entries: `Entry` objects; their image and instance fields are written as they were read.
         semantic: None keeps the label column; otherwise a mapping from the image name to the label's path, or a
             function from the entry to it. These paths are taken from the working directory and written absolute,
@@ -108,7 +113,7 @@ def write_list(path, entries, semantic=None):
             if field.split() != [field]:
                 raise DataError(f'{path}: cannot list {field!r}: blanks separate the fields; use a path without blanks')
         lines.append(' '.join(fields))
-    write_text(path, '\n'.join(lines) + '\n')
+    return '\n'.join(lines) + '\n'
 
 
 @contextlib.contextmanager

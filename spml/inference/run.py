@@ -6,7 +6,7 @@ that the CPU sharpens one image while the network looks at the next. With severa
 import collections
 import concurrent.futures
 import contextlib
-import functools
+import dataclasses
 import multiprocessing
 import pathlib
 import signal
@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spml import config as configuration
-from spml.data.lists import check_files, read_list, write_list
+from spml.data.lists import check_files, format_list, read_list
 from spml.data.readers import read_cam, read_entry
 from spml.data.transforms import normalise
 from spml.errors import DataError, SpmlError
@@ -24,6 +24,7 @@ from spml.inference.crf import require_crf
 from spml.inference.outputs import denormalise, finish, nearest_resize
 from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, RetrievalPredictor, SoftmaxPredictor, predict
 from spml.inference.prototypes import image_prototypes, read_memory
+from spml.inference.sources import SOURCES
 from spml.models.build import build_classifier, build_embedding
 from spml.models.weights import load_classifier, load_embedding
 from spml.training.checkpoint import model_path
@@ -103,20 +104,24 @@ def run_inference(config, data_dir, data_list, save_dir, predictor, multi_scale,
 
 def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_workers, *, embedder, classifier=None,
                       predictor=None, cam_dir=None, grid=None, list_out=None):
-    """Write pseudo labels of a source (a name of `pseudo_labels.SOURCES`) for each image of a list.
+    """Write pseudo labels of a source (a name of `SOURCES`) for each image of a list.
 
     Args:
         config, data_dir, data_list, save_dir, crf, num_workers: as in `run_inference`; crf holds the parameters to use
             where the source asks for CRF.
         source: its name.
         embedder: Embedder.
-        classifier, predictor, cam_dir, grid: what the source needs, see `pseudo_labels.SOURCES`.
+        classifier, predictor, cam_dir, grid: what the source needs, see `SOURCES`.
         list_out: where to write the list with its label column replaced, or None.
     """
-    traits = pseudo_labels.SOURCES[source]
+    traits = SOURCES[source]
     num_classes = config.dataset.num_classes
     with_instance = source == 'densepose_random_walk'
     entries = _read_entries(data_list, data_dir, (3,) if with_instance else (2, 3))
+    if list_out is not None:
+        # Made first: a path that no list can express is better found before the work than after it.
+        folder = (pathlib.Path(save_dir) / 'semantic_gray').resolve()
+        listing = format_list(list_out, entries, semantic=lambda entry: folder / f'{entry.name}.png')
     cams = {entry.name: _cam_path(cam_dir, entry) for entry in entries} if traits.needs_cam else {}
 
     def one(entry):
@@ -138,8 +143,7 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
 
     _run(config, entries, save_dir, one, crf if traits.crf else None, num_workers, 'pseudo labels')
     if list_out is not None and distributed.rank() == 0:
-        folder = (pathlib.Path(save_dir) / 'semantic_gray').resolve()
-        write_list(list_out, entries, semantic=lambda entry: folder / f'{entry.name}.png')
+        write_text(list_out, listing)
 
 
 def _run(config, entries, save_dir, one, crf, num_workers, title):
@@ -152,7 +156,8 @@ def _run(config, entries, save_dir, one, crf, num_workers, title):
         for entry in _progress(entries, title):
             prediction, void = one(entry)
             rgb = denormalise(prediction.image, means, stds) if crf is not None else None
-            submit(finish, prediction, rgb, crf, void, entry.name, str(save_dir))
+            # Workers need the bytes of the image, not the floats.
+            submit(finish, dataclasses.replace(prediction, image=None), rgb, crf, void, entry.name, str(save_dir))
     if distributed.rank() == 0:
         print(f'{len(entries)} label maps: {pathlib.Path(save_dir) / "semantic_gray"}')
 
@@ -165,12 +170,16 @@ def _finisher(num_workers):
         return
     # Spawned, not forked: a fork after CUDA or OpenMP started is not safe.
     context = multiprocessing.get_context('spawn')
-    pool = concurrent.futures.ProcessPoolExecutor(num_workers, context, functools.partial(
-        signal.signal, signal.SIGINT, signal.SIG_IGN))
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, context)
     waiting = collections.deque()
 
     def submit(function, *args):
-        waiting.append(pool.submit(function, *args))
+        # Ctrl-C is for this process alone; a worker inherits that it ignores it from before its first import.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            waiting.append(pool.submit(function, *args))
+        finally:
+            signal.signal(signal.SIGINT, before)
         while len(waiting) > 2 * num_workers:
             waiting.popleft().result()
 
@@ -178,6 +187,9 @@ def _finisher(num_workers):
         yield submit
         while waiting:
             waiting.popleft().result()
+    except concurrent.futures.process.BrokenProcessPool:
+        raise SpmlError(f'one of {num_workers} CRF workers died, perhaps for want of memory; lower --num_workers '
+                        '(0 runs CRF in this process)') from None
     finally:
         pool.shutdown(cancel_futures=True)
 

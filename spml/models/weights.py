@@ -46,23 +46,24 @@ def rename_imagenet(key):
     return re.sub(r'^layer([1-4])\.', lambda match: f'{_BACKBONE}res{int(match[1]) + 1}.', key)
 
 
+def tensors(state, name, path):
+    """Return a state dict without any leading `module.`, or raise CheckpointError if it is none."""
+    good = isinstance(state, dict) and len(state) > 0 and all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items())
+    if not good:
+        raise CheckpointError(f'{path}: holds no weights of the {name}; name a model-*.pth of a training that has one')
+    return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
 def embedding_state(content, path):
     """Return the embedding's state dict out of a checkpoint's content, names translated, `module.` dropped."""
-    state = content.get('embedding_model', content)
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()) or not state:
-        raise CheckpointError(f'{path}: no weights of an embedding network in it; '
-                              'name a model-*.pth or an ImageNet state dict')
-    return {rename_imagenet(key.removeprefix('module.')): value for key, value in state.items()}
+    state = tensors(content.get('embedding_model', content), 'embedding network', path)
+    return {rename_imagenet(key): value for key, value in state.items()}
 
 
 def classifier_state(content, path):
     """Return the softmax head's state dict out of a checkpoint's content."""
-    state = content.get('prediction_model')
-    if isinstance(state, dict):
-        state = {key.removeprefix('module.'): value for key, value in state.items()}
-        if any(key.startswith('semantic_classifier.') for key in state):
-            return state
-    raise CheckpointError(f'{path}: no softmax head in it; use the snapshot of a training with one')
+    return tensors(content.get('prediction_model'), 'softmax head', path)
 
 
 def load_state(model, state, path, optional=()):
@@ -81,8 +82,9 @@ def load_state(model, state, path, optional=()):
     wrong_shape = {key: (tuple(state[key].shape), tuple(value.shape)) for key, value in own.items()
                    if key in state and state[key].shape != value.shape}
     fitting = {key: value for key, value in state.items() if key in own and key not in wrong_shape}
-    unset = [key for key in own
-             if key not in fitting and not key.endswith(('num_batches_tracked', 'smooth_kernel.weight'))]
+    # Batch counters are not used, and the smoothing kernel is a constant: a file may lack both.
+    unset = [key for key in own if key not in fitting and (
+        key in wrong_shape or not key.endswith(('num_batches_tracked', 'smooth_kernel.weight')))]
     fatal = [key for key in unset if not key.startswith(tuple(optional))]
     if fatal:
         raise CheckpointError(f'{path}: does not fit the configured network ({_describe(fatal, wrong_shape)}); '

@@ -9,7 +9,7 @@ import re
 import torch
 
 from spml.errors import CheckpointError
-from spml.models.weights import load_state, read_checkpoint
+from spml.models.weights import load_state, read_checkpoint, tensors
 from spml.utils import distributed
 from spml.utils.io import atomic_path
 
@@ -41,11 +41,9 @@ def save_snapshot(snapshot_dir, iteration, task, optimizer, config):
         return
     state = {'iteration': iteration, 'optimizer': optimizer.state_dict(), 'memory': task.memory(),
              'random': random_states}
-    with atomic_path(_state_path(snapshot_dir, iteration)) as path:
-        torch.save(state, path)
+    _write(state, _state_path(snapshot_dir, iteration))
     content = {name: model.state_dict() for name, model in task.models().items()}
-    with atomic_path(model_path(snapshot_dir, iteration)) as path:
-        torch.save({**content, 'config': config}, path)
+    _write({**content, 'config': config}, model_path(snapshot_dir, iteration))
 
 
 def load_snapshot(snapshot_dir, iteration, task, optimizer, device):
@@ -56,8 +54,12 @@ def load_snapshot(snapshot_dir, iteration, task, optimizer, device):
     """
     path = model_path(snapshot_dir, iteration)
     content, state = read_checkpoint(path), read_checkpoint(_state_path(snapshot_dir, iteration))
+    missing = [name for name in ('optimizer', 'memory', 'random') if name not in state]
+    if missing:
+        raise CheckpointError(f'{_state_path(snapshot_dir, iteration)}: holds no {", ".join(missing)}; remove this '
+                              'snapshot and resume from an older one')
     for name, model in task.models().items():
-        load_state(model, content[name], path)
+        load_state(model, tensors(content.get(name), name, path), path)
     try:
         optimizer.load_state_dict(state['optimizer'])
     except ValueError:
@@ -69,6 +71,12 @@ def load_snapshot(snapshot_dir, iteration, task, optimizer, device):
     else:
         raise CheckpointError(f'{path}: written by {len(state["random"])} processes, resumed by '
                               f'{distributed.world_size()}; use the same number')
+
+
+def _write(content, path):
+    # Through a file object: a full disk is then an OSError, which the command line explains.
+    with atomic_path(path) as temporary, open(temporary, 'wb') as out:
+        torch.save(content, out)
 
 
 def _state_path(snapshot_dir, iteration):

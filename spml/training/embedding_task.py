@@ -5,12 +5,12 @@ them the softmax head learns on the detached embeddings. A task is an nn.Module 
 it.
 """
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from spml.models.heads.softmax import softmax_loss
+from spml.names import VOID
 from spml.segsort.criterion import retrieval_accuracy
-from spml.segsort.segments import VOID, make_segments, nearest_resize
+from spml.segsort.segments import make_segments, nearest_resize
 from spml.utils import distributed
 
 
@@ -57,7 +57,7 @@ class EmbeddingTask(nn.Module):
         everyone = self.bank.extend(step_segments)
         losses = self.criterion(pixels, local, everyone, own_start)
 
-        logits = self.classifier(F.normalize(embeddings.detach(), dim=1))
+        logits = self.classifier(embeddings.detach())
         losses['softmax_loss'], _ = softmax_loss(logits, labels, self.criterion.num_classes)
         extras = {'segments': everyone.map(torch.Tensor.detach),
                   'step_segments': step_segments.map(torch.Tensor.detach),

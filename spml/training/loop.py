@@ -1,16 +1,19 @@
 """The training loop, the same for the embedding and for the classifier; what differs is the task."""
+import collections
 import contextlib
+import pathlib
 import signal
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from spml import config as configuration
-from spml.errors import CheckpointError, SpmlError
+from spml.errors import CheckpointError, DataError, SpmlError
 from spml.training.checkpoint import find_snapshots, load_snapshot, model_path, save_snapshot
 from spml.training.monitor import Monitor
 from spml.training.schedule import learning_rate
 from spml.utils import distributed
+from spml.utils.io import write_text
 
 
 class InterruptedRunError(SpmlError):
@@ -19,16 +22,19 @@ class InterruptedRunError(SpmlError):
     exit_status = 130
 
 
-def start_iteration(snapshot_dir, resume, begin):
+def start_iteration(snapshot_dir, resume, begin, stop):
     """Return the iteration to start from, and the snapshot to start from or None.
 
     Raises:
-        CheckpointError: a run's snapshots stand in the folder and `resume` was not asked for.
+        CheckpointError: a run's snapshots stand in the folder and `resume` was not asked for, or they go beyond `stop`.
     """
     found = find_snapshots(snapshot_dir)
     if found and not resume:
         raise CheckpointError(f'{model_path(snapshot_dir, found[-1])}: this folder holds a run already; '
                               'give --resume to go on with it, or another --snapshot_dir')
+    if found and found[-1] >= stop:
+        raise CheckpointError(f'{model_path(snapshot_dir, found[-1])}: trained beyond train.max_iteration={stop}; '
+                              'raise that, or choose another --snapshot_dir')
     return (found[-1] + 1, found[-1]) if found else (begin, None)
 
 
@@ -50,27 +56,47 @@ def train(task, optimizer, make_loader, weights, config, snapshot_dir, device, r
         SpmlError: the loss is not finite.
     """
     settings = config.train
-    start, snapshot = start_iteration(snapshot_dir, resume, settings.begin_iteration)
+    start, snapshot = start_iteration(snapshot_dir, resume, settings.begin_iteration, settings.max_iteration)
     torch.manual_seed(config.seed + distributed.rank())
     if snapshot is not None:
         load_snapshot(snapshot_dir, snapshot, task, optimizer, device)
+    if distributed.rank() == 0:
+        write_text(pathlib.Path(snapshot_dir) / 'config.yaml', configuration.dump(config))
     task.train()
     module = task
     if distributed.world_size() > 1:
         module = DistributedDataParallel(task, find_unused_parameters=True)
     monitor = Monitor(snapshot_dir, start, settings.max_iteration, settings.tensorboard_step,
                       config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds)
-    with contextlib.closing(monitor), _stop_requests() as stop:
+    def save(iteration):
+        save_snapshot(snapshot_dir, iteration, task, optimizer, configuration.to_dict(config))
+
+    with contextlib.closing(monitor), _stop_requests() as stop, _saving_on_bad_data(save) as finished:
         for iteration, batch in zip(range(start, settings.max_iteration), make_loader(start), strict=True):
             lr = learning_rate(iteration, settings.base_lr, settings.lr_policy, settings.max_iteration,
                                settings.warmup_iteration, settings.decay_iterations)
             _step(module, task, optimizer, batch, weights, lr, iteration, monitor, device)
+            finished.append(iteration)
             last = iteration + 1 == settings.max_iteration
             if last or (iteration + 1) % settings.snapshot_step == 0 or stop.requested:
-                save_snapshot(snapshot_dir, iteration, task, optimizer, configuration.to_dict(config))
+                save(iteration)
             if stop.requested and not last:
                 raise InterruptedRunError(f'stopped after iteration {iteration}; all is saved, go on with --resume '
                                           f'({model_path(snapshot_dir, iteration)})')
+
+
+@contextlib.contextmanager
+def _saving_on_bad_data(save):
+    """Yield a queue for the last finished iteration; a file that turns out bad days into a run costs only its step."""
+    finished = collections.deque(maxlen=1)
+    try:
+        yield finished
+    except DataError as error:
+        # One of several processes cannot save alone: the others wait in the next step.
+        if not finished or distributed.world_size() > 1:
+            raise
+        save(finished[0])
+        raise DataError(f'{error} (all up to iteration {finished[0]} is saved; go on with --resume)') from None
 
 
 def _step(module, task, optimizer, batch, weights, lr, iteration, monitor, device):

@@ -76,14 +76,14 @@ class Monitor:
 
 
 def _read_lines(path):
-    """Return the complete lines of a JSON-lines file; a last line cut short by a kill is dropped."""
+    """Return the complete lines of a JSON-lines file; what follows a line cut short by a kill is dropped."""
     if not path.is_file():
         return []
     lines = []
     for line in path.read_text(encoding='utf-8').splitlines():
         try:
-            json.loads(line)
-        except ValueError:
+            json.loads(line)['iteration']
+        except (ValueError, KeyError, TypeError):
             break
         lines.append(line)
     return lines

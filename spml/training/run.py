@@ -5,7 +5,6 @@ import pathlib
 import torch
 from torch import nn
 
-from spml import config as configuration
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import check_files, read_list
 from spml.data.loader import StreamSampler, build_loader
@@ -20,7 +19,6 @@ from spml.training.embedding_task import EmbeddingTask
 from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 from spml.utils import distributed
-from spml.utils.io import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +29,7 @@ CLASSIFIER_AUGMENTATION = {'scale_range': (0.5, 2.0), 'grey_probability': 0.3, '
 
 def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=False):
     """Train the embedding network and the joint softmax head on the images and weak labels of a list file."""
+    _check_training(config, 'segsort')
     entries = read_list(data_list, data_dir, fields=(3,), unique_names=False)
     torch.manual_seed(config.seed)
     task = build_embedding_task(config).to(device)
@@ -44,6 +43,10 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
                                            config.train.weight_decay), config.train.momentum)
     weights = {f'{name}_loss': config.train[f'{name}_loss_weight'] for name in RELATIONS}
     weights['softmax_loss'] = config.train.sem_ann_loss_weight
+    synchronised = config.network.use_syncbn and distributed.world_size() > 1 and device.type == 'cuda'
+    if config.train.batch_size == 1 and not synchronised and 'pspnet' in config.network.backbone_types:
+        raise ConfigError('train.batch_size=1: the PSP head normalises one value per image and channel, which needs at '
+                          'least 2 images; raise it')
     if config.network.use_syncbn:
         task = _with_synchronised_batch_norm(task, device)
     _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, EMBEDDING_AUGMENTATION)
@@ -51,6 +54,7 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
 
 def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=False):
     """Train a fresh softmax head on the frozen embedding `network.pretrained`."""
+    _check_training(config, 'softmax_classifier')
     entries = read_list(data_list, data_dir, fields=(2, 3), unique_names=False)
     if not config.network.pretrained:
         raise ConfigError('network.pretrained is empty; name the model-*.pth of a trained embedding')
@@ -60,6 +64,13 @@ def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=F
     task.to(device)
     optimizer = FoldedSGD(parameter_groups(None, [task.classifier], config.train.weight_decay), config.train.momentum)
     _run(task, optimizer, {'softmax_loss': 1.0}, config, entries, snapshot_dir, device, resume, CLASSIFIER_AUGMENTATION)
+
+
+def _check_training(config, kind):
+    """Refuse the configuration of the other training: the head's dropout would be wrong without a word."""
+    found = config.network.prediction_types
+    if found != kind:
+        raise ConfigError(f'network.prediction_types is {found}, this training needs {kind}; name its own YAML file')
 
 
 def build_embedding_task(config):
@@ -89,8 +100,6 @@ def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume
                                 settings.shuffle, config.seed, start, settings.max_iteration - start)
         return build_loader(dataset, sampler, config.num_threads, pin_memory=device.type == 'cuda')
 
-    if distributed.rank() == 0:
-        write_text(snapshot_dir / 'config.yaml', configuration.dump(config))
     train(task, optimizer, make_loader, weights, config, snapshot_dir, device, resume or settings.resume)
     if distributed.rank() == 0:
         print(f'snapshot: {snapshot_dir / f"model-{settings.max_iteration - 1}.pth"}')

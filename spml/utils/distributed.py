@@ -9,13 +9,19 @@ import os
 import torch
 import torch.distributed as dist
 
+from spml.errors import SpmlError
+
 
 @contextlib.contextmanager
 def start(device):
     """Join the process group that torchrun announces (if any), yield this process's device, and leave the group."""
-    if 'WORLD_SIZE' not in os.environ or int(os.environ['WORLD_SIZE']) == 1:
+    if int(os.environ.get('WORLD_SIZE', '1')) == 1:
         yield device
         return
+    missing = [name for name in ('RANK', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT') if name not in os.environ]
+    if missing:
+        raise SpmlError(f'WORLD_SIZE is set, but not {", ".join(missing)}; start several processes with torchrun, '
+                        'or unset WORLD_SIZE')
     if device.type == 'cuda':
         device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
         torch.cuda.set_device(device)

@@ -184,7 +184,7 @@ def test_another_dimension_is_a_warning_when_lenient(saved, caplog):
 
 def test_a_snapshot_without_softmax_head(saved):
     path = saved({'embedding_model': network().state_dict(), 'prediction_model': {}})
-    with pytest.raises(CheckpointError, match='no softmax head'):
+    with pytest.raises(CheckpointError, match='no weights of the softmax head'):
         load_classifier(SoftmaxClassifier(DIM, 3, 0.5), path)
 
 
@@ -192,7 +192,7 @@ def test_a_snapshot_without_softmax_head(saved):
     {}, {'embedding_model': {}}, {'embedding_model': 3}, {'embedding_model': {'a': 'text'}}, {'epoch': 3, 'state': {}}])
 def test_a_dict_without_embedding_weights(saved, content):
     path = saved(content)
-    with pytest.raises(CheckpointError, match='no weights of an embedding network') as caught:
+    with pytest.raises(CheckpointError, match='no weights of the embedding network') as caught:
         load_embedding(network(), path)
     assert str(path) in str(caught.value)
 

@@ -40,10 +40,14 @@ class Workplace:
         self.monkeypatch, self.capsys = monkeypatch, capsys
         self.config = folder / 'config.yaml'
         self.config.write_text(configuration.dump(config()))
+        self.classifier_config = folder / 'config_classifier.yaml'
+        self.classifier_config.write_text(
+            configuration.dump(config('network.prediction_types=softmax_classifier')))
         self.out = folder / 'out'
 
     def arguments(self, script, *more, fields=3, **options):
-        given = {'cfg_path': self.config, 'data_dir': self.data.folder, 'data_list': self.data.lists[fields],
+        config = self.classifier_config if script == 'train_classifier' else self.config
+        given = {'cfg_path': config, 'data_dir': self.data.folder, 'data_list': self.data.lists[fields],
                  'device': 'cpu'}
         if script.startswith('train'):
             given['snapshot_dir'] = self.out

@@ -70,7 +70,8 @@ def test_the_head_starts_afresh_and_learns(tmp_path, small_config, small_data, t
 
 def test_an_embedding_has_to_be_named(tmp_path, small_config, small_data):
     with pytest.raises(ConfigError, match=r'network\.pretrained'):
-        train_classifier(small_config(), small_data.folder, small_data.list, tmp_path / 'run', CPU)
+        train_classifier(small_config('network.prediction_types=softmax_classifier'), small_data.folder,
+                         small_data.list, tmp_path / 'run', CPU)
 
 
 def test_training_mode_reaches_the_head_only(small_config):
