@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # What the training pipelines share: settings common to all, running stages, and the stages themselves.
 #
-# A pipeline script sources this file in a bash of its own, gives its settings, calls `prepare CONFIG_NAME`, defines a
-# function that calls the stages below in order, and hands it to `run_pipeline`. That function is called twice: first
-# to list the stages (so that they can be counted and FORCE checked), then to run them.
+# A pipeline script sources this file in a bash of its own, gives its settings, calls `prepare CONFIG_NAME`, and hands a
+# function that calls the stages below in order to `run_pipeline`. That function is called twice: first to list the
+# stages (so that they can be counted, and FORCE and changed settings checked), then to run them.
 
 # shellcheck source=bashscripts/lib/python.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
@@ -13,6 +13,7 @@
 # Common settings, each overridable from the environment.
 GPUS=${GPUS:-${CUDA_VISIBLE_DEVICES-0}}  # ids; training runs one process on each. Ignored where there is no GPU
 FORCE=${FORCE:-}                         # name of a stage to run again (the later ones follow)
+OVERWRITE=${OVERWRITE:-}                 # 1: settings may differ from those of the run that stands in this folder
 CHECKPOINT=${CHECKPOINT:-}               # a model-*.pth to use in place of training the embedding
 NUM_WORKERS=${NUM_WORKERS:-}             # processes for the CRF (default: what the scripts choose)
 SET_EMBEDDING=${SET_EMBEDDING:-}         # blank-separated key=value overrides of the embedding's configuration
@@ -32,6 +33,7 @@ demo_defaults() {
         CLASS_NAMES=${CLASS_NAMES:-background,stripe_disc,checker_square,dot_triangle,ring_star,pillar_cross}
     fi
     CLUSTERS=${CLUSTERS:-6,6}
+    BATCH=${BATCH:-8}
 }
 
 # absolute NAME...: make the paths in these variables absolute; an empty one stays empty.
@@ -57,8 +59,9 @@ require() {
 choose_devices() {
     local visible wanted
     export CUDA_VISIBLE_DEVICES=$GPUS
-    visible=$("$SPML_PYTHON" -c 'import torch; print(torch.cuda.device_count())') || fail \
+    visible=$("$SPML_PYTHON" -c 'import torch; print(torch.cuda.device_count(), "PyTorch", torch.__version__)') || fail \
         "$SPML_PYTHON cannot import torch; run \`bash bashscripts/setup.sh\` first"
+    VERSIONS=${visible#* } visible=${visible%% *}
     wanted=$(($(printf '%s' "$GPUS" | tr -cd , | wc -c) + 1))
     DISTRIBUTED=("$SPML_PYTHON")
     [ "$visible" -eq 0 ] && return
@@ -66,13 +69,26 @@ choose_devices() {
     [ "$wanted" -eq 1 ] || DISTRIBUTED+=(-m torch.distributed.run --standalone --nproc_per_node="$wanted")
 }
 
-# prepare CONFIG_NAME: check the settings and derive what the stages use. Reads DATASET, DATAROOT, SNAPSHOT_ROOT,
-# RUN_NAME, PRETRAINED, the lists and the common settings.
+# set_options TEXT: set OPTIONS to a `--set` for each of the blank-separated key=value words of TEXT.
+set_options() {
+    local word words
+    # Split at blanks without globbing: values may be lists in brackets.
+    read -r -a words <<<"$1"
+    OPTIONS=()
+    for word in "${words[@]}"; do OPTIONS+=(--set "$word"); done
+}
+
+# prepare CONFIG_NAME [NAME...]: check the settings and derive what the stages use. Reads DATASET, DATAROOT,
+# SNAPSHOT_ROOT, RUN_NAME, PRETRAINED, BATCH, the lists and the common settings, and those in the variables NAME, the
+# paths that the script has beside these.
 prepare() {
-    local name overrides configs=$ROOT/configs/$DATASET
-    [ -f "$configs/$1.yaml" ] || fail "DATASET=$DATASET: there is no $configs/$1.yaml; choose voc12 or demo"
-    [ -n "$DATAROOT" ] || fail 'DATAROOT is not set; set it to the folder that holds VOC2012/, or set DATASET=demo'
-    absolute DATAROOT SNAPSHOT_ROOT PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST
+    local configs=$ROOT/configs/$DATASET name=$1
+    [ -f "$configs/$name.yaml" ] || fail "DATASET=$DATASET: there is no $configs/$name.yaml; choose another or demo"
+    [ -n "$DATAROOT" ] || fail 'DATAROOT is not set; set it to the folder that holds the data, or set DATASET=demo'
+    case $BATCH in '' | 0* | *[!0-9]*) fail "BATCH=$BATCH: not a whole number greater than 0" ;; esac
+    SETTINGS=(DATASET DATAROOT SNAPSHOT_ROOT RUN_NAME PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST NUM_CLASSES
+        CLASS_NAMES CLUSTERS BATCH GPUS SET_EMBEDDING SET_CLASSIFIER DEMO_OPTIONS "${@:2}")
+    absolute DATAROOT SNAPSHOT_ROOT PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:2}"
     case $SPML_PYTHON in */*) absolute SPML_PYTHON ;; esac
     if [ "$DATASET" != demo ]; then
         require TRAIN_LIST FULL_LIST VAL_LIST
@@ -82,18 +98,16 @@ prepare() {
     elif [ -n "$PRETRAINED" ]; then
         require PRETRAINED
     fi
+    RUN=$SNAPSHOT_ROOT/$RUN_NAME
+    # The lists of pseudo labels name files below RUN, and blanks separate the fields of a list.
+    case $RUN in *[[:blank:]]*) fail "$RUN: results cannot stand under a name with blanks; set SNAPSHOT_ROOT" ;; esac
     choose_python
     choose_devices
 
-    RUN=$SNAPSHOT_ROOT/$RUN_NAME
-    GT_DIR=${GT_DIR:-$DATAROOT/VOC2012/segcls}
-    EMBEDDING_CONFIG=(--cfg_path "$configs/$1.yaml")
-    CLASSIFIER_CONFIG=(--cfg_path "$configs/$1_classifier.yaml")
-    # Split at blanks without globbing: values may be lists in brackets.
-    read -r -a overrides <<<"$SET_EMBEDDING"
-    for name in "${overrides[@]}"; do EMBEDDING_CONFIG+=(--set "$name"); done
-    read -r -a overrides <<<"$SET_CLASSIFIER"
-    for name in "${overrides[@]}"; do CLASSIFIER_CONFIG+=(--set "$name"); done
+    set_options "$SET_EMBEDDING"
+    EMBEDDING_CONFIG=(--cfg_path "$configs/$name.yaml" "${OPTIONS[@]}")
+    set_options "$SET_CLASSIFIER"
+    CLASSIFIER_CONFIG=(--cfg_path "$configs/${name}_classifier.yaml" "${OPTIONS[@]}")
     # Inference from the embedding's weights takes them from a file when one is given.
     EMBEDDING=("${EMBEDDING_CONFIG[@]}" --snapshot_dir "$RUN/stage1")
     [ -z "$CHECKPOINT" ] || EMBEDDING+=(--checkpoint "$CHECKPOINT")
@@ -129,9 +143,17 @@ demo_data() {
 # train_embedding: from ImageNet weights, or random ones where PRETRAINED is empty; not where CHECKPOINT is given.
 train_embedding() {
     [ -z "$CHECKPOINT" ] || return 0
-    local LAUNCHER=("${DISTRIBUTED[@]}")
+    local LAUNCHER=("${DISTRIBUTED[@]}") total=(--set "train.total_batch_size=$BATCH")
+    case " $SET_EMBEDDING" in *' train.batch_size='*) total=() ;; esac # the user's own word counts
     stage train_embedding "$RUN/stage1" pyscripts/train/train.py --data_dir "$DATAROOT" --data_list "$TRAIN_LIST" \
-        --snapshot_dir "$RUN/stage1" "${EMBEDDING_CONFIG[@]}" --set "network.pretrained=$PRETRAINED"
+        --snapshot_dir "$RUN/stage1" "${EMBEDDING_CONFIG[@]}" --set "network.pretrained=$PRETRAINED" "${total[@]}"
+}
+
+# oracle_retrieval: prototypes with the full truth, and the validation images labelled by retrieval from them.
+oracle_retrieval() {
+    make_prototypes prototypes "$FULL_LIST"
+    infer retrieval 'embedding, retrieval (prototypes from full truth)' "${EMBEDDING[@]}" --predictor retrieval \
+        "${CLUSTERING[@]}" --semantic_memory_dir "$RUN/prototypes/semantic_prototype"
 }
 
 # make_prototypes NAME LIST [OPTION...]: into $RUN/NAME, from the labels of LIST.
@@ -146,7 +168,14 @@ infer() {
     shift 2
     stage "inference_$name" "$RUN/inference_$name" pyscripts/inference/inference.py --data_dir "$DATAROOT" \
         --data_list "$VAL_LIST" --save_dir "$RUN/inference_$name" "$@" "${WORKERS[@]}"
-    score "score_$name" "$title" "$RUN/inference_$name/semantic_gray"
+    score "score_$name" "$title" "$RUN/inference_$name/semantic_gray" "$VAL_LIST"
+}
+
+# final_inference CLASSIFIER: the scores that close every pipeline, from the classifier in $RUN/CLASSIFIER.
+final_inference() {
+    local classifier=("${CLASSIFIER_CONFIG[@]}" --snapshot_dir "$RUN/$1" --predictor softmax)
+    infer single 'classifier, single scale' "${classifier[@]}"
+    infer final 'classifier, multi scale + CRF' "${classifier[@]}" --multi_scale --crf
 }
 
 # pseudo_label NAME TITLE OPTION...: label the training images into $RUN/NAME_labels, write the list
@@ -156,13 +185,21 @@ pseudo_label() {
     shift 2
     stage "${name}_labels" "$output" pyscripts/inference/pseudo_label.py --data_dir "$DATAROOT" \
         --data_list "$TRAIN_LIST" --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@" "${WORKERS[@]}"
-    score "score_$name" "$title" "$output/semantic_gray"
+    score "score_$name" "$title" "$output/semantic_gray" "$FULL_LIST"
 }
 
-# score NAME TITLE PREDICTIONS: mIoU against the truth of the same images, into $RUN/scores/NAME.json.
+# score_by_instance NAME: the same labels by instance, unless INST_DIR is empty.
+score_by_instance() {
+    [ -n "$INST_DIR" ] || return 0
+    score "score_$1_by_instance" "$1, by instance" "$RUN/$1_labels/semantic_gray" "$FULL_LIST" \
+        pyscripts/benchmark/benchmark_by_instance.py --inst_dir "$INST_DIR"
+}
+
+# score NAME TITLE PREDICTIONS LIST [SCRIPT OPTION...]: score (by default: mIoU) against the truth that LIST names, into
+# $RUN/scores/NAME.json.
 score() {
-    stage "$1" "$RUN/scores/$1.json" pyscripts/benchmark/benchmark_by_mIoU.py --pred_dir "$3" --gt_dir "$GT_DIR" \
-        "${CLASSES[@]}" --json "$RUN/scores/$1.json"
+    stage "$1" "$RUN/scores/$1.json" "${5:-pyscripts/benchmark/benchmark_by_mIoU.py}" --pred_dir "$3" \
+        --gt_dir "$DATAROOT" --gt_list "$4" "${CLASSES[@]}" --json "$RUN/scores/$1.json" "${@:6}"
     [ -n "$PLANNING" ] || SCORES+=(--score "$1=$2")
 }
 
@@ -174,9 +211,10 @@ train_classifier() {
         --snapshot_dir "$RUN/$1" "${CLASSIFIER_CONFIG[@]}" --set "network.pretrained=$weights"
 }
 
-# picture PSEUDO_LABELS PREDICTIONS: the contact sheet of both, given as names under $RUN.
+# picture PSEUDO_LABELS: the contact sheet of these (a folder under $RUN) and of the final predictions.
 picture() {
     stage picture "$RUN/contact_sheet.png" pyscripts/benchmark/contact_sheet.py --data_dir "$DATAROOT" \
-        --train_list "$TRAIN_LIST" --pseudo_dir "$RUN/$1/semantic_gray" --val_list "$VAL_LIST" \
-        --pred_dir "$RUN/$2/semantic_gray" --gt_dir "$GT_DIR" "${CLASSES[@]}" --out "$RUN/contact_sheet.png"
+        --train_list "$TRAIN_LIST" --pseudo_dir "$RUN/$1/semantic_gray" --full_list "$FULL_LIST" \
+        --val_list "$VAL_LIST" --pred_dir "$RUN/inference_final/semantic_gray" "${CLASSES[@]}" \
+        --out "$RUN/contact_sheet.png"
 }

@@ -4,27 +4,50 @@
 #
 # Under $RUN stand, for each stage, its output, logs/<stage>.log and, once it has succeeded, the stamp .done/<stage>
 # with its arguments. A stage is skipped when its stamp holds the same arguments and its output is there. When a stage
-# runs, the stamps of all later ones go. How a stage is launched (Python, GPUs, number of workers) is not part of the
-# stamp.
+# runs, the stamps of all later ones of this pipeline go. How a stage is launched (Python, GPUs, number of workers) is
+# not part of the stamp. run.txt says what was run: settings, code, command lines.
 
 # run_pipeline FUNCTION: list the stages that FUNCTION calls, run them, print the scores.
 run_pipeline() {
-    PLAN=() PASSED=() SCORES=() STAGE='' PLANNING=1
+    PLAN=() PASSED=() SCORES=() CHANGED=() STAGE='' PLANNING=1
     "$1"
     PLANNING=''
     [ -z "$FORCE" ] || in_list "$FORCE" "${PLAN[@]}" || fail "FORCE=$FORCE: no such stage; stages: ${PLAN[*]}"
-    mkdir -p "$RUN/.done" "$RUN/logs" || fail "$RUN: cannot be written; set SNAPSHOT_ROOT to a folder that can"
+    [ "${#CHANGED[@]}" -eq 0 ] || [ -n "$OVERWRITE" ] || fail "$RUN: made with other settings (${CHANGED[0]});" \
+        'set RUN_NAME to begin another run, or OVERWRITE=1 to run what they change again'
+    mkdir -p "$RUN/.done" "$RUN/logs" "$RUN/lists" || fail "$RUN: cannot be written; set SNAPSHOT_ROOT to a folder that can"
     if command -v flock >/dev/null; then
         exec 9>"$RUN/.lock"
         flock -n 9 2>/dev/null
         [ $? -ne 1 ] || fail "$RUN: another run is at work there; wait for it or set RUN_NAME"
     fi
     trap interrupted INT
+    describe_run
     "$1"
+    keep_lists
     printf '\n'
     "$SPML_PYTHON" "$ROOT/pyscripts/benchmark/summary.py" --run_dir "$RUN" "${SCORES[@]}" || exit
     printf '\nresults:  %s\npictures: %s (overview)\n' "$RUN" "$RUN/contact_sheet.png"
     printf '          %s (each prediction, in colour)\n' "$RUN/*/semantic_color"
+}
+
+# describe_run: append the settings and the code's version to run.txt; each stage adds its command line.
+describe_run() {
+    local name version
+    version=$(git -C "$ROOT" describe --always --dirty --abbrev=12 2>/dev/null) ||
+        version=$(sed -n "s/^__version__ = '\(.*\)'/\1/p" "$ROOT/spml/__init__.py")
+    {
+        printf '%s\n' "-- $(date '+%Y-%m-%d %H:%M:%S'): $0, SPML $version, $VERSIONS"
+        for name in "${SETTINGS[@]}"; do printf '%s=%q\n' "$name" "${!name}"; done
+    } >>"$RUN/run.txt"
+}
+
+# keep_lists: copy the list files of this run to lists/, where those of the pseudo labels stand.
+keep_lists() {
+    local list
+    for list in TRAIN_LIST FULL_LIST VAL_LIST; do
+        cp -f -- "${!list}" "$RUN/lists/input_$(basename -- "${!list}")" 2>/dev/null
+    done
 }
 
 # stage NAME OUTPUT SCRIPT [ARGUMENT...]: run a Python script of this repository as a stage that writes OUTPUT, with
@@ -32,14 +55,15 @@ run_pipeline() {
 stage() {
     local name=$1 output=$2 arguments label start status resume=()
     shift 2
+    arguments=$(stage_arguments "$@")
     if [ -n "$PLANNING" ]; then
         PLAN+=("$name")
+        note_change "$name" "$arguments"
         return
     fi
     PASSED+=("$name")
     STAGE="[${#PASSED[@]}/${#PLAN[@]}] $name" start=$SECONDS
     label=$STAGE
-    arguments=$(stage_arguments "$@")
     if is_done "$name" "$output" "$arguments"; then
         printf '%s: done before, skipped\n' "$label"
         return
@@ -54,6 +78,7 @@ stage() {
     forget_stages_from "$name"
     printf '%s\n' "$arguments" >"$RUN/.done/$name.begun"
     set -- "${LAUNCHER[@]:-$SPML_PYTHON}" "$ROOT/$1" "${@:2}" "${resume[@]}"
+    printf '%s\n' "[$name] $(printf '%q ' "$@")" >>"$RUN/run.txt"
     # tee -i outlives Ctrl-C, so the last words of the stage still get through.
     SPML_STAGE=$name PYTHONUNBUFFERED=1 "$@" 2>&1 | tee -i "$RUN/logs/$name.log"
     status=${PIPESTATUS[0]}
@@ -74,11 +99,24 @@ stage_arguments() {
     for argument in "$@"; do
         case $previous:$argument in
             --num_workers:* | *:--num_workers) ;;
-            --cfg_path:* | --*_list:*) printf '%s  # %s\n' "$argument" "$(cksum <"$argument" 2>/dev/null)" ;;
+            --cfg_path:* | --*_list:*) printf '%s  # %s\n' "$argument" "$(cksum 2>/dev/null <"$argument")" ;;
             *) printf '%s\n' "$argument" ;;
         esac
         previous=$argument
     done
+}
+
+# note_change NAME ARGUMENTS: add to CHANGED what differs from the stamp that an earlier run left for this stage, unless
+# the stage is to be forced, or follows one that is, or one of its lists (its checksum is empty) is still to be made.
+note_change() {
+    local stamp=$RUN/.done/$1 line
+    [ -f "$stamp" ] || stamp=$stamp.begun
+    if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" = "$2" ] || grep -q '  # $' <<<"$2" ||
+        { [ -n "$FORCE" ] && in_list "$FORCE" "${PLAN[@]}"; }; then
+        return
+    fi
+    line=$(diff <(printf '%s\n' "$2") "$stamp" | sed -n 's/^< //p' | head -n 1)
+    CHANGED+=("$1: ${line:-fewer options}")
 }
 
 # is_done NAME OUTPUT ARGUMENTS: whether the stage can be skipped; if not, REASON says why it runs again ('' the first
@@ -105,26 +143,27 @@ can_resume() {
 }
 
 # clear_output PATH: remove what an earlier run left, which would be taken for results of this one. Only below $RUN;
-# weights may have cost days and are kept, once, under another name.
+# weights may have cost days and are kept under another name.
 clear_output() {
+    local number=1
     case $1 in
         "$RUN"/?*) ;;
         *) return ;;
     esac
     if compgen -G "$1/model-*.pth" >/dev/null; then
-        rm -rf -- "$1.previous"
-        mv -- "$1" "$1.previous"
+        while [ -e "$1.previous-$number" ]; do number=$((number + 1)); done
+        mv -- "$1" "$1.previous-$number"
     fi
     rm -rf -- "$1"
 }
 
-# forget_stages_from NAME: remove the stamps of NAME and of everything not passed before it.
+# forget_stages_from NAME: remove the stamps of NAME and of the stages of this pipeline that follow it. A run that
+# leaves a stage out (CHECKPOINT does) does not touch its stamp.
 forget_stages_from() {
-    local file name
-    for file in "$RUN"/.done/*; do
-        name=${file##*/}
+    local name
+    for name in "${PLAN[@]}"; do
         if [ "$name" = "$1" ] || ! in_list "$name" "${PASSED[@]}"; then
-            rm -f -- "$file"
+            rm -f -- "$RUN/.done/$name" "$RUN/.done/$name.begun"
         fi
     done
 }

@@ -28,7 +28,7 @@ def main(argv=None):
                         help='instance ids: PNGs of the same names')
     args = parser.parse_args(argv)
     names = resolve_class_names(args.class_names, args.num_classes)
-    rows = find_images(args.pred_dir, [args.gt_dir, args.inst_dir], args.string_replace)
+    rows = find_images(args.pred_dir, args.gt_dir, args.inst_dir, args.string_replace, args.gt_list)
 
     def score(row):
         pred, truth, instance = read_same_size(row)

@@ -22,7 +22,7 @@ def main(argv=None):
     """Parse the options, score, print the table and write the JSON."""
     args = build_benchmark_parser(__doc__.splitlines()[0]).parse_args(argv)
     names = resolve_class_names(args.class_names, args.num_classes)
-    rows = find_images(args.pred_dir, [args.gt_dir], args.string_replace)
+    rows = find_images(args.pred_dir, args.gt_dir, None, args.string_replace, args.gt_list)
 
     matrix = sum(map_images(lambda row: confusion(*read_same_size(row), args.num_classes), rows, args.num_workers))
     summary = score_summary(iou_from_confusion(matrix), names, len(rows), absent=np.flatnonzero(unions(matrix) == 0),

@@ -1,7 +1,7 @@
 """Draw some training and validation images with their labels and predictions as one picture.
 
 python pyscripts/benchmark/contact_sheet.py --data_dir data --train_list train.txt --pseudo_dir pseudo/semantic_gray \
-    --val_list val.txt --pred_dir out/semantic_gray --gt_dir data/VOC2012/segcls --num_classes 21 --out sheet.png
+    --full_list train_full.txt --val_list val.txt --pred_dir out/semantic_gray --num_classes 21 --out sheet.png
 """
 import argparse
 import pathlib
@@ -23,10 +23,10 @@ def build_parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data_dir', type=pathlib.Path, required=True, help='folder that listed paths start from')
     parser.add_argument('--train_list', type=pathlib.Path, metavar='FILE', help='training list with the weak labels')
-    parser.add_argument('--val_list', type=pathlib.Path, metavar='FILE', help='validation or test list')
+    parser.add_argument('--full_list', type=pathlib.Path, metavar='FILE', help='list of training images with the truth')
+    parser.add_argument('--val_list', type=pathlib.Path, metavar='FILE', help='validation list with the truth, or test')
     parser.add_argument('--pseudo_dir', type=pathlib.Path, metavar='DIR', help='pseudo labels of the training images')
     parser.add_argument('--pred_dir', type=pathlib.Path, metavar='DIR', help='predictions, of either list')
-    parser.add_argument('--gt_dir', type=pathlib.Path, metavar='DIR', help='ground truth, of either list')
     parser.add_argument('--num_classes', type=class_count, default=21, metavar='C')
     parser.add_argument('--class_names', type=lambda text: text.split(','), default=None, metavar='NAME,NAME,...')
     parser.add_argument('--num_images', type=int, default=4, metavar='N', help='images of each list, evenly spaced')
@@ -39,14 +39,15 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     if not (args.train_list or args.val_list):
         raise ConfigError('--train_list, --val_list: give at least one of them')
-    for folder in (args.pseudo_dir, args.pred_dir, args.gt_dir):
+    for folder in (args.pseudo_dir, args.pred_dir):
         if folder is not None and not folder.is_dir():
             raise DataError(f'{folder}: no such folder; leave its option out to leave its column empty')
+    truth = _labels(args.full_list, args) | _labels(args.val_list, args)
     rows = []
     for part, list_path in (('train', args.train_list), ('val', args.val_list)):
         if list_path is not None:
             entries = read_list(list_path, args.data_dir, unique_names=False)
-            rows.extend(read_row(entry, part, args) for entry in choose(entries, args.num_images))
+            rows.extend(read_row(entry, part, truth, args) for entry in choose(entries, args.num_images))
     names = args.class_names and resolve_class_names(args.class_names, args.num_classes)
     contact_sheet(rows, HEADERS, args.out, args.num_classes, names)
     print(f'contact sheet: {args.out}')
@@ -58,12 +59,20 @@ def choose(entries, count):
     return [entries[index] for index in indices]
 
 
-def read_row(entry, part, args):
+def read_row(entry, part, truth, args):
     """Read what there is of one image; the label of a validation list is its truth, so it isn't shown as a weak one."""
     weak = read_label(entry.semantic) if part == 'train' and entry.semantic is not None else None
     pseudo = _read_if_there(args.pseudo_dir, entry.name) if part == 'train' else None
-    labels = (weak, pseudo, _read_if_there(args.pred_dir, entry.name), _read_if_there(args.gt_dir, entry.name))
+    labels = (weak, pseudo, _read_if_there(args.pred_dir, entry.name),
+              read_label(truth[entry.name]) if entry.name in truth else None)
     return Row(f'{part}: {entry.name}', read_image(entry.image), labels)
+
+
+def _labels(list_path, args):
+    if list_path is None:
+        return {}
+    entries = read_list(list_path, args.data_dir, unique_names=False)
+    return {entry.name: entry.semantic for entry in entries if entry.semantic is not None}
 
 
 def _read_if_there(folder, name):

@@ -107,6 +107,9 @@ SCHEMA = {
     'train.weight_decay': Key(_NOT_NEGATIVE, 5e-4, 'weight decay; biases have none'),
     'train.momentum': Key(_MOMENTUM, 0.9, 'momentum of SGD'),
     'train.batch_size': Key(kinds.integer(1), 4, 'images per step on each process'),
+    'train.total_batch_size': Key(kinds.integer(0), 0,
+                                  'images per step on all processes together, shared out evenly in place of '
+                                  'batch_size; 0: batch_size counts'),
     'train.crop_size': Key(kinds.pair(), [512, 512], 'size of the training crops, in pixels'),
     'train.shuffle': Key(kinds.boolean(), True, 'shuffle the list each epoch'),
     'train.random_mirror': Key(kinds.boolean(), True, 'mirror with probability 0.5'),
@@ -114,6 +117,9 @@ SCHEMA = {
     'train.random_crop': Key(kinds.boolean(), True, 'crop at random; false takes the top left'),
     'train.memory_bank_size': Key(kinds.integer(0), 2, 'steps whose prototypes are kept; 0 keeps none'),
     **_relation_keys(),
+    'train.detach_softmax': Key(kinds.boolean(), True,
+                                'whether the softmax head learns beside the embedding without training it; false '
+                                'trains both by cross-entropy, scaled by train.sem_ann_loss_weight'),
 
     'test.image_size': Key(kinds.integer(0), 512, 'length of the longer side in single-scale runs; 0 keeps the size'),
     'test.crop_size': Key(kinds.pair(), [512, 512], 'size of the sliding window, in pixels'),

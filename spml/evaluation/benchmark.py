@@ -1,15 +1,20 @@
 """What the benchmark command lines share: their options, finding each prediction's truth, and going through the images.
 
-The images scored are the predictions found; the truth bears the same name under its own folder.
+The images scored are the predictions found; the truth bears the same name under its own folder, or is the label that a
+list file gives to the image.
 """
 import argparse
+import logging
 import pathlib
 from multiprocessing.pool import ThreadPool
 
 from tqdm import tqdm
 
+from spml.data.lists import read_list
 from spml.data.readers import read_label
 from spml.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
 
 
 def build_benchmark_parser(description):
@@ -19,6 +24,9 @@ def build_benchmark_parser(description):
                         help='predictions: 8-bit PNGs of class ids, searched in sub-folders too')
     parser.add_argument('--gt_dir', type=pathlib.Path, required=True, metavar='DIR',
                         help='ground truth: PNGs of the same names')
+    parser.add_argument('--gt_list', type=pathlib.Path, default=None, metavar='FILE',
+                        help='list file whose labels are the truth, its paths taken from --gt_dir; predictions that it '
+                             'does not name are left out')
     parser.add_argument('--num_classes', type=class_count, required=True, metavar='C',
                         help='truth pixels of C and above are not scored')
     parser.add_argument('--string_replace', type=_replacement, default=('', ''), metavar='A,B',
@@ -55,16 +63,20 @@ def resolve_class_names(names, num_classes):
     return names
 
 
-def find_images(pred_dir, folders, string_replace=('', '')):
-    """Pair every prediction with the files of its name in other folders.
+def find_images(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list=None):
+    """Pair every prediction with its truth, and with its instances where asked.
 
     Args:
         pred_dir: folder of `*.png`, searched recursively.
-        folders: other folders in which the same relative path must exist.
-        string_replace: (a, b); every a in a full path in `folders` is replaced by b. An empty a replaces nothing.
+        gt_dir: folder in which the same relative path is the truth.
+        inst_dir: None, or the same for the instances.
+        string_replace: (a, b); every a in a full path of truth and instances is replaced by b. An empty a replaces
+            nothing.
+        gt_list: None, or a list file, its paths relative to `gt_dir`, whose label for an image is the truth.
+            Predictions of images that it does not name are left out, with a warning.
 
     Returns:
-        list of tuples of paths `(prediction, file in folders[0], ...)`, sorted by prediction.
+        list of tuples of paths `(prediction, truth)` or `(prediction, truth, instances)`, sorted by prediction.
 
     Raises:
         DataError: a folder or a file is missing, or there is no prediction.
@@ -75,16 +87,33 @@ def find_images(pred_dir, folders, string_replace=('', '')):
     predictions = sorted(path for path in pred_dir.rglob('[!.]*.png') if path.is_file())
     if not predictions:
         raise DataError(f'{pred_dir}: holds no *.png; run the inference first or give another --pred_dir')
+    truths = _listed_truths(gt_list, gt_dir, pred_dir, predictions) if gt_list else {}
     rows = []
     for prediction in predictions:
+        if gt_list and prediction.stem not in truths:
+            continue
         name = prediction.relative_to(pred_dir)
-        others = [_replace(pathlib.Path(folder) / name, string_replace) for folder in folders]
+        others = [truths.get(prediction.stem, pathlib.Path(gt_dir) / name)]
+        if inst_dir is not None:
+            others.append(pathlib.Path(inst_dir) / name)
+        others = [_replace(other, string_replace) for other in others]
         for other in others:
             if not other.is_file():
                 raise DataError(f'{other}: no such file, wanted for the prediction {prediction}; '
                                 'check the folder and --string_replace')
         rows.append((prediction, *others))
     return rows
+
+
+def _listed_truths(gt_list, gt_dir, pred_dir, predictions):
+    """Return the label's path for each image name of a list; raise DataError if it names none of the predictions."""
+    truths = {entry.name: entry.semantic for entry in read_list(gt_list, gt_dir, fields=(2, 3))}
+    absent = sum(prediction.stem not in truths for prediction in predictions)
+    if absent == len(predictions):
+        raise DataError(f'{gt_list}: names none of the images in {pred_dir}; give their own list as --gt_list')
+    if absent:
+        logger.warning('%s: no truth for %d of %d predictions, which are left out', gt_list, absent, len(predictions))
+    return truths
 
 
 def read_same_size(paths):

@@ -1,7 +1,7 @@
 """One step of embedding training, from a batch to named losses (METHOD.md, "The four relations").
 
 images -> embedding -> k-means and segments -> segments of all processes and of the memory bank -> relations; beside
-them the softmax head learns on the detached embeddings. A task is an nn.Module so that DistributedDataParallel can wrap
+them the softmax head learns on the embeddings, by default detached. A task is an nn.Module so that DistributedDataParallel can wrap
 it.
 """
 import torch
@@ -25,9 +25,11 @@ class EmbeddingTask(nn.Module):
         grid: (ky, kx) initial clusters.
         kmeans_iterations: of k-means.
         embedding_scale: of the vectors with location, see `make_segments`.
+        detach_softmax: whether the softmax head's loss stops at the embeddings.
     """
 
-    def __init__(self, embedding, classifier, criterion, bank, grid, kmeans_iterations, embedding_scale=1.0):
+    def __init__(self, embedding, classifier, criterion, bank, grid, kmeans_iterations, embedding_scale=1.0,
+                 detach_softmax=True):
         super().__init__()
         self.embedding = embedding
         self.classifier = classifier
@@ -36,6 +38,7 @@ class EmbeddingTask(nn.Module):
         self.grid = tuple(grid)
         self.kmeans_iterations = kmeans_iterations
         self.embedding_scale = embedding_scale
+        self.detach_softmax = detach_softmax
 
     def forward(self, batch):
         """Compute the losses of a batch (a dict of SegmentationDataset items, collated, on the device).
@@ -57,7 +60,7 @@ class EmbeddingTask(nn.Module):
         everyone = self.bank.extend(step_segments)
         losses = self.criterion(pixels, local, everyone, own_start)
 
-        logits = self.classifier(embeddings.detach())
+        logits = self.classifier(embeddings.detach() if self.detach_softmax else embeddings)
         losses['softmax_loss'], _ = softmax_loss(logits, labels, self.criterion.num_classes)
         extras = {'segments': everyone.map(torch.Tensor.detach),
                   'step_segments': step_segments.map(torch.Tensor.detach),

@@ -9,6 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
+LISTS = ('train_scribble', 'train_scribble_0.5', 'train_point', 'train_box', 'train_tag', 'train_full', 'val')
+
 
 class Workplace:
     """A data root with blanks in its name, a fake Python, and ways to run the script."""
@@ -21,7 +23,7 @@ class Workplace:
         self.python.chmod(0o755)
         self.data = folder / 'my data'
         (self.data / 'lists').mkdir(parents=True)
-        for name in ('train_scribble', 'train_scribble_0.5', 'train_full', 'val'):
+        for name in LISTS:
             (self.data / 'lists' / f'{name}.txt').write_text(name)
         self.weights = folder / 'imagenet.pth'
         self.weights.write_text('weights')
@@ -29,6 +31,11 @@ class Workplace:
         self.calls_file = folder / 'calls'
 
     script = ROOT / 'bashscripts' / 'voc12' / 'train_spml_scribble.sh'
+
+    def choose(self, script, run_name):
+        """Run another script of bashscripts/ from now on, whose results stand under `run_name`."""
+        self.script = ROOT / 'bashscripts' / script
+        self.run_dir = self.folder / 'snap' / run_name
 
     def environment(self, **settings):
         kept = {name: os.environ[name] for name in ('PATH', 'HOME', 'LANG', 'TMPDIR') if name in os.environ}

@@ -27,12 +27,12 @@ def write_outputs(script, option):
         write(f'{option["--save_dir"]}/semantic_gray/a.png')
         if '--list_out' in option:
             write(option['--list_out'])
-    elif script == 'benchmark_by_mIoU.py':
+    elif script.startswith('benchmark_by_'):
         write(option['--json'], json.dumps({'mean_iou': 0.25}))
     elif script == 'contact_sheet.py':
         write(option['--out'])
     elif script == 'make_synthetic.py':
-        for name in ('train_scribble', 'train_full', 'val'):
+        for name in ('train_scribble', 'train_point', 'train_full', 'val'):
             write(f'{option["--out"]}/lists/{name}.txt')
 
 

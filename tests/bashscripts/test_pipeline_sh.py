@@ -101,7 +101,7 @@ def test_a_forced_stage_and_the_later_ones_run_again(place):
     result = place.run(FORCE='train_classifier')
     assert skipped(result.stdout) == STAGES[:8]
     assert done(result.stdout) == STAGES[8:]
-    assert (place.run_dir / 'classifier.previous' / 'model-10.pth').exists()  # weights are not thrown away
+    assert (place.run_dir / 'classifier.previous-1' / 'model-10.pth').exists()  # weights are not thrown away
 
 
 def test_stages_after_one_that_ran_run_again_even_if_it_was_stopped_in_between(place):
@@ -120,19 +120,33 @@ def test_an_unknown_forced_stage_is_named_with_the_choices(place):
     assert place.calls == []
 
 
-def test_a_changed_setting_reruns_its_stage_and_the_later_ones(place):
+def test_a_changed_setting_is_refused_unless_told(place):
     place.run()
     result = place.run(CLUSTERS='8,8')
+    assert result.returncode == 2
+    assert place.scripts() == []
+    for word in (str(place.run_dir), 'prototypes: 8,8', 'RUN_NAME', 'OVERWRITE=1'):
+        assert word in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    result = place.run(CLUSTERS='8,8', OVERWRITE='1')
     assert skipped(result.stdout) == ['train_embedding']
     assert '[2/14] prototypes ... (its settings changed, runs again)' in result.stdout
     assert option(place.call('prototype.py'), '--kmeans_num_clusters') == '8,8'
 
 
-def test_a_changed_list_reruns_its_stages(place):
+def test_settings_of_a_forced_stage_and_those_after_it_may_change(place):
+    place.run()
+    result = place.run(SET_CLASSIFIER='train.base_lr=1', FORCE='train_classifier')
+    assert result.returncode == 0, result.stderr
+    assert skipped(result.stdout) == STAGES[:8]
+    assert place.run(CLUSTERS='8,8', SET_CLASSIFIER='train.base_lr=1', FORCE='train_classifier').returncode == 2
+
+
+def test_a_changed_list_is_a_changed_setting(place):
     place.run()
     (place.data / 'lists' / 'train_full.txt').write_text('other')
-    result = place.run()
-    assert skipped(result.stdout) == ['train_embedding']
+    assert place.run().returncode == 2
+    assert skipped(place.run(OVERWRITE='1').stdout) == ['train_embedding']
 
 
 def test_gpus_and_workers_rerun_nothing(place):
@@ -154,7 +168,7 @@ def test_a_lost_output_is_made_again_without_stale_files(place):
 def test_an_unfinished_training_resumes_from_its_snapshot(place):
     place.run(FAKE_FAIL='train.py', FAKE_SNAPSHOT='1')
     assert '--resume' not in place.call('train.py')
-    place.run(FAKE_FAIL='train.py', SET_EMBEDDING='train.base_lr=1')  # another training does not
+    place.run(FAKE_FAIL='train.py', SET_EMBEDDING='train.base_lr=1', OVERWRITE='1')  # another training does not
     assert '--resume' not in place.call('train.py')
     place.run(FAKE_FAIL='train.py', SET_EMBEDDING='train.base_lr=1', FAKE_SNAPSHOT='1')
     result = place.run(SET_EMBEDDING='train.base_lr=1')
@@ -173,6 +187,46 @@ def test_checkpoint_takes_the_place_of_stage_1(place):
     assert option(place.call('pseudo_label.py'), '--checkpoint') == str(weights)
     assert f'network.pretrained={weights}' in place.call('train_classifier.py')
     assert '--checkpoint' not in place.call('inference.py', '--crf')
+
+
+def test_a_run_from_given_weights_forgets_nothing_of_the_full_run(place):
+    place.run()
+    weights = place.folder / 'released.pth'
+    weights.write_text('weights')
+    assert place.run(CHECKPOINT=str(weights)).returncode == 2
+    assert done(place.run(CHECKPOINT=str(weights), OVERWRITE='1').stdout) == STAGES[1:]
+    result = place.run(OVERWRITE='1')
+    assert skipped(result.stdout) == STAGES[:1]
+    assert (place.run_dir / 'stage1' / 'model-10.pth').exists()
+
+
+def test_weights_are_kept_however_often_a_training_is_forced(place):
+    place.run()
+    for _ in range(2):
+        place.run(FORCE='train_embedding')
+    assert (place.run_dir / 'stage1.previous-1' / 'model-10.pth').exists()
+    assert (place.run_dir / 'stage1.previous-2' / 'model-10.pth').exists()
+
+
+def test_the_run_says_how_it_was_made(place):
+    place.run(SET_EMBEDDING='train.base_lr=1')
+    text = (place.run_dir / 'run.txt').read_text()
+    for part in ('SPML ', f'DATAROOT={str(place.data)!r}'.replace("'", '').replace(' ', r'\ '), 'BATCH=16',
+                 'SET_EMBEDDING=train.base_lr=1', '[train_embedding] ', 'pyscripts/train/train.py', '[picture] '):
+        assert part in text
+    kept = {path.name for path in (place.run_dir / 'lists').glob('input_*')}
+    assert kept == {'input_train_scribble.txt', 'input_train_full.txt', 'input_val.txt'}
+    assert (place.run_dir / 'lists' / 'input_val.txt').read_text() == 'val'
+
+
+@pytest.mark.parametrize(('settings', 'expected'), [
+    ({}, ['train.total_batch_size=16']), ({'BATCH': '6'}, ['train.total_batch_size=6']),
+    ({'SET_EMBEDDING': 'a.b=c train.batch_size=2'}, ['train.batch_size=2']),
+    ({'SET_EMBEDDING': 'train.batch_size=2'}, ['train.batch_size=2'])])
+def test_images_of_a_step(place, settings, expected):
+    place.run(**settings)
+    assert [word for word in place.call('train.py') if 'batch_size' in word] == expected
+    assert not [word for word in place.call('train_classifier.py') if 'batch_size' in word]
 
 
 def test_scribble_chooses_list_and_folder(place):
@@ -219,7 +273,8 @@ def test_gpus_that_are_not_there_are_an_error(place):
 
 
 @pytest.mark.parametrize(('settings', 'named'), [
-    ({'DATAROOT': None}, 'DATAROOT'),
+    ({'DATAROOT': None}, 'DATAROOT'), ({'SNAPSHOT_ROOT': '/tmp/my runs'}, 'SNAPSHOT_ROOT'), ({'BATCH': '0'}, 'BATCH=0'),
+    ({'BATCH': 'all'}, 'BATCH=all'),
     ({'DATAROOT': '/nowhere'}, '/nowhere/lists/train_scribble.txt'),
     ({'PRETRAINED': '/nowhere.pth'}, 'PRETRAINED=/nowhere.pth'),
     ({'CHECKPOINT': '/nowhere.pth'}, 'CHECKPOINT=/nowhere.pth'),
@@ -275,8 +330,10 @@ def test_interrupt_stops_everything_with_one_line(place):
 
 
 def test_works_from_any_folder_by_relative_path(place):
-    relative = os.path.relpath(place.script, place.data)
-    result = place.run(['bash', relative], cwd=place.data, DATAROOT='.', SNAPSHOT_ROOT='../snap')
+    folder = place.folder / 'elsewhere'
+    folder.mkdir()
+    relative = os.path.relpath(place.script, folder)
+    result = place.run(['bash', relative], cwd=folder, DATAROOT='../my data', SNAPSHOT_ROOT='../snap')
     assert result.returncode == 0, result.stderr
-    assert option(place.call('train.py'), '--data_dir') == f'{place.data}/.'
-    assert (place.data / '..' / 'snap' / 'spml_scribble' / 'contact_sheet.png').exists()
+    assert option(place.call('train.py'), '--data_dir') == f'{folder}/../my data'
+    assert (folder / '..' / 'snap' / 'spml_scribble' / 'contact_sheet.png').exists()

@@ -98,26 +98,55 @@ def test_shipped_files_are_complete():
         assert flat_names(yaml.safe_load(path.read_text())) == set(SCHEMA), path
 
 
-def test_voc_scribble_files_have_the_published_numbers():
-    common = {'backbone_types': 'panoptic_deeplab_101', 'embedding_dim': 64, 'label_divisor': 2048,
-              'kmeans_iterations': 10, 'kmeans_num_clusters': [6, 6]}
-    training = {'lr_policy': 'poly', 'base_lr': 3e-3, 'weight_decay': 5e-4, 'warmup_iteration': 100,
-                'crop_size': [512, 512]}
-    relations = {'memory_bank_size': 2, 'sem_ann_concentration': 6, 'sem_ann_loss_weight': 1.0,
-                 'sem_occ_concentration': 12, 'sem_occ_loss_weight': 0.5, 'img_sim_concentration': 16,
-                 'img_sim_loss_weight': 0.1, 'feat_aff_loss_types': 'none'}
-    embedding = load_config(ROOT / 'configs/voc12/scribble.yaml')
-    classifier = load_config(ROOT / 'configs/voc12/scribble_classifier.yaml')
+# PIPELINES.md, "Hyper-parameters": sem_ann weight; sem_occ kappa, weight.
+PUBLISHED = {'tag': (0.3, 8, 0.3), 'box': (0.3, 8, 0.3), 'scribble': (1.0, 12, 0.5), 'point': (0.1, 8, 0.1)}
+
+
+def check_common(embedding, classifier, size, iterations):
     for config in (embedding, classifier):
-        assert common.items() <= to_dict(config.network).items()
-        assert training.items() <= to_dict(config.train).items()
+        assert {'label_divisor': 2048, 'kmeans_iterations': 10, 'frozen_stages': ['stem', 'res2'],
+                'bn_momentum': 3e-4}.items() <= to_dict(config.network).items()
+        assert {'lr_policy': 'poly', 'base_lr': 3e-3, 'weight_decay': 5e-4, 'warmup_iteration': 100, 'momentum': 0.9,
+                'crop_size': [512, 512], 'shuffle': True, 'random_mirror': True, 'random_scale': True,
+                'random_crop': True}.items() <= to_dict(config.train).items()
         assert config.train.snapshot_step == config.train.max_iteration
-        assert config.test == {'image_size': 512, 'crop_size': [512, 512], 'stride': [512, 512]}
-    assert relations.items() <= to_dict(embedding.train).items()
-    assert (len(embedding.gpus.split(',')), embedding.train.batch_size, embedding.train.max_iteration) == (4, 4, 30000)
+        assert config.test == {'image_size': size, 'crop_size': [size, size], 'stride': [size, size]}
+    assert (len(embedding.gpus.split(',')), embedding.train.batch_size) == (4, 4)
+    assert embedding.train.max_iteration == iterations
+    assert embedding.network.use_syncbn
+    assert {'sem_ann_loss_types': 'segsort', 'sem_ann_concentration': 6, 'img_sim_loss_types': 'segsort',
+            'img_sim_concentration': 16, 'img_sim_loss_weight': 0.1, 'detach_softmax': True}.items() \
+        <= to_dict(embedding.train).items()
     assert (classifier.gpus, classifier.train.batch_size, classifier.train.max_iteration) == ('0', 16, 4000)
     assert embedding.network.prediction_types == 'segsort'
     assert classifier.network.prediction_types == 'softmax_classifier'
+
+
+@pytest.mark.parametrize('name', PUBLISHED)
+def test_voc_files_have_the_published_numbers(name):
+    embedding, classifier = (load_config(ROOT / f'configs/voc12/{name}{end}.yaml') for end in ('', '_classifier'))
+    check_common(embedding, classifier, 512, 30000)
+    for config in (embedding, classifier):
+        assert {'backbone_types': 'panoptic_deeplab_101', 'embedding_dim': 64,
+                'kmeans_num_clusters': [6, 6]}.items() <= to_dict(config.network).items()
+        assert config.dataset.dataset == 'VOC2012'
+        assert config.dataset.num_classes == 21
+    train = embedding.train
+    assert (train.sem_ann_loss_weight, train.sem_occ_concentration, train.sem_occ_loss_weight) == PUBLISHED[name]
+    assert (train.memory_bank_size, train.sem_occ_loss_types, train.feat_aff_loss_types) == (2, 'segsort', 'none')
+
+
+def test_densepose_files_have_the_published_numbers():
+    embedding, classifier = (load_config(ROOT / f'configs/densepose/point{end}.yaml') for end in ('', '_classifier'))
+    check_common(embedding, classifier, 640, 45000)
+    for config in (embedding, classifier):
+        assert {'backbone_types': 'panoptic_pspnet_101', 'embedding_dim': 32,
+                'kmeans_num_clusters': [12, 12]}.items() <= to_dict(config.network).items()
+        assert config.dataset.dataset == 'Densepose'
+        assert config.dataset.num_classes == 15
+    train = embedding.train
+    assert (train.sem_ann_loss_weight, train.memory_bank_size, train.sem_occ_loss_types) == (1.0, 0, 'none')
+    assert (train.feat_aff_loss_types, train.feat_aff_concentration, train.feat_aff_loss_weight) == ('segsort', 12, 0.5)
 
 
 def test_demo_files_name_the_classes_of_the_built_in_data():

@@ -75,6 +75,23 @@ def test_only_predictions_found_are_scored_and_other_files_ignored(folders):
     assert json.loads((folders / 'score.json').read_text())['num_images'] == 1
 
 
+def test_truth_from_a_list(folders):
+    save(folders / 'other/a_image.png', [[0, 1, 1], [1, 2, 255]])
+    (folders / 'list.txt').write_text('img/a_image.jpg other/a_image.png\nimg/c.jpg other/c.png inst/c.png\n')
+    given = ['--pred_dir', folders / 'pred', '--gt_dir', folders, '--gt_list', folders / 'list.txt',
+             '--num_classes', 4, '--json', folders / 'score.json']
+    result = run_script(IOU, *given)
+    assert result.returncode == 0, result.stderr
+    assert '1 of 2 predictions' in result.stderr
+    score = json.loads((folders / 'score.json').read_text())
+    assert (score['num_images'], score['iou']) == (1, pytest.approx({'0': 1 / 2, '1': 2 / 3, '2': 1, '3': 0}))
+    save(folders / 'inst/a_image.png', [[0, 1, 1], [2, 3, 3]])
+    result = run_script(INSTANCE, *given, '--inst_dir', folders / 'inst')
+    assert json.loads((folders / 'score.json').read_text())['num_instances'] == {'0': 1, '1': 2, '2': 1, '3': 0}
+    (folders / 'list.txt').write_text('img/c.jpg other/c.png\n')
+    assert str(folders / 'list.txt') in one_line_error(run_script(IOU, *given))
+
+
 def test_common_options_of_every_script_are_accepted(folders):
     result = run_script(IOU, *options(folders, '--cfg_path', 'x.yaml', '--set', 'a.b=1', 'c.d=2', '--set', 'e.f=3',
                                       '--device', 'cpu'))

@@ -63,6 +63,7 @@ def data(tmp_path):
         for folder in ('weak', 'pseudo') if name[0] == 't' else ('pred', 'gt'):
             Image.fromarray(np.full((16, 20), 1 + int(name[1]), np.uint8)).save(tmp_path / f'{folder}/{name}.png')
     (tmp_path / 'train.txt').write_text(''.join(f'img/t{i}.jpg weak/t{i}.png weak/t{i}.png\n' for i in range(5)))
+    (tmp_path / 'full.txt').write_text('img/t2.jpg gt/v0.png\n')
     (tmp_path / 'val.txt').write_text('img/v0.jpg\nimg/v1.jpg gt/v1.png\n')
     return tmp_path
 
@@ -77,7 +78,7 @@ def run_script(data, *options):
 
 def test_script_shows_training_then_validation_images(data):
     result = run_script(data, '--train_list', data / 'train.txt', '--val_list', data / 'val.txt', '--num_images', 3,
-                        '--pseudo_dir', data / 'pseudo', '--pred_dir', data / 'pred', '--gt_dir', data / 'gt')
+                        '--full_list', data / 'full.txt', '--pseudo_dir', data / 'pseudo', '--pred_dir', data / 'pred')
     assert result.returncode == 0, result.stderr
     assert str(data / 'out/sheet.png') in result.stdout
     sheet = np.asarray(Image.open(data / 'out/sheet.png'))
@@ -86,10 +87,10 @@ def test_script_shows_training_then_validation_images(data):
     grey, colours = (228, 228, 228), [(128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128)]
     for top, name in zip(tops[:3], (0, 2, 4), strict=True):
         assert [centre(sheet, top, height, column, 200) for column in (1, 2, 3, 4)] == [
-            colours[name], colours[name], grey, grey]
+            colours[name], colours[name], grey, colours[0] if name == 2 else grey]
     for top, name in zip(tops[3:], (0, 1), strict=True):
         assert [centre(sheet, top, height, column, 200) for column in (1, 2, 3, 4)] == [
-            grey, grey, colours[name], colours[name]]
+            grey, grey, colours[name], colours[1] if name == 1 else grey]
 
 
 @pytest.mark.parametrize(('option', 'value'), [('--pred_dir', 'nowhere'), ('--val_list', 'nowhere.txt'),

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPML from points on DensePose: train the embedding, retrieve, propagate the points, train the classifier, score.
+#
+#     DATAROOT=/data GPUS=0,1,2,3 bash bashscripts/densepose/train_spml_point.sh    # or: source ...
+#     DATASET=demo bash bashscripts/densepose/train_spml_point.sh                   # the built-in data
+#
+# Every setting below, and those at the top of bashscripts/lib/pipeline.sh (GPUS, FORCE, CHECKPOINT, ...), can be given
+# in the environment. Run again, it skips the stages that are done; FORCE=<stage> runs one, and those after it, again.
+
+if [ "${BASH_SOURCE:-}" != "$0" ]; then # sourced
+    # shellcheck source=bashscripts/lib/own_shell.sh
+    (. "$(dirname "${BASH_SOURCE:-$0}")/../lib/own_shell.sh" "${BASH_SOURCE:-$0}")
+    return
+fi
+# shellcheck source=bashscripts/lib/pipeline.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/pipeline.sh"
+
+DATASET=${DATASET:-densepose} # densepose, or demo: the built-in data
+[ "$DATASET" != demo ] || demo_defaults
+DATAROOT=${DATAROOT:-} # folder that holds images/, segcls/, seginst/ and lists/
+SNAPSHOT_ROOT=${SNAPSHOT_ROOT:-$ROOT/snapshots/$DATASET}
+RUN_NAME=${RUN_NAME:-spml_densepose_point}                                    # folder of the results
+PRETRAINED=${PRETRAINED-$ROOT/snapshots/imagenet/trained/resnet-101-cuhk.pth} # empty: random weights
+TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_point.txt}                     # train2014 with the points
+FULL_LIST=${FULL_LIST:-$DATAROOT/lists/train_full.txt}                        # a subset with full truth, for prototypes
+VAL_LIST=${VAL_LIST:-$DATAROOT/lists/val.txt}                                 # minival2014
+NUM_CLASSES=${NUM_CLASSES:-15}
+CLUSTERS=${CLUSTERS:-24,24} # initial k-means grid of inference
+BATCH=${BATCH:-16}          # images of a training step, all processes together
+
+densepose_pipeline() {
+    demo_data
+    train_embedding
+    oracle_retrieval
+    infer softmax_joint 'embedding, joint softmax head' "${EMBEDDING[@]}" --predictor softmax
+    pseudo_label pseudo 'pseudo labels on the training images' "${EMBEDDING[@]}" --source densepose_random_walk \
+        "${CLUSTERING[@]}"
+    train_classifier classifier "$RUN/lists/train_pseudo.txt"
+    final_inference classifier
+    picture pseudo_labels
+}
+
+prepare "$([ "$DATASET" != demo ] || printf densepose_)point"
+run_pipeline densepose_pipeline

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# SPML from image tags on VOC 2012: train the embedding on CAMs, make pseudo labels in two rounds (each a
+# random walk or softmax, then retrieval) with a classifier after each, score.
+#
+#     DATAROOT=/data GPUS=0,1,2,3 bash bashscripts/voc12/train_spml_tag.sh    # or: source ...
+#     DATASET=demo bash bashscripts/voc12/train_spml_tag.sh                   # the built-in data
+#
+# Every setting below, and those at the top of bashscripts/lib/voc12.sh and bashscripts/lib/pipeline.sh (DATAROOT, GPUS,
+# FORCE, CHECKPOINT, ...), can be given in the environment. Run again, it skips the stages that are done; FORCE=<stage>
+# runs one, and those after it, again.
+
+if [ "${BASH_SOURCE:-}" != "$0" ]; then # sourced
+    # shellcheck source=bashscripts/lib/own_shell.sh
+    (. "$(dirname "${BASH_SOURCE:-$0}")/../lib/own_shell.sh" "${BASH_SOURCE:-$0}")
+    return
+fi
+# shellcheck source=bashscripts/lib/voc12.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib/voc12.sh"
+
+RUN_NAME=${RUN_NAME:-spml_tag}                          # folder of the results
+TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_tag.txt} # with the labels of CAMs
+CAM_DIR=${CAM_DIR:-$DATAROOT/VOC2012/cam_npy}           # raw CAM dicts, <image name>.npy
+INST_DIR=${INST_DIR-$DATAROOT/VOC2012/seginst}          # instances, for scores by instance; empty: leave those out
+
+# label_round NAME TITLE LIST: prototypes at several scales with the labels of LIST, then labels by retrieval from them.
+label_round() {
+    make_prototypes "prototypes_$1" "$3" --multi_scale
+    pseudo_label "$1" "$2" "${EMBEDDING[@]}" --source retrieval "${CLUSTERING[@]}" \
+        --semantic_memory_dir "$RUN/prototypes_$1/semantic_prototype"
+    score_by_instance "$1"
+}
+
+tag_pipeline() {
+    local head_1=("${CLASSIFIER_CONFIG[@]}" --snapshot_dir "$RUN/classifier_1")
+
+    demo_data
+    train_embedding
+    oracle_retrieval
+    infer softmax_joint 'embedding, joint softmax head' "${EMBEDDING[@]}" --predictor softmax
+
+    pseudo_label cam_walk 'labels 1a: CAMs, random walk' "${EMBEDDING[@]}" --source cam_random_walk --cam_dir "$CAM_DIR"
+    score_by_instance cam_walk
+    label_round retrieval_1 'labels 1b: retrieval' "$RUN/lists/train_cam_walk.txt"
+    train_classifier classifier_1 "$RUN/lists/train_retrieval_1.txt"
+    infer classifier_1 'classifier 1, single scale' "${head_1[@]}" --predictor softmax
+
+    pseudo_label softmax 'labels 2a: softmax of classifier 1' "${head_1[@]}" --source softmax
+    score_by_instance softmax
+    label_round retrieval_2 'labels 2b: retrieval' "$RUN/lists/train_softmax.txt"
+    train_classifier classifier_2 "$RUN/lists/train_retrieval_2.txt"
+    final_inference classifier_2
+    picture retrieval_2_labels
+}
+
+prepare tag CAM_DIR INST_DIR
+run_pipeline tag_pipeline
