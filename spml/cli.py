@@ -87,6 +87,14 @@ def cluster_grid(text):
     return height, width
 
 
+def share(text):
+    """Parse a number above 0 and at most 1."""
+    value = _positive(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0 and at most 1')
+    return value
+
+
 def run(main):
     """Call `main()` and leave with its status; a user's mistake is one line on standard error and status 2."""
     try:

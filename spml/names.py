@@ -3,6 +3,9 @@
 # Label value of pixels that are dropped; also the padding value (METHOD.md, "Labels").
 VOID = 255
 
+# The value this project writes for *unlabelled*. Any of C..254 would mean it, and C is at most 254.
+UNLABELLED = 254
+
 # Clusters of an image; segment ids and 16-bit cluster maps have room for no more.
 MAX_CLUSTERS = 65535
 

@@ -78,6 +78,13 @@ def test_cluster_grids():
             cli.cluster_grid(text)
 
 
+def test_shares():
+    assert [cli.share(text) for text in ('1', '0.25', '1e-3')] == [1, 0.25, 0.001]
+    for text in ('0', '-0.5', '1.01', 'nan', 'inf', 'much', ''):
+        with pytest.raises(argparse.ArgumentTypeError):
+            cli.share(text)
+
+
 def test_common_options():
     parser = cli.build_parser('what it does')
     args = parser.parse_args(['--cfg_path', 'x.yaml', '--set', 'a.b=1', 'c.d=2', '--set', 'e.f=3', '--device', 'cpu'])

@@ -5,6 +5,7 @@ r"""Make pseudo labels for the images of a list (stage 5).
 
 Scales, mirrors, walk and CRF are fixed by the source. Beside the weights, `cam_random_walk` needs --cam_dir,
 `retrieval` --semantic_memory_dir and --kmeans_num_clusters, `densepose_random_walk` --kmeans_num_clusters.
+Two options go beyond the release, both off by default: --tagged_classes_only and --confidence_threshold.
 """
 import pathlib
 
@@ -22,6 +23,12 @@ def main():
     parser.add_argument('--cam_dir', type=pathlib.Path, help='folder of raw CAM dicts, <image name>.npy')
     parser.add_argument('--list_out', type=pathlib.Path, metavar='FILE',
                         help='write the list again with the pseudo labels as its label column')
+    parser.add_argument('--tagged_classes_only', action='store_true',
+                        help="retrieval: drop classes (background too) that the image's weak label lacks; pixels where "
+                             'no tagged class was retrieved stay unlabelled (254)')
+    parser.add_argument('--confidence_threshold', type=cli.share, default=None, metavar='T',
+                        help='leave pixels unlabelled (254) whose largest probability is below T, 0 < T <= 1: '
+                             "the marginal of CRF, or without CRF the largest score over the scores' sum")
     cli.add_crf_arguments(parser)
     args = parser.parse_args()
     # Imported here: CRF workers import this file again, and they do without torch.
@@ -44,7 +51,8 @@ def main():
         run.run_pseudo_labels(config, args.data_dir, args.data_list, args.save_dir, args.source,
                               cli.crf_parameters(args), args.num_workers, embedder=embedder,
                               classifier=classifier, predictor=predictor, cam_dir=args.cam_dir,
-                              grid=args.kmeans_num_clusters, list_out=args.list_out)
+                              grid=args.kmeans_num_clusters, list_out=args.list_out,
+                              tagged_only=args.tagged_classes_only, threshold=args.confidence_threshold)
 
 
 if __name__ == '__main__':

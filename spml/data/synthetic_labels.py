@@ -8,9 +8,8 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from spml.names import VOID
+from spml.names import UNLABELLED, VOID
 
-UNLABELLED = 254
 TAG_THRESHOLD = 0.2
 BOX_THRESHOLD = 0.5
 BACKGROUND_POWER = 6

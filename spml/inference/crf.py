@@ -27,7 +27,7 @@ def require_crf():
                         'or leave --crf out') from None
 
 
-def dense_crf(probability, image, parameters):
+def crf_marginals(probability, image, parameters):
     """Sharpen class probabilities along the edges of the image.
 
     Args:
@@ -36,7 +36,7 @@ def dense_crf(probability, image, parameters):
         parameters: CrfParameters.
 
     Returns:
-        (H, W) uint8 labels.
+        (C, H, W) float32: the marginals of CRF's mean field, which sum to 1 over the classes.
     """
     from pydensecrf.densecrf import DenseCRF2D
     from pydensecrf.utils import unary_from_softmax
@@ -47,5 +47,4 @@ def dense_crf(probability, image, parameters):
     crf.addPairwiseGaussian(sxy=parameters.pos_xy_std, compat=parameters.pos_w)
     crf.addPairwiseBilateral(sxy=parameters.bi_xy_std, srgb=parameters.bi_rgb_std, rgbim=np.ascontiguousarray(image),
                              compat=parameters.bi_w)
-    marginals = np.asarray(crf.inference(parameters.iter_max))
-    return marginals.reshape(num_classes, height, width).argmax(axis=0).astype(np.uint8)
+    return np.asarray(crf.inference(parameters.iter_max)).reshape(num_classes, height, width)

@@ -7,8 +7,8 @@ import pathlib
 
 import numpy as np
 
-from spml.inference.crf import dense_crf
-from spml.names import VOID
+from spml.inference.crf import crf_marginals
+from spml.names import UNLABELLED, VOID
 from spml.utils.io import write_png
 from spml.visualization.palette import colourise
 
@@ -22,12 +22,14 @@ class Prediction:
         image: (h, w, 3) float32, the normalised image at the same size.
         size: (H, W) of the original image.
         clusters: (h, w) int64 or None.
+        unlabelled: (h, w) bool, pixels that get no class whatever CRF makes of them, or None.
     """
 
     probability: np.ndarray
     image: np.ndarray
     size: tuple
     clusters: np.ndarray | None = None
+    unlabelled: np.ndarray | None = None
 
 
 def denormalise(image, pixel_means, pixel_stds):
@@ -52,7 +54,16 @@ def nearest_resize(label, size):
     return label[rows[:, None], columns]
 
 
-def finish(prediction, rgb, parameters, void, name, save_dir):
+def confidence(scores):
+    """Return (h, w) float64 in 0..1: the largest of (C, h, w) scores >= 0 as a share of their sum over the classes.
+
+    Walked scores are no probabilities, hence the division. A pixel without any score has confidence 0.
+    """
+    total = scores.sum(axis=0, dtype=np.float64)
+    return np.divide(scores.max(axis=0), total, out=np.zeros_like(total), where=total > 0)
+
+
+def finish(prediction, rgb, parameters, void, name, save_dir, threshold=None):
     """Label one image and write `semantic_gray/<name>.png`, `semantic_color/<name>.png` and, if known, its clusters.
 
     Args:
@@ -62,11 +73,17 @@ def finish(prediction, rgb, parameters, void, name, save_dir):
         void: (H, W) bool to be written as 255, or None.
         name: of the image.
         save_dir: folder.
+        threshold: pixels whose `confidence` is below it are written as unlabelled (254); None labels all. With CRF it
+            is CRF's marginals that count, without it the prediction's scores.
     """
-    if parameters is None:
-        label = prediction.probability.argmax(axis=0).astype(np.uint8)
-    else:
-        label = dense_crf(prediction.probability, rgb, parameters)
+    scores = prediction.probability
+    if parameters is not None:
+        scores = crf_marginals(scores, rgb, parameters)
+    label = scores.argmax(axis=0).astype(np.uint8)
+    if prediction.unlabelled is not None:
+        label[prediction.unlabelled] = UNLABELLED
+    if threshold is not None:
+        label[confidence(scores) < threshold] = UNLABELLED
     label = nearest_resize(label, prediction.size)
     if void is not None:
         label = np.where(void, np.uint8(VOID), label)
@@ -74,5 +91,5 @@ def finish(prediction, rgb, parameters, void, name, save_dir):
     if prediction.clusters is not None:
         write_png(save_dir / 'semantic_cluster' / f'{name}.png',
                   nearest_resize(prediction.clusters, prediction.size).astype(np.uint16))
-    write_png(save_dir / 'semantic_color' / f'{name}.png', colourise(label))
+    write_png(save_dir / 'semantic_color' / f'{name}.png', colourise(label, len(scores)))
     write_png(save_dir / 'semantic_gray' / f'{name}.png', label)

@@ -80,18 +80,25 @@ def softmax_random_walk(embedder, classifier, image, tags):
     return _walked(_relative(scores, tags), transition(affinity(embeddings, scores.shape[-2:])), image)
 
 
-def retrieval(predictor, image, tags):
+def retrieval(predictor, image, tags, tagged_only=False):
     """Multi-scale retrieval, each class of the weak label relative to its maximum.
 
     Args:
         predictor: RetrievalPredictor.
         image: (H, W, 3) float32, normalised.
         tags: (C,) bool, classes present in the weak label.
+        tagged_only: drop the other classes, as the softmax sources do; background is a class like any other. Pixels
+            at which retrieval found no tagged class stay unlabelled: what it found instead the image cannot hold, and
+            from scores of 0 alone argmax and CRF would make class 0.
     """
     prediction = predict(image, predictor, 0, ratios=RETRIEVAL_RATIOS)
     top = np.maximum(prediction.probability.max(axis=(1, 2)), RETRIEVAL_FLOOR)
     divisor = np.where(tags, top, 1).astype(np.float32)
-    return dataclasses.replace(prediction, probability=prediction.probability / divisor[:, None, None])
+    probability, unlabelled = prediction.probability / divisor[:, None, None], None
+    if tagged_only:
+        probability *= tags[:, None, None]
+        unlabelled = ~probability.any(axis=0)
+    return dataclasses.replace(prediction, probability=probability, unlabelled=unlabelled)
 
 
 @torch.inference_mode()

@@ -18,7 +18,7 @@ from spml import config as configuration
 from spml.data.lists import check_files, format_list, read_list
 from spml.data.readers import read_cam, read_entry
 from spml.data.transforms import normalise
-from spml.errors import DataError, SpmlError
+from spml.errors import ConfigError, DataError, SpmlError
 from spml.inference import pseudo_labels
 from spml.inference.crf import require_crf
 from spml.inference.outputs import denormalise, finish, nearest_resize
@@ -103,7 +103,7 @@ def run_inference(config, data_dir, data_list, save_dir, predictor, multi_scale,
 
 
 def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_workers, *, embedder, classifier=None,
-                      predictor=None, cam_dir=None, grid=None, list_out=None):
+                      predictor=None, cam_dir=None, grid=None, list_out=None, tagged_only=False, threshold=None):
     """Write pseudo labels of a source (a name of `SOURCES`) for each image of a list.
 
     Args:
@@ -113,7 +113,15 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
         embedder: Embedder.
         classifier, predictor, cam_dir, grid: what the source needs, see `SOURCES`.
         list_out: where to write the list with its label column replaced, or None.
+        tagged_only: see `pseudo_labels.retrieval`, the only source that takes it.
+        threshold: see `outputs.finish`.
+
+    Raises:
+        ConfigError: tagged_only with another source.
     """
+    if tagged_only and source != 'retrieval':
+        raise ConfigError(f'--tagged_classes_only belongs to --source retrieval; leave it out with {source} '
+                          '(the softmax sources and densepose_random_walk keep only tagged classes anyway)')
     traits = SOURCES[source]
     num_classes = config.dataset.num_classes
     with_instance = source == 'densepose_random_walk'
@@ -135,18 +143,18 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
         elif source == 'softmax_random_walk':
             prediction = pseudo_labels.softmax_random_walk(embedder, classifier, image, tags)
         elif source == 'retrieval':
-            prediction = pseudo_labels.retrieval(predictor, image, tags)
+            prediction = pseudo_labels.retrieval(predictor, image, tags, tagged_only)
         else:
             prediction = pseudo_labels.densepose_random_walk(embedder, image, label, instance, num_classes, grid,
                                                              config.network.kmeans_iterations)
         return prediction, label == 255 if traits.keeps_void else None
 
-    _run(config, entries, save_dir, one, crf if traits.crf else None, num_workers, 'pseudo labels')
+    _run(config, entries, save_dir, one, crf if traits.crf else None, num_workers, 'pseudo labels', threshold)
     if list_out is not None and distributed.rank() == 0:
         write_text(list_out, listing)
 
 
-def _run(config, entries, save_dir, one, crf, num_workers, title):
+def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None):
     """Map `one(entry) -> (Prediction, void or None)` over the entries and finish each result in the pool."""
     if crf is not None:
         require_crf()
@@ -157,7 +165,8 @@ def _run(config, entries, save_dir, one, crf, num_workers, title):
             prediction, void = one(entry)
             rgb = denormalise(prediction.image, means, stds) if crf is not None else None
             # Workers need the bytes of the image, not the floats.
-            submit(finish, dataclasses.replace(prediction, image=None), rgb, crf, void, entry.name, str(save_dir))
+            submit(finish, dataclasses.replace(prediction, image=None), rgb, crf, void, entry.name, str(save_dir),
+                   threshold)
     if distributed.rank() == 0:
         print(f'{len(entries)} label maps: {pathlib.Path(save_dir) / "semantic_gray"}')
 

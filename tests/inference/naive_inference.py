@@ -146,12 +146,13 @@ def retrieve(embedding, clusters, stored, stored_labels, num_classes=3):
     return shares
 
 
-def retrieve_pyramid(image, network, crop, stride, grid, iterations, ratios, stored, stored_labels):
+def retrieve_pyramid(image, network, crop, stride, grid, iterations, ratios, stored, stored_labels, num_classes=3):
     """Multi-scale retrieval: grids span the unpadded views."""
     total = []
     for view, mirrored in views(image, ratios):
         size = view.shape[1:]
         embedding = windows(lambda x: unit(network.embed(x), 0), view, crop, stride)[:, :size[0], :size[1]]
-        shares = retrieve(embedding, cluster(embedding, size, grid, iterations, size), stored, stored_labels)
+        clusters = cluster(embedding, size, grid, iterations, size)
+        shares = retrieve(embedding, clusters, stored, stored_labels, num_classes)
         total.append(resize(shares[:, :, ::-1] if mirrored else shares, image.shape[:2]))
     return np.mean(total, axis=0)

@@ -81,6 +81,76 @@ def test_void_is_written_back(tmp_path):
     assert not (tmp_path / 'semantic_cluster').exists()
 
 
+def between(values):
+    """A threshold in the middle of random values, at a distance from each of them."""
+    ordered = np.unique(values)
+    ordered = ordered[len(ordered) // 4:-len(ordered) // 4]
+    widest = np.diff(ordered).argmax()
+    return float(ordered[widest] + ordered[widest + 1]) / 2
+
+
+def share_of_largest(scores):
+    """The largest of (C, h, w) scores over their sum, pixel by pixel; 0 where all are 0."""
+    scores = scores.astype(np.float64)
+    sizes = scores.shape[1:]
+    return np.array([[max(pixel) / sum(pixel) if any(pixel) else 0
+                      for pixel in (scores[:, y, x] for x in range(sizes[1]))] for y in range(sizes[0])])
+
+
+@pytest.mark.parametrize('scale', [0.01, 1, 40])  # walked scores are no probabilities: their sums are anything
+def test_uncertain_pixels_stay_unlabelled(tmp_path, scale):
+    rng = np.random.default_rng()
+    scores = (scale * rng.uniform(size=(4, 9, 11)) ** 3).astype(np.float32)
+    scores[:, 2, 3] = 0
+    threshold = between(share_of_largest(scores))
+    void = rng.uniform(size=(9, 11)) < 0.2
+    finish(Prediction(scores, None, (9, 11)), None, None, void, 'x', tmp_path, threshold)
+    uncertain = share_of_largest(scores) < threshold
+    assert uncertain[2, 3]
+    assert 0 < uncertain.sum() < uncertain.size
+    expected = np.where(void, 255, np.where(uncertain, 254, scores.argmax(axis=0)))
+    np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
+    colour = read(tmp_path / 'semantic_color' / 'x.png')
+    assert set(map(tuple, colour[expected == 254].tolist())) == {(72, 72, 72)}
+    assert set(map(tuple, colour[expected == 255].tolist())) == {(224, 224, 192)}
+
+
+def test_only_certain_pixels_reach_a_threshold_of_one(tmp_path):
+    scores = np.random.default_rng().uniform(0.1, 1, (3, 4, 4)).astype(np.float32)
+    scores[1:, 0] = 0
+    finish(Prediction(scores, None, (4, 4)), None, None, None, 'x', tmp_path, 1.0)
+    expected = np.full((4, 4), 254)
+    expected[0] = 0
+    np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
+
+
+def test_with_crf_its_marginals_are_the_confidence(tmp_path):
+    densecrf = pytest.importorskip('pydensecrf.densecrf')
+    rng = np.random.default_rng()
+    probability = rng.uniform(size=(3, 14, 12)).astype(np.float32)
+    rgb = rng.integers(0, 256, (14, 12, 3)).astype(np.uint8)
+    crf = densecrf.DenseCRF2D(12, 14, 3)
+    crf.setUnaryEnergy(-np.log(np.clip(probability, 1e-5, 1)).reshape(3, -1))
+    crf.addPairwiseGaussian(sxy=1, compat=1)
+    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=rgb, compat=1)
+    marginals = np.array(crf.inference(2)).reshape(3, 14, 12)
+    threshold = between(marginals.max(axis=0))
+    finish(Prediction(probability, None, (14, 12)), rgb, CrfParameters(iter_max=2, pos_w=1, bi_w=1), None, 'x',
+           tmp_path, threshold)
+    expected = np.where(marginals.max(axis=0) < threshold, 254, marginals.argmax(axis=0))
+    assert 0 < (expected == 254).sum() < expected.size
+    np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
+
+
+def test_pixels_that_hold_nothing_stay_unlabelled(tmp_path):
+    rng = np.random.default_rng()
+    probability = rng.uniform(size=(3, 6, 7)).astype(np.float32)
+    unlabelled = rng.uniform(size=(6, 7)) < 0.5
+    finish(Prediction(probability, None, (12, 14), unlabelled=unlabelled), None, None, None, 'x', tmp_path)
+    expected = np.where(unlabelled, 254, probability.argmax(axis=0)).repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
+
+
 def test_crf_acts_at_the_prediction_s_size(tmp_path):
     densecrf = pytest.importorskip('pydensecrf.densecrf')
     rng = np.random.default_rng()

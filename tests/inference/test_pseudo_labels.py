@@ -136,6 +136,27 @@ def test_retrieval_divides_tagged_classes_by_their_maximum():
     np.testing.assert_array_equal(found[3], 0)
 
 
+@pytest.mark.parametrize('tagged', [{2}, {1, 2}, {0, 1, 2}, set()])
+def test_retrieval_of_tagged_classes_only(tagged):
+    network, embedder = build()
+    rng = np.random.default_rng()
+    stored, labels = naive.unit(rng.normal(size=(60, 5)), 1), rng.integers(0, 2, 60)
+    labels[:2] = 2  # few: clusters far from both retrieve nothing of class 2
+    image, grid, iterations = naive.random_image(32, 40), (3, 3), 2
+    predictor = RetrievalPredictor(embedder, torch.from_numpy(stored), torch.from_numpy(labels), 4, grid, iterations)
+    tags = np.isin(range(4), list(tagged))
+    found = pseudo_labels.retrieval(predictor, image, tags, tagged_only=True)
+    shares = naive.retrieve_pyramid(image, network, CROP, (8, 8), grid, iterations, (0.5, 1, 1.5, 2), stored, labels, 4)
+    for index in range(4):
+        expected = shares[index] / max(0.15, shares[index].max()) if index in tagged else np.zeros((32, 40))
+        np.testing.assert_allclose(found.probability[index], expected, atol=1e-5)
+    empty = [[all(shares[index, y, x] == 0 for index in tagged) for x in range(40)] for y in range(32)]
+    np.testing.assert_array_equal(found.unlabelled, empty)
+    default = pseudo_labels.retrieval(predictor, image, tags)
+    assert default.unlabelled is None
+    np.testing.assert_array_equal(default.probability[tags], found.probability[tags])
+
+
 def propagated(embedding, label, regions, grid, iterations):
     """Class frequencies (3, h, w) of each pixel's segment; every pixel takes the nearest labelled segment's class."""
     size = label.shape

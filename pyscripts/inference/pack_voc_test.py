@@ -1,0 +1,47 @@
+r"""Predict a VOC test set and pack it as the evaluation server of PASCAL VOC takes it.
+
+python pyscripts/inference/pack_voc_test.py --cfg_path configs/voc12/scribble_classifier.yaml \
+        --data_dir DATA/VOC2012-test --data_list TEST_LIST --snapshot_dir RUN --save_dir OUT --multi_scale --crf
+
+The options of inference.py, and what it writes; the archive follows once every image is predicted. With --pack_only
+the predictions in OUT/semantic_gray, of this script or inference.py, are packed and nothing is predicted.
+"""
+import pathlib
+
+from spml import cli
+from spml.errors import ConfigError
+from spml.inference import command
+
+
+def main():
+    """Parse, predict, pack."""
+    parser = command.build_parser(__doc__, predictor='softmax')
+    parser.add_argument('--competition', choices=('comp5', 'comp6'), default='comp6',
+                        help='comp5: trained on VOC alone; comp6: on other data too, ImageNet for one '
+                             '(default: %(default)s)')
+    parser.add_argument('--out', type=pathlib.Path, metavar='FILE.tgz',
+                        help='the archive (default: results.tgz in --save_dir)')
+    parser.add_argument('--pack_only', action='store_true', help='pack what --save_dir holds, without predicting')
+    args = parser.parse_args()
+    out = args.out or args.save_dir / 'results.tgz'
+    if out.is_dir():
+        raise ConfigError(f'--out {out}: a folder; name a file, for example {out / "results.tgz"}')
+    # Imported here: CRF workers import this file again, and they do without torch.
+    from spml.config import load_config
+    from spml.inference.voc_results import pack_results
+    from spml.utils import distributed
+    from spml.utils.device import pick_device
+
+    config = load_config(args.cfg_path, args.overrides)
+    with distributed.start(pick_device(args.device)) as device:
+        if not args.pack_only:
+            command.predict_list(args, config, device)
+        # Waits until the other processes have written their share of the predictions.
+        distributed.gather_objects(None)
+        if distributed.rank() == 0:
+            pack_results(args.data_list, args.data_dir, args.save_dir / 'semantic_gray', config.dataset.num_classes,
+                         args.competition, out)
+
+
+if __name__ == '__main__':
+    cli.run(main)
