@@ -36,6 +36,7 @@ STROKES = {
 _TRAIN_LISTS = {**{kind: folder for kind, (folder, _, _) in STROKES.items()}, 'tag': TAGS, 'box': BOXES, 'full': TRUTH}
 _FOLDERS = (IMAGES, TEST_IMAGES, TRUTH, INSTANCES, REGIONS, TAGS, BOXES, ACTIVATIONS, *(s[0] for s in STROKES.values()))
 _OWN_NAME = re.compile(rf'({"|".join(SPLITS)})_\d{{5}}\.(jpg|png|npy)')
+_BEGUN = '.meta.json.begun'  # stands while the files are being written, so that an interrupted run may start over
 _JPEG_QUALITY = 95
 _MIN_SIZE, _MAX_SIZE, _MAX_ASPECT = 48, 1024, 2
 _SIZE_SPREAD = 0.06  # sides vary by this share
@@ -58,6 +59,7 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
     meta = {'format_version': FORMAT_VERSION, 'options': options, 'class_names': class_names(num_classes)}
     if _is_done(out, meta, overwrite):
         return False
+    write_text(out / _BEGUN, 'the built-in data set is being written here\n')
     _remove_previous(out)
     names = {split: [f'{split}_{index:05d}' for index in range(options[f'num_{split}'])] for split in SPLITS}
     for split in SPLITS:
@@ -65,6 +67,7 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
             _write_sample(out, split, index, name, options)
     _write_lists(out, names)
     write_json(out / 'meta.json', meta)
+    (out / _BEGUN).unlink()
     return True
 
 
@@ -98,6 +101,10 @@ def _is_done(out, meta, overwrite):
         if not overwrite:
             raise DataError(f'{out}: holds a data set made with other options or by another version (see {path.name}); '
                             'choose another folder, or --overwrite to replace it')
+    elif not (out / _BEGUN).exists():
+        for folder in ('VOC2012', 'VOC2012-test', 'lists'):
+            if (out / folder).exists():
+                raise DataError(f'{out}: holds a {folder} that is not of the built-in data set; choose another folder')
     for folder in (IMAGES, TEST_IMAGES):
         for file in (out / folder).glob('*'):
             if not file.name.startswith('.') and not _OWN_NAME.fullmatch(file.name):

@@ -41,13 +41,20 @@ def test_running_again_does_nothing(tmp_path):
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
 
 
-def test_an_interrupted_run_starts_over(tmp_path):
-    synthetic.generate(tmp_path, **TINY)
-    before = contents(tmp_path)
-    (tmp_path / 'meta.json').unlink()
-    (tmp_path / 'VOC2012/hed/train_00001.png').write_bytes(b'half')
-    assert synthetic.generate(tmp_path, **TINY)
-    assert contents(tmp_path) == before
+def test_an_interrupted_run_starts_over(tmp_path, monkeypatch):
+    synthetic.generate(tmp_path / 'whole', **TINY)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic, 'over_segmentation', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            synthetic.generate(tmp_path / 'stopped', **TINY)
+    assert not (tmp_path / 'stopped/meta.json').exists()
+    (tmp_path / 'stopped/VOC2012/JPEGImages/train_00000.jpg').write_bytes(b'half')
+    assert synthetic.generate(tmp_path / 'stopped', **TINY)
+    assert contents(tmp_path / 'stopped') == contents(tmp_path / 'whole')
 
 
 def test_overwrite_leaves_nothing_of_the_old_data_set(tmp_path):
@@ -61,13 +68,26 @@ def test_overwrite_leaves_nothing_of_the_old_data_set(tmp_path):
     assert json.loads((tmp_path / 'old/meta.json').read_text())['options']['seed'] == 1
 
 
-def test_a_folder_with_other_images_is_left_alone(tmp_path):
-    foreign = tmp_path / 'VOC2012/JPEGImages/2007_000032.jpg'
-    foreign.parent.mkdir(parents=True)
-    foreign.write_bytes(b'a photograph')
-    with pytest.raises(DataError, match='2007_000032'):
+@pytest.mark.parametrize('foreign', ['VOC2012/JPEGImages/2007_000032.jpg', 'VOC2012/hed/train_00000.png',
+                                     'lists/val.txt', 'VOC2012-test/JPEGImages/test_00000.jpg'])
+def test_a_folder_with_other_data_is_left_alone(tmp_path, foreign):
+    path = tmp_path / foreign
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'years of work')
+    with pytest.raises(DataError, match=foreign.split('/')[0]):
         synthetic.generate(tmp_path, **TINY, overwrite=True)
-    assert [path for path in tmp_path.rglob('*') if path.is_file()] == [foreign]
+    assert [path for path in tmp_path.rglob('*') if path.is_file()] == [path]
+    assert path.read_bytes() == b'years of work'
+
+
+def test_other_images_beside_the_built_in_ones_are_left_alone(tmp_path):
+    synthetic.generate(tmp_path, **TINY)
+    foreign = tmp_path / 'VOC2012/JPEGImages/2007_000032.jpg'
+    foreign.write_bytes(b'a photograph')
+    before = contents(tmp_path)
+    with pytest.raises(DataError, match='2007_000032'):
+        synthetic.generate(tmp_path, **{**TINY, 'seed': 2}, overwrite=True)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(('key', 'value'), [
