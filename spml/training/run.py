@@ -30,6 +30,7 @@ CLASSIFIER_AUGMENTATION = {'scale_range': (0.5, 2.0), 'grey_probability': 0.3, '
 def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=False):
     """Train the embedding network and the joint softmax head on the images and weak labels of a list file."""
     _check_training(config, 'segsort')
+    _share_out_batch(config)
     entries = read_list(data_list, data_dir, fields=(3,), unique_names=False)
     torch.manual_seed(config.seed)
     task = build_embedding_task(config).to(device)
@@ -55,6 +56,7 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
 def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=False):
     """Train a fresh softmax head on the frozen embedding `network.pretrained`."""
     _check_training(config, 'softmax_classifier')
+    _share_out_batch(config)
     entries = read_list(data_list, data_dir, fields=(2, 3), unique_names=False)
     if not config.network.pretrained:
         raise ConfigError('network.pretrained is empty; name the model-*.pth of a trained embedding')
@@ -73,6 +75,17 @@ def _check_training(config, kind):
         raise ConfigError(f'network.prediction_types is {found}, this training needs {kind}; name its own YAML file')
 
 
+def _share_out_batch(config):
+    """Set `train.batch_size`, the images of each process, from `train.total_batch_size` where that is given."""
+    total, processes = config.train.total_batch_size, distributed.world_size()
+    if total:
+        config.train.batch_size = max(1, round(total / processes))
+        used = config.train.batch_size * processes
+        if distributed.rank() == 0:
+            print(f'training on {processes} {"process" if processes == 1 else "processes"} x {config.train.batch_size} '
+                  f'images' + ('' if used == total else f' = {used}: {total} cannot be shared out evenly'))
+
+
 def build_embedding_task(config):
     """Return the EmbeddingTask that `config` describes, with random weights."""
     densepose = config.dataset.dataset == 'Densepose'
@@ -82,7 +95,7 @@ def build_embedding_task(config):
     bank = MemoryBank(settings.memory_bank_size, settings.batch_size * distributed.world_size())
     return EmbeddingTask(build_embedding(config), build_classifier(config), criterion, bank,
                          config.network.kmeans_num_clusters, config.network.kmeans_iterations,
-                         DENSEPOSE_EMBEDDING_SCALE if densepose else 1.0)
+                         DENSEPOSE_EMBEDDING_SCALE if densepose else 1.0, settings.detach_softmax)
 
 
 def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, augmentation):

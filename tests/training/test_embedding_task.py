@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import spml.training.run as training_run
 from spml.segsort.segments import Segments
 from spml.training.run import build_embedding_task, train_embedding
 
@@ -74,6 +75,35 @@ def test_the_head_learns_on_detached_embeddings(small_config):
     sum(loss for name, loss in losses.items() if name != 'softmax_loss').backward()
     assert all(p.grad is None for p in task.classifier.parameters())
     assert any(p.grad.abs().max() > 0 for p in task.embedding.parameters())
+
+
+def test_cross_entropy_alone_can_train_the_embedding(small_config):
+    off = [f'train.{name}_loss_types=none' for name in ('sem_ann', 'sem_occ', 'img_sim')]
+    task = build_embedding_task(small_config('train.detach_softmax=false', *off)).train()
+    losses, _ = task(random_batch())
+    assert set(losses) == {'softmax_loss'}
+    losses['softmax_loss'].backward()
+    assert all(p.grad is not None for p in task.embedding.parameters())
+    assert any(p.grad.abs().max() > 0 for p in task.embedding.parameters())
+
+
+@pytest.mark.parametrize(('total', 'processes', 'each', 'said'), [
+    (16, 1, 16, '1 process x 16 images'), (16, 4, 4, '4 processes x 4 images'),
+    (16, 3, 5, '3 processes x 5 images = 15: 16 cannot be shared out evenly'),
+    (2, 8, 1, '8 processes x 1 images = 8: 2 cannot be shared out evenly'), (0, 3, 2, '')])
+def test_the_images_of_a_step_are_shared_out(tmp_path, small_config, small_data, monkeypatch, capsys, total, processes,
+                                             each, said):
+    config = small_config(f'train.total_batch_size={total}')
+    monkeypatch.setattr(training_run, 'build_embedding_task', interrupt)
+    monkeypatch.setattr(training_run.distributed, 'world_size', lambda: processes)
+    with pytest.raises(KeyboardInterrupt):
+        train_embedding(config, small_data.folder, small_data.list, tmp_path / 'run', CPU)
+    assert config.train.batch_size == each
+    assert capsys.readouterr().out == (f'training on {said}\n' if said else '')
+
+
+def interrupt(_):
+    raise KeyboardInterrupt
 
 
 def test_head_loss_against_a_naive_computation(small_config):
