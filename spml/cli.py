@@ -9,7 +9,7 @@ import sys
 
 from spml.errors import SpmlError
 from spml.inference.crf import CrfParameters
-from spml.names import MAX_CLUSTERS
+from spml.names import LAUNCHED, MAX_CLUSTERS
 
 
 def build_parser(description):
@@ -21,6 +21,12 @@ def build_parser(description):
     parser.add_argument('--device', default=None,
                         help='cuda, cuda:1, cpu ... (default: cuda when there is one, else cpu)')
     return parser
+
+
+def add_process_argument(parser, default):
+    """Add `--num_processes`; `default` says what happens without it."""
+    parser.add_argument('--num_processes', type=at_least_one, default=None, metavar='N',
+                        help=f'processes to start, on CUDA one on each GPU (default: {default}); torchrun works too')
 
 
 def add_data_arguments(parser):
@@ -37,6 +43,7 @@ def add_inference_arguments(parser):
     parser.add_argument('--snapshot_dir', type=pathlib.Path, help='folder that holds model-<max_iteration - 1>.pth')
     parser.add_argument('--checkpoint', type=pathlib.Path, metavar='FILE', help='weights to use instead of that file')
     parser.add_argument('--save_dir', type=pathlib.Path, required=True, help='folder for the results')
+    add_process_argument(parser, '1')
 
 
 def add_clustering_arguments(parser, required=False):
@@ -56,7 +63,7 @@ def add_memory_argument(parser):
 def add_crf_arguments(parser):
     """Add the parameters of DenseCRF and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
-        parser.add_argument(f'--crf_{field.name}', type=_iterations if field.type is int else _positive,
+        parser.add_argument(f'--crf_{field.name}', type=at_least_one if field.type is int else _positive,
                             default=field.default, metavar='N')
     parser.add_argument('--num_workers', type=_count, default=_processors(), metavar='N',
                         help='processes that run CRF beside the network; 0 runs it in between (default: %(default)s)')
@@ -95,16 +102,24 @@ def share(text):
     return value
 
 
+def at_least_one(text):
+    """Parse a whole number greater than 0."""
+    if _count(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number greater than 0')
+    return int(text)
+
+
 def run(main):
     """Call `main()` and leave with its status; a user's mistake is one line on standard error and status 2."""
     try:
         status = main()
     except SpmlError as error:
-        _complain(error)
+        if not (error.is_secondary and LAUNCHED in os.environ):
+            _complain(error)
         status = error.exit_status
     except KeyboardInterrupt:
         # A pipeline that runs this as a stage says itself how to go on.
-        if 'SPML_STAGE' not in os.environ:
+        if LAUNCHED not in os.environ and 'SPML_STAGE' not in os.environ:
             print('\ninterrupted; what was complete is kept, run the same command again to go on', file=sys.stderr)
         status = 130
     except BrokenPipeError:
@@ -142,13 +157,6 @@ def _positive(text):
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f'{text!r} is not a number greater than 0')
     return value
-
-
-def _iterations(text):
-    """Parse a whole number greater than 0."""
-    if _count(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number greater than 0')
-    return int(text)
 
 
 def _count(text):

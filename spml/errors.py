@@ -5,9 +5,15 @@ Every message names the file (and line) or the key that is wrong and says what t
 
 
 class SpmlError(Exception):
-    """Base of every error that is a user's to mend; `exit_status` is what a command line leaves with."""
+    """Base of every error that is a user's to mend.
+
+    Attributes:
+        exit_status: what a command line leaves with.
+        is_secondary: whether it only follows from another process's error.
+    """
 
     exit_status = 2
+    is_secondary = False
 
 
 class ConfigError(SpmlError):

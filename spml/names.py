@@ -14,3 +14,6 @@ STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')
 
 # Relations between pixels and segments: the prefixes of their configuration keys and the names of their losses.
 RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
+
+# In the environment of processes whose launcher says itself that the run was interrupted or which of them died.
+LAUNCHED = 'SPML_LAUNCHED'

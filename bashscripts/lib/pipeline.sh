@@ -11,7 +11,8 @@
 . "$(dirname -- "${BASH_SOURCE[0]}")/stages.sh"
 
 # Common settings, each overridable from the environment.
-GPUS=${GPUS:-${CUDA_VISIBLE_DEVICES-0}}  # ids; training runs one process on each. Ignored where there is no GPU
+GPUS=${GPUS:-${CUDA_VISIBLE_DEVICES-0}}  # ids; what runs the network runs one process on each. Ignored without a GPU
+PROCESSES=${PROCESSES:-}                 # number of these processes (default: one on each GPU, one without a GPU)
 FORCE=${FORCE:-}                         # name of a stage to run again (the later ones follow)
 OVERWRITE=${OVERWRITE:-}                 # 1: settings may differ from those of the run that stands in this folder
 CHECKPOINT=${CHECKPOINT:-}               # a model-*.pth to use in place of training the embedding
@@ -55,18 +56,19 @@ require() {
     done
 }
 
-# choose_devices: show the GPUs named in GPUS to Python and set DISTRIBUTED, the launcher of a training.
+# choose_devices: show the GPUs named in GPUS to Python and set PROCESS_OPTION, the number of processes for a script.
 choose_devices() {
     local visible wanted
     export CUDA_VISIBLE_DEVICES=$GPUS
     visible=$("$SPML_PYTHON" -c 'import torch; print(torch.cuda.device_count(), "PyTorch", torch.__version__)') || fail \
         "$SPML_PYTHON cannot import torch; run \`bash bashscripts/setup.sh\` first"
     VERSIONS=${visible#* } visible=${visible%% *}
-    wanted=$(($(printf '%s' "$GPUS" | tr -cd , | wc -c) + 1))
-    DISTRIBUTED=("$SPML_PYTHON")
-    [ "$visible" -eq 0 ] && return
-    [ "$visible" -ge "$wanted" ] || fail "GPUS=$GPUS: only $visible of these $wanted GPUs can be used; name others"
-    [ "$wanted" -eq 1 ] || DISTRIBUTED+=(-m torch.distributed.run --standalone --nproc_per_node="$wanted")
+    wanted=1
+    [ "$visible" -eq 0 ] || wanted=$(($(printf '%s' "$GPUS" | tr -cd , | wc -c) + 1))
+    wanted=${PROCESSES:-$wanted}
+    [ "$visible" -eq 0 ] || [ "$visible" -ge "$wanted" ] ||
+        fail "GPUS=$GPUS: only $visible of these GPUs can be used, but $wanted processes are to run; name others"
+    PROCESS_OPTION=(--num_processes "$wanted")
 }
 
 # set_options TEXT: set OPTIONS to a `--set` for each of the blank-separated key=value words of TEXT.
@@ -86,6 +88,7 @@ prepare() {
     [ -f "$configs/$name.yaml" ] || fail "DATASET=$DATASET: there is no $configs/$name.yaml; choose another or demo"
     [ -n "$DATAROOT" ] || fail 'DATAROOT is not set; set it to the folder that holds the data, or set DATASET=demo'
     case $BATCH in '' | 0* | *[!0-9]*) fail "BATCH=$BATCH: not a whole number greater than 0" ;; esac
+    case $PROCESSES in 0* | *[!0-9]*) fail "PROCESSES=$PROCESSES: not a whole number greater than 0" ;; esac
     SETTINGS=(DATASET DATAROOT SNAPSHOT_ROOT RUN_NAME PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST NUM_CLASSES
         CLASS_NAMES CLUSTERS BATCH GPUS SET_EMBEDDING SET_CLASSIFIER DEMO_OPTIONS "${@:2}")
     absolute DATAROOT SNAPSHOT_ROOT PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:2}"
@@ -143,10 +146,11 @@ demo_data() {
 # train_embedding: from ImageNet weights, or random ones where PRETRAINED is empty; not where CHECKPOINT is given.
 train_embedding() {
     [ -z "$CHECKPOINT" ] || return 0
-    local LAUNCHER=("${DISTRIBUTED[@]}") total=(--set "train.total_batch_size=$BATCH")
+    local total=(--set "train.total_batch_size=$BATCH")
     case " $SET_EMBEDDING" in *' train.batch_size='*) total=() ;; esac # the user's own word counts
     stage train_embedding "$RUN/stage1" pyscripts/train/train.py --data_dir "$DATAROOT" --data_list "$TRAIN_LIST" \
-        --snapshot_dir "$RUN/stage1" "${EMBEDDING_CONFIG[@]}" --set "network.pretrained=$PRETRAINED" "${total[@]}"
+        --snapshot_dir "$RUN/stage1" "${EMBEDDING_CONFIG[@]}" --set "network.pretrained=$PRETRAINED" "${total[@]}" \
+        "${PROCESS_OPTION[@]}"
 }
 
 # oracle_retrieval: prototypes with the full truth, and the validation images labelled by retrieval from them.
@@ -159,7 +163,7 @@ oracle_retrieval() {
 # make_prototypes NAME LIST [OPTION...]: into $RUN/NAME, from the labels of LIST.
 make_prototypes() {
     stage "$1" "$RUN/$1/semantic_prototype" pyscripts/inference/prototype.py --data_dir "$DATAROOT" --data_list "$2" \
-        --save_dir "$RUN/$1" "${EMBEDDING[@]}" "${CLUSTERING[@]}" "${@:3}"
+        --save_dir "$RUN/$1" "${EMBEDDING[@]}" "${CLUSTERING[@]}" "${@:3}" "${PROCESS_OPTION[@]}"
 }
 
 # infer NAME TITLE OPTION...: predict the validation images into $RUN/inference_NAME and score them under TITLE.
@@ -167,7 +171,7 @@ infer() {
     local name=$1 title=$2
     shift 2
     stage "inference_$name" "$RUN/inference_$name" pyscripts/inference/inference.py --data_dir "$DATAROOT" \
-        --data_list "$VAL_LIST" --save_dir "$RUN/inference_$name" "$@" "${WORKERS[@]}"
+        --data_list "$VAL_LIST" --save_dir "$RUN/inference_$name" "$@" "${WORKERS[@]}" "${PROCESS_OPTION[@]}"
     score "score_$name" "$title" "$RUN/inference_$name/semantic_gray" "$VAL_LIST"
 }
 
@@ -184,7 +188,8 @@ pseudo_label() {
     local name=$1 title=$2 output=$RUN/$1_labels
     shift 2
     stage "${name}_labels" "$output" pyscripts/inference/pseudo_label.py --data_dir "$DATAROOT" \
-        --data_list "$TRAIN_LIST" --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@" "${WORKERS[@]}"
+        --data_list "$TRAIN_LIST" --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@" "${WORKERS[@]}" \
+        "${PROCESS_OPTION[@]}"
     score "score_$name" "$title" "$output/semantic_gray" "$FULL_LIST"
 }
 

@@ -4,8 +4,8 @@
 #
 # Under $RUN stand, for each stage, its output, logs/<stage>.log and, once it has succeeded, the stamp .done/<stage>
 # with its arguments. A stage is skipped when its stamp holds the same arguments and its output is there. When a stage
-# runs, the stamps of all later ones of this pipeline go. How a stage is launched (Python, GPUs, number of workers) is
-# not part of the stamp. run.txt says what was run: settings, code, command lines.
+# runs, the stamps of all later ones of this pipeline go. How a stage is launched (Python, GPUs, number of processes and
+# workers) is not part of the stamp. run.txt says what was run: settings, code, command lines.
 
 # run_pipeline FUNCTION: list the stages that FUNCTION calls, run them, print the scores.
 run_pipeline() {
@@ -50,8 +50,8 @@ keep_lists() {
     done
 }
 
-# stage NAME OUTPUT SCRIPT [ARGUMENT...]: run a Python script of this repository as a stage that writes OUTPUT, with
-# the words of LAUNCHER (default: Python) in front; skip it when it is done; on failure name it and exit.
+# stage NAME OUTPUT SCRIPT [ARGUMENT...]: run a Python script of this repository as a stage that writes OUTPUT; skip it
+# when it is done; on failure name it and exit.
 stage() {
     local name=$1 output=$2 arguments label start status resume=()
     shift 2
@@ -77,7 +77,7 @@ stage() {
     fi
     forget_stages_from "$name"
     printf '%s\n' "$arguments" >"$RUN/.done/$name.begun"
-    set -- "${LAUNCHER[@]:-$SPML_PYTHON}" "$ROOT/$1" "${@:2}" "${resume[@]}"
+    set -- "$SPML_PYTHON" "$ROOT/$1" "${@:2}" "${resume[@]}"
     printf '%s\n' "[$name] $(printf '%q ' "$@")" >>"$RUN/run.txt"
     # tee -i outlives Ctrl-C, so the last words of the stage still get through.
     SPML_STAGE=$name PYTHONUNBUFFERED=1 "$@" 2>&1 | tee -i "$RUN/logs/$name.log"
@@ -98,7 +98,7 @@ stage_arguments() {
     local argument previous=''
     for argument in "$@"; do
         case $previous:$argument in
-            --num_workers:* | *:--num_workers) ;;
+            --num_workers:* | *:--num_workers | --num_processes:* | *:--num_processes) ;;
             --cfg_path:* | --*_list:*) printf '%s  # %s\n' "$argument" "$(cksum 2>/dev/null <"$argument")" ;;
             *) printf '%s\n' "$argument" ;;
         esac

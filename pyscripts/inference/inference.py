@@ -13,12 +13,10 @@ def main():
     args = command.build_parser(__doc__).parse_args()
     # Imported here: CRF workers import this file again, and they do without torch.
     from spml.config import load_config
-    from spml.utils import distributed
-    from spml.utils.device import pick_device
+    from spml.utils import launch
 
     config = load_config(args.cfg_path, args.overrides)
-    with distributed.start(pick_device(args.device)) as device:
-        command.predict_list(args, config, device)
+    launch.run(lambda device: command.predict_list(args, config, device), args.device, args.num_processes or 1)
 
 
 if __name__ == '__main__':

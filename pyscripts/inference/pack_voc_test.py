@@ -29,11 +29,11 @@ def main():
     # Imported here: CRF workers import this file again, and they do without torch.
     from spml.config import load_config
     from spml.inference.voc_results import pack_results
-    from spml.utils import distributed
-    from spml.utils.device import pick_device
+    from spml.utils import distributed, launch
 
     config = load_config(args.cfg_path, args.overrides)
-    with distributed.start(pick_device(args.device)) as device:
+
+    def predict_and_pack(device):
         if not args.pack_only:
             command.predict_list(args, config, device)
         # Waits until the other processes have written their share of the predictions.
@@ -41,6 +41,8 @@ def main():
         if distributed.rank() == 0:
             pack_results(args.data_list, args.data_dir, args.save_dir / 'semantic_gray', config.dataset.num_classes,
                          args.competition, out)
+
+    launch.run(predict_and_pack, args.device, args.num_processes or 1)
 
 
 if __name__ == '__main__':

@@ -6,8 +6,7 @@ python pyscripts/inference/prototype.py --cfg_path configs/voc12/scribble.yaml -
 from spml import cli
 from spml.config import load_config
 from spml.inference import run
-from spml.utils import distributed
-from spml.utils.device import pick_device
+from spml.utils import launch
 
 
 def main():
@@ -18,10 +17,13 @@ def main():
     parser.add_argument('--multi_scale', action='store_true', help='scales 0.5, 1 and 1.5 instead of the single one')
     args = parser.parse_args()
     config = load_config(args.cfg_path, args.overrides)
-    with distributed.start(pick_device(args.device)) as device:
+
+    def make(device):
         embedder = run.build_embedder(config, run.checkpoint_path(config, args.snapshot_dir, args.checkpoint), device)
         run.run_prototypes(config, args.data_dir, args.data_list, args.save_dir, embedder, args.kmeans_num_clusters,
                            args.multi_scale)
+
+    launch.run(make, args.device, args.num_processes or 1)
 
 
 if __name__ == '__main__':

@@ -34,15 +34,15 @@ def main():
     # Imported here: CRF workers import this file again, and they do without torch.
     from spml.config import load_config
     from spml.inference import run
-    from spml.utils import distributed
-    from spml.utils.device import pick_device
+    from spml.utils import launch
 
     config = load_config(args.cfg_path, args.overrides)
     source = SOURCES[args.source]
     needed = [name for name, wanted in (('cam_dir', source.needs_cam), ('semantic_memory_dir', source.needs_memory),
                                         ('kmeans_num_clusters', source.needs_clusters)) if wanted]
     cli.require(args, f'--source {args.source}', *needed)
-    with distributed.start(pick_device(args.device)) as device:
+
+    def make(device):
         checkpoint = run.checkpoint_path(config, args.snapshot_dir, args.checkpoint)
         embedder = run.build_embedder(config, checkpoint, device)
         classifier = run.build_softmax(config, embedder, checkpoint).classifier if source.needs_classifier else None
@@ -53,6 +53,8 @@ def main():
                               classifier=classifier, predictor=predictor, cam_dir=args.cam_dir,
                               grid=args.kmeans_num_clusters, list_out=args.list_out,
                               tagged_only=args.tagged_classes_only, threshold=args.confidence_threshold)
+
+    launch.run(make, args.device, args.num_processes or 1)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import math
 import multiprocessing
 import pathlib
 import signal
@@ -90,7 +91,8 @@ def run_inference(config, data_dir, data_list, save_dir, predictor, multi_scale,
         predictor: RetrievalPredictor or SoftmaxPredictor.
         multi_scale: the pyramid of METHOD.md instead of the single scale.
         crf: CrfParameters or None.
-        num_workers: processes that finish images while the network runs; 0 finishes them here.
+        num_workers: processes that finish images while the network runs, shared out over the processes that run
+            it; 0 finishes them here.
     """
     entries = _read_entries(data_list, data_dir, None)
     ratios = MULTI_SCALE_RATIOS if multi_scale else None
@@ -160,7 +162,9 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
         require_crf()
     _save_config(config, save_dir)
     means, stds = config.network.pixel_means, config.network.pixel_stds
-    with _finisher(num_workers if crf is not None else 0) as submit:
+    # Without CRF a result takes no time worth another process.
+    own_workers = math.ceil(num_workers / distributed.local_world_size()) if crf is not None else 0
+    with _finisher(own_workers) as submit:
         for entry in _progress(entries, title):
             prediction, void = one(entry)
             rgb = denormalise(prediction.image, means, stds) if crf is not None else None

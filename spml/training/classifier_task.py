@@ -33,6 +33,11 @@ class ClassifierTask(nn.Module):
         loss, accuracy = softmax_loss(self.classifier(embeddings), batch['semantic_label'], self.num_classes)
         return {'softmax_loss': loss}, {'accuracy': accuracy, 'embedding': embeddings}
 
+    @property
+    def trains_all(self):
+        """The head's parameters all get a gradient in every step."""
+        return True
+
     def after_step(self, extras):
         """Nothing is remembered between steps."""
 

@@ -4,12 +4,13 @@ import pathlib
 
 from spml import cli
 from spml.config import load_config
-from spml.utils import distributed
-from spml.utils.device import pick_device
+from spml.utils import launch
 
 
 def run_training(description, train):
     """Parse the command line and call `train(config, data_dir, data_list, snapshot_dir, device, resume)`.
+
+    With several GPUs configured, or `--num_processes`, this process only starts those that train.
 
     Args:
         description: text of `--help`.
@@ -21,7 +22,8 @@ def run_training(description, train):
                         help='folder for snapshots, logs and config.yaml')
     parser.add_argument('--resume', action=argparse.BooleanOptionalAction, default=False,
                         help='go on from the newest complete snapshot in --snapshot_dir, if there is one')
+    cli.add_process_argument(parser, 'one on each GPU of the key gpus, 1 without CUDA')
     args = parser.parse_args()
     config = load_config(args.cfg_path, args.overrides)
-    with distributed.start(pick_device(args.device)) as device:
-        train(config, args.data_dir, args.data_list, args.snapshot_dir, device, args.resume)
+    launch.run(lambda device: train(config, args.data_dir, args.data_list, args.snapshot_dir, device, args.resume),
+               args.device, args.num_processes, config.gpus)

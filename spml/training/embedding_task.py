@@ -67,6 +67,11 @@ class EmbeddingTask(nn.Module):
                   'embedding': embeddings.detach(), 'clusters': pixels.clusters.masked_fill(semantic == VOID, -1)}
         return losses, extras
 
+    @property
+    def trains_all(self):
+        """Whether every parameter gets a gradient in every step, if only of zeros."""
+        return bool(self.criterion.concentrations) or not self.detach_softmax
+
     def after_step(self, extras):
         """Remember this step's segments."""
         self.bank.append(extras['step_segments'])

@@ -65,7 +65,7 @@ def train(task, optimizer, make_loader, weights, config, snapshot_dir, device, r
     task.train()
     module = task
     if distributed.world_size() > 1:
-        module = DistributedDataParallel(task, find_unused_parameters=True)
+        module = DistributedDataParallel(task, find_unused_parameters=not task.trains_all)
     monitor = Monitor(snapshot_dir, start, settings.max_iteration, settings.tensorboard_step,
                       config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds)
     def save(iteration):

@@ -11,6 +11,16 @@ import torch.distributed as dist
 
 from spml.errors import SpmlError
 
+# What a process leaves with that lost another in the middle of a sum; the other one is the cause.
+LOST_PEER_STATUS = 75
+
+
+class LostPeerError(SpmlError):
+    """Another process of the group is gone."""
+
+    exit_status = LOST_PEER_STATUS
+    is_secondary = True
+
 
 @contextlib.contextmanager
 def start(device):
@@ -23,13 +33,28 @@ def start(device):
         raise SpmlError(f'WORLD_SIZE is set, but not {", ".join(missing)}; start several processes with torchrun, '
                         'or unset WORLD_SIZE')
     if device.type == 'cuda':
-        device = torch.device('cuda', int(os.environ['LOCAL_RANK']))
+        number, visible = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
+        if number >= visible:
+            raise SpmlError(f'more processes on this machine than the {visible} GPUs that can be used; start '
+                            f'{visible} (--nproc_per_node={visible}), or give --device cpu')
+        device = torch.device('cuda', number)
         torch.cuda.set_device(device)
     dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
     try:
         yield device
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        if not _names_lost_peer(error):
+            raise
+        raise LostPeerError(f'process {rank()} lost another process and ends; that one says why') from None
+    # Not after an error: the others may be stuck in a collective, and leaving would wait for them.
+    dist.destroy_process_group()
+
+
+def _names_lost_peer(error):
+    """Whether a collective failed because a process is gone: gloo and NCCL say so in words only."""
+    return isinstance(error, dist.DistError) or any(
+        word in str(error) for word in ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe',
+                                        'Read timeout', 'Timed out waiting', 'gloo'))
 
 
 def world_size():
@@ -40,6 +65,11 @@ def world_size():
 def rank():
     """Return this process's number in 0..W-1."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def local_world_size():
+    """Return how many of the processes run on this machine."""
+    return int(os.environ.get('LOCAL_WORLD_SIZE', '1')) if dist.is_initialized() else 1
 
 
 def mean_over_processes(values):

@@ -252,18 +252,25 @@ def test_overrides_from_the_environment_reach_the_command_lines(place):
     assert 'd.e=f' not in train
 
 
-def test_several_gpus_train_with_a_process_each(place):
+def test_several_gpus_run_the_network_with_a_process_each(place):
     place.run(GPUS='2,3', FAKE_GPUS='2')
-    train = place.call('train.py')
-    assert train[:4] == ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
-    assert place.call('train_classifier.py')[0].endswith('train_classifier.py')
+    for call in (place.call('train.py'), place.call('prototype.py'), place.call('pseudo_label.py'),
+                 place.call('inference.py', '--crf')):
+        assert option(call, '--num_processes') == '2'
+    assert '--num_processes' not in place.call('train_classifier.py')
     assert {call['visible'] for call in place.calls} == {'2,3'}
 
 
 def test_without_a_gpu_gpus_is_ignored(place):
     result = place.run(GPUS='0,1,2,3', FAKE_GPUS='0')
     assert result.returncode == 0
-    assert place.call('train.py')[0].endswith('train.py')
+    assert option(place.call('train.py'), '--num_processes') == '1'
+
+
+def test_the_number_of_processes_can_be_given(place):
+    result = place.run(PROCESSES='3', FAKE_GPUS='0')
+    assert result.returncode == 0
+    assert option(place.call('train.py'), '--num_processes') == '3'
 
 
 def test_gpus_that_are_not_there_are_an_error(place):
@@ -274,7 +281,7 @@ def test_gpus_that_are_not_there_are_an_error(place):
 
 @pytest.mark.parametrize(('settings', 'named'), [
     ({'DATAROOT': None}, 'DATAROOT'), ({'SNAPSHOT_ROOT': '/tmp/my runs'}, 'SNAPSHOT_ROOT'), ({'BATCH': '0'}, 'BATCH=0'),
-    ({'BATCH': 'all'}, 'BATCH=all'),
+    ({'BATCH': 'all'}, 'BATCH=all'), ({'PROCESSES': '0'}, 'PROCESSES=0'),
     ({'DATAROOT': '/nowhere'}, '/nowhere/lists/train_scribble.txt'),
     ({'PRETRAINED': '/nowhere.pth'}, 'PRETRAINED=/nowhere.pth'),
     ({'CHECKPOINT': '/nowhere.pth'}, 'CHECKPOINT=/nowhere.pth'),

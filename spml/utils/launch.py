@@ -1,0 +1,131 @@
+"""One command, several processes: what is to run on more than one GPU starts itself once on each.
+
+torch's elastic launcher, what `torchrun` itself is built on, starts the processes, watches them, and ends them all when
+one dies. This module decides how many there are and says in one line what went wrong. A process that torchrun started
+launches nothing.
+"""
+import logging
+import os
+import signal
+import sys
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from spml.errors import ConfigError, SpmlError
+from spml.names import LAUNCHED
+from spml.utils import distributed
+from spml.utils.device import pick_device
+
+logger = logging.getLogger(__name__)
+
+# Seconds between looks at the processes; what a dead one costs before the others are ended.
+_MONITOR_INTERVAL = 1.0
+
+
+class ProcessDiedError(SpmlError):
+    """One of several processes ended before its work was done."""
+
+    exit_status = 1
+
+
+def run(function, device=None, processes=None, gpus='0'):
+    """Call `function(device)`: here, or in several processes that this one starts and waits for.
+
+    Processes that torchrun or this function started call it with the device of each, in their process group.
+
+    Args:
+        function: of a torch.device.
+        device: name of the device asked for, or None for CUDA where there is one.
+        processes: how many, or None for one on each of `gpus` (a single one without CUDA).
+        gpus: numbers of GPUs among those visible, as `'0,1'`.
+    """
+    if 'WORLD_SIZE' not in os.environ:
+        devices = choose_devices(gpus, device, processes)
+        if len(devices) > 1:
+            launch(devices)
+            return
+        device = devices[0]
+    with distributed.start(pick_device(device)) as own:
+        function(own)
+
+
+def choose_devices(gpus, device, wanted=None):
+    """Return the names of the devices to run on, one a process.
+
+    Args:
+        gpus: numbers of GPUs among those visible, as `'0,1'`.
+        device: name of the device asked for, or None for CUDA where there is one.
+        wanted: number of processes asked for, or None for one on each GPU of `gpus` (one without CUDA).
+
+    Raises:
+        ConfigError: fewer GPUs can be used than there are to be processes.
+    """
+    numbers = [int(number) for number in gpus.split(',')]
+    if not (torch.cuda.is_available() if device is None else device == 'cuda'):
+        if device is None and len(numbers) > 1 and wanted is None:
+            logger.warning('gpus=%s: there is no CUDA here, so one process runs on the CPU', gpus)
+        return [device or 'cpu'] * (wanted or 1)
+    count, visible = wanted or len(numbers), torch.cuda.device_count()
+    numbers = (numbers if count <= len(numbers) else list(range(count)))[:count]
+    if max(numbers) >= visible:
+        raise ConfigError(f'gpus={gpus}: {count} {"process" if count == 1 else "processes"} on GPU '
+                          f'{", ".join(map(str, numbers))}, but {visible} can be used here, 0 to {visible - 1}; name '
+                          'others (--set gpus=0), one a process; train.total_batch_size keeps the images of a step')
+    return [f'cuda:{number}' for number in numbers]
+
+
+def launch(devices):
+    """Run this command again, a process on each device, and wait for them.
+
+    Args:
+        devices: names of `choose_devices`.
+
+    Raises:
+        ProcessDiedError: one failed; the others were ended. Where it said why itself, the exit status is its own.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, once the processes have ended.
+    """
+    # The launcher reports every process that it ends, with stack traces; the line below says what a person needs.
+    logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
+    # Left alone, every process would start a thread for each core.
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // len(devices))))
+    if devices[0].startswith('cuda:'):
+        os.environ['CUDA_VISIBLE_DEVICES'] = _visible([int(name.removeprefix('cuda:')) for name in devices])
+    config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=len(devices), rdzv_backend='c10d',
+                          rdzv_endpoint='localhost:0', run_id=f'spml-{os.getpid()}', max_restarts=0,
+                          monitor_interval=_MONITOR_INTERVAL)
+    try:
+        # The processes leave it to this one to say that they were interrupted.
+        os.environ[LAUNCHED] = '1'
+        elastic_launch(config, sys.executable)('-u', *sys.argv)
+    except SignalException:
+        raise KeyboardInterrupt from None
+    except ChildFailedError as error:
+        raise _died(error.failures, len(devices)) from None
+    finally:
+        del os.environ[LAUNCHED]
+
+
+def _visible(numbers):
+    """Return CUDA_VISIBLE_DEVICES with only the GPUs of these numbers among those visible now."""
+    shown = os.environ.get('CUDA_VISIBLE_DEVICES')
+    return ','.join(shown.split(',')[number] if shown else str(number) for number in numbers)
+
+
+def _died(failures, count):
+    """Return the error for `failures`, a dict from rank to what is known of a process that ended."""
+    # The others end too, by a lost connection or by the launcher's hand: they are not the cause.
+    def rank_of_cause(rank):
+        code = failures[rank].exitcode
+        return (code in (-signal.SIGTERM, distributed.LOST_PEER_STATUS), code < 0, rank)
+
+    rank = min(failures, key=rank_of_cause)
+    code = failures[rank].exitcode
+    how = f'was killed ({signal.Signals(-code).name})' if code < 0 else f'ended with status {code}'
+    print(file=sys.stderr)  # away from the line of a progress bar that nobody closed
+    error = ProcessDiedError(f'process {rank} of {count} {how}; all were stopped; mend the cause and go on from the '
+                             'last snapshot with --resume')
+    error.exit_status = code if code > 0 else 1
+    return error
