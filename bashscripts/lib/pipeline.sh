@@ -94,7 +94,7 @@ prepare() {
     absolute DATAROOT SNAPSHOT_ROOT PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:2}"
     case $SPML_PYTHON in */*) absolute SPML_PYTHON ;; esac
     if [ "$DATASET" != demo ]; then
-        require TRAIN_LIST FULL_LIST VAL_LIST
+        require TRAIN_LIST VAL_LIST ${FULL_LIST:+FULL_LIST}
     fi
     if [ -n "$CHECKPOINT" ]; then
         require CHECKPOINT
@@ -153,8 +153,10 @@ train_embedding() {
         "${PROCESS_OPTION[@]}"
 }
 
-# oracle_retrieval: prototypes with the full truth, and the validation images labelled by retrieval from them.
+# oracle_retrieval: prototypes with the full truth, and the validation images labelled by retrieval from them, unless
+# FULL_LIST is empty.
 oracle_retrieval() {
+    [ -n "$FULL_LIST" ] || return 0
     make_prototypes prototypes "$FULL_LIST"
     infer retrieval 'embedding, retrieval (prototypes from full truth)' "${EMBEDDING[@]}" --predictor retrieval \
         "${CLUSTERING[@]}" --semantic_memory_dir "$RUN/prototypes/semantic_prototype"
@@ -183,19 +185,19 @@ final_inference() {
 }
 
 # pseudo_label NAME TITLE OPTION...: label the training images into $RUN/NAME_labels, write the list
-# lists/train_NAME.txt, and score the labels against the training truth under TITLE.
+# lists/train_NAME.txt, and score the labels against the training truth, if there is one, under TITLE.
 pseudo_label() {
     local name=$1 title=$2 output=$RUN/$1_labels
     shift 2
     stage "${name}_labels" "$output" pyscripts/inference/pseudo_label.py --data_dir "$DATAROOT" \
         --data_list "$TRAIN_LIST" --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@" "${WORKERS[@]}" \
         "${PROCESS_OPTION[@]}"
-    score "score_$name" "$title" "$output/semantic_gray" "$FULL_LIST"
+    [ -z "$FULL_LIST" ] || score "score_$name" "$title" "$output/semantic_gray" "$FULL_LIST"
 }
 
-# score_by_instance NAME: the same labels by instance, unless INST_DIR is empty.
+# score_by_instance NAME: the same labels by instance, unless INST_DIR or FULL_LIST is empty.
 score_by_instance() {
-    [ -n "$INST_DIR" ] || return 0
+    [ -n "$INST_DIR" ] && [ -n "$FULL_LIST" ] || return 0
     score "score_$1_by_instance" "$1, by instance" "$RUN/$1_labels/semantic_gray" "$FULL_LIST" \
         pyscripts/benchmark/benchmark_by_instance.py --inst_dir "$INST_DIR"
 }
@@ -216,10 +218,10 @@ train_classifier() {
         --snapshot_dir "$RUN/$1" "${CLASSIFIER_CONFIG[@]}" --set "network.pretrained=$weights"
 }
 
-# picture PSEUDO_LABELS: the contact sheet of these (a folder under $RUN) and of the final predictions.
+# picture PSEUDO_LABELS: the contact sheet of these (a folder under $RUN; empty: none) and of the final predictions.
 picture() {
     stage picture "$RUN/contact_sheet.png" pyscripts/benchmark/contact_sheet.py --data_dir "$DATAROOT" \
-        --train_list "$TRAIN_LIST" --pseudo_dir "$RUN/$1/semantic_gray" --full_list "$FULL_LIST" \
+        --train_list "$TRAIN_LIST" ${1:+--pseudo_dir "$RUN/$1/semantic_gray"} ${FULL_LIST:+--full_list "$FULL_LIST"} \
         --val_list "$VAL_LIST" --pred_dir "$RUN/inference_final/semantic_gray" "${CLASSES[@]}" \
         --out "$RUN/contact_sheet.png"
 }

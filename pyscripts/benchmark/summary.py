@@ -1,22 +1,10 @@
 """Print a pipeline's scores from the JSON files of the benchmarks: a table of mean IoUs, and the last one by class."""
 import argparse
-import json
 import pathlib
 
 from spml import cli
 from spml.errors import DataError
-
-
-def read_score(path):
-    """Return the dictionary that a benchmark wrote to `path` (`mean_iou` in 0..1, `iou` by class); raises DataError."""
-    try:
-        score = json.loads(path.read_text(encoding='utf-8'))
-        score['mean_iou'] = float(score['mean_iou'])
-    except OSError as error:
-        raise DataError(f'{path}: {error.strerror}; run the stage that writes it again') from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f'{path}: holds no "mean_iou"; run the stage that writes it again') from None
-    return score
+from spml.evaluation.report import read_score
 
 
 def format_rows(header, rows):

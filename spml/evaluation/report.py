@@ -2,6 +2,9 @@
 
 Both keep the classes' order. The dictionary holds fractions in 0..1, the table shows per cent.
 """
+import json
+
+from spml.errors import DataError
 
 
 def score_summary(iou, class_names, num_images, absent=(), **extra):
@@ -43,3 +46,15 @@ def format_table(summary):
     lines.append(rule)
     lines.extend(f'{name:<{width}}  {text}' for name, text in footer)
     return '\n'.join(lines)
+
+
+def read_score(path):
+    """Return the dictionary that a benchmark wrote to `path` (`mean_iou` in 0..1, `iou` by class); raises DataError."""
+    try:
+        score = json.loads(path.read_text(encoding='utf-8'))
+        score['mean_iou'] = float(score['mean_iou'])
+    except OSError as error:
+        raise DataError(f'{path}: {error.strerror}; run the stage that writes it again') from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f'{path}: holds no "mean_iou"; run the stage that writes it again') from None
+    return score

@@ -32,7 +32,7 @@ def write_outputs(script, option):
     elif script == 'contact_sheet.py':
         write(option['--out'])
     elif script == 'make_synthetic.py':
-        for name in ('train_scribble', 'train_point', 'train_full', 'val'):
+        for name in ('train_scribble', 'train_point', 'train_box', 'train_tag', 'train_full', 'val'):
             write(f'{option["--out"]}/lists/{name}.txt')
 
 

@@ -321,8 +321,10 @@ def test_two_runs_in_one_folder_do_not_mix(place):
 
 def test_interrupt_stops_everything_with_one_line(place):
     environment = place.environment(FAKE_WAIT='prototype.py')
+    # What a shell starts in the background ignores Ctrl-C, and so would everything below these tests.
     process = subprocess.Popen(['bash', str(place.script)], env=environment, cwd=place.folder,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     log = place.run_dir / 'logs' / 'prototypes.log'
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and not (log.exists() and 'waiting' in log.read_text()):

@@ -1,0 +1,55 @@
+r"""Print the scores of pipeline runs that differ in their seed as a Markdown table of mean and standard deviation.
+
+python pyscripts/benchmark/spread.py --runs_dir snapshots/demo_quality --seeds 0 1 2 \
+        --row 'scribbles=scribble_{seed}' --column 'single scale=score_single' --column 'final=score_final'
+
+A cell whose scores no run of the row has is left empty; a score that only some have is an error.
+"""
+import argparse
+import pathlib
+
+from spml import cli
+from spml.errors import DataError
+from spml.evaluation.report import read_score
+from spml.evaluation.spread import format_cell, markdown_table
+from spml.utils.io import write_json
+
+
+def titled(text):
+    """Parse `TITLE=VALUE` into the pair; the title may hold further equals signs."""
+    title, equals, value = text.rpartition('=')
+    if not (title and equals and value):
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form TITLE=VALUE')
+    return title, value
+
+
+def read_cell(runs_dir, pattern, score, seeds):
+    """Return the scores, fractions, of one row and column, one a seed."""
+    paths = [runs_dir / pattern.format(seed=seed) / 'scores' / f'{score}.json' for seed in seeds]
+    missing = [path for path in paths if not path.is_file()]
+    if missing and len(missing) < len(paths):
+        raise DataError(f'{missing[0]}: missing, though other seeds have theirs; finish that run')
+    return [] if missing else [read_score(path)['mean_iou'] for path in paths]
+
+
+def main():
+    """Read the scores, print the table, and write every single score as JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--runs_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder of the runs')
+    parser.add_argument('--seeds', type=int, nargs='+', required=True, metavar='SEED')
+    parser.add_argument('--row', type=titled, action='append', required=True, metavar='TITLE=RUN', dest='rows',
+                        help='a run folder, {seed} standing for the seed')
+    parser.add_argument('--column', type=titled, action='append', required=True, metavar='TITLE=SCORE', dest='columns',
+                        help='a score, the base name of scores/SCORE.json')
+    parser.add_argument('--json', type=pathlib.Path, default=None, metavar='FILE', help='also write each score here')
+    args = parser.parse_args()
+    values = {title: {column: read_cell(args.runs_dir, pattern, score, args.seeds) for column, score in args.columns}
+              for title, pattern in args.rows}
+    print(markdown_table('mean IoU in %', [column for column, _ in args.columns],
+                         [(title, [format_cell(cell) for cell in cells.values()]) for title, cells in values.items()]))
+    if args.json:
+        write_json(args.json, values)
+
+
+if __name__ == '__main__':
+    cli.run(main)
