@@ -90,7 +90,7 @@ def test_the_printed_score_is_that_of_the_predictions(pipeline, folder):
 
 
 def test_pseudo_labels_beat_the_weak_labels(pipeline, folder):
-    """Scribbles and points: against giving each pixel its nearest labelled pixel's class; boxes, tags: the CAM labels."""
+    """Against the nearest labelled pixel's class for scribbles and points, and the CAM labels for boxes and tags."""
     name, run, _ = pipeline
     weak = {image: read(path) for image, path in listed(folder, f'train_{name.removeprefix("densepose_")}')}
     truth = {image: read(path) for image, path in listed(folder, 'train_full')}
