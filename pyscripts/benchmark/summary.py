@@ -1,4 +1,7 @@
-"""Print a pipeline's scores from the JSON files of the benchmarks: a table of mean IoUs, and the last one by class."""
+"""Print a pipeline's scores from the JSON files of the benchmarks: a table of mean IoUs, and the last one by class.
+
+python pyscripts/benchmark/summary.py --run_dir snapshots/demo/spml_scribble --score "score_final=final score"
+"""
 import argparse
 import json
 import pathlib
@@ -36,7 +39,7 @@ def named_score(text):
 
 def main():
     """Read the scores in the order asked for (default: all, by name) and print them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.script_parser(__doc__)
     parser.add_argument('--run_dir', type=pathlib.Path, required=True, help='folder that holds scores/NAME.json')
     parser.add_argument('--score', type=named_score, action='append', metavar='NAME=TITLE', dest='names',
                         help='a score to show and its title; may be repeated (default: every file)')

@@ -16,6 +16,11 @@ logger = logging.getLogger(__name__)
 _BACKBONE = 'resnet_backbone.'
 
 
+def model_path(snapshot_dir, iteration):
+    """Return the path of the snapshot of a zero-based iteration."""
+    return pathlib.Path(snapshot_dir) / f'model-{iteration}.pth'
+
+
 def read_checkpoint(path):
     """Return the dict stored in `path`, tensors on the CPU.
 
