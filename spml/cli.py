@@ -51,10 +51,16 @@ def script_parser(doc):
                                    formatter_class=_HelpFormatter)
 
 
-def build_parser(doc):
-    """Return the parser of a script that reads a configuration, with the options that all of those take."""
+def build_parser(doc, cfg_default=None):
+    """Return the parser of a script that reads a configuration, with the options that all of those take.
+
+    Args:
+        doc: the script's docstring.
+        cfg_default: what is used without `--cfg_path`, in words; None makes it required.
+    """
     parser = script_parser(doc)
-    parser.add_argument('--cfg_path', type=pathlib.Path, required=True, metavar='FILE', help='YAML configuration')
+    parser.add_argument('--cfg_path', type=pathlib.Path, required=cfg_default is None, metavar='FILE',
+                        help='YAML configuration' + (f' (default: {cfg_default})' if cfg_default else ''))
     parser.add_argument('--set', action='extend', nargs='+', default=[], metavar='SECTION.KEY=VALUE', dest='overrides',
                         help='override a key of the configuration, for example train.base_lr=0.01')
     parser.add_argument('--device', default=None,
