@@ -8,6 +8,7 @@ import sys
 import textwrap
 
 from spml.errors import SpmlError
+from spml.utils import usage
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -142,6 +143,7 @@ def run(main):
             raise
         _complain(f'{error.filename or "write"}: {error.strerror}; {_ENVIRONMENT_ERRORS[error.errno]}')
         status = 2
+    usage.record(status or 0)
     sys.exit(status or 0)
 
 

@@ -26,7 +26,7 @@ def main(argv=None):
 
     matrix = sum(map_images(lambda row: confusion(*read_same_size(row), args.num_classes), rows, args.num_workers))
     summary = score_summary(iou_from_confusion(matrix), names, len(rows), absent=np.flatnonzero(unions(matrix) == 0),
-                            pixel_accuracy=pixel_accuracy(matrix))
+                            pixel_accuracy=pixel_accuracy(matrix), confusion=matrix.tolist())
     print(format_table(summary))
     if args.json:
         write_json(args.json, summary)

@@ -1,25 +1,16 @@
 """Print a pipeline's scores from the JSON files of the benchmarks: a table of mean IoUs, and the last one by class.
 
 python pyscripts/benchmark/summary.py --run_dir snapshots/demo/spml_scribble --score "score_final=final score"
+
+With --score, the table is also written to summary.json, from where the report takes order and titles.
 """
 import argparse
-import json
 import pathlib
 
 from spml import cli
 from spml.errors import DataError
-
-
-def read_score(path):
-    """Return the dictionary that a benchmark wrote to `path` (`mean_iou` in 0..1, `iou` by class); raises DataError."""
-    try:
-        score = json.loads(path.read_text(encoding='utf-8'))
-        score['mean_iou'] = float(score['mean_iou'])
-    except OSError as error:
-        raise DataError(f'{path}: {error.strerror}; run the stage that writes it again') from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f'{path}: holds no "mean_iou"; run the stage that writes it again') from None
-    return score
+from spml.evaluation.report import read_score
+from spml.utils.io import write_json
 
 
 def format_rows(header, rows):
@@ -53,6 +44,10 @@ def main():
     if last.get('iou'):
         print(format_rows(f'IoU: {title}', list(last['iou'].items())), end='\n\n')
     print(format_rows('mean IoU', [(title, score['mean_iou']) for title, score in scores]))
+    if args.names:
+        write_json(args.run_dir / 'summary.json', [
+            {'name': name, 'title': title, 'mean_iou': score['mean_iou']}
+            for (name, _), (title, score) in zip(names, scores, strict=True)])
 
 
 if __name__ == '__main__':

@@ -43,6 +43,21 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2) + '\n')
 
 
+def read_json_lines(path):
+    """Return the objects of a JSON-lines file, none without the file; what follows a line cut short is dropped."""
+    rows = []
+    if pathlib.Path(path).is_file():
+        for line in pathlib.Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if not isinstance(row, dict):
+                break
+            rows.append(row)
+    return rows
+
+
 def write_png(path, array):
     """Write an (H, W) uint8 or uint16 or an (H, W, 3) uint8 RGB array as PNG atomically."""
     with atomic_path(path) as temporary:
