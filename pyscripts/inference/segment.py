@@ -39,10 +39,12 @@ def main():
     paths = find_images(args.image)
     save_dir = args.save_dir or (args.run if args.run.is_dir() else args.run.parent) / 'overlays'
     segmenter = load_segmenter(args.run, args.device, args.cfg_path, args.overrides)
+    color_map = segmenter.config.dataset.get('color_map')
     for path in tqdm(paths, desc='segment', unit='image', dynamic_ncols=True, disable=len(paths) == 1):
         image = read_image(path)
         label = segmenter.predict(image, multi_scale=args.multi_scale, crf=args.crf).labels
-        write_png(save_dir / f'{path.stem}.png', overlay(image, label, segmenter.class_names, args.opacity))
+        picture = overlay(image, label, segmenter.class_names, args.opacity, color_map)
+        write_png(save_dir / f'{path.stem}.png', picture)
     if len(paths) == 1:
         shares = [f'{segmenter.class_names[index]} {100 * share:.1f} %' for index, share in class_shares(label)]
         print(f'{save_dir / f"{path.stem}.png"}: {", ".join(shares)}')

@@ -146,7 +146,7 @@ def _worst(shares, class_names):
 
 def prototype_plane(run, statistics, class_names):
     """Return the scatter of prototypes in the plane of their first two principal components, coloured by class."""
-    figure, colours = go.Figure(), voc_colour_map(len(class_names)).tolist()
+    figure, colours = go.Figure(), run.color_map or voc_colour_map(len(class_names)).tolist()
     for index in np.unique(statistics.labels):
         points = statistics.plane[statistics.labels == index]
         figure.add_scatter(

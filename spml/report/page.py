@@ -59,7 +59,7 @@ def _contents(runs, data_dir, num_images, segmenters):
     return {
         'scores': [charts.score_bars(scored), charts.class_bars(scored, names)] if scored else [],
         'confusion': bool(_confusions(scored)), 'confusions': _confusions(scored),
-        'images': images, 'legend': _legend(names),
+        'images': images, 'legend': _legend(names, runs[0].color_map),
         'curves': _curves(runs),
         'prototypes': bool(statistics), 'prototype_table': _prototype_table(statistics),
         'planes': [charts.prototype_plane(run, found, run.class_names) for run, found in statistics],
@@ -138,13 +138,13 @@ def _row(runs, entry, value, truths, is_training, segmenters):
             label = segmenters[run.name].predict(entry.image).labels
         labels.append((f'prediction{suffix}', label))
     labels.append(('truth', truths.get(entry.name)))
-    names = runs[0].class_names
-    return pictures.make_row(f'{entry.name}: {100 * value:.1f} %', entry, labels, len(names), names)
+    heading = f'{entry.name}: {100 * value:.1f} %'
+    return pictures.make_row(heading, entry, labels, runs[0].class_names, runs[0].color_map)
 
 
-def _legend(names):
+def _legend(names, color_map):
     """Return (CSS colour, name) of every colour in the pictures."""
-    colours = [*voc_colour_map(len(names)).tolist(), UNLABELLED_COLOUR, VOID_COLOUR]
+    colours = [*(color_map or voc_colour_map(len(names)).tolist()), UNLABELLED_COLOUR, VOID_COLOUR]
     return [('rgb({},{},{})'.format(*colour), name)
             for colour, name in zip(colours, [*names, 'unlabelled', 'void'], strict=True)]
 

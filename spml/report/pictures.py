@@ -78,15 +78,15 @@ def read_truths(list_path, data_dir):
             if entry.semantic is not None and entry.semantic.is_file()}
 
 
-def make_row(heading, entry, labels, num_classes, class_names):
+def make_row(heading, entry, labels, class_names, color_map=None):
     """Return the Row of an image.
 
     Args:
         heading: of the row.
         entry: its list entry.
         labels: list of (caption, (H, W) uint8 label map, or its path, or None).
-        num_classes: C; other values are shown as unlabelled or void.
-        class_names: C strings.
+        class_names: C strings; values of C and above are shown as unlabelled or void.
+        color_map: (C, 3) ints, as in `colourise`.
     """
     with located(entry):
         image = read_image(entry.image)
@@ -99,7 +99,7 @@ def make_row(heading, entry, labels, num_classes, class_names):
                 path, label = label, read_label(label)
                 check_same_size(entry, image, label, path)
             text = f'{caption} of {entry.name}: {describe(label, class_names)}'
-            cells.append(Cell(caption, _as_png(colourise(label, num_classes)), text))
+            cells.append(Cell(caption, _as_png(colourise(label, len(class_names), color_map)), text))
     return Row(heading, cells)
 
 

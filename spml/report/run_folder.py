@@ -60,6 +60,12 @@ class Run:
                 return [str(name) for name in config['dataset.class_names']]
         return list(self.scores[-1].summary.get('iou', {})) if self.scores else []
 
+    @property
+    def color_map(self):
+        """The classes' colours, a list of [R, G, B], where the configuration has its own; else None."""
+        found = (config.get('dataset.color_map') for config in self.configs.values())
+        return next((colours for colours in found if colours), None)
+
     def list_path(self, setting):
         """Return the list file of a setting (`VAL_LIST` ...): the run's own copy, else the original, else None."""
         if not self.settings.get(setting):

@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from spml.utils.io import write_png
-from spml.visualization.legend import GAP, PAPER, TEXT_HEIGHT, Legend, write_line
+from spml.visualization.legend import GAP, Legend
 from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, colourise, voc_colour_map
+from spml.visualization.text import TEXT_HEIGHT, write_line
 
+_BACKGROUND = (255, 255, 255)
 _EMPTY = (228, 228, 228)
 
 
@@ -45,7 +47,7 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
     legend = Legend(_legend_entries(num_classes, class_names), width)
     table_height = TEXT_HEIGHT + sum(height + TEXT_HEIGHT + GAP for height in heights)
 
-    sheet = Image.new('RGB', (width, table_height + legend.height + GAP), PAPER)
+    sheet = Image.new('RGB', (width, table_height + legend.height + GAP), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for column, header in enumerate(headers):
         write_line(draw, (GAP + column * (cell_width + GAP), 3), header, cell_width)

@@ -2,9 +2,10 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from spml.visualization.legend import GAP, PAPER, Legend
+from spml.visualization.legend import GAP, Legend
 from spml.visualization.palette import colourise, voc_colour_map
 
+_BACKGROUND = (255, 255, 255)
 # Below this width, names of classes would not fit.
 _LEAST_WIDTH = 240
 
@@ -16,7 +17,7 @@ def class_shares(label):
             if counts[index]]
 
 
-def blend(image, label, opacity=0.5):
+def blend(image, label, opacity=0.5, color_map=None):
     """Lay a label map over its image.
 
     Background stays clear, so that the image can be seen; every other class is blended in and has an opaque outline.
@@ -25,32 +26,33 @@ def blend(image, label, opacity=0.5):
         image: (H, W, 3) uint8 RGB.
         label: (H, W) uint8 class ids.
         opacity: of the classes, in 0..1.
+        color_map: (C, 3) ints, as in `colourise`.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     weight = np.where(_outline(label), 1.0, opacity) * (label > 0)
-    mixed = image * (1 - weight[..., None]) + colourise(label) * weight[..., None]
+    mixed = image * (1 - weight[..., None]) + colourise(label, color_map=color_map) * weight[..., None]
     return mixed.round().astype(np.uint8)
 
 
-def overlay(image, label, class_names, opacity=0.5):
+def overlay(image, label, class_names, opacity=0.5, color_map=None):
     """Return `blend` with a legend of the classes that occur and their shares below it.
 
     Args:
-        image, label, opacity: as in `blend`.
+        image, label, opacity, color_map: as in `blend`.
         class_names: C strings.
 
     Returns:
         (H', W', 3) uint8 RGB, at least as large as the image, which stands at the top left.
     """
     height, width = label.shape
-    colours = voc_colour_map(len(class_names))
-    entries = [(tuple(colours[index].tolist()), f'{class_names[index]} {100 * share:.1f}%')
+    colours = voc_colour_map(len(class_names)).tolist() if color_map is None else color_map
+    entries = [(tuple(colours[index]), f'{class_names[index]} {100 * share:.1f}%')
                for index, share in class_shares(label)]
     legend = Legend(entries, max(width, _LEAST_WIDTH))
-    picture = Image.new('RGB', (max(width, _LEAST_WIDTH), height + GAP + legend.height), PAPER)
-    picture.paste(Image.fromarray(blend(image, label, opacity)), (0, 0))
+    picture = Image.new('RGB', (max(width, _LEAST_WIDTH), height + GAP + legend.height), _BACKGROUND)
+    picture.paste(Image.fromarray(blend(image, label, opacity, color_map)), (0, 0))
     legend.draw(ImageDraw.Draw(picture), height + GAP)
     return np.asarray(picture)
 

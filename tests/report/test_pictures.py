@@ -68,7 +68,7 @@ def test_cells_show_the_image_and_the_labels_in_colour(made):
     given = np.zeros((40, 36), np.uint8)
     given[0, :9] = [1, 2, 3, 254, 255, 255, 1, 1, 1]
     row = pictures.make_row('title', entry, [('weak', entry.semantic), ('mine', given), ('gone', None),
-                                             ('lost', made.data / 'nothing.png')], 3, made.class_names)
+                                             ('lost', made.data / 'nothing.png')], made.class_names)
     image, weak, mine, *absent = row.cells
     assert [cell.caption for cell in row.cells] == ['image', 'weak', 'mine', 'gone', 'lost']
     assert [cell.source for cell in absent] == [None, None]
@@ -84,11 +84,19 @@ def test_cells_show_the_image_and_the_labels_in_colour(made):
     assert mine.text == f'mine of t1: sky 99 %, cat 0 %, void 0 %, {made.class_names[2]} 0 %, unlabelled 0 %'
 
 
+def test_labels_are_shown_in_the_colours_given(made):
+    entry = read_list(made.data / 'train.txt', made.data)[0]
+    colours = np.random.default_rng().integers(0, 256, (3, 3))
+    cell = pictures.make_row('x', entry, [('truth', made.truths['t0'])], made.class_names, colours.tolist()).cells[1]
+    expected = np.concatenate([colours, np.zeros((252, 3), int), [[224, 224, 192]]])[made.truths['t0']]
+    np.testing.assert_array_equal(pixels_of(cell)[1], expected)
+
+
 def test_large_images_are_made_small(made):
     large = np.random.default_rng().integers(0, 3, (1000, 500), dtype=np.uint8)
     Image.fromarray(np.stack([large] * 3, axis=-1)).save(made.data / 'image' / 't0.png')
     entry = read_list(made.data / 'train.txt', made.data)[0]
-    cells = pictures.make_row('x', entry, [('label', large)], 3, made.class_names).cells
+    cells = pictures.make_row('x', entry, [('label', large)], made.class_names).cells
     assert [pixels_of(cell)[1].shape for cell in cells] == [(320, 160, 3)] * 2
 
 
@@ -96,7 +104,7 @@ def test_a_label_of_another_size_is_named(made):
     entry = read_list(made.data / 'train.txt', made.data)[0]
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(entry.semantic)
     with pytest.raises(DataError, match=r'train\.txt:1: .*t0\.png'):
-        pictures.make_row('x', entry, [('weak', entry.semantic)], 3, made.class_names)
+        pictures.make_row('x', entry, [('weak', entry.semantic)], made.class_names)
 
 
 def test_descriptions_add_up_unlabelled_values():

@@ -14,8 +14,8 @@ def random_case():
 
 def test_every_pixel_is_blended_by_the_rule():
     image, label = random_case()
-    colours, opacity = voc_colour_map().astype(float), 0.3
-    result = blend(image, label, opacity)
+    colours, opacity = np.random.default_rng().integers(0, 256, (4, 3)), 0.3
+    result = blend(image, label, opacity, colours)
     height, width = label.shape
     for y in range(height):
         for x in range(width):
@@ -45,6 +45,13 @@ def test_the_picture_holds_the_blended_image_and_a_legend_of_what_occurs():
     colours = [tuple(colour) for colour in voc_colour_map(4).tolist()]
     assert [colour in legend for colour in colours] == [(label == index).any() for index in range(4)]
     assert picture[height:].min() < 100  # names are drawn
+
+
+def test_colours_of_ones_own():
+    image, label = np.zeros((10, 700, 3), np.uint8), np.ones((10, 700), np.uint8)
+    picture = overlay(image, label, NAMES, 1, [(1, 2, 3), (4, 250, 6), (7, 8, 9), (10, 11, 12)])
+    assert (picture[:10] == (4, 250, 6)).all()
+    assert (4, 250, 6) in {tuple(pixel) for pixel in picture[10:].reshape(-1, 3).tolist()}
 
 
 def test_a_wide_image_keeps_its_width():
