@@ -2,9 +2,8 @@
 
 Both keep the classes' order. The dictionary holds fractions in 0..1, the table shows per cent.
 """
-import json
-
 from spml.errors import DataError
+from spml.utils.io import read_json
 
 
 def score_summary(iou, class_names, num_images, absent=(), **extra):
@@ -32,14 +31,11 @@ def score_summary(iou, class_names, num_images, absent=(), **extra):
 
 def read_score(path):
     """Return the dictionary that a benchmark wrote to `path`; raises DataError unless it holds a `mean_iou`."""
+    score = read_json(path, 'run the stage that writes it again')
     try:
-        score = json.loads(path.read_text(encoding='utf-8'))
-        score['mean_iou'] = float(score['mean_iou'])
-    except OSError as error:
-        raise DataError(f'{path}: {error.strerror}; run the stage that writes it again') from None
+        return {**score, 'mean_iou': float(score['mean_iou'])}
     except (ValueError, KeyError, TypeError):
         raise DataError(f'{path}: holds no "mean_iou"; run the stage that writes it again') from None
-    return score
 
 
 def format_table(summary):

@@ -3,7 +3,6 @@
 A run is what a pipeline's script left under `snapshots/`, finished or not, or the folder of a single training.
 """
 import dataclasses
-import json
 import pathlib
 import re
 import shlex
@@ -12,7 +11,7 @@ import yaml
 
 from spml.errors import DataError
 from spml.evaluation.report import read_score
-from spml.utils.io import read_json_lines
+from spml.utils.io import read_json, read_json_lines
 from spml.utils.usage import read_usage
 
 # Settings that only say where things lie: no difference between runs that a reader looks for.
@@ -178,7 +177,8 @@ def _read_scores(path, stages):
 def _read_titles(path):
     if not path.is_file():
         return {}
+    rows = read_json(path, 'remove it')
     try:
-        return {row['name']: row['title'] for row in json.loads(path.read_text(encoding='utf-8'))}
-    except (ValueError, TypeError, KeyError):
+        return {row['name']: row['title'] for row in rows}
+    except (TypeError, KeyError):
         raise DataError(f'{path}: not what summary.py writes; remove it') from None
