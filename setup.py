@@ -9,7 +9,7 @@ setup(
     description='Universal weakly supervised segmentation by pixel-to-segment contrastive learning (ICLR 2021)',
     license='MIT',
     packages=find_packages(include=['spml', 'spml.*']),
-    package_data={'spml': ['py.typed', 'report/*.html', 'report/*.css']},
+    package_data={'spml': ['py.typed', 'report/*.html']},
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.2',

@@ -18,6 +18,7 @@ _OUTLINE = '#8a8f98'
 _CLEAR = 'rgba(0,0,0,0)'
 # Steps over which a noisy curve is averaged, as a share of its length.
 _SMOOTHING = 0.05
+# Characters of a line; on a phone, longer ones would leave no room for the chart.
 _LABEL_WIDTH = 26
 
 
@@ -59,15 +60,14 @@ def class_bars(runs, class_names):
 
 def _bars(title, names, categories, values):
     """Return horizontal bars: for each named series a dict from category to number; what it lacks has no bar."""
-    # On a phone, long names in one line would leave no room for the bars.
-    labels = ['<br>'.join(textwrap.wrap(category, _LABEL_WIDTH)) for category in categories]
+    labels = [_in_lines(category) for category in categories]
     figure = go.Figure()
     for index, (name, numbers) in enumerate(zip(names, values, strict=True)):
-        figure.add_bar(x=[numbers.get(category) for category in categories], y=labels, name=name, orientation='h',
-                       marker_color=SERIES[index % len(SERIES)], hovertemplate='%{y}: %{x:.1f}<extra>%{fullData.name}'
-                       '</extra>')
+        figure.add_bar(x=[numbers.get(category) for category in categories], y=labels, name=_in_lines(name),
+                       orientation='h', marker_color=SERIES[index % len(SERIES)],
+                       hovertemplate='%{y}: %{x:.1f}<extra>%{fullData.name}</extra>')
     most_lines = max(label.count('<br>') + 1 for label in labels)
-    height = 70 + len(labels) * (12 + 14 * max(len(names), most_lines)) + (30 if len(names) > 1 else 0)
+    height = 70 + len(labels) * (12 + 14 * max(len(names), most_lines)) + (24 * len(names) if len(names) > 1 else 0)
     _style(figure, height, legend=len(names) > 1)
     # Plotly stacks from below; the page reads from above.
     figure.update_yaxes(autorange='reversed', automargin=True)
@@ -96,7 +96,7 @@ def curves(runs, training, metric):
         if metric != 'lr':
             figure.add_scatter(x=x, y=y, mode='lines', line={'color': colour, 'width': 1}, opacity=0.45,
                                showlegend=False, hoverinfo='skip')
-        figure.add_scatter(x=x, y=smooth, mode='lines', name=run.name, hovertemplate='%{x}: %{y:.4g}',
+        figure.add_scatter(x=x, y=smooth, mode='lines', name=_in_lines(run.name), hovertemplate='%{x}: %{y:.4g}',
                            line={'color': colour, 'width': 2, 'dash': _DASHES[index % len(_DASHES)]})
         texts.append(f'{run.name}: {smooth[0]:.3g} at iteration {x[0]:.0f}, {smooth[-1]:.3g} at {x[-1]:.0f}')
     if not texts:
@@ -194,6 +194,10 @@ def _style(figure, height, legend):
         hoverlabel={'bgcolor': '#22272e', 'bordercolor': _OUTLINE, 'font': {'color': '#ffffff'}})
     figure.update_xaxes(automargin=True, fixedrange=True, zeroline=False)
     figure.update_yaxes(automargin=True, fixedrange=True, zeroline=False)
+
+
+def _in_lines(text):
+    return '<br>'.join(textwrap.wrap(text, _LABEL_WIDTH))
 
 
 def _number(value):

@@ -17,6 +17,8 @@ from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, voc_colou
 
 _SECTIONS = {'scores': 'Scores', 'confusion': 'Confusion', 'images': 'Images', 'curves': 'Curves',
              'prototypes': 'Segments and prototypes', 'usage': 'Time and memory', 'settings': 'Settings'}
+# Characters; beyond it, the number of runs stands for their names.
+_LONGEST_TITLE = 60
 # Shown first, if they are there; every other metric follows.
 _METRICS = ('loss', 'accuracy')
 
@@ -35,9 +37,11 @@ def write_page(runs, path, data_dir=None, num_images=3, segmenters=None):
     environment = jinja2.Environment(loader=jinja2.PackageLoader('spml.report', ''), autoescape=True,
                                      undefined=jinja2.StrictUndefined)
     content = _contents(runs, data_dir, num_images, segmenters or {})
+    names = ' and '.join(run.name for run in runs)
+    if len(runs) > 1 and len(names) > _LONGEST_TITLE:
+        names = f'{len(runs)} runs'
     text = environment.get_template('page.html').render(
-        title=f'SPML: {" and ".join(run.name for run in runs)}', runs=runs, draw=_draw, version=__version__,
-        plotly=plotly.offline.get_plotlyjs(),
+        title=f'SPML: {names}', runs=runs, draw=_draw, version=__version__, plotly=plotly.offline.get_plotlyjs(),
         sections=[(key, name) for key, name in _SECTIONS.items() if content.get(key)], **content)
     write_text(path, text)
 
