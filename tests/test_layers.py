@@ -7,8 +7,8 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / 'spml'
 
 # Parts between two `<` stand beside each other and do not import one another.
-LAYERS = ('names errors < utils < cli < config < data < models < segsort < visualization '
-          '< training inference < evaluation < api < report')
+LAYERS = ('names errors < utils < cli < config < visualization models < data segsort < training inference '
+          '< evaluation < api < report')
 HEIGHT = {part: height for height, layer in enumerate(LAYERS.split(' < ')) for part in layer.split()}
 
 

@@ -69,9 +69,6 @@ def test_pictures_and_configurations_stand_beside_the_results(pipeline):
         assert (run / stage / 'config.yaml').is_file(), stage
     assert 'contact_sheet.png' in result.stdout
     assert any((run / 'stage1' / 'tensorboard').iterdir())
-    stages = [json.loads(line)['stage'] for line in (run / 'usage.jsonl').read_text().splitlines()]
-    assert {'train_embedding', 'pseudo_labels', 'inference_final', 'score_final'} <= set(stages)
-    assert json.loads((run / 'summary.json').read_text())[-1]['name'] == 'score_final'
 
 
 @pytest.mark.slow
