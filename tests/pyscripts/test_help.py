@@ -42,7 +42,7 @@ def test_help_shows_purpose_defaults_and_an_example(script, help_text):
     assert re.match(r'[A-Z][^\n]{20,}[.:]( |$)', purpose, re.MULTILINE), 'a sentence says what the script does'
     for line in lines:
         if not line.startswith('  -h, --help'):
-            assert re.search(r'\w.* {2,}\w.*\((required|default: .+)\)$', line), f'no help, or no default: {line}'
+            assert re.search(r'\w.* {2,}\w.*\((required|default: .+)\)', line), f'no help, or no default: {line}'
     assert example.startswith(f'  python {script} ')
 
 
