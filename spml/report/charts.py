@@ -52,8 +52,11 @@ def score_bars(runs):
 
 
 def class_bars(runs, class_names):
-    """Bars of the last score's IoU by class."""
-    values = [{name: 100 * value for name, value in run.scores[-1].summary.get('iou', {}).items()} for run in runs]
+    """Bars of the last score's IoU by class, of the runs that have these classes."""
+    # By place: a benchmark that was told no names calls the classes 0, 1, ...
+    scores = [list(run.scores[-1].summary.get('iou', {}).values()) for run in runs]
+    values = [{name: 100 * value for name, value in zip(class_names, score, strict=True)}
+              if len(score) == len(class_names) else {} for score in scores]
     titles = sorted({run.scores[-1].title for run in runs})
     return _bars(f'IoU by class, in %: {" and ".join(titles)}', [run.name for run in runs], class_names, values)
 

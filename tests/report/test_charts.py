@@ -27,6 +27,15 @@ def test_bars_hold_the_scores_in_per_cent(runs, made):
     assert f'to {100 * score["iou"][best]:.1f} ({best})' in chart.text
 
 
+def test_classes_without_names_are_known_by_their_place(runs, made):
+    values = list(runs[0].scores[-1].summary['iou'].values())
+    runs[0].scores[-1].summary['iou'] = {str(index): value for index, value in enumerate(values)}
+    runs[1].scores[-1].summary['iou'] = {'0': 0.5}  # of other classes
+    first, second = charts.class_bars(runs, made.class_names).figure.data
+    assert list(first.x) == pytest.approx([100 * value for value in values])
+    assert list(second.x) == [None] * 3
+
+
 def test_a_score_that_a_run_lacks_has_no_bar(runs):
     del runs[1].scores[0]
     chart = charts.score_bars(runs)
