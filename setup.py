@@ -1,5 +1,7 @@
-"""Install with `pip install -e .`; `pip install -e '.[test]'` adds what the tests need."""
+"""Install with `pip install -e .`; `.[report]` adds what the report needs, `.[test]` what the tests need."""
 from setuptools import find_packages, setup
+
+REPORT = ['plotly>=6.0', 'jinja2>=3.1']
 
 setup(
     name='spml',
@@ -7,6 +9,7 @@ setup(
     description='Universal weakly supervised segmentation by pixel-to-segment contrastive learning (ICLR 2021)',
     license='MIT',
     packages=find_packages(include=['spml', 'spml.*']),
+    package_data={'spml': ['py.typed', 'report/*.html']},
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.2',
@@ -22,5 +25,5 @@ setup(
         # The maintained build of pydensecrf compiles on Python 3.10 to 3.12. Elsewhere everything but CRF works.
         'pydensecrf2>=1.1; python_version < "3.13"',
     ],
-    extras_require={'test': ['pytest>=7.4', 'ruff>=0.5']},
+    extras_require={'report': REPORT, 'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', *REPORT]},
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up what is missing, then lint and run the tests. Every part runs; the status is 1 if any fails.
+# Set up what is missing, then lint, check the types and run the tests. Every part runs; the status is 1 if any fails.
 #
 #     bash bashscripts/test.sh        # lint and unit tests
 #     bash bashscripts/test.sh all    # also the slow tests (the whole pipeline) and the conformance kits
@@ -32,6 +32,7 @@ main() {
     trap 'echo "test.sh: interrupted" >&2; exit 130' INT
 
     part lint "$SPML_PYTHON" -m ruff check .
+    part types "$SPML_PYTHON" -m mypy
     if [ "${1:-}" = all ]; then
         part 'tests, slow ones too' "$SPML_PYTHON" -m pytest
         for kit in tests/conformance/kit_*; do

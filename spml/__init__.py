@@ -1,3 +1,27 @@
-"""SPML: universal weakly supervised segmentation by pixel-to-segment contrastive learning (ICLR 2021)."""
+"""SPML: universal weakly supervised segmentation by pixel-to-segment contrastive learning (ICLR 2021).
+
+`load_segmenter` loads what was trained, `spml.segsort` holds the method for use with any network. Both are imported
+when they are first used, so that `import spml` stays light.
+"""
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spml import segsort
+    from spml.api import Segmentation, Segmenter, load_segmenter
 
 __version__ = '0.1.0'
+
+__all__ = ['Segmentation', 'Segmenter', 'load_segmenter', 'segsort']
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'segsort':
+        return importlib.import_module('spml.segsort')
+    if name in __all__:
+        return getattr(importlib.import_module('spml.api'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

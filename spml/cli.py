@@ -1,21 +1,68 @@
-"""What every command line shares: the common options, and errors as one line with exit status 2."""
+"""What every command line shares: how help looks, the common options, and errors as one line with exit status 2."""
 import argparse
-import dataclasses
 import errno
 import math
 import os
 import pathlib
 import sys
+import textwrap
 
 from spml.errors import SpmlError
-from spml.inference.crf import CrfParameters
-from spml.names import LAUNCHED, MAX_CLUSTERS
+from spml.names import LAUNCHED
+from spml.utils import usage
 
 
-def build_parser(description):
-    """Return a parser with the options that every script reading a configuration takes."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--cfg_path', type=pathlib.Path, required=True, metavar='FILE', help='YAML configuration')
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that says of every option whether it is required and, if not, what its default is."""
+
+    def _get_default_metavar_for_optional(self, action):
+        known = {pathlib.Path: 'DIR', int: 'N'}
+        return known.get(action.type) or super()._get_default_metavar_for_optional(action)
+
+    def _get_help_string(self, action):
+        text = action.help or ''
+        if action.default is argparse.SUPPRESS:
+            return text
+        if action.required:
+            return f'{text} (required)'
+        if '(default: ' not in text:
+            text += ' (default: %(default)s)'
+        return text.replace('%(default)s', _default_text(action.default).replace('%', '%%'))
+
+
+def _default_text(default):
+    if default in (None, '', [], ('', '')):
+        return 'none'
+    if isinstance(default, bool):
+        return 'on' if default else 'off'
+    return ','.join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def script_parser(doc):
+    """Return a parser whose help is made of a script's docstring.
+
+    Args:
+        doc: what the script does, and an example: a paragraph that begins with `python`, which stands after the options
+            in the help.
+    """
+    paragraphs = doc.strip('\n').split('\n\n')
+    examples = [text for text in paragraphs if text.lstrip().startswith('python ')]
+    purpose = '\n\n'.join(textwrap.dedent(text) for text in paragraphs if text not in examples)
+    example = '\n\n'.join(textwrap.indent(textwrap.dedent(text), '  ') for text in examples)
+    return argparse.ArgumentParser(description=purpose, epilog=f'example:\n{example}' if examples else None,
+                                   formatter_class=_HelpFormatter)
+
+
+def build_parser(doc, cfg_default=None):
+    """Return the parser of a script that reads a configuration, with the options that all of those take.
+
+    Args:
+        doc: the script's docstring.
+        cfg_default: what is used without `--cfg_path`, in words; None makes it required.
+    """
+    parser = script_parser(doc)
+    parser.add_argument('--cfg_path', type=pathlib.Path, required=cfg_default is None, metavar='FILE',
+                        help='YAML configuration' + (f' (default: {cfg_default})' if cfg_default else ''))
     parser.add_argument('--set', action='extend', nargs='+', default=[], metavar='SECTION.KEY=VALUE', dest='overrides',
                         help='override a key of the configuration, for example train.base_lr=0.01')
     parser.add_argument('--device', default=None,
@@ -37,44 +84,6 @@ def add_data_arguments(parser):
                         help='list file: `image semantic instance`, `image semantic` or `image` on each line')
 
 
-def add_inference_arguments(parser):
-    """Add what every inference script takes: data, weights, output."""
-    add_data_arguments(parser)
-    parser.add_argument('--snapshot_dir', type=pathlib.Path, help='folder that holds model-<max_iteration - 1>.pth')
-    parser.add_argument('--checkpoint', type=pathlib.Path, metavar='FILE', help='weights to use instead of that file')
-    parser.add_argument('--save_dir', type=pathlib.Path, required=True, help='folder for the results')
-    add_process_argument(parser, '1')
-
-
-def add_clustering_arguments(parser, required=False):
-    """Add the options of k-means."""
-    parser.add_argument('--kmeans_num_clusters', type=cluster_grid, required=required, metavar='H,W',
-                        help='initial clusters along y and x')
-    parser.add_argument('--label_divisor', type=int, default=2048, metavar='N',
-                        help="accepted for the release's command lines; segment ids need no divisor here")
-
-
-def add_memory_argument(parser):
-    """Add the folder of prototypes."""
-    parser.add_argument('--semantic_memory_dir', type=pathlib.Path,
-                        help='folder of the prototypes (.npz) to retrieve from')
-
-
-def add_crf_arguments(parser):
-    """Add the parameters of DenseCRF and its number of worker processes."""
-    for field in dataclasses.fields(CrfParameters):
-        parser.add_argument(f'--crf_{field.name}', type=at_least_one if field.type is int else _positive,
-                            default=field.default, metavar='N')
-    parser.add_argument('--num_workers', type=_count, default=_processors(), metavar='N',
-                        help='processes that run CRF beside the network; 0 runs it in between (default: %(default)s)')
-
-
-def crf_parameters(args):
-    """Return the CrfParameters that the options give."""
-    return CrfParameters(**{field.name: getattr(args, f'crf_{field.name}')
-                            for field in dataclasses.fields(CrfParameters)})
-
-
 def require(args, reason, *names):
     """Raise SpmlError unless every named option was given."""
     missing = [f'--{name}' for name in names if getattr(args, name) is None]
@@ -82,31 +91,42 @@ def require(args, reason, *names):
         raise SpmlError(f'{reason} needs {" and ".join(missing)}')
 
 
-def cluster_grid(text):
-    """Parse `H,W` into two positive ints (for `--kmeans_num_clusters`)."""
-    try:
-        height, width = (int(part) for part in text.split(','))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'{text!r} is not of the form H,W, for example 12,12') from None
-    if height < 1 or width < 1 or height * width > MAX_CLUSTERS:
-        raise argparse.ArgumentTypeError(
-            f'{text!r}: both numbers must be at least 1, their product at most {MAX_CLUSTERS}')
-    return height, width
-
-
 def share(text):
     """Parse a number above 0 and at most 1."""
-    value = _positive(text)
+    value = positive(text)
     if value > 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0 and at most 1')
     return value
 
 
+def positive(text):
+    """Parse a finite number greater than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number greater than 0')
+    return value
+
+
 def at_least_one(text):
     """Parse a whole number greater than 0."""
-    if _count(text) < 1:
+    if count(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number greater than 0')
     return int(text)
+
+
+def count(text):
+    """Parse a whole number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
+    return int(text)
+
+
+def processors():
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 def run(main):
@@ -131,6 +151,7 @@ def run(main):
             raise
         _complain(f'{error.filename or "write"}: {error.strerror}; {_ENVIRONMENT_ERRORS[error.errno]}')
         status = 2
+    usage.record(status or 0)
     sys.exit(status or 0)
 
 
@@ -146,29 +167,6 @@ _ENVIRONMENT_ERRORS = {
     errno.EEXIST: 'a file stands where a folder is needed',
     errno.EIO: 'check the disk',
 }
-
-
-def _positive(text):
-    """Parse a finite number greater than 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number greater than 0')
-    return value
-
-
-def _count(text):
-    """Parse a whole number that is not negative."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
-    return int(text)
-
-
-def _processors():
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 def _complain(message):

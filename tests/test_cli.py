@@ -7,7 +7,6 @@ import pytest
 
 from spml import cli
 from spml.errors import CheckpointError, ConfigError, DataError, SpmlError
-from spml.inference.crf import CrfParameters
 from spml.training.loop import InterruptedRunError
 
 
@@ -71,13 +70,6 @@ def test_a_reader_that_went_away_is_no_error(monkeypatch, tmp_path):
         assert status_of(failing(BrokenPipeError())) == 0
 
 
-def test_cluster_grids():
-    assert cli.cluster_grid('12,8') == (12, 8)
-    for text in ('12', '12,', '1,2,3', '0,4', 'a,b', '-1,2', ''):
-        with pytest.raises(argparse.ArgumentTypeError):
-            cli.cluster_grid(text)
-
-
 def test_shares():
     assert [cli.share(text) for text in ('1', '0.25', '1e-3')] == [1, 0.25, 0.001]
     for text in ('0', '-0.5', '1.01', 'nan', 'inf', 'much', ''):
@@ -94,14 +86,34 @@ def test_common_options():
     assert parser.parse_args(['--cfg_path', 'x.yaml']).overrides == []
 
 
-def test_crf_options_default_to_the_published_values():
-    parser = argparse.ArgumentParser()
-    cli.add_crf_arguments(parser)
-    assert cli.crf_parameters(parser.parse_args([])) == CrfParameters(10, 1, 3, 67, 3, 4)
-    given = {'iter_max': 5, 'pos_xy_std': 2.5, 'pos_w': 1, 'bi_xy_std': 40, 'bi_w': 7, 'bi_rgb_std': 9}
-    args = parser.parse_args([*(f'--crf_{name}={value}' for name, value in given.items()), '--num_workers=0'])
-    assert cli.crf_parameters(args) == CrfParameters(**given)
-    assert args.num_workers == 0
+def help_of(parser, capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '300')
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--help'])
+    return capsys.readouterr().out
+
+
+def test_help_is_made_of_the_docstring_and_shows_defaults(capsys, monkeypatch):
+    parser = cli.script_parser('Do it.\n\n    python do.py --a 1 \\\n        --b 2\n\nMore words.\n')
+    parser.add_argument('source')
+    parser.add_argument('--needed', type=pathlib.Path, required=True, help='a folder')
+    parser.add_argument('--number', type=int, default=3, help='how many')
+    parser.add_argument('--grid', default=(2, 5), help='a grid')
+    parser.add_argument('--share', default='50%', help='a share')
+    parser.add_argument('--names', default=[], help='some names')
+    parser.add_argument('--flag', action='store_true', help='a switch')
+    parser.add_argument('--told', help='a word (default: the name)')
+    text = help_of(parser, capsys, monkeypatch)
+    purpose, options = text.split('options:')
+    assert purpose.index('Do it.') < purpose.index('More words.')
+    assert 'python do.py' not in purpose
+    assert text.endswith('example:\n  python do.py --a 1 \\\n      --b 2\n')
+    entries = [' '.join(line.split()) for line in options.splitlines()]
+    for entry in ('--needed DIR a folder (required)', '--number N how many (default: 3)',
+                  '--grid GRID a grid (default: 2,5)', '--share SHARE a share (default: 50%)',
+                  '--names NAMES some names (default: none)', '--flag a switch (default: off)',
+                  '--told TOLD a word (default: the name)', '-h, --help show this help message and exit'):
+        assert entry in entries
 
 
 def test_required_options_are_named_together():

@@ -5,7 +5,8 @@
 # Under $RUN stand, for each stage, its output, logs/<stage>.log and, once it has succeeded, the stamp .done/<stage>
 # with its arguments. A stage is skipped when its stamp holds the same arguments and its output is there. When a stage
 # runs, the stamps of all later ones of this pipeline go. How a stage is launched (Python, GPUs, number of processes and
-# workers) is not part of the stamp. run.txt says what was run: settings, code, command lines.
+# workers) is not part of the stamp. run.txt says what was run: settings, code, command lines; usage.jsonl,
+# what each stage cost.
 
 # run_pipeline FUNCTION: list the stages that FUNCTION calls, run them, print the scores.
 run_pipeline() {
@@ -80,7 +81,7 @@ stage() {
     set -- "$SPML_PYTHON" "$ROOT/$1" "${@:2}" "${resume[@]}"
     printf '%s\n' "[$name] $(printf '%q ' "$@")" >>"$RUN/run.txt"
     # tee -i outlives Ctrl-C, so the last words of the stage still get through.
-    SPML_STAGE=$name PYTHONUNBUFFERED=1 "$@" 2>&1 | tee -i "$RUN/logs/$name.log"
+    SPML_STAGE=$name SPML_USAGE=$RUN/usage.jsonl PYTHONUNBUFFERED=1 "$@" 2>&1 | tee -i "$RUN/logs/$name.log"
     status=${PIPESTATUS[0]}
     [ "$status" -ne 130 ] || interrupted
     if [ "$status" -eq 0 ] && [ ! -e "$output" ]; then

@@ -1,4 +1,4 @@
-"""Score predicted label maps by each image's IoU, weighed by the image's number of instances of the class.
+r"""Score predicted label maps by each image's IoU, weighed by the image's number of instances of the class.
 
 python pyscripts/benchmark/benchmark_by_instance.py --pred_dir out/semantic_gray --gt_dir data/VOC2012/segcls \
     --inst_dir data/VOC2012/seginst --num_classes 21
@@ -23,7 +23,7 @@ from spml.utils.io import write_json
 
 def main(argv=None):
     """Parse the options, score, print the table and write the JSON."""
-    parser = build_benchmark_parser(__doc__.splitlines()[0])
+    parser = build_benchmark_parser(__doc__)
     parser.add_argument('--inst_dir', type=pathlib.Path, required=True, metavar='DIR',
                         help='instance ids: PNGs of the same names')
     args = parser.parse_args(argv)

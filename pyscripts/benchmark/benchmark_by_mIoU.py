@@ -1,4 +1,4 @@
-"""Score predicted label maps by class IoU over the whole data set.
+r"""Score predicted label maps by class IoU over the whole data set.
 
 python pyscripts/benchmark/benchmark_by_mIoU.py --pred_dir out/semantic_gray --gt_dir data/VOC2012/segcls \
     --num_classes 21
@@ -20,13 +20,13 @@ from spml.utils.io import write_json
 
 def main(argv=None):
     """Parse the options, score, print the table and write the JSON."""
-    args = build_benchmark_parser(__doc__.splitlines()[0]).parse_args(argv)
+    args = build_benchmark_parser(__doc__).parse_args(argv)
     names = resolve_class_names(args.class_names, args.num_classes)
     rows = find_images(args.pred_dir, args.gt_dir, None, args.string_replace, args.gt_list)
 
     matrix = sum(map_images(lambda row: confusion(*read_same_size(row), args.num_classes), rows, args.num_workers))
     summary = score_summary(iou_from_confusion(matrix), names, len(rows), absent=np.flatnonzero(unions(matrix) == 0),
-                            pixel_accuracy=pixel_accuracy(matrix))
+                            pixel_accuracy=pixel_accuracy(matrix), confusion=matrix.tolist())
     print(format_table(summary))
     if args.json:
         write_json(args.json, summary)

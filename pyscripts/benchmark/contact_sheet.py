@@ -1,14 +1,16 @@
-"""Draw some training and validation images with their labels and predictions as one picture.
+r"""Draw some training and validation images with their labels and predictions as one picture.
 
-python pyscripts/benchmark/contact_sheet.py --data_dir data --train_list train.txt --pseudo_dir pseudo/semantic_gray \
-    --full_list train_full.txt --val_list val.txt --pred_dir out/semantic_gray --num_classes 21 --out sheet.png
+python pyscripts/benchmark/contact_sheet.py --data_dir data --train_list train.txt --full_list train_full.txt \
+    --pseudo_dir pseudo/semantic_gray --val_list val.txt --pred_dir out/semantic_gray --num_classes 21 \
+    --out sheet.png
+
+A column whose folder or list is left out stays empty.
 """
-import argparse
 import pathlib
 
 import numpy as np
 
-from spml.cli import run
+from spml import cli
 from spml.data.lists import read_list
 from spml.data.readers import read_image, read_label
 from spml.errors import ConfigError, DataError
@@ -20,17 +22,19 @@ HEADERS = ('image', 'weak label', 'pseudo label', 'prediction', 'truth')
 
 def build_parser():
     """Return the parser of this script."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = cli.script_parser(__doc__)
     parser.add_argument('--data_dir', type=pathlib.Path, required=True, help='folder that listed paths start from')
     parser.add_argument('--train_list', type=pathlib.Path, metavar='FILE', help='training list with the weak labels')
     parser.add_argument('--full_list', type=pathlib.Path, metavar='FILE', help='list of training images with the truth')
     parser.add_argument('--val_list', type=pathlib.Path, metavar='FILE', help='validation list with the truth, or test')
     parser.add_argument('--pseudo_dir', type=pathlib.Path, metavar='DIR', help='pseudo labels of the training images')
     parser.add_argument('--pred_dir', type=pathlib.Path, metavar='DIR', help='predictions, of either list')
-    parser.add_argument('--num_classes', type=class_count, default=21, metavar='C')
-    parser.add_argument('--class_names', type=lambda text: text.split(','), default=None, metavar='NAME,NAME,...')
+    parser.add_argument('--num_classes', type=class_count, default=21, metavar='C',
+                        help='labels of C..254 are drawn as unlabelled')
+    parser.add_argument('--class_names', type=lambda text: text.split(','), default=None, metavar='NAME,NAME,...',
+                        help='C names for the legend (default: the class ids)')
     parser.add_argument('--num_images', type=int, default=4, metavar='N', help='images of each list, evenly spaced')
-    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='FILE.png')
+    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='FILE.png', help='the picture')
     return parser
 
 
@@ -81,4 +85,4 @@ def _read_if_there(folder, name):
 
 
 if __name__ == '__main__':
-    run(main)
+    cli.run(main)

@@ -11,8 +11,8 @@ import pathlib
 from spml import cli
 from spml.errors import DataError
 from spml.evaluation.report import read_score
-from spml.evaluation.spread import format_cell, markdown_table
 from spml.utils.io import write_json
+from spml.utils.tables import mean_and_spread, plus_minus, to_markdown
 
 
 def titled(text):
@@ -34,9 +34,9 @@ def read_cell(runs_dir, pattern, score, seeds):
 
 def main():
     """Read the scores, print the table, and write every single score as JSON if asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.script_parser(__doc__)
     parser.add_argument('--runs_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder of the runs')
-    parser.add_argument('--seeds', type=int, nargs='+', required=True, metavar='SEED')
+    parser.add_argument('--seeds', type=int, nargs='+', required=True, metavar='SEED', help='of the runs')
     parser.add_argument('--row', type=titled, action='append', required=True, metavar='TITLE=RUN', dest='rows',
                         help='a run folder, {seed} standing for the seed')
     parser.add_argument('--column', type=titled, action='append', required=True, metavar='TITLE=SCORE', dest='columns',
@@ -45,8 +45,9 @@ def main():
     args = parser.parse_args()
     values = {title: {column: read_cell(args.runs_dir, pattern, score, args.seeds) for column, score in args.columns}
               for title, pattern in args.rows}
-    print(markdown_table('mean IoU in %', [column for column, _ in args.columns],
-                         [(title, [format_cell(cell) for cell in cells.values()]) for title, cells in values.items()]))
+    rows = [[title, *(plus_minus(*mean_and_spread([100 * value for value in cell]), digits=1) for cell in row.values())]
+            for title, row in values.items()]
+    print(to_markdown(['mean IoU in %', *(column for column, _ in args.columns)], rows), end='')
     if args.json:
         write_json(args.json, values)
 

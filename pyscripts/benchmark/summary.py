@@ -1,10 +1,16 @@
-"""Print a pipeline's scores from the JSON files of the benchmarks: a table of mean IoUs, and the last one by class."""
+"""Print a pipeline's scores from the JSON files of the benchmarks: a table of mean IoUs, and the last one by class.
+
+python pyscripts/benchmark/summary.py --run_dir snapshots/demo/spml_scribble --score "score_final=final score"
+
+With --score, the table is also written to summary.json, from where the report takes order and titles.
+"""
 import argparse
 import pathlib
 
 from spml import cli
 from spml.errors import DataError
 from spml.evaluation.report import read_score
+from spml.utils.io import write_json
 
 
 def format_rows(header, rows):
@@ -24,7 +30,7 @@ def named_score(text):
 
 def main():
     """Read the scores in the order asked for (default: all, by name) and print them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.script_parser(__doc__)
     parser.add_argument('--run_dir', type=pathlib.Path, required=True, help='folder that holds scores/NAME.json')
     parser.add_argument('--score', type=named_score, action='append', metavar='NAME=TITLE', dest='names',
                         help='a score to show and its title; may be repeated (default: every file)')
@@ -38,6 +44,10 @@ def main():
     if last.get('iou'):
         print(format_rows(f'IoU: {title}', list(last['iou'].items())), end='\n\n')
     print(format_rows('mean IoU', [(title, score['mean_iou']) for title, score in scores]))
+    if args.names:
+        write_json(args.run_dir / 'summary.json', [
+            {'name': name, 'title': title, 'mean_iou': score['mean_iou']}
+            for (name, _), (title, score) in zip(names, scores, strict=True)])
 
 
 if __name__ == '__main__':

@@ -1,5 +1,7 @@
 """Write the built-in data set: small textured scenes in the VOC 2012 layout, every kind of label and the lists.
 
+python pyscripts/data/make_synthetic.py --out snapshots/demo/data
+
 Running it again with the same options does nothing.
 """
 import argparse
@@ -10,15 +12,15 @@ from spml.data import synthetic
 
 
 def _parser():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.script_parser(__doc__)
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DIR', help='data root to write')
-    parser.add_argument('--num_train', type=int, default=120, help='training images (default 120)')
-    parser.add_argument('--num_val', type=int, default=24, help='validation images (default 24)')
-    parser.add_argument('--num_test', type=int, default=4, help='test images without labels (default 4)')
+    parser.add_argument('--num_train', type=int, default=120, help='training images')
+    parser.add_argument('--num_val', type=int, default=24, help='validation images')
+    parser.add_argument('--num_test', type=int, default=4, help='test images without labels')
     parser.add_argument('--size', type=_size, default=(120, 160), metavar='H,W',
-                        help='image size in pixels, around which images vary (default 120,160)')
-    parser.add_argument('--num_classes', type=int, default=6, help='classes with background, 2 to 21 (default 6)')
-    parser.add_argument('--seed', type=int, default=0, help='another seed gives other images (default 0)')
+                        help='image size in pixels, around which images vary')
+    parser.add_argument('--num_classes', type=int, default=6, help='classes with background, 2 to 21')
+    parser.add_argument('--seed', type=int, default=0, help='another seed gives other images')
     parser.add_argument('--overwrite', action='store_true', help='replace a data set made with other options')
     return parser
 

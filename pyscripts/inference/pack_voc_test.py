@@ -1,7 +1,7 @@
 r"""Predict a VOC test set and pack it as the evaluation server of PASCAL VOC takes it.
 
 python pyscripts/inference/pack_voc_test.py --cfg_path configs/voc12/scribble_classifier.yaml \
-        --data_dir DATA/VOC2012-test --data_list TEST_LIST --snapshot_dir RUN --save_dir OUT --multi_scale --crf
+    --data_dir DATA/VOC2012-test --data_list TEST_LIST --snapshot_dir RUN --save_dir OUT --multi_scale --crf
 
 The options of inference.py, and what it writes; the archive follows once every image is predicted. With --pack_only
 the predictions in OUT/semantic_gray, of this script or inference.py, are packed and nothing is predicted.
@@ -17,8 +17,7 @@ def main():
     """Parse, predict, pack."""
     parser = command.build_parser(__doc__, predictor='softmax')
     parser.add_argument('--competition', choices=('comp5', 'comp6'), default='comp6',
-                        help='comp5: trained on VOC alone; comp6: on other data too, ImageNet for one '
-                             '(default: %(default)s)')
+                        help='comp5: trained on VOC alone; comp6: on other data too, ImageNet for one')
     parser.add_argument('--out', type=pathlib.Path, metavar='FILE.tgz',
                         help='the archive (default: results.tgz in --save_dir)')
     parser.add_argument('--pack_only', action='store_true', help='pack what --save_dir holds, without predicting')

@@ -1,19 +1,19 @@
 r"""Make the prototypes of a list's images (stage 2).
 
 python pyscripts/inference/prototype.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \
-        --snapshot_dir RUN --save_dir OUT --kmeans_num_clusters 12,12 --label_divisor 2048 [--multi_scale]
+    --snapshot_dir RUN --save_dir OUT --kmeans_num_clusters 12,12
 """
 from spml import cli
 from spml.config import load_config
-from spml.inference import run
+from spml.inference import command, run
 from spml.utils import launch
 
 
 def main():
     """Parse, build, call."""
     parser = cli.build_parser(__doc__)
-    cli.add_inference_arguments(parser)
-    cli.add_clustering_arguments(parser, required=True)
+    command.add_inference_arguments(parser)
+    command.add_clustering_arguments(parser, required=True)
     parser.add_argument('--multi_scale', action='store_true', help='scales 0.5, 1 and 1.5 instead of the single one')
     args = parser.parse_args()
     config = load_config(args.cfg_path, args.overrides)

@@ -1,7 +1,7 @@
 r"""Make pseudo labels for the images of a list (stage 5).
 
-    python pyscripts/inference/pseudo_label.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA \
-        --data_list LIST --snapshot_dir RUN --save_dir OUT --source softmax_random_walk --list_out OUT/train_pseudo.txt
+python pyscripts/inference/pseudo_label.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA \
+    --data_list LIST --snapshot_dir RUN --save_dir OUT --source softmax_random_walk --list_out OUT/train_pseudo.txt
 
 Scales, mirrors, walk and CRF are fixed by the source. Beside the weights, `cam_random_walk` needs --cam_dir,
 `retrieval` --semantic_memory_dir and --kmeans_num_clusters, `densepose_random_walk` --kmeans_num_clusters.
@@ -10,16 +10,19 @@ Two options go beyond the release, both off by default: --tagged_classes_only an
 import pathlib
 
 from spml import cli
+from spml.inference import command
 from spml.inference.sources import SOURCES
 
 
 def main():
     """Parse, build, call."""
     parser = cli.build_parser(__doc__)
-    cli.add_inference_arguments(parser)
-    parser.add_argument('--source', choices=tuple(SOURCES), required=True)
-    cli.add_clustering_arguments(parser)
-    cli.add_memory_argument(parser)
+    command.add_inference_arguments(parser)
+    parser.add_argument('--source', choices=tuple(SOURCES), required=True,
+                        help='what the scores come from: raw CAMs, the softmax head (with one step of the walk or the '
+                             'whole), retrieval of prototypes, or labels propagated along the embedding')
+    command.add_clustering_arguments(parser)
+    command.add_memory_argument(parser)
     parser.add_argument('--cam_dir', type=pathlib.Path, help='folder of raw CAM dicts, <image name>.npy')
     parser.add_argument('--list_out', type=pathlib.Path, metavar='FILE',
                         help='write the list again with the pseudo labels as its label column')
@@ -29,7 +32,7 @@ def main():
     parser.add_argument('--confidence_threshold', type=cli.share, default=None, metavar='T',
                         help='leave pixels unlabelled (254) whose largest probability is below T, 0 < T <= 1: '
                              "the marginal of CRF, or without CRF the largest score over the scores' sum")
-    cli.add_crf_arguments(parser)
+    command.add_crf_arguments(parser)
     args = parser.parse_args()
     # Imported here: CRF workers import this file again, and they do without torch.
     from spml.config import load_config
@@ -49,7 +52,7 @@ def main():
         predictor = (run.build_retrieval(config, embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
                      if source.needs_memory else None)
         run.run_pseudo_labels(config, args.data_dir, args.data_list, args.save_dir, args.source,
-                              cli.crf_parameters(args), args.num_workers, embedder=embedder,
+                              command.crf_parameters(args), args.num_workers, embedder=embedder,
                               classifier=classifier, predictor=predictor, cam_dir=args.cam_dir,
                               grid=args.kmeans_num_clusters, list_out=args.list_out,
                               tagged_only=args.tagged_classes_only, threshold=args.confidence_threshold)

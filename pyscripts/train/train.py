@@ -1,7 +1,7 @@
 r"""Train the embedding network from weak labels (stage 1).
 
 python pyscripts/train/train.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \
-        --snapshot_dir OUT [--set network.pretrained=FILE] [--resume]
+    --snapshot_dir OUT --set network.pretrained=FILE
 """
 from spml import cli
 from spml.training.command import run_training

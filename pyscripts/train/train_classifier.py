@@ -1,7 +1,7 @@
 r"""Train the softmax classifier on pseudo labels with the embedding frozen (stage 6).
 
 python pyscripts/train/train_classifier.py --cfg_path configs/voc12/scribble_classifier.yaml --data_dir DATA \
-        --data_list LIST --snapshot_dir OUT [--set network.pretrained=FILE] [--resume]
+    --data_list LIST --snapshot_dir OUT --set network.pretrained=FILE
 """
 from spml import cli
 from spml.training.command import run_training

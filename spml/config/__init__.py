@@ -2,7 +2,7 @@
 
 `python -m spml.config` prints the table of keys.
 """
-from spml.config.load import dump, load_config, resolve, to_dict
+from spml.config.load import check_override, dump, load_config, resolve, to_dict
 from spml.config.schema import describe
 
-__all__ = ['describe', 'dump', 'load_config', 'resolve', 'to_dict']
+__all__ = ['check_override', 'describe', 'dump', 'load_config', 'resolve', 'to_dict']

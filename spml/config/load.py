@@ -61,6 +61,13 @@ def resolve(mapping, overrides=(), source='configuration'):
     return EasyDict(_nest(flat))
 
 
+def check_override(override):
+    """Raise ConfigError unless `section.key=value` names a key and a value of its kind."""
+    name, value = _parse_override(override)
+    if name in SCHEMA and not (value is None and isinstance(SCHEMA[name].default, Derived)):
+        _check_value(name, value, f'--set {override}')
+
+
 def to_dict(config):
     """Return `config` as plain dicts, lists and scalars, as checkpoints and YAML hold it."""
     if isinstance(config, dict):

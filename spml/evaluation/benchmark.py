@@ -10,6 +10,7 @@ from multiprocessing.pool import ThreadPool
 
 from tqdm import tqdm
 
+from spml import cli
 from spml.data.lists import read_list
 from spml.data.readers import read_label
 from spml.errors import ConfigError, DataError
@@ -17,9 +18,9 @@ from spml.errors import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 
-def build_benchmark_parser(description):
-    """Return a parser with the options of every benchmark."""
-    parser = argparse.ArgumentParser(description=description)
+def build_benchmark_parser(doc):
+    """Return a parser with the options of every benchmark; `doc` is the script's docstring."""
+    parser = cli.script_parser(doc)
     parser.add_argument('--pred_dir', type=pathlib.Path, required=True, metavar='DIR',
                         help='predictions: 8-bit PNGs of class ids, searched in sub-folders too')
     parser.add_argument('--gt_dir', type=pathlib.Path, required=True, metavar='DIR',
@@ -35,9 +36,9 @@ def build_benchmark_parser(description):
                         help='C names for the table and the JSON (default: the class ids)')
     parser.add_argument('--json', type=pathlib.Path, default=None, metavar='FILE', help='also write the scores here')
     parser.add_argument('--num_workers', type=int, default=4, metavar='N', help='threads that read images')
-    for option in ('--cfg_path', '--set', '--device'):
-        parser.add_argument(option, nargs='+' if option == '--set' else None, action='append',
-                            default=argparse.SUPPRESS, help='accepted like by every script; scores do not depend on it')
+    for option, metavar in (('--cfg_path', 'FILE'), ('--set', 'SECTION.KEY=VALUE'), ('--device', None)):
+        parser.add_argument(option, nargs='+' if option == '--set' else None, action='append', metavar=metavar,
+                            help='accepted like by every script; scores do not depend on it')
     return parser
 
 

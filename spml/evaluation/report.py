@@ -2,9 +2,8 @@
 
 Both keep the classes' order. The dictionary holds fractions in 0..1, the table shows per cent.
 """
-import json
-
 from spml.errors import DataError
+from spml.utils.io import read_json
 
 
 def score_summary(iou, class_names, num_images, absent=(), **extra):
@@ -15,7 +14,8 @@ def score_summary(iou, class_names, num_images, absent=(), **extra):
         class_names: C strings, the keys of the per-class scores.
         num_images: how many images were scored.
         absent: indices of classes that occur neither in truth nor in prediction (they score 0).
-        extra: further entries, such as `pixel_accuracy` (a fraction) or `num_instances`.
+        extra: further entries, such as `pixel_accuracy` (a fraction), `num_instances`, or `confusion` (C rows of true
+            classes, C + 1 columns of predictions, see `miou`).
 
     Returns:
         dict with `mean_iou`, the extra entries, `iou` ({class name: IoU}), `absent_classes` and `num_images`.
@@ -27,6 +27,15 @@ def score_summary(iou, class_names, num_images, absent=(), **extra):
         'absent_classes': [class_names[index] for index in absent],
         'num_images': int(num_images),
     }
+
+
+def read_score(path):
+    """Return the dictionary that a benchmark wrote to `path`; raises DataError unless it holds a `mean_iou`."""
+    score = read_json(path, 'run the stage that writes it again')
+    try:
+        return {**score, 'mean_iou': float(score['mean_iou'])}
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f'{path}: holds no "mean_iou"; run the stage that writes it again') from None
 
 
 def format_table(summary):
@@ -46,15 +55,3 @@ def format_table(summary):
     lines.append(rule)
     lines.extend(f'{name:<{width}}  {text}' for name, text in footer)
     return '\n'.join(lines)
-
-
-def read_score(path):
-    """Return the dictionary that a benchmark wrote to `path` (`mean_iou` in 0..1, `iou` by class); raises DataError."""
-    try:
-        score = json.loads(path.read_text(encoding='utf-8'))
-        score['mean_iou'] = float(score['mean_iou'])
-    except OSError as error:
-        raise DataError(f'{path}: {error.strerror}; run the stage that writes it again') from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f'{path}: holds no "mean_iou"; run the stage that writes it again') from None
-    return score

@@ -1,26 +1,92 @@
-"""What the scripts that predict a list share: their options and the prediction itself.
+"""What the scripts of inference share: their options, and the prediction of a list.
 
 Torch is imported only to predict: CRF workers import a script again, and they do without it.
 """
+import argparse
+import dataclasses
+import pathlib
+
 from spml import cli
+from spml.inference.crf import CrfParameters
+from spml.names import MAX_CLUSTERS
+
+_CRF_HELP = {
+    'iter_max': 'CRF: iterations of mean field',
+    'pos_xy_std': 'CRF: standard deviation of the smoothness kernel, in pixels',
+    'pos_w': 'CRF: weight of the smoothness kernel',
+    'bi_xy_std': 'CRF: standard deviation of the appearance kernel, in pixels',
+    'bi_rgb_std': 'CRF: standard deviation of the appearance kernel, in grey levels',
+    'bi_w': 'CRF: weight of the appearance kernel',
+}
 
 
-def build_parser(description, predictor=None):
+def build_parser(doc, predictor=None):
     """Return a parser with the options of inference.
 
     Args:
-        description: text of `--help`.
+        doc: the script's docstring.
         predictor: default of `--predictor`; None makes it required.
     """
-    parser = cli.build_parser(description)
-    cli.add_inference_arguments(parser)
-    parser.add_argument('--predictor', choices=('retrieval', 'softmax'), required=predictor is None, default=predictor)
-    cli.add_clustering_arguments(parser)
-    cli.add_memory_argument(parser)
+    parser = cli.build_parser(doc)
+    add_inference_arguments(parser)
+    parser.add_argument('--predictor', choices=('retrieval', 'softmax'), required=predictor is None, default=predictor,
+                        help='label by the nearest prototypes, or by the softmax head')
+    add_clustering_arguments(parser)
+    add_memory_argument(parser)
     parser.add_argument('--multi_scale', action='store_true', help='scales 0.5 to 1.5 and their mirrors')
     parser.add_argument('--crf', action='store_true', help='sharpen the result with DenseCRF')
-    cli.add_crf_arguments(parser)
+    add_crf_arguments(parser)
     return parser
+
+
+def add_inference_arguments(parser):
+    """Add what every inference script takes: data, weights, output."""
+    cli.add_data_arguments(parser)
+    parser.add_argument('--snapshot_dir', type=pathlib.Path, help='folder that holds model-<max_iteration - 1>.pth')
+    parser.add_argument('--checkpoint', type=pathlib.Path, metavar='FILE', help='weights to use instead of that file')
+    parser.add_argument('--save_dir', type=pathlib.Path, required=True, help='folder for the results')
+    cli.add_process_argument(parser, '1')
+
+
+def add_clustering_arguments(parser, required=False):
+    """Add the options of k-means."""
+    parser.add_argument('--kmeans_num_clusters', type=cluster_grid, required=required, metavar='H,W',
+                        help='initial clusters along y and x')
+    parser.add_argument('--label_divisor', type=int, default=2048, metavar='N',
+                        help="accepted for the release's command lines; segment ids need no divisor here")
+
+
+def add_memory_argument(parser):
+    """Add the folder of prototypes."""
+    parser.add_argument('--semantic_memory_dir', type=pathlib.Path,
+                        help='folder of the prototypes (.npz) to retrieve from')
+
+
+def add_crf_arguments(parser):
+    """Add the parameters of DenseCRF and its number of worker processes."""
+    for field in dataclasses.fields(CrfParameters):
+        parser.add_argument(f'--crf_{field.name}', type=cli.at_least_one if field.type is int else cli.positive,
+                            default=field.default, metavar='N', help=_CRF_HELP[field.name])
+    parser.add_argument('--num_workers', type=cli.count, default=cli.processors(), metavar='N',
+                        help='processes that run CRF beside the network; 0 runs it in between')
+
+
+def crf_parameters(args):
+    """Return the CrfParameters that the options give."""
+    return CrfParameters(**{field.name: getattr(args, f'crf_{field.name}')
+                            for field in dataclasses.fields(CrfParameters)})
+
+
+def cluster_grid(text):
+    """Parse `H,W` into two positive ints (for `--kmeans_num_clusters`)."""
+    try:
+        height, width = (int(part) for part in text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form H,W, for example 12,12') from None
+    if height < 1 or width < 1 or height * width > MAX_CLUSTERS:
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: both numbers must be at least 1, their product at most {MAX_CLUSTERS}')
+    return height, width
 
 
 def predict_list(args, config, device):
@@ -45,4 +111,4 @@ def predict_list(args, config, device):
     else:
         predictor = run.build_retrieval(config, embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
     run.run_inference(config, args.data_dir, args.data_list, args.save_dir, predictor, args.multi_scale,
-                      cli.crf_parameters(args) if args.crf else None, args.num_workers)
+                      crf_parameters(args) if args.crf else None, args.num_workers)

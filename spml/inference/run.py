@@ -27,8 +27,7 @@ from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, RetrievalPre
 from spml.inference.prototypes import image_prototypes, read_memory
 from spml.inference.sources import SOURCES
 from spml.models.build import build_classifier, build_embedding
-from spml.models.weights import load_classifier, load_embedding
-from spml.training.checkpoint import model_path
+from spml.models.weights import load_classifier, load_embedding, model_path
 from spml.utils import distributed
 from spml.utils.io import write_npz, write_png, write_text
 

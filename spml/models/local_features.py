@@ -4,10 +4,11 @@ METHOD.md, "Network", local features.
 """
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 
-def location_features(height, width, device=None, dtype=torch.float32):
+def location_features(height: int, width: int, device: torch.device | None = None,
+                      dtype: torch.dtype = torch.float32) -> Tensor:
     """Return (2, height, width): `linspace(0, 1) - 0.5` along y, then along x."""
     y = torch.linspace(0, 1, height, device=device, dtype=dtype) - 0.5
     x = torch.linspace(0, 1, width, device=device, dtype=dtype) - 0.5

@@ -16,6 +16,18 @@ logger = logging.getLogger(__name__)
 _BACKBONE = 'resnet_backbone.'
 
 
+def model_path(snapshot_dir, iteration):
+    """Return the path of the snapshot of a zero-based iteration."""
+    return pathlib.Path(snapshot_dir) / f'model-{iteration}.pth'
+
+
+def newest_model(folder):
+    """Return the `model-<iteration>.pth` of the highest iteration in a folder, or None."""
+    found = [(int(match[1]), path) for path in pathlib.Path(folder).glob('model-*.pth')
+             if (match := re.fullmatch(r'model-(\d+)\.pth', path.name))]
+    return max(found)[1] if found else None
+
+
 def read_checkpoint(path):
     """Return the dict stored in `path`, tensors on the CPU.
 

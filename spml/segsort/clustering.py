@@ -5,9 +5,10 @@ once; a pixel that takes no part (void) keeps cluster K and is never summed.
 """
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 
-def initial_clusters(height, width, grid, device=None):
+def initial_clusters(height: int, width: int, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
     """Return the initial clusters: a grid of rectangles.
 
     Args:
@@ -21,17 +22,18 @@ def initial_clusters(height, width, grid, device=None):
     # float32 and half-to-even rounding, as the release: another rule moves whole rows to another cluster.
     y = torch.linspace(0, ky - 1, height).round().long()
     x = torch.linspace(0, kx - 1, width).round().long()
-    ids = y[:, None] + ky * x[None, :]
-    return torch.unique(ids, return_inverse=True)[1].to(device)
+    ids: Tensor = torch.unique(y[:, None] + ky * x[None, :], return_inverse=True)[1]
+    return ids.to(device)
 
 
-def sum_by_label(vectors, labels, num_labels):
+def sum_by_label(vectors: Tensor, labels: Tensor, num_labels: int) -> Tensor:
     """Sum rows by label: (N, D) vectors, (N,) int64 labels in 0..num_labels-1 -> (num_labels, D); differentiable."""
     sums = vectors.new_zeros(num_labels, vectors.shape[1])
     return sums.scatter_add(0, labels[:, None].expand_as(vectors), vectors)
 
 
-def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
+def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int,
+                     valid: Tensor | None = None) -> Tensor:
     """Cluster unit vectors by cosine similarity.
 
     Every iteration a cluster's prototype is the normalised sum of its vectors, then every vector moves to the prototype
@@ -61,7 +63,7 @@ def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
     return labels
 
 
-def cluster_image(vectors, grid, iterations):
+def cluster_image(vectors: Tensor, grid: tuple[int, int], iterations: int) -> tuple[Tensor, int]:
     """Cluster one map from its initial grid: (h, w, D) unit vectors -> (h, w) int64 clusters in 0..K-1, and K."""
     height, width, channels = vectors.shape
     labels = initial_clusters(height, width, grid, vectors.device)

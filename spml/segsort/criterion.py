@@ -3,11 +3,14 @@
 Adding a relation means a function in `relations.py`, its name and its branch here, and its keys in
 `spml/config/schema.py`; the training loop is not touched.
 """
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spml.names import RELATIONS
 from spml.segsort import relations
+from spml.segsort.segments import Pixels, Segments
 
 
 class RelationCriterion(nn.Module):
@@ -20,7 +23,8 @@ class RelationCriterion(nn.Module):
             (DensePose).
     """
 
-    def __init__(self, concentrations, num_classes, image_similarity_with_location=True):
+    def __init__(self, concentrations: Mapping[str, float], num_classes: int,
+                 image_similarity_with_location: bool = True) -> None:
         super().__init__()
         unknown = set(concentrations) - set(RELATIONS)
         if unknown:
@@ -29,7 +33,7 @@ class RelationCriterion(nn.Module):
         self.num_classes = num_classes
         self.image_similarity_with_location = image_similarity_with_location
 
-    def forward(self, pixels, local, everyone, own_start=0):
+    def forward(self, pixels: Pixels, local: Segments, everyone: Segments, own_start: int = 0) -> dict[str, Tensor]:
         """Compute the losses.
 
         Args:
@@ -66,7 +70,7 @@ class RelationCriterion(nn.Module):
 
 
 @torch.no_grad()
-def retrieval_accuracy(segments, neighbours=5):
+def retrieval_accuracy(segments: Segments, neighbours: int = 5) -> Tensor:
     """Share of each segment's nearest segments, itself among them, that bear its label (PIPELINES.md, `accuracy`).
 
     Args:

@@ -17,13 +17,21 @@ the gradients in the same pass: memory grows with pixels + segments, not with th
 Shape letters: N pixels, S segments, D channels, C classes. Every loss is a scalar mean over the pixels it applies to
 and 0 (still differentiable) when there are none.
 """
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from torch import Tensor
+
+# Which segments are A+ and A- of the pixels of some segments: (n,) int64 -> two (n, S) bool.
+Masks = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 # Similarities held at once; 2**22 float32 are 16 MiB for each of the few matrices of a chunk.
 CHUNK_ELEMENTS = 1 << 22
 
 
-def semantic_annotation_loss(embeddings, segment_ids, prototypes, semantic, concentration, num_classes):
+def semantic_annotation_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, semantic: Tensor,
+                             concentration: float, num_classes: int) -> Tensor:
     """Labelled pixels against labelled segments of their class and of other classes (`sem_ann`).
 
     Args:
@@ -36,7 +44,7 @@ def semantic_annotation_loss(embeddings, segment_ids, prototypes, semantic, conc
     """
     labelled = semantic < num_classes
 
-    def masks(rows):
+    def masks(rows: Tensor) -> tuple[Tensor, Tensor]:
         same = semantic[rows, None] == semantic[None]
         return same & labelled, ~same & labelled
 
@@ -44,7 +52,8 @@ def semantic_annotation_loss(embeddings, segment_ids, prototypes, semantic, conc
     return contrast(embeddings[keep], segment_ids[keep], prototypes, masks, concentration)
 
 
-def co_occurrence_loss(embeddings, segment_ids, prototypes, tags, concentration):
+def co_occurrence_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, tags: Tensor,
+                       concentration: float) -> Tensor:
     """All pixels against segments of images that share a foreground tag with theirs, or share none (`sem_occ`).
 
     Args:
@@ -55,7 +64,8 @@ def co_occurrence_loss(embeddings, segment_ids, prototypes, tags, concentration)
     return _set_loss(embeddings, segment_ids, prototypes, tags, concentration)
 
 
-def feature_affinity_loss(embeddings, segment_ids, prototypes, class_sets, concentration):
+def feature_affinity_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, class_sets: Tensor,
+                          concentration: float) -> Tensor:
     """All pixels against segments whose propagated class set meets theirs, or does not (`feat_aff`).
 
     Args:
@@ -65,7 +75,8 @@ def feature_affinity_loss(embeddings, segment_ids, prototypes, class_sets, conce
     return _set_loss(embeddings, segment_ids, prototypes, class_sets, concentration)
 
 
-def image_similarity_loss(embeddings, segment_ids, prototypes, image, instance, concentration):
+def image_similarity_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, image: Tensor,
+                          instance: Tensor, concentration: float) -> Tensor:
     """Pixels against their own image's segments, of the same over-segmentation id or of others (`img_sim`).
 
     The mean over images (those with any pixel) of the mean over each image's pixels.
@@ -83,7 +94,7 @@ def image_similarity_loss(embeddings, segment_ids, prototypes, image, instance, 
         rows_of_image = torch.searchsorted(own, segment_ids[keep])
         ids = instance[own]
 
-        def masks(rows, ids=ids):
+        def masks(rows: Tensor, ids: Tensor = ids) -> tuple[Tensor, Tensor]:
             same = ids[rows, None] == ids[None]
             return same, ~same
 
@@ -92,7 +103,8 @@ def image_similarity_loss(embeddings, segment_ids, prototypes, image, instance, 
 
 
 @torch.no_grad()
-def propagate_classes(prototypes_with_location, image, semantic, num_classes, threshold=0.95):
+def propagate_classes(prototypes_with_location: Tensor, image: Tensor, semantic: Tensor, num_classes: int,
+                      threshold: float = 0.95) -> Tensor:
     """Give each segment the class of the nearest labelled segment of its own image.
 
     Paper, section 3.2, feature affinity.
@@ -125,7 +137,7 @@ def propagate_classes(prototypes_with_location, image, semantic, num_classes, th
     return sets
 
 
-def contrast(embeddings, own, prototypes, masks, concentration):
+def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, masks: Masks, concentration: float) -> Tensor:
     """Mean contrastive loss of N pixels against S segments.
 
     Args:
@@ -141,21 +153,23 @@ def contrast(embeddings, own, prototypes, masks, concentration):
     """
     if len(embeddings) == 0:
         return _zero(embeddings, prototypes)
-    return _Contrast.apply(embeddings, prototypes, own, masks, float(concentration))
+    loss: Tensor = _Contrast.apply(embeddings, prototypes, own, masks, float(concentration))
+    return loss
 
 
 class _Contrast(torch.autograd.Function):
     """Loss and gradients in one pass over chunks of pixels; backward only scales them."""
 
     @staticmethod
-    def forward(ctx, embeddings, prototypes, own, masks, concentration):
+    def forward(ctx: Any, embeddings: Tensor, prototypes: Tensor, own: Tensor, masks: Masks,
+                concentration: float) -> Tensor:
         needs_grad = any(ctx.needs_input_grad[:2])
         # Reductions run in float32 or wider, whatever autocast hands in.
         wide = torch.promote_types(embeddings.dtype, torch.float32)
         vectors, targets = embeddings.to(wide), prototypes.to(wide)
         total = vectors.new_zeros(())
-        grad_vectors = torch.empty_like(vectors) if needs_grad else None
-        grad_targets = torch.zeros_like(targets) if needs_grad else None
+        grad_vectors: Any = torch.empty_like(vectors) if needs_grad else None
+        grad_targets: Any = torch.zeros_like(targets) if needs_grad else None
         chunk = max(1, CHUNK_ELEMENTS // len(targets))
         for start in range(0, len(vectors), chunk):
             rows = slice(start, start + chunk)
@@ -172,12 +186,12 @@ class _Contrast(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_vectors, grad_targets = ctx.saved_tensors
         return grad * grad_vectors, grad * grad_targets, None, None, None
 
 
-def _chunk(logits, own, masks, needs_grad):
+def _chunk(logits: Tensor, own: Tensor, masks: Masks, needs_grad: bool) -> tuple[Tensor, Any]:
     """Return the (n,) losses of a chunk of (n, S) logits and, if asked, their (n, S) derivatives by the logits."""
     positive, negative = masks(own)
     # Decided by counting: the sign of a float difference would misjudge small sums.
@@ -203,17 +217,18 @@ def _chunk(logits, own, masks, needs_grad):
     return loss, grad
 
 
-def _set_loss(embeddings, segment_ids, prototypes, sets, concentration):
+def _set_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, sets: Tensor,
+              concentration: float) -> Tensor:
     # Products of 0/1 rows count common members exactly in float32.
     members = sets.float()
 
-    def masks(rows):
+    def masks(rows: Tensor) -> tuple[Tensor, Tensor]:
         meets = members[rows] @ members.T > 0.5
         return meets, ~meets
 
     return contrast(embeddings, segment_ids, prototypes, masks, concentration)
 
 
-def _zero(*tensors):
+def _zero(embeddings: Tensor, prototypes: Tensor) -> Tensor:
     """A zero that back-propagates zeros."""
-    return sum(tensor.sum() * 0 for tensor in tensors)
+    return embeddings.sum() * 0 + prototypes.sum() * 0

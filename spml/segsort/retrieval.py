@@ -4,13 +4,14 @@ Shape letters: Q queries, M stored prototypes, D channels, P pixels, K clusters,
 """
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from spml.segsort.clustering import sum_by_label
 
 NEIGHBOURS = 20
 
 
-def cluster_prototypes(vectors, clusters):
+def cluster_prototypes(vectors: Tensor, clusters: Tensor) -> tuple[Tensor, Tensor]:
     """Return the (K, D) prototypes of the K clusters that occur, and the (P,) int64 clusters renumbered to 0..K-1.
 
     Args:
@@ -21,13 +22,14 @@ def cluster_prototypes(vectors, clusters):
     return F.normalize(sum_by_label(F.normalize(vectors, dim=1), ids, len(occurring)), dim=1), ids
 
 
-def majority_labels(clusters, labels, num_clusters, num_labels=256):
+def majority_labels(clusters: Tensor, labels: Tensor, num_clusters: int, num_labels: int = 256) -> Tensor:
     """Return (K,) int64: the most frequent of the (P,) int64 labels in each cluster, the smallest on ties."""
     counts = torch.bincount(clusters * num_labels + labels, minlength=num_clusters * num_labels)
     return counts.view(num_clusters, num_labels).argmax(dim=1)
 
 
-def nearest_label_counts(queries, prototypes, labels, num_classes, neighbours=NEIGHBOURS):
+def nearest_label_counts(queries: Tensor, prototypes: Tensor, labels: Tensor, num_classes: int,
+                         neighbours: int = NEIGHBOURS) -> Tensor:
     """Count the labels of each query's nearest prototypes by dot product.
 
     Args:

@@ -5,9 +5,11 @@ METHOD.md, "Spherical k-means", 4 and 5.
 Shape letters: B images, N kept pixels of the batch, S segments, D channels, L channels with location, C classes.
 """
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from spml.names import VOID
 from spml.segsort.clustering import initial_clusters, spherical_kmeans, sum_by_label
@@ -31,22 +33,22 @@ class Segments:
         tags: (S, 256) bool, values present in the image's weak label map before augmentation.
     """
 
-    prototype: torch.Tensor
-    prototype_with_location: torch.Tensor
-    semantic: torch.Tensor
-    instance: torch.Tensor
-    image: torch.Tensor
-    tags: torch.Tensor
+    prototype: Tensor
+    prototype_with_location: Tensor
+    semantic: Tensor
+    instance: Tensor
+    image: Tensor
+    tags: Tensor
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.semantic)
 
-    def map(self, function):
+    def map(self, function: Callable[[Tensor], Tensor]) -> 'Segments':
         """Return Segments with `function` applied to every field."""
         return Segments(**{field.name: function(getattr(self, field.name)) for field in dataclasses.fields(self)})
 
     @staticmethod
-    def cat(parts):
+    def cat(parts: 'Sequence[Segments]') -> 'Segments':
         """Return all segments of a list of Segments as one."""
         return Segments(**{field.name: torch.cat([getattr(part, field.name) for part in parts])
                            for field in dataclasses.fields(Segments)})
@@ -64,21 +66,21 @@ class Pixels:
         clusters: (B, h, w) int64 k-means clusters, for pictures; K where void.
     """
 
-    embedding: torch.Tensor
-    embedding_with_location: torch.Tensor
-    segment: torch.Tensor
-    image: torch.Tensor
-    clusters: torch.Tensor
+    embedding: Tensor
+    embedding_with_location: Tensor
+    segment: Tensor
+    image: Tensor
+    clusters: Tensor
 
 
-def nearest_resize(labels, size):
+def nearest_resize(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Resize (..., H, W) label maps to `size` by nearest, floor(i * in / out) in exact integers."""
     rows = torch.arange(size[0], device=labels.device) * labels.shape[-2] // size[0]
     columns = torch.arange(size[1], device=labels.device) * labels.shape[-1] // size[1]
     return labels[..., rows[:, None], columns[None, :]]
 
 
-def group(*labels):
+def group(*labels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Number the combinations of labels that occur.
 
     Args:
@@ -98,8 +100,9 @@ def group(*labels):
     return ids, (unique, *reversed(parts))
 
 
-def make_segments(embeddings, local_features, semantic, instance, tags, *, grid, iterations, image_offset=0,
-                  embedding_scale=1.0):
+def make_segments(embeddings: Tensor, local_features: Tensor, semantic: Tensor, instance: Tensor, tags: Tensor, *,
+                  grid: tuple[int, int], iterations: int, image_offset: int = 0,
+                  embedding_scale: float = 1.0) -> tuple[Pixels, Segments]:
     """Cluster a batch and form its segments.
 
     Args:

@@ -9,14 +9,9 @@ import re
 import torch
 
 from spml.errors import CheckpointError
-from spml.models.weights import load_state, read_checkpoint, tensors
+from spml.models.weights import load_state, model_path, read_checkpoint, tensors
 from spml.utils import distributed
 from spml.utils.io import atomic_path
-
-
-def model_path(snapshot_dir, iteration):
-    """Return the path of the snapshot of a zero-based iteration."""
-    return pathlib.Path(snapshot_dir) / f'model-{iteration}.pth'
 
 
 def find_snapshots(snapshot_dir):

@@ -7,16 +7,16 @@ from spml.config import load_config
 from spml.utils import launch
 
 
-def run_training(description, train):
+def run_training(doc, train):
     """Parse the command line and call `train(config, data_dir, data_list, snapshot_dir, device, resume)`.
 
     With several GPUs configured, or `--num_processes`, this process only starts those that train.
 
     Args:
-        description: text of `--help`.
+        doc: the script's docstring.
         train: a function of `spml.training.run`.
     """
-    parser = cli.build_parser(description)
+    parser = cli.build_parser(doc)
     cli.add_data_arguments(parser)
     parser.add_argument('--snapshot_dir', type=pathlib.Path, required=True,
                         help='folder for snapshots, logs and config.yaml')

@@ -5,7 +5,7 @@ import pathlib
 from tqdm import tqdm
 
 from spml.utils import distributed
-from spml.utils.io import write_text
+from spml.utils.io import read_json_lines, write_text
 from spml.visualization.tensorboard import TrainingWriter
 
 # Pictures are this many times rarer than scalars.
@@ -32,8 +32,8 @@ class Monitor:
             return
         self.path = pathlib.Path(directory) / 'metrics.jsonl'
         # A resumed run repeats the iterations after its snapshot; their old lines go.
-        kept = [line for line in _read_lines(self.path) if json.loads(line)['iteration'] < start]
-        write_text(self.path, ''.join(f'{line}\n' for line in kept))
+        kept = [row for row in read_json_lines(self.path) if row.get('iteration', start) < start]
+        write_text(self.path, ''.join(f'{json.dumps(row)}\n' for row in kept))
         self.writer = TrainingWriter(pathlib.Path(directory) / 'tensorboard')
         self.bar = tqdm(total=stop, initial=start, desc='train', unit='it', dynamic_ncols=True)
 
@@ -73,17 +73,3 @@ class Monitor:
         if self.shown:
             self.bar.close()
             self.writer.close()
-
-
-def _read_lines(path):
-    """Return the complete lines of a JSON-lines file; what follows a line cut short by a kill is dropped."""
-    if not path.is_file():
-        return []
-    lines = []
-    for line in path.read_text(encoding='utf-8').splitlines():
-        try:
-            json.loads(line)['iteration']
-        except (ValueError, KeyError, TypeError):
-            break
-        lines.append(line)
-    return lines

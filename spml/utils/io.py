@@ -12,6 +12,8 @@ import tempfile
 import numpy as np
 from PIL import Image
 
+from spml.errors import DataError
+
 
 @contextlib.contextmanager
 def atomic_path(path):
@@ -41,6 +43,31 @@ def write_text(path, text):
 def write_json(path, value):
     """Write `value` as indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def read_json(path, way_out):
+    """Return what a JSON file holds; DataError, ending in `way_out`, if it cannot be read."""
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+    except OSError as error:
+        raise DataError(f'{path}: {error.strerror}; {way_out}') from None
+    except ValueError:
+        raise DataError(f'{path}: not valid JSON; {way_out}') from None
+
+
+def read_json_lines(path):
+    """Return the objects of a JSON-lines file, none without the file; what follows a line cut short is dropped."""
+    rows = []
+    if pathlib.Path(path).is_file():
+        for line in pathlib.Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if not isinstance(row, dict):
+                break
+            rows.append(row)
+    return rows
 
 
 def write_png(path, array):

@@ -95,12 +95,13 @@ def test_a_given_python_is_left_as_it_is(prefix):
     assert (prefix / 'calls').read_text() == ''
 
 
-@pytest.mark.parametrize(('fail', 'status'), [('', 0), ('ruff', 1), ('pytest', 1)])
+@pytest.mark.parametrize(('fail', 'status'), [('', 0), ('ruff', 1), ('mypy', 1), ('pytest', 1)])
 def test_test_sh_runs_every_part_and_sums_up(prefix, fail, status):
     result = run(prefix, str(ROOT / 'bashscripts' / 'test.sh'), FAIL=fail)
     assert result.returncode == status
     calls = (prefix / 'calls').read_text()
     assert '-m ruff check .' in calls
+    assert '-m mypy' in calls
     assert '-m pytest -m not slow' in calls
     summary = result.stdout.split('== summary\n')[1].splitlines()
-    assert [('FAIL' in line) for line in summary] == [fail == 'ruff', fail == 'pytest']
+    assert [('FAIL' in line) for line in summary] == [fail == 'ruff', fail == 'mypy', fail == 'pytest']

@@ -28,6 +28,8 @@ def test_shows_the_scores_asked_for_in_order_and_the_last_by_class(run_dir):
     assert [line.split() for line in result.stdout.splitlines()] == [
         ['IoU:', 'second', '(final)', '%'], ['cat', '75.00'], ['dog', '25.00'], [],
         ['mean', 'IoU', '%'], ['first', '12.34'], ['second', '(final)', '50.00']]
+    assert json.loads((run_dir / 'summary.json').read_text()) == [
+        {'name': 'a', 'title': 'first', 'mean_iou': 0.1234}, {'name': 'b', 'title': 'second (final)', 'mean_iou': 0.5}]
 
 
 def test_a_missing_or_broken_score_is_one_line(run_dir):

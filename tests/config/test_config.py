@@ -14,7 +14,7 @@ from spml.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
 KITS = sorted((pathlib.Path(__file__).parent / 'data').glob('kit_*.yaml'))
-SHIPPED = sorted((ROOT / 'configs').rglob('*.yaml'))
+SHIPPED = sorted(path for path in (ROOT / 'configs').rglob('*.yaml') if path.parent.name != 'sweeps')
 MINIMAL = {'dataset': {'num_classes': 21}, 'network': {'backbone_types': 'panoptic_deeplab_50', 'embedding_dim': 8},
            'train': {'max_iteration': 100}}
 

@@ -50,6 +50,7 @@ def test_miou_script(folders):
     assert score['iou'] == pytest.approx({'sky': 3 / 5, 'cat': 3 / 5, 'dog': 1, 'cow': 0})
     assert score['mean_iou'] == pytest.approx((3 / 5 + 3 / 5 + 1) / 4)
     assert score['pixel_accuracy'] == pytest.approx(7 / 9)
+    assert score['confusion'] == [[3, 1, 0, 0, 0], [1, 3, 0, 0, 0], [0, 0, 1, 0, 0], [0] * 5]
     assert score['absent_classes'] == ['cow']
     assert score['num_images'] == 2
     assert ['mean', 'IoU', '55.00'] in [line.split() for line in result.stdout.splitlines()]

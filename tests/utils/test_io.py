@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.utils.io import atomic_path, write_json, write_npz, write_png, write_text
+from spml.utils.io import atomic_path, read_json_lines, write_json, write_npz, write_png, write_text
 
 
 def test_a_complete_file_appears_under_its_name(tmp_path):
@@ -76,3 +76,11 @@ def test_a_failed_picture_leaves_nothing(tmp_path):
     with pytest.raises((TypeError, ValueError)):
         write_png(tmp_path / 'x.png', np.zeros((2, 2, 5)))
     assert list(pathlib.Path(tmp_path).iterdir()) == []
+
+
+def test_json_lines_are_read_up_to_one_cut_short(tmp_path):
+    path = tmp_path / 'lines.jsonl'
+    assert read_json_lines(path) == []
+    for tail in ('{"b": [1', '[1]', '\ufffd'):
+        path.write_text('{"a": 1}\n{"a": 0.1}\n' + tail + '\n{"a": 3}\n')
+        assert read_json_lines(path) == [{'a': 1}, {'a': 0.1}]

@@ -1,0 +1,55 @@
+"""Run a grid of settings with several seeds, and put their scores into one table with mean and spread.
+
+python pyscripts/train/sweep.py configs/sweeps/demo_co_occurrence.yaml
+
+The YAML file names a pipeline's script or a training's command line, the values to try, and the seeds; the one above
+shows every key. Run again, the command goes on where it stopped; add values or seeds, and it runs only these. The table
+stands in table.csv (numbers) and table.md (mean ± standard deviation), every single run in runs.csv.
+"""
+import pathlib
+
+from spml import cli
+from spml.training.sweep import read_results, read_sweep, write_tables
+from spml.training.sweep_runner import SweepFailedError, describe, is_done, log_path, run_sweep
+
+
+def build_parser():
+    """Return the parser of this script."""
+    parser = cli.script_parser(__doc__)
+    parser.add_argument('sweep', type=pathlib.Path, metavar='SWEEP.yaml', help='what to run')
+    parser.add_argument('--gpus', type=lambda text: tuple(text.split(',')), default=(None,), metavar='N,N,...',
+                        help='GPUs, each of which works at one run at a time (default: one run after the other, on '
+                             'what its command chooses)')
+    parser.add_argument('--dry_run', action='store_true', help='only print the commands of the runs that are not done')
+    return parser
+
+
+def main():
+    """Parse the options, run what is not done, print the table of what is."""
+    args = build_parser().parse_args()
+    sweep = read_sweep(args.sweep)
+    if args.dry_run:
+        for run in sweep.runs:
+            print(f'{run.name}: {"done" if is_done(sweep, run) else describe(sweep, run)}')
+        return
+    try:
+        failed = run_sweep(sweep, args.gpus)
+    except KeyboardInterrupt:
+        show(sweep)
+        raise
+    show(sweep)
+    if failed:
+        name, status = next(iter(failed.items()))
+        raise SweepFailedError(f'{len(failed)} of {len(sweep.runs)} runs failed, {name} with status {status} (log: '
+                               f'{log_path(sweep, name)}); mend the cause and run the same command again')
+
+
+def show(sweep):
+    """Write and print the tables of the runs that are done."""
+    done = [run for run in sweep.runs if is_done(sweep, run)]
+    print(f'\n{write_tables(sweep, {run.name: read_results(sweep, run) for run in done})}')
+    print(f'{len(done)} of {len(sweep.runs)} runs; tables: {sweep.out}/{{table.md,table.csv,runs.csv}}')
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,204 @@
+"""Segmenting images from Python with what a run has trained.
+
+    segmenter = spml.load_segmenter('snapshots/demo/spml_scribble')
+    result = segmenter.predict('image.jpg')
+
+What `predict` returns is what `pyscripts/inference/inference.py --predictor softmax` writes, pixel by pixel, with the
+probabilities and the embedding beside the labels.
+
+Shape letters: H x W the image, C classes, D channels of the embedding.
+"""
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+
+from spml.config import load_config, resolve
+from spml.data.readers import read_image
+from spml.data.transforms import normalise
+from spml.errors import CheckpointError, DataError
+from spml.inference.crf import CrfParameters, crf_marginals, require_crf
+from spml.inference.outputs import Prediction, denormalise
+from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, SoftmaxPredictor, cut, predict
+from spml.inference.views import View, single_scale_size
+from spml.models.build import build_classifier, build_embedding
+from spml.models.weights import classifier_state, embedding_state, load_state, newest_model, read_checkpoint
+from spml.segsort.segments import nearest_resize
+from spml.utils.device import pick_device
+
+StrPath: TypeAlias = str | os.PathLike[str]
+# A file, or the pixels themselves: (H, W, 3) uint8 RGB.
+ImageLike: TypeAlias = StrPath | NDArray[np.uint8] | Image.Image
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation:
+    """What a Segmenter says of one image of H x W pixels.
+
+    Attributes:
+        labels: (H, W) uint8 class ids, at each pixel the class of the largest probability.
+        probabilities: (C, H, W) float32; they sum to 1 over the classes.
+        embedding: (D, H, W) float32 unit vectors, from the image at a single scale.
+    """
+
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+class Segmenter:
+    """An embedding network with its softmax head, ready to label images.
+
+    Attributes:
+        config: the resolved configuration, an EasyDict of sections.
+        class_names: C strings.
+        device: torch.device it computes on.
+        embedder: Embedder, the embedding network with its sliding window.
+        classifier: SoftmaxClassifier.
+    """
+
+    def __init__(self, config: Any, embedding: torch.nn.Module, classifier: torch.nn.Module,
+                 device: torch.device) -> None:
+        """Put both networks on the device, in eval mode."""
+        self.config = config
+        self.class_names: tuple[str, ...] = tuple(config.dataset.class_names)
+        self.device = device
+        self.embedder = Embedder(embedding.to(device).eval(), tuple(config.test.crop_size), tuple(config.test.stride),
+                                 device)
+        self.classifier = classifier.to(device).eval()
+
+    @overload
+    def predict(self, image: ImageLike, *, multi_scale: bool = False,  # type: ignore[overload-overlap]  # str first
+                crf: bool = False) -> Segmentation: ...
+
+    @overload
+    def predict(self, image: Sequence[ImageLike], *, multi_scale: bool = False,
+                crf: bool = False) -> list[Segmentation]: ...
+
+    def predict(self, image: ImageLike | Sequence[ImageLike], *, multi_scale: bool = False,
+                crf: bool = False) -> Segmentation | list[Segmentation]:
+        """Segment an image, or each of several, whose sizes may differ.
+
+        Args:
+            image: the path of a JPEG or PNG, (H, W, 3) uint8 RGB pixels or a PIL image; or a list of these, or
+                (B, H, W, 3) pixels, for a list of results.
+            multi_scale: average over scales 0.5 to 1.5 and their mirrors, instead of one scale (`test.image_size`).
+            crf: sharpen the probabilities with DenseCRF at its published parameters.
+
+        Raises:
+            DataError: a file cannot be read, or the pixels are not 8-bit RGB.
+            SpmlError: `crf` without pydensecrf.
+        """
+        if isinstance(image, Sequence) and not isinstance(image, str):
+            return [self._predict(_pixels(item), multi_scale, crf) for item in image]
+        if isinstance(image, np.ndarray) and image.ndim == 4:
+            return [self._predict(_pixels(item), multi_scale, crf) for item in image]
+        return self._predict(_pixels(image), multi_scale, crf)
+
+    def _predict(self, pixels: NDArray[np.uint8], multi_scale: bool, crf: bool) -> Segmentation:
+        if crf:
+            require_crf()
+        means, stds = self.config.network.pixel_means, self.config.network.pixel_stds
+        image, size = normalise(pixels.astype(np.float32) / 255, means, stds), pixels.shape[:2]
+        scale = 0 if multi_scale else self.config.test.image_size
+        predictor = _EmbeddingKeeper(self.embedder, self.classifier, single_scale_size(size, scale))
+        prediction: Prediction = predict(image, predictor, scale, MULTI_SCALE_RATIOS if multi_scale else None)
+        scores = prediction.probability
+        if crf:
+            scores = crf_marginals(scores, denormalise(prediction.image, means, stds), CrfParameters())
+        probabilities = nearest_resize(torch.from_numpy(scores), size)
+        assert predictor.embedding is not None
+        return Segmentation(probabilities.argmax(dim=0).numpy().astype(np.uint8), probabilities.numpy(),
+                            nearest_resize(predictor.embedding, size).cpu().numpy())
+
+
+class _EmbeddingKeeper(SoftmaxPredictor):
+    """A softmax predictor that keeps the unit embedding, (D, h, w), of the plain view of a size: no second pass."""
+
+    def __init__(self, embedder: Embedder, classifier: torch.nn.Module, size: tuple[int, int]) -> None:
+        super().__init__(embedder, classifier)
+        self.size = size
+        self.embedding: torch.Tensor | None = None
+
+    def scores(self, view: View, span_padded: bool = True) -> torch.Tensor:
+        """Return (1, C, h, w) logits, averaged over windows."""
+        def both(embedding: torch.Tensor) -> torch.Tensor:
+            return torch.cat([self.classifier(embedding), F.normalize(embedding, dim=1)], dim=1)
+
+        values = cut(self.embedder.windows(view, both), view.size)
+        num_classes: int = values.shape[1] - self.embedder.network.embedding_dim
+        if view.size == self.size and not view.mirrored:
+            self.embedding = F.normalize(values[0, num_classes:], dim=0)
+        logits: torch.Tensor = values[:, :num_classes]
+        return logits
+
+
+def load_segmenter(source: StrPath, device: str | torch.device | None = None,
+                   config: StrPath | Mapping[str, Any] | None = None, overrides: Sequence[str] = ()) -> Segmenter:
+    """Load a trained embedding network and its softmax head.
+
+    Args:
+        source: a `model-*.pth`; the folder of a training, whose newest one is taken; or that of a pipeline's run, whose
+            last classifier is taken, or the embedding with its joint head where there is none yet.
+        device: `cuda`, `cuda:1`, `cpu` ...; by default CUDA where there is one.
+        config: a YAML file, or a dict of sections, to use instead of the configuration that a checkpoint carries.
+        overrides: strings `section.key=value`, for example `test.image_size=0`.
+
+    Raises:
+        CheckpointError: there is no checkpoint, it is damaged, or it does not fit its configuration.
+        ConfigError: the configuration, an override or the device cannot be used.
+    """
+    path = find_checkpoint(source)
+    content = read_checkpoint(path)
+    settings = _configuration(path, content, config, overrides)
+    embedding, classifier = build_embedding(settings), build_classifier(settings)
+    load_state(embedding, embedding_state(content, path), path)
+    load_state(classifier, classifier_state(content, path), path)
+    return Segmenter(settings, embedding, classifier, pick_device(device))
+
+
+def find_checkpoint(source: StrPath) -> pathlib.Path:
+    """Return the checkpoint that `source` means, see `load_segmenter`."""
+    source = pathlib.Path(source)
+    if not source.is_dir():
+        return source
+    classifiers = (folder for folder in source.glob('classifier*') if re.fullmatch(r'classifier(_\d+)?', folder.name))
+    for folder in (source, *sorted(classifiers, reverse=True), source / 'stage1'):
+        newest: pathlib.Path | None = newest_model(folder)
+        if newest is not None:
+            return newest
+    raise CheckpointError(f'{source}: holds no model-*.pth, nor does its stage1/ or classifier/; train first, or name '
+                          'the folder of a run or a file')
+
+
+def _configuration(path: pathlib.Path, content: Mapping[str, Any], config: StrPath | Mapping[str, Any] | None,
+                   overrides: Sequence[str]) -> Any:
+    if isinstance(config, Mapping):
+        return resolve(config, overrides)
+    if config is None and 'config' in content:
+        return resolve(content['config'], overrides, source=f'{path}: config')
+    beside = path.with_name('config.yaml')
+    if config is None and not beside.is_file():
+        raise CheckpointError(f'{path}: carries no configuration; name the YAML file it was trained with, such as one '
+                              'of configs/')
+    return load_config(beside if config is None else config, overrides)
+
+
+def _pixels(image: ImageLike) -> NDArray[np.uint8]:
+    """Return an image as (H, W, 3) uint8 RGB."""
+    if isinstance(image, str | os.PathLike):
+        pixels: NDArray[np.uint8] = read_image(image)
+        return pixels
+    pixels = np.asarray(image.convert('RGB') if isinstance(image, Image.Image) else image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+        raise DataError(f'image: {pixels.dtype} of shape {pixels.shape}, but pixels must be uint8 (H, W, 3) RGB in '
+                        '0..255; convert them, or give the path of the file')
+    return pixels

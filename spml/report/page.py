@@ -1,0 +1,206 @@
+"""Putting a page together: what each section shows of the runs, and the template it is written with."""
+import dataclasses
+import pathlib
+
+import jinja2
+import numpy as np
+import plotly.offline
+from tqdm import tqdm
+
+from spml import __version__
+from spml.config.schema import REQUIRED, SCHEMA, Derived
+from spml.data.lists import read_list
+from spml.report import charts, pictures
+from spml.report.prototypes import prototype_statistics
+from spml.utils.io import write_text
+from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, voc_colour_map
+
+_SECTIONS = {'scores': 'Scores', 'confusion': 'Confusion', 'images': 'Images', 'curves': 'Curves',
+             'prototypes': 'Segments and prototypes', 'usage': 'Time and memory', 'settings': 'Settings'}
+# Characters; beyond it, the number of runs stands for their names.
+_LONGEST_TITLE = 60
+# Shown first, if they are there; every other metric follows.
+_METRICS = ('loss', 'accuracy')
+
+
+def write_page(runs, path, data_dir=None, num_images=3, segmenters=None):
+    """Write the page of some runs.
+
+    Args:
+        runs: list of `run_folder.Run`, not empty.
+        path: the HTML file.
+        data_dir: folder that the paths in the lists start from; None for the one each run names.
+        num_images: how many of the best, of the worst and of the other images to show.
+        segmenters: dict from a run's name to a `spml.api.Segmenter` that predicts the training images shown; runs that
+            are not in it show none.
+    """
+    environment = jinja2.Environment(loader=jinja2.PackageLoader('spml.report', ''), autoescape=True,
+                                     undefined=jinja2.StrictUndefined)
+    content = _contents(runs, data_dir, num_images, segmenters or {})
+    names = ' and '.join(run.name for run in runs)
+    if len(runs) > 1 and len(names) > _LONGEST_TITLE:
+        names = f'{len(runs)} runs'
+    text = environment.get_template('page.html').render(
+        title=f'SPML: {names}', runs=runs, draw=_draw, version=__version__, plotly=plotly.offline.get_plotlyjs(),
+        sections=[(key, name) for key, name in _SECTIONS.items() if content.get(key)], **content)
+    write_text(path, text)
+
+
+def _draw(chart):
+    """Return a chart as HTML without the library, which the page holds once."""
+    return chart.figure.to_html(full_html=False, include_plotlyjs=False,
+                                config={'responsive': True, 'displayModeBar': False})
+
+
+def _contents(runs, data_dir, num_images, segmenters):
+    scored = [run for run in runs if run.scores]
+    names = runs[0].class_names
+    truths = [_truths(run, data_dir) for run in runs]
+    images = _images(runs, truths, data_dir, num_images, segmenters)
+    statistics = [(run, found) for run, truth in zip(runs, truths, strict=True) if (found := _statistics(run, truth))]
+    usage = charts.usage_bars(runs)
+    settings = _settings(runs)
+    return {
+        'scores': [charts.score_bars(scored), charts.class_bars(scored, names)] if scored else [],
+        'confusion': bool(_confusions(scored)), 'confusions': _confusions(scored),
+        'images': images, 'legend': _legend(names, runs[0].color_map),
+        'curves': _curves(runs),
+        'prototypes': bool(statistics), 'prototype_table': _prototype_table(statistics),
+        'planes': [charts.prototype_plane(run, found, run.class_names) for run, found in statistics],
+        'class_tables': [(run.name, _class_table(found, run.class_names)) for run, found in statistics],
+        'usage': usage, 'settings': settings, 'differences': _differences(runs, settings)}
+
+
+def _confusions(runs):
+    return [charts.confusion_matrix(run, np.array(run.scores[-1].summary['confusion']), run.class_names)
+            for run in runs if 'confusion' in run.scores[-1].summary]
+
+
+def _curves(runs):
+    """Return (training, charts) for each training of any run."""
+    trainings = list(dict.fromkeys(training for run in runs for training in run.metrics))
+    result = []
+    for training in trainings:
+        known = dict.fromkeys(key for run in runs for row in run.metrics.get(training, []) for key in row)
+        metrics = [*(metric for metric in _METRICS if metric in known),
+                   *(metric for metric in known if metric not in (*_METRICS, 'iteration'))]
+        found = [chart for metric in metrics if (chart := charts.curves(runs, training, metric))]
+        if found:
+            result.append((training, found))
+    return result
+
+
+def _data_dir(run, data_dir):
+    """Return the folder of a run's data, or None where it is not there."""
+    folder = pathlib.Path(data_dir or run.settings.get('DATAROOT') or '/nowhere')
+    return folder if folder.is_dir() else None
+
+
+def _truths(run, data_dir):
+    """Return a dict from the names of a run's images, of both lists, to their truth."""
+    folder = _data_dir(run, data_dir)
+    if folder is None:
+        return {}
+    return {name: path for setting in ('FULL_LIST', 'VAL_LIST')
+            for name, path in pictures.read_truths(run.list_path(setting), folder).items()}
+
+
+def _images(runs, truths, data_dir, num_images, segmenters):
+    """Return (heading, note, {group: rows}) for the validation and the training images of the first run."""
+    first, folder, images = runs[0], _data_dir(runs[0], data_dir), []
+    if folder is None:
+        print(f'note: {first.path}: the folder of its data is not there, so no images are shown; give --data_dir')
+        return []
+    for part, setting, scored in (('Validation images', 'VAL_LIST', first.last_prediction),
+                                  ('Training images', 'TRAIN_LIST', first.pseudo_labels)):
+        if first.list_path(setting) is None or scored is None:
+            continue
+        entries = {entry.name: entry for entry in read_list(first.list_path(setting), folder, unique_names=False)}
+        ranked = pictures.scored_images(entries.values(), truths[0], scored, len(first.class_names))
+        chosen = zip(('Best', 'Worst', 'Random'), pictures.choose(ranked, num_images), strict=True)
+        flat = [(group, *pair) for group, pairs in chosen for pair in pairs]
+        groups = {group: [] for group, _, _ in flat}
+        for group, entry, value in tqdm(flat, desc=part.lower(), unit='image', dynamic_ncols=True):
+            groups[group].append(_row(runs, entry, value, truths[0], setting == 'TRAIN_LIST', segmenters))
+        note = (f'Ranked by the mean IoU of {scored.parent.name} of {first.name} over the classes that occur in an '
+                f'image; {len(ranked)} images.')
+        if setting == 'TRAIN_LIST' and segmenters:
+            note += ' Predictions are those of the last weights at a single scale.'
+        images.append((part, note, groups))
+    return images
+
+
+def _row(runs, entry, value, truths, is_training, segmenters):
+    many = len(runs) > 1
+    labels = [('weak label', entry.semantic)] if is_training else []
+    for run in runs:
+        suffix = f', {run.name}' if many else ''
+        if is_training:
+            labels.append((f'pseudo label{suffix}', run.pseudo_labels and run.pseudo_labels / f'{entry.name}.png'))
+        label = run.last_prediction and run.last_prediction / f'{entry.name}.png'
+        if is_training and run.name in segmenters:
+            label = segmenters[run.name].predict(entry.image).labels
+        labels.append((f'prediction{suffix}', label))
+    labels.append(('truth', truths.get(entry.name)))
+    heading = f'{entry.name}: {100 * value:.1f} %'
+    return pictures.make_row(heading, entry, labels, runs[0].class_names, runs[0].color_map)
+
+
+def _legend(names, color_map):
+    """Return (CSS colour, name) of every colour in the pictures."""
+    colours = [*(color_map or voc_colour_map(len(names)).tolist()), UNLABELLED_COLOUR, VOID_COLOUR]
+    return [('rgb({},{},{})'.format(*colour), name)
+            for colour, name in zip(colours, [*names, 'unlabelled', 'void'], strict=True)]
+
+
+def _statistics(run, truths):
+    """Return the statistics of a run's prototypes, the oracle's where there are several kinds; None without any."""
+    folders = sorted(run.path.glob('prototypes*'))
+    found = (prototype_statistics(folder, truths, len(run.class_names)) for folder in folders)
+    return next((statistics for statistics in found if statistics is not None), None)
+
+
+def _prototype_table(statistics):
+    rows = []
+    for run, found in statistics:
+        count = sum(number for _, number, _, _ in found.classes)
+        mean = [sum(figures[column] * figures[1] for figures in found.classes) / max(count, 1) for column in (2, 3)]
+        low, middle, high = found.per_image
+        rows.append([run.name, f'{found.num_images} of {found.of_images}', found.num_prototypes, found.dimension,
+                     f'{low} / {middle:.1f} / {high}',
+                     ' / '.join(f'{value:.0f}' for value in found.pixels) if found.pixels else '-',
+                     '-' if found.purity is None else f'{100 * found.purity:.1f} %', f'{mean[0]:.3f}',
+                     f'{100 * mean[1]:.1f} %'])
+    return charts.Table(['run', 'images', 'segments', 'D', 'per image: least / mean / most',
+                         'pixels: 10 % / 50 % / 90 %', 'purity', 'cosine to class mean', 'nearest'], rows)
+
+
+def _class_table(found, names):
+    return charts.Table(['class', 'prototypes', 'cosine to class mean', 'nearest'],
+                        [[names[index], number, f'{cosine:.3f}', f'{100 * nearest:.1f} %']
+                         for index, number, cosine, nearest in found.classes])
+
+
+def _settings(runs):
+    """Return the table of all settings, a column a run."""
+    described = [run.described() for run in runs]
+    keys = dict.fromkeys(key for settings in described for key in settings)
+    return charts.Table(['', *(run.name for run in runs)],
+                        [[key, *(_show(settings.get(key)) for settings in described)] for key in keys])
+
+
+def _differences(runs, settings):
+    """Return the rows in which runs differ or, of one run alone, the configuration keys that are not the default."""
+    if len(runs) > 1:
+        return dataclasses.replace(settings, rows=[row for row in settings.rows if len(set(row[1:])) > 1])
+    rows = []
+    for training, config in runs[0].configs.items():
+        for key, value in config.items():
+            default = SCHEMA[key].default if key in SCHEMA else REQUIRED
+            if default is not REQUIRED and not isinstance(default, Derived) and value != default:
+                rows.append([f'{training}: {key}', _show(value), _show(default)])
+    return charts.Table(['', runs[0].name, 'default'], rows)
+
+
+def _show(value):
+    return '-' if value is None or value == '' else str(value)

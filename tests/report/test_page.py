@@ -1,0 +1,156 @@
+"""The page as a file: what it holds, and what it does with runs that lack something."""
+import html.parser
+import pathlib
+import re
+import runpy
+import shutil
+import sys
+
+import pytest
+import torch
+
+from spml import config as configuration
+from spml.models.build import build_classifier, build_embedding
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+class Page(html.parser.HTMLParser):
+    """The tags of a page with their attributes, the text outside of scripts and styles, and balanced ends."""
+
+    VOID = ('meta', 'link', 'img', 'br')
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.open, self.words = [], [], []
+        self.feed(path.read_text(encoding='utf-8'))
+        assert self.open == []
+        self.text = ' '.join(' '.join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {'script', 'style'} & set(self.open):
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def report(monkeypatch, capsys):
+    """A function from arguments of the script to its exit status, standard output and standard error."""
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['report.py', *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(ROOT / 'pyscripts' / 'benchmark' / 'report.py'), run_name='__main__')
+        return left.value.code, *capsys.readouterr()
+    return run
+
+
+def sections(page):
+    return [attributes['id'] for attributes in page.all('h2')]
+
+
+def test_a_run_alone(report, made):
+    status, out, err = report(made.runs[0], '--no-predict')
+    assert status == 0, err
+    assert out == f'report: {made.runs[0] / "report.html"}\n'
+    page = Page(made.runs[0] / 'report.html')
+    assert sections(page) == ['scores', 'confusion', 'images', 'curves', 'prototypes', 'usage', 'settings']
+    assert [link['href'] for link in page.all('a')] == [f'#{name}' for name in sections(page)]
+    assert '2026-01-02 03:04:05' in page.text
+    assert 'stage1: train.base_lr 0.01 0.003' in page.text  # not the default
+    # Four validation images of three pictures, five training images of four (no prediction, the cell is empty).
+    assert len(page.all('img')) == 4 * 3 + 5 * 4
+    assert page.text.count('none prediction') == 5
+    assert all(image['alt'] for image in page.all('img'))
+    charts = [attributes for attributes in page.all('div') if attributes.get('role') == 'img']
+    assert all(len(chart['aria-label']) > 20 for chart in charts)
+    assert len(charts) >= 10
+
+
+def test_nothing_is_fetched_and_names_stay_text(report, made):
+    assert report(made.runs[0], '--no-predict')[0] == 0
+    page = Page(made.runs[0] / 'report.html')
+    for _, attributes in page.tags:
+        for name in ('src', 'href', 'srcset', 'action', 'data'):
+            assert re.match(r'(#|data:|$)', attributes.get(name) or ''), attributes
+    assert not page.all('script') or not any('src' in script for script in page.all('script'))
+    assert not re.search(r'@import|url\(', ' '.join(re.findall(
+        r'<style>(.*?)</style>', (made.runs[0] / 'report.html').read_text(), re.DOTALL)))
+    assert page.all('b') == [{}] * 4  # the headings of the groups of images, and no class's name
+    assert made.class_names[2] in page.text
+
+
+def test_runs_side_by_side(report, made, tmp_path):
+    status, _, err = report(*made.runs, '--no-predict', '--out', tmp_path / 'new' / 'page.html', '--num_images', 1)
+    assert status == 0, err
+    page = Page(tmp_path / 'new' / 'page.html')
+    assert 'SPML: a/run and b/run' in page.text
+    differences = page.text.partition('What differs')[2].partition('All settings')[0]
+    assert 'stage1: train.base_lr 0.01 0.02' in differences
+    assert 'train.momentum' not in differences
+    # Image, two predictions and truth of three images; beside them two pseudo labels and a weak label of three.
+    assert len(page.all('img')) == 3 * 4 + 3 * 5
+
+
+def test_training_images_are_predicted_with_the_runs_weights(report, made, small_config):
+    config = small_config()
+    torch.save({'embedding_model': build_embedding(config).state_dict(),
+                'prediction_model': build_classifier(config).state_dict(), 'config': configuration.to_dict(config)},
+               made.runs[0] / 'classifier' / 'model-3.pth')
+    status, _, err = report(*made.runs, '--device', 'cpu')
+    assert status == 0, err
+    page = Page(made.runs[0] / 'report.html')
+    assert page.text.count('none prediction, a/run') == 0
+    assert page.text.count('none prediction, b/run') == 5
+
+
+def test_what_a_run_lacks_is_left_out(report, made):
+    run = made.runs[0]
+    for name in ('prototypes', 'usage.jsonl', 'inference_final', 'run.txt', 'stage1', 'classifier'):
+        shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
+    status, out, err = report(run)
+    assert status == 0, err
+    assert 'note: ' in out
+    assert sections(Page(run / 'report.html')) == ['scores', 'confusion', 'settings']
+    assert report(made.runs[1] / 'stage1')[0] == 0
+    assert sections(Page(made.runs[1] / 'stage1' / 'report.html')) == ['curves', 'settings']
+
+
+def test_moved_data_are_found_by_an_option(report, made):
+    moved = made.data.rename(made.data.with_name('moved'))
+    run = made.runs[0]
+    (run / 'lists').mkdir()
+    for name in ('train', 'full', 'val'):
+        shutil.copy(moved / f'{name}.txt', run / 'lists' / f'input_{name}.txt')
+    status, out, _ = report(run, '--no-predict')
+    assert (status, out.startswith(f'note: {run}: ')) == (0, True)
+    assert 'images' not in sections(Page(run / 'report.html'))
+    assert report(run, '--no-predict', '--data_dir', moved)[0] == 0
+    assert 'images' in sections(Page(run / 'report.html'))
+
+
+def test_mistakes_are_one_line_and_leave_no_page(report, made, monkeypatch):
+    (made.data / 'image' / 'v1.png').write_bytes(b'no image')
+    for arguments, named in (([made.data], made.data), ([made.runs[0]], 'v1.png'), ([made.runs[0]] * 2, 'twice')):
+        status, _, err = report(*arguments, '--no-predict')
+        assert status == 2
+        assert str(named) in err.splitlines()[-1]
+        assert 'Traceback' not in err
+    assert not list(made.runs[0].glob('*.html'))
+    monkeypatch.setitem(sys.modules, 'plotly', None)
+    for name in [name for name in sys.modules if name.startswith(('spml.report.', 'plotly.'))]:
+        monkeypatch.delitem(sys.modules, name)
+    status, _, err = report(made.runs[1])
+    assert (status, 'pip install' in err) == (2, True)
