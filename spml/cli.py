@@ -56,7 +56,7 @@ def add_memory_argument(parser):
 def add_crf_arguments(parser):
     """Add the parameters of DenseCRF and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
-        parser.add_argument(f'--crf_{field.name}', type=_iterations if field.type is int else _positive,
+        parser.add_argument(f'--crf_{field.name}', type=_iterations if field.type is int else positive,
                             default=field.default, metavar='N')
     add_workers_argument(parser, 'that run CRF beside the network; 0 runs it in between')
 
@@ -92,9 +92,20 @@ def cluster_grid(text):
     return height, width
 
 
+def positive(text):
+    """Parse a finite number greater than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number greater than 0')
+    return value
+
+
 def share(text):
     """Parse a number above 0 and at most 1."""
-    value = _positive(text)
+    value = positive(text)
     if value > 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0 and at most 1')
     return value
@@ -136,17 +147,6 @@ _ENVIRONMENT_ERRORS = {
     errno.EEXIST: 'a file stands where a folder is needed',
     errno.EIO: 'check the disk',
 }
-
-
-def _positive(text):
-    """Parse a finite number greater than 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number greater than 0')
-    return value
 
 
 def _iterations(text):

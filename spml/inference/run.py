@@ -133,7 +133,7 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
         image, tags = _normalised(image, config), pseudo_labels.tags_of(label, num_classes)
         if source == 'cam_random_walk':
             prediction = pseudo_labels.cam_random_walk(
-                embedder, image, _read_cams(cams[entry.name], image, num_classes), num_classes)
+                embedder, image, read_cam(cams[entry.name], num_classes, image.shape[:2]), num_classes)
         elif source == 'softmax':
             prediction = pseudo_labels.softmax_once(embedder, classifier, image, tags)
         elif source == 'softmax_random_walk':
@@ -188,15 +188,6 @@ def _cam_path(cam_dir, entry):
     if not path.is_file():
         raise DataError(f'{path}: no CAMs for the image of {entry.place}; check --cam_dir')
     return path
-
-
-def _read_cams(path, image, num_classes):
-    cams = read_cam(path, num_classes)
-    for index, cam in cams.items():
-        if cam.shape != image.shape[:2]:
-            raise DataError(f'{path}: class {index + 1} is {cam.shape[0]}x{cam.shape[1]}, its image '
-                            f'{image.shape[0]}x{image.shape[1]}; both have to be of one size')
-    return cams
 
 
 def _save_config(config, save_dir):
