@@ -63,7 +63,7 @@ def add_crf_arguments(parser):
 
 def add_workers_argument(parser, purpose='that share the work; 0 works in this one'):
     """Add `--num_workers`; `purpose` completes its help after "processes"."""
-    parser.add_argument('--num_workers', type=_count, default=_processors(), metavar='N',
+    parser.add_argument('--num_workers', type=count, default=_processors(), metavar='N',
                         help=f'processes {purpose} (default: %(default)s)')
 
 
@@ -90,6 +90,13 @@ def cluster_grid(text):
         raise argparse.ArgumentTypeError(
             f'{text!r}: both numbers must be at least 1, their product at most {MAX_CLUSTERS}')
     return height, width
+
+
+def count(text):
+    """Parse a whole number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
+    return int(text)
 
 
 def positive(text):
@@ -151,15 +158,8 @@ _ENVIRONMENT_ERRORS = {
 
 def _iterations(text):
     """Parse a whole number greater than 0."""
-    if _count(text) < 1:
+    if count(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number greater than 0')
-    return int(text)
-
-
-def _count(text):
-    """Parse a whole number that is not negative."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
     return int(text)
 
 

@@ -26,8 +26,7 @@ def prepare_tags(cam_dir, out, alpha, threshold, normalised, num_workers):
         num_workers: processes.
     """
     folder = f'VOC2012/cam/seam_a{alpha:g}_th{threshold:g}{"_sum1" if normalised else ""}'
-    labels = _labels('tag', layout.TAGS, folder,
-                     {'alpha': alpha, 'threshold': threshold, 'normalised': normalised})
+    labels = _labels('tag', layout.TAGS, folder)
     draw = functools.partial(_draw_tags, alpha, threshold, normalised)
     cams = annotation_files(cam_dir, '.npy')
     for name in write_labels(out, [labels], cams, draw, num_workers, 'CAMs'):
@@ -43,14 +42,14 @@ def prepare_boxes(cam_dir, annotations, out, threshold, num_workers):
                         f'image; {len(without)} of {len(cams)} lack theirs; let --boxes be VOC2012/Annotations')
     # The power of the background plays no part; the folder bears the name that the release gives it.
     folder = f'VOC2012/cam/seambox_a{BACKGROUND_POWER}_th{threshold:g}'
-    labels = _labels('box', layout.BOXES, folder, {'threshold': threshold})
+    labels = _labels('box', layout.BOXES, folder)
     sources = {name: (path, boxes[name]) for name, path in cams.items()}
     write_labels(out, [labels], sources, functools.partial(_draw_boxes, threshold), num_workers, 'CAMs and boxes')
 
 
-def _labels(kind, usual, folder, options):
+def _labels(kind, usual, folder):
     """Return the Labels of a kind; with other options than usual the list has a name of its own."""
-    return Labels(kind if folder == usual else f'{kind}_{pathlib.PurePath(folder).name}', folder, options)
+    return Labels(kind if folder == usual else f'{kind}_{pathlib.PurePath(folder).name}', folder)
 
 
 def _draw_tags(alpha, threshold, normalised, path, size):

@@ -36,7 +36,7 @@ def prepare_scribbles(folder, out, width, radius, aliases, num_workers):
     kinds, cuts = [], []
     for kind, (_, fraction, _) in layout.STROKES.items():
         half = radius if fraction == 0 else width / 2
-        kinds.append(_labels(kind, half, fraction, {'aliases': sorted(aliases)}))
+        kinds.append(_labels(kind, half, fraction))
         cuts.append((fraction, half))
     draw = functools.partial(_draw_scribbles, class_table(aliases), cuts)
     write_labels(out, kinds, annotation_files(folder, '.xml'), draw, num_workers, 'scribbles')
@@ -45,7 +45,7 @@ def prepare_scribbles(folder, out, width, radius, aliases, num_workers):
 def prepare_clicks(path, out, radius, num_workers):
     """Draw the clicked points of "What's the point" as discs of `radius` pixels; other arguments as above."""
     folder = f'VOC2012/scribble/clicks_{2 * radius:g}'
-    kinds = [Labels('click' if radius == 3 else f'click_{2 * radius:g}', folder, {'radius': radius})]
+    kinds = [Labels('click' if radius == 3 else f'click_{2 * radius:g}', folder)]
     write_labels(out, kinds, read_clicks(path), functools.partial(_draw_clicks, path, radius), num_workers, 'clicks')
 
 
@@ -93,14 +93,14 @@ def _check_point(where, point):
     return int(numbers[0]), numbers[1], numbers[2]
 
 
-def _labels(kind, half, fraction, options):
+def _labels(kind, half, fraction):
     """Return the Labels of a kind of `layout.STROKES`, under names of their own where the width is not the usual."""
     width = f'{2 * half:g}'
     suffix = '' if fraction == 1 else f'_{fraction}'
     folder = f'VOC2012/scribble/dilate_{width}{suffix}'
     if folder != layout.STROKES[kind][0]:
         kind = f'{kind.partition("_")[0]}_dilate_{width}{suffix}'
-    return Labels(kind, folder, options)
+    return Labels(kind, folder)
 
 
 def _draw_scribbles(classes, cuts, path, size):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from spml.data import voc_layout as layout
 from spml.data.lists import read_list
-from spml.data.prepare.runner import check_options, run_items, summary, unfinished
+from spml.data.prepare.runner import run_items, summary, unfinished
 from spml.data.readers import image_size
 from spml.errors import DataError
 from spml.utils.io import write_png
@@ -18,11 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 class Labels(NamedTuple):
-    """A kind of weak labels: its list is `lists/train_<kind>.txt`, its folder below the data root holds the maps."""
+    """A kind of weak labels: its list is `lists/train_<kind>.txt`, its folder below the data root holds the maps.
+
+    The folder's name says what the maps are made with, so that none mixes maps made in two ways.
+    """
 
     kind: str
     folder: str
-    options: dict  # what the maps are made with
 
 
 def write_labels(out, kinds, sources, draw, num_workers, title):
@@ -40,8 +42,7 @@ def write_labels(out, kinds, sources, draw, num_workers, title):
         The list of the names of the images that have labels now.
 
     Raises:
-        DataError: prepare_voc12.py did not write its lists yet, no image has a source, a folder holds maps made with
-            other options, or what `draw` raises.
+        DataError: prepare_voc12.py did not write its lists yet, no image has a source, or what `draw` raises.
     """
     out = pathlib.Path(out)
     names = training_names(out)
@@ -49,8 +50,6 @@ def write_labels(out, kinds, sources, draw, num_workers, title):
     if not items:
         raise DataError(f'none of the {len(names)} images of {out / "lists/train_full.txt"} has {title}; check the '
                         'path of the annotations: they are called like the images')
-    for kind in kinds:
-        check_options(out / kind.folder, kind.options)
     folders = [out / kind.folder for kind in kinds]
     todo = unfinished(items, lambda item: [folder / f'{item[0]}.png' for folder in folders])
     run_items(functools.partial(_write, out / layout.IMAGES, folders, draw), todo, num_workers, title)

@@ -176,7 +176,5 @@ def test_mistakes_on_the_command_line_are_one_line(place, fails, run_script, tmp
     fails('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=hors', naming=['hors', 'horse'])
     assert run_script('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=horse').status == 0
     assert 13 in read(place.out / 'VOC2012/scribble/dilate_3/07_a.png')
-    fails('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=cow',
-          naming=['dilate_3', 'aliases'])
     (tmp_path / 'points.json').write_text('{"07_a": [{"cls": 1, "x": 99, "y": 3}]}')
     fails('prepare_scribble', '--points', tmp_path / 'points.json', *out, naming=['points.json', 'x = 99'])
