@@ -88,7 +88,8 @@ def load_state(model, state, path, optional=()):
     fatal = [key for key in unset if not key.startswith(tuple(optional))]
     if fatal:
         raise CheckpointError(f'{path}: does not fit the configured network ({_describe(fatal, wrong_shape)}); '
-                              'check network.backbone_types, network.embedding_dim and dataset.num_classes')
+                              'check network.backbone_types, network.stem, network.embedding_dim and '
+                              'dataset.num_classes')
     if unset:
         logger.warning('%s: these weights start at random: %s', path, _describe(unset, wrong_shape))
     unused = [key for key in state if key not in own]
