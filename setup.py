@@ -4,7 +4,7 @@
 """
 from setuptools import find_packages, setup
 
-DATA = ['pycocotools>=2.0.6', 'huggingface_hub>=0.20']
+DATA = ['pycocotools>=2.0.6', 'huggingface_hub>=0.23']
 
 setup(
     name='spml',

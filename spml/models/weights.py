@@ -13,7 +13,7 @@ from spml.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-_BACKBONE = 'resnet_backbone.'
+BACKBONE = 'resnet_backbone.'
 
 
 def read_checkpoint(path):
@@ -42,8 +42,8 @@ def read_checkpoint(path):
 def rename_imagenet(key):
     """Return the embedding network's name for a key of a flat ImageNet state dict; other keys stay as they are."""
     if key.startswith(('conv1.', 'bn1.')):
-        return f'{_BACKBONE}conv1.{key}'
-    return re.sub(r'^layer([1-4])\.', lambda match: f'{_BACKBONE}res{int(match[1]) + 1}.', key)
+        return f'{BACKBONE}conv1.{key}'
+    return re.sub(r'^layer([1-4])\.', lambda match: f'{BACKBONE}res{int(match[1]) + 1}.', key)
 
 
 def tensors(state, name, path):
