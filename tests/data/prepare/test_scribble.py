@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from originals import read
+from originals import read, write_scribbles
 
 from spml.data.prepare import strokes
 from spml.data.prepare.scribble import read_clicks
@@ -11,16 +11,6 @@ from spml.errors import DataError
 
 NAMES = ('07_a', '07_b', '08_d', '08_e')  # train+ of the miniature
 FOLDERS = ('dilate_3', 'dilate_3_0.8', 'dilate_3_0.5', 'dilate_3_0.3', 'dilate_6_0.0')
-
-
-def write_xml(path, scribbles, size=None, form='<X>{}</X><Y>{}</Y>'):
-    """Write polylines (tag, [(x, y), ...]) as ScribbleSup does."""
-    parts = [f'<polygon><tag>{tag}</tag>' + ''.join(f'<point>{form.format(x, y)}</point>' for x, y in points)
-             + '</polygon>' for tag, points in scribbles]
-    if size is not None:
-        parts.insert(0, f'<size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>')
-    path.write_text(f'<annotation><folder>VOC2012</folder><filename>{path.stem}.jpg</filename>{"".join(parts)}'
-                    '</annotation>')
 
 
 @pytest.fixture
@@ -46,8 +36,8 @@ def test_the_five_lengths_of_every_image(place, run_script, num_workers):
     rng = np.random.default_rng()
     drawn = {name: random_scribbles(rng, place.sizes[name]) for name in NAMES}
     for name, scribbles in drawn.items():
-        write_xml(place.scribbles / f'{name}.xml', scribbles, place.sizes[name])
-    write_xml(place.scribbles / '07_c.xml', drawn['07_a'])  # a val image: not wanted
+        write_scribbles(place.scribbles / f'{name}.xml', scribbles, place.sizes[name])
+    write_scribbles(place.scribbles / '07_c.xml', drawn['07_a'])  # a val image: not wanted
     result = run_script('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out,
                         '--num_workers', num_workers)
     assert result.status == 0, result.err
@@ -69,7 +59,7 @@ def test_the_five_lengths_of_every_image(place, run_script, num_workers):
 
 def test_a_drawing_by_hand(place, run_script):
     height, width = place.sizes['07_a']
-    write_xml(place.scribbles / '07_a.xml', [('Background', [(1, 1), (9, 1)]), ('TV/monitor', [(5, height + 9)])])
+    write_scribbles(place.scribbles / '07_a.xml', [('Background', [(1, 1), (9, 1)]), ('TV/monitor', [(5, height + 9)])])
     result = run_script('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--width', 1,
                         '--radius', 1, '--num_workers', 0)
     assert result.status == 0, result.err
@@ -88,12 +78,12 @@ def test_a_drawing_by_hand(place, run_script):
 
 def test_images_without_scribbles_are_left_out_aloud_and_a_second_run_goes_on(place, run_script, caplog):
     arguments = ['prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--num_workers', 0]
-    write_xml(place.scribbles / '08_d.xml', [('cat', [(3, 3), (8, 8)])])
+    write_scribbles(place.scribbles / '08_d.xml', [('cat', [(3, 3), (8, 8)])])
     run_script(*arguments)
     assert 'WARNING: 3 of 4 training images have no scribbles' in caplog.text
     assert (place.out / 'lists/train_scribble.txt').read_text().split('\n')[1:] == ['']
     for name in ('07_a', '07_b', '08_e'):
-        write_xml(place.scribbles / f'{name}.xml', [('dog', [(3, 3), (8, 8)])])
+        write_scribbles(place.scribbles / f'{name}.xml', [('dog', [(3, 3), (8, 8)])])
     before = (place.out / 'VOC2012/scribble/dilate_3/08_d.png').stat().st_mtime_ns
     result = run_script(*arguments)
     assert '3 label maps written' in result.out
@@ -103,7 +93,7 @@ def test_images_without_scribbles_are_left_out_aloud_and_a_second_run_goes_on(pl
 
 
 def test_both_cases_of_coordinates_and_fractions_are_read(tmp_path):
-    write_xml(tmp_path / 'a.xml', [('dining table', [(1.5, 2)])], (8, 9), '<x>{}</x><y>{}</y>')
+    write_scribbles(tmp_path / 'a.xml', [('dining table', [(1.5, 2)])], (8, 9), '<x>{}</x><y>{}</y>')
     scribbles, size = read_scribbles(tmp_path / 'a.xml', class_table())
     assert size == (8, 9)
     assert [(label, points.tolist()) for label, points in scribbles] == [(11, [[1.5, 2.0]])]
@@ -172,7 +162,7 @@ def test_mistakes_on_the_command_line_are_one_line(place, fails, run_script, tmp
     fails('prepare_scribble', '--scribbles', place.scribbles, *out, naming=['none of the 4 images', 'scribbles'])
     fails('prepare_scribble', '--points', tmp_path / 'none.json', *out, naming=['none.json'])
     fails('prepare_scribble', '--scribbles', place.scribbles, '--out', tmp_path / 'empty', naming=['prepare_voc12.py'])
-    write_xml(place.scribbles / '07_a.xml', [('steed', [(3, 3), (8, 8)])])
+    write_scribbles(place.scribbles / '07_a.xml', [('steed', [(3, 3), (8, 8)])])
     fails('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=hors', naming=['hors', 'horse'])
     assert run_script('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=horse').status == 0
     assert 13 in read(place.out / 'VOC2012/scribble/dilate_3/07_a.png')
