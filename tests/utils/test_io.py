@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.utils.io import atomic_path, write_json, write_npz, write_png, write_text
+from spml.utils.io import atomic_path, place_file, write_json, write_npz, write_png, write_text
 
 
 def test_a_complete_file_appears_under_its_name(tmp_path):
@@ -76,3 +76,28 @@ def test_a_failed_picture_leaves_nothing(tmp_path):
     with pytest.raises((TypeError, ValueError)):
         write_png(tmp_path / 'x.png', np.zeros((2, 2, 5)))
     assert list(pathlib.Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize('links', [True, False])
+def test_a_file_is_placed_by_link_or_copy_and_the_original_left_as_it_was(tmp_path, monkeypatch, links):
+    def refuse(*_):
+        raise OSError(18, 'Invalid cross-device link')
+
+    if not links:
+        monkeypatch.setattr(os, 'link', refuse)
+    source, path = tmp_path / 'source.jpg', tmp_path / 'new' / 'folder' / 'placed.jpg'
+    source.write_bytes(b'content')
+    source.chmod(0o400)
+    (tmp_path / 'alias.jpg').symlink_to(source)
+    place_file(tmp_path / 'alias.jpg', path)
+    assert path.read_bytes() == b'content'
+    assert not path.is_symlink()
+    assert path.samefile(source) == links
+    assert stat.S_IMODE(source.stat().st_mode) == 0o400
+    other = tmp_path / 'other.jpg'
+    other.write_bytes(b'other')
+    place_file(other, path)
+    assert path.read_bytes() == b'content'
+    assert [entry.name for entry in path.parent.iterdir()] == ['placed.jpg']
+    with pytest.raises(FileNotFoundError):
+        place_file(tmp_path / 'none.jpg', tmp_path / 'placed.jpg')

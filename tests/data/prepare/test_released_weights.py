@@ -1,6 +1,7 @@
 import pathlib
 import shutil
 import stat
+import sys
 import zipfile
 
 import pytest
@@ -104,6 +105,11 @@ def test_offline_one_line_says_which_file_to_put_where(tmp_path, hub, small_netw
     zip_of(place, {'model-44999.pth': save_checkpoint(tmp_path / 'a.pth').read_bytes()})
     result = run_script('fetch_weights', *arguments)
     assert result.out == f'{out}/released/densepose_point/model-44999.pth: embedding and softmax head\n'
+
+
+def test_without_the_hubs_library_one_line_says_what_to_install(tmp_path, monkeypatch, fails):
+    monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
+    fails('fetch_weights', '--out', tmp_path, naming=["pip install -e '.[data]'"])
 
 
 def test_what_does_not_fit_is_named(tmp_path, hub, small_networks, fails):
