@@ -1,6 +1,11 @@
-"""Install with `pip install -e .`; `.[report]` adds what the report needs, `.[test]` what the tests need."""
+"""Install with `pip install -e .`.
+
+`'.[data]'` adds what some scripts of pyscripts/data need, `'.[report]'` what the report needs, `'.[test]'` what the
+tests need.
+"""
 from setuptools import find_packages, setup
 
+DATA = ['pycocotools>=2.0.6', 'huggingface_hub>=0.23']
 REPORT = ['plotly>=6.0', 'jinja2>=3.1']
 
 setup(
@@ -25,5 +30,9 @@ setup(
         # The maintained build of pydensecrf compiles on Python 3.10 to 3.12. Elsewhere everything but CRF works.
         'pydensecrf2>=1.1; python_version < "3.13"',
     ],
-    extras_require={'report': REPORT, 'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', *REPORT]},
+    extras_require={
+        'data': DATA,
+        'report': REPORT,
+        'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', *DATA, *REPORT],
+    },
 )

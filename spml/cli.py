@@ -84,6 +84,11 @@ def add_data_arguments(parser):
                         help='list file: `image semantic instance`, `image semantic` or `image` on each line')
 
 
+def add_workers_argument(parser, purpose='that share the work; 0 works in this one'):
+    """Add `--num_workers`; `purpose` completes its help after "processes"."""
+    parser.add_argument('--num_workers', type=count, default=_processors(), metavar='N', help=f'processes {purpose}')
+
+
 def require(args, reason, *names):
     """Raise SpmlError unless every named option was given."""
     missing = [f'--{name}' for name in names if getattr(args, name) is None]
@@ -124,7 +129,7 @@ def count(text):
     return int(text)
 
 
-def processors():
+def _processors():
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 

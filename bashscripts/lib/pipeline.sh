@@ -91,14 +91,17 @@ prepare() {
     case $PROCESSES in 0* | *[!0-9]*) fail "PROCESSES=$PROCESSES: not a whole number greater than 0" ;; esac
     SETTINGS=(DATASET DATAROOT SNAPSHOT_ROOT RUN_NAME PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST NUM_CLASSES
         CLASS_NAMES CLUSTERS BATCH GPUS SET_EMBEDDING SET_CLASSIFIER DEMO_OPTIONS "${@:2}")
-    absolute DATAROOT SNAPSHOT_ROOT PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:2}"
+    absolute DATAROOT SNAPSHOT_ROOT CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:2}"
+    # torchvision: no file, but its weights for the stem that they need.
+    local stem=()
+    if [ "$PRETRAINED" = torchvision ]; then stem=(--set network.stem=7x7); else absolute PRETRAINED; fi
     case $SPML_PYTHON in */*) absolute SPML_PYTHON ;; esac
     if [ "$DATASET" != demo ]; then
         require TRAIN_LIST VAL_LIST ${FULL_LIST:+FULL_LIST}
     fi
     if [ -n "$CHECKPOINT" ]; then
         require CHECKPOINT
-    elif [ -n "$PRETRAINED" ]; then
+    elif [ -n "$PRETRAINED" ] && [ "$PRETRAINED" != torchvision ]; then
         require PRETRAINED
     fi
     RUN=$SNAPSHOT_ROOT/$RUN_NAME
@@ -108,9 +111,9 @@ prepare() {
     choose_devices
 
     set_options "$SET_EMBEDDING"
-    EMBEDDING_CONFIG=(--cfg_path "$configs/$name.yaml" "${OPTIONS[@]}")
+    EMBEDDING_CONFIG=(--cfg_path "$configs/$name.yaml" "${stem[@]}" "${OPTIONS[@]}")
     set_options "$SET_CLASSIFIER"
-    CLASSIFIER_CONFIG=(--cfg_path "$configs/${name}_classifier.yaml" "${OPTIONS[@]}")
+    CLASSIFIER_CONFIG=(--cfg_path "$configs/${name}_classifier.yaml" "${stem[@]}" "${OPTIONS[@]}")
     # Inference from the embedding's weights takes them from a file when one is given.
     EMBEDDING=("${EMBEDDING_CONFIG[@]}" --snapshot_dir "$RUN/stage1")
     [ -z "$CHECKPOINT" ] || EMBEDDING+=(--checkpoint "$CHECKPOINT")

@@ -11,6 +11,9 @@ from spml.names import MAX_CLUSTERS, RELATIONS, STAGES, VOID
 
 REQUIRED = object()
 
+# The value of network.pretrained that stands for torchvision's ImageNet weights.
+TORCHVISION = 'torchvision'
+
 VOC_CLASS_NAMES = (
     'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
     'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor')
@@ -80,7 +83,9 @@ SCHEMA = {
     'network.backbone_types': Key(_BACKBONES, REQUIRED, 'head and depth of the embedding network'),
     'network.prediction_types': Key(kinds.choice('segsort', 'softmax_classifier'), 'segsort',
                                     'what is trained: the embedding (segsort) or a classifier on a frozen one'),
-    'network.pretrained': Key(kinds.text("a path, or '' for none"), '',
+    'network.stem': Key(kinds.choice('deep', '7x7'), 'deep',
+                        "first layers: deep as in the release, or 7x7 as torchvision's weights need"),
+    'network.pretrained': Key(kinds.text(f"a path, {TORCHVISION} for its ImageNet weights, or '' for none"), '',
                               "weights to start from: ImageNet's, or an embedding's model-*.pth for a classifier"),
     'network.embedding_dim': Key(kinds.integer(1), REQUIRED, 'D, channels of the embedding'),
     'network.label_divisor': Key(kinds.integer(1), 2048, 'divisor of combined labels: semantic * divisor + instance'),
@@ -151,11 +156,23 @@ def conflicts(config):
     ky, kx = config['network.kmeans_num_clusters']
     if ky * kx > MAX_CLUSTERS:
         yield 'network.kmeans_num_clusters', f'is {[ky, kx]}, more than {MAX_CLUSTERS} clusters in all; choose fewer'
+    if config['network.pretrained'] == TORCHVISION:
+        yield from _torchvision_conflicts(config)
     for relation in RELATIONS:
         kind = config[f'train.{relation}_loss_types']
         if kind != 'none' and config[f'train.{relation}_concentration'] == 0:
             yield (f'train.{relation}_concentration',
                    f'must be greater than 0 while train.{relation}_loss_types is {kind}')
+
+
+def _torchvision_conflicts(config):
+    if config['network.prediction_types'] == 'softmax_classifier':
+        yield 'network.pretrained', f'is {TORCHVISION}, but a classifier needs the model-*.pth of a trained embedding'
+    if config['network.stem'] != '7x7':
+        yield 'network.stem', f'is {config["network.stem"]} but must be 7x7 while network.pretrained is {TORCHVISION}'
+    backbone = config['network.backbone_types']
+    if not backbone.endswith(('_50', '_101')):
+        yield 'network.backbone_types', f'is {backbone}, but {TORCHVISION} has weights of depth 50 and 101 only'
 
 
 def describe():

@@ -11,9 +11,22 @@ import re
 import numpy as np
 from PIL import Image
 
-from spml.data.synthetic_labels import box_labels, class_activations, draw_strokes, strokes, tag_labels
+from spml.data.cam_labels import box_labels, tag_labels
+from spml.data.synthetic_labels import class_activations, draw_strokes, object_boxes, strokes
 from spml.data.synthetic_regions import over_segmentation
 from spml.data.synthetic_scene import MAX_CLASSES, class_names, render_scene
+from spml.data.voc_layout import (
+    ACTIVATIONS,
+    BOXES,
+    IMAGES,
+    INSTANCES,
+    REGIONS,
+    STROKES,
+    TAGS,
+    TEST_IMAGES,
+    TRUTH,
+    write_lists,
+)
 from spml.errors import DataError
 from spml.utils.io import atomic_path, write_json, write_png, write_text
 
@@ -21,19 +34,6 @@ __all__ = ['class_names', 'generate']
 
 FORMAT_VERSION = 1  # rises whenever the same options would give other files
 SPLITS = ('train', 'val', 'test')
-IMAGES, TEST_IMAGES = 'VOC2012/JPEGImages', 'VOC2012-test/JPEGImages'
-TRUTH, INSTANCES, REGIONS = 'VOC2012/segcls', 'VOC2012/seginst', 'VOC2012/hed'
-TAGS, BOXES, ACTIVATIONS = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_th0.5', 'VOC2012/cam_npy'
-# list name: folder, share of each stroke's length that is kept, width of the stroke in pixels
-STROKES = {
-    'scribble': ('VOC2012/scribble/dilate_3', 1.0, 3),
-    'scribble_0.8': ('VOC2012/scribble/dilate_3_0.8', 0.8, 3),
-    'scribble_0.5': ('VOC2012/scribble/dilate_3_0.5', 0.5, 3),
-    'scribble_0.3': ('VOC2012/scribble/dilate_3_0.3', 0.3, 3),
-    'point': ('VOC2012/scribble/dilate_6_0.0', 0.0, 6),
-}
-# list name: folder of the semantic labels
-_TRAIN_LISTS = {**{kind: folder for kind, (folder, _, _) in STROKES.items()}, 'tag': TAGS, 'box': BOXES, 'full': TRUTH}
 _FOLDERS = (IMAGES, TEST_IMAGES, TRUTH, INSTANCES, REGIONS, TAGS, BOXES, ACTIVATIONS, *(s[0] for s in STROKES.values()))
 _OWN_NAME = re.compile(rf'({"|".join(SPLITS)})_\d{{5}}\.(jpg|png|npy)')
 _BEGUN = '.meta.json.begun'  # stands while the files are being written, so that an interrupted run may start over
@@ -65,7 +65,7 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
     for split in SPLITS:
         for index, name in enumerate(names[split]):
             _write_sample(out, split, index, name, options)
-    _write_lists(out, names)
+    write_lists(out, **names)
     write_json(out / 'meta.json', meta)
     (out / _BEGUN).unlink()
     return True
@@ -149,19 +149,8 @@ def _write_weak_labels(rng, out, name, scene):
     for folder, fraction, dilation in STROKES.values():
         write_png(out / folder / f'{name}.png', draw_strokes(paths, scene.instance, scene.classes, fraction, dilation))
     activations = class_activations(rng, scene.visible, scene.classes)
-    write_png(out / TAGS / f'{name}.png', tag_labels(activations))
-    write_png(out / BOXES / f'{name}.png', box_labels(activations, scene.visible, scene.classes))
+    write_png(out / TAGS / f'{name}.png', tag_labels(activations, scene.visible.shape))
+    boxes = object_boxes(scene.visible, scene.classes)
+    write_png(out / BOXES / f'{name}.png', box_labels(activations, boxes, scene.visible.shape))
     with atomic_path(out / ACTIVATIONS / f'{name}.npy') as temporary, open(temporary, 'wb') as stream:
         np.save(stream, activations)
-
-
-def _write_lists(out, names):
-    """Write the list files into `out/lists`, their paths relative to `out`."""
-    lists = {
-        f'train_{kind}': [f'{IMAGES}/{name}.jpg {folder}/{name}.png {REGIONS}/{name}.png' for name in names['train']]
-        for kind, folder in _TRAIN_LISTS.items()
-    }
-    lists['val'] = [f'{IMAGES}/{name}.jpg {TRUTH}/{name}.png {TRUTH}/{name}.png' for name in names['val']]
-    lists['test'] = [f'{TEST_IMAGES}/{name}.jpg' for name in names['test']]
-    for kind, lines in lists.items():
-        write_text(out / 'lists' / f'{kind}.txt', ''.join(f'{line}\n' for line in lines))

@@ -10,9 +10,6 @@ from scipy.sparse.csgraph import dijkstra
 
 from spml.names import UNLABELLED, VOID
 
-TAG_THRESHOLD = 0.2
-BOX_THRESHOLD = 0.5
-BACKGROUND_POWER = 6
 _STEP = 3  # pixels between the nodes that a stroke may pass
 _APART = 31  # pixels, width of the band around background's first stroke that its second keeps out of
 _MARGIN = 2  # pixels that a stroke keeps from its object's border where there is room
@@ -74,39 +71,16 @@ def class_activations(rng, visible, classes):
     return scores
 
 
-def tag_labels(activations):
-    """Label (H, W) uint8 the pixels of a CAM dict by the largest score, that of background being (1 - max)^6.
+def object_boxes(visible, classes):
+    """Return the list of (class, (left, top, right, bottom)) of the objects, right and bottom excluded.
 
-    A pixel whose largest score is below 0.2 is unlabelled.
+    `visible` is the (H, W) uint8 map of instances without void, `classes` their class ids.
     """
-    keys = sorted(activations)
-    foreground = np.stack([activations[key] for key in keys])
-    background = (1 - foreground.max(0)) ** BACKGROUND_POWER
-    scores = np.concatenate([background[None], foreground])
-    labels = np.array([0, *(key + 1 for key in keys)], np.uint8)[scores.argmax(0)]
-    labels[scores.max(0) < TAG_THRESHOLD] = UNLABELLED
-    return labels
-
-
-def box_labels(activations, visible, classes):
-    """Label (H, W) uint8 the pixels by the CAM of each object's class, normalised to 0..1 within the object's box.
-
-    At least 0.5 is the class (the larger score where boxes overlap), less inside a box is unlabelled, and what is
-    outside every box is background.
-    """
-    labels = np.zeros(visible.shape, np.uint8)
-    best = np.zeros(visible.shape)
+    boxes = []
     for identity, label in enumerate(classes, 1):
         rows, columns = np.nonzero(visible == identity)
-        box = np.s_[rows.min():rows.max() + 1, columns.min():columns.max() + 1]
-        scores = activations[label - 1][box].astype(np.float64)
-        scores = (scores - scores.min()) / max(np.ptp(scores), 1e-6)
-        inside = labels[box]
-        inside[best[box] < BOX_THRESHOLD] = UNLABELLED
-        wins = (scores >= BOX_THRESHOLD) & (scores > best[box])
-        inside[wins] = label
-        best[box] = np.maximum(best[box], scores)
-    return labels
+        boxes.append((label, (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)))
+    return boxes
 
 
 def _part_heat(rng, mask):

@@ -67,8 +67,7 @@ def add_crf_arguments(parser):
     for field in dataclasses.fields(CrfParameters):
         parser.add_argument(f'--crf_{field.name}', type=cli.at_least_one if field.type is int else cli.positive,
                             default=field.default, metavar='N', help=_CRF_HELP[field.name])
-    parser.add_argument('--num_workers', type=cli.count, default=cli.processors(), metavar='N',
-                        help='processes that run CRF beside the network; 0 runs it in between')
+    cli.add_workers_argument(parser, 'that run CRF beside the network; 0 runs it in between')
 
 
 def crf_parameters(args):

@@ -3,14 +3,9 @@
 The network runs in this process; argmax or CRF and the writing of files follow in worker processes, image by image, so
 that the CPU sharpens one image while the network looks at the next. With several processes each takes every W-th image.
 """
-import collections
-import concurrent.futures
-import contextlib
 import dataclasses
 import math
-import multiprocessing
 import pathlib
-import signal
 
 import numpy as np
 from tqdm import tqdm
@@ -30,6 +25,7 @@ from spml.models.build import build_classifier, build_embedding
 from spml.models.weights import load_classifier, load_embedding, model_path
 from spml.utils import distributed
 from spml.utils.io import write_npz, write_png, write_text
+from spml.utils.workers import worker_pool
 
 
 def checkpoint_path(config, snapshot_dir, checkpoint=None):
@@ -138,7 +134,7 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
         image, tags = _normalised(image, config), pseudo_labels.tags_of(label, num_classes)
         if source == 'cam_random_walk':
             prediction = pseudo_labels.cam_random_walk(
-                embedder, image, _read_cams(cams[entry.name], image, num_classes), num_classes)
+                embedder, image, read_cam(cams[entry.name], num_classes, image.shape[:2]), num_classes)
         elif source == 'softmax':
             prediction = pseudo_labels.softmax_once(embedder, classifier, image, tags)
         elif source == 'softmax_random_walk':
@@ -163,7 +159,7 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
     means, stds = config.network.pixel_means, config.network.pixel_stds
     # Without CRF a result takes no time worth another process.
     own_workers = math.ceil(num_workers / distributed.local_world_size()) if crf is not None else 0
-    with _finisher(own_workers) as submit:
+    with worker_pool(own_workers, 'CRF') as submit:
         for entry in _progress(entries, title):
             prediction, void = one(entry)
             rgb = denormalise(prediction.image, means, stds) if crf is not None else None
@@ -172,38 +168,6 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
                    threshold)
     if distributed.rank() == 0:
         print(f'{len(entries)} label maps: {pathlib.Path(save_dir) / "semantic_gray"}')
-
-
-@contextlib.contextmanager
-def _finisher(num_workers):
-    """Yield `submit(function, *args)`: run at once, or in a pool with at most two jobs a worker waiting."""
-    if num_workers == 0:
-        yield lambda function, *args: function(*args)
-        return
-    # Spawned, not forked: a fork after CUDA or OpenMP started is not safe.
-    context = multiprocessing.get_context('spawn')
-    pool = concurrent.futures.ProcessPoolExecutor(num_workers, context)
-    waiting = collections.deque()
-
-    def submit(function, *args):
-        # Ctrl-C is for this process alone; a worker inherits that it ignores it from before its first import.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            waiting.append(pool.submit(function, *args))
-        finally:
-            signal.signal(signal.SIGINT, before)
-        while len(waiting) > 2 * num_workers:
-            waiting.popleft().result()
-
-    try:
-        yield submit
-        while waiting:
-            waiting.popleft().result()
-    except concurrent.futures.process.BrokenProcessPool:
-        raise SpmlError(f'one of {num_workers} CRF workers died, perhaps for want of memory; lower --num_workers '
-                        '(0 runs CRF in this process)') from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _read_entries(data_list, data_dir, fields):
@@ -227,15 +191,6 @@ def _cam_path(cam_dir, entry):
     if not path.is_file():
         raise DataError(f'{path}: no CAMs for the image of {entry.place}; check --cam_dir')
     return path
-
-
-def _read_cams(path, image, num_classes):
-    cams = read_cam(path, num_classes)
-    for index, cam in cams.items():
-        if cam.shape != image.shape[:2]:
-            raise DataError(f'{path}: class {index + 1} is {cam.shape[0]}x{cam.shape[1]}, its image '
-                            f'{image.shape[0]}x{image.shape[1]}; both have to be of one size')
-    return cams
 
 
 def _save_config(config, save_dir):

@@ -22,12 +22,13 @@ class EmbeddingNetwork(nn.Module):
         embedding_dim: D.
         bn_momentum: of the backbone's batch norms.
         colour: whether the local features hold colour beside location (DensePose).
+        stem: of the ResNet, `deep` or `7x7`.
     """
 
-    def __init__(self, depth, head, embedding_dim, bn_momentum=3e-4, colour=False):
+    def __init__(self, depth, head, embedding_dim, bn_momentum=3e-4, colour=False, stem='deep'):
         super().__init__()
         self.embedding_dim = embedding_dim
-        self.resnet_backbone = ResNetBackbone(depth, bn_momentum)
+        self.resnet_backbone = ResNetBackbone(depth, bn_momentum, stem)
         if head == 'deeplab':
             self.aspp = DeepLabHead(OUT_CHANNELS, embedding_dim)
         else:

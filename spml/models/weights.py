@@ -13,7 +13,7 @@ from spml.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-_BACKBONE = 'resnet_backbone.'
+BACKBONE = 'resnet_backbone.'
 
 
 def model_path(snapshot_dir, iteration):
@@ -54,8 +54,8 @@ def read_checkpoint(path):
 def rename_imagenet(key):
     """Return the embedding network's name for a key of a flat ImageNet state dict; other keys stay as they are."""
     if key.startswith(('conv1.', 'bn1.')):
-        return f'{_BACKBONE}conv1.{key}'
-    return re.sub(r'^layer([1-4])\.', lambda match: f'{_BACKBONE}res{int(match[1]) + 1}.', key)
+        return f'{BACKBONE}conv1.{key}'
+    return re.sub(r'^layer([1-4])\.', lambda match: f'{BACKBONE}res{int(match[1]) + 1}.', key)
 
 
 def tensors(state, name, path):
@@ -100,7 +100,8 @@ def load_state(model, state, path, optional=()):
     fatal = [key for key in unset if not key.startswith(tuple(optional))]
     if fatal:
         raise CheckpointError(f'{path}: does not fit the configured network ({_describe(fatal, wrong_shape)}); '
-                              'check network.backbone_types, network.embedding_dim and dataset.num_classes')
+                              'check network.backbone_types, network.stem, network.embedding_dim and '
+                              'dataset.num_classes')
     if unset:
         logger.warning('%s: these weights start at random: %s', path, _describe(unset, wrong_shape))
     unused = [key for key in state if key not in own]

@@ -9,7 +9,7 @@ from spml.data.datasets import SegmentationDataset
 from spml.data.lists import check_files, read_list
 from spml.data.loader import StreamSampler, build_loader
 from spml.errors import ConfigError
-from spml.models.build import build_classifier, build_embedding
+from spml.models.build import build_classifier, build_embedding, pretrained_path
 from spml.models.weights import load_embedding
 from spml.segsort.criterion import RELATIONS, RelationCriterion
 from spml.segsort.memory_bank import MemoryBank
@@ -36,7 +36,7 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
     task = build_embedding_task(config).to(device)
     freeze_stages(task.embedding.resnet_backbone, config.network.frozen_stages)
     if config.network.pretrained:
-        load_embedding(task.embedding, config.network.pretrained, lenient=True)
+        load_embedding(task.embedding, pretrained_path(config), lenient=True)
     elif config.network.frozen_stages:
         logger.warning('network.pretrained is empty and %s frozen: those stages stay random; '
                        'set network.frozen_stages=[] to train from random weights', config.network.frozen_stages)

@@ -189,6 +189,17 @@ def test_checkpoint_takes_the_place_of_stage_1(place):
     assert '--checkpoint' not in place.call('inference.py', '--crf')
 
 
+def test_torchvisions_weights_come_with_their_stem(place):
+    result = place.run(PRETRAINED='torchvision')
+    assert result.returncode == 0, result.stderr
+    assert 'network.pretrained=torchvision' in place.call('train.py')
+    scripts = [call['args'] for call in place.calls if '--cfg_path' in call['args']]
+    assert len(scripts) == 8
+    assert all('network.stem=7x7' in args for args in scripts)
+    place.run(OVERWRITE='1')
+    assert not any('network.stem=7x7' in call['args'] for call in place.calls)
+
+
 def test_a_run_from_given_weights_forgets_nothing_of_the_full_run(place):
     place.run()
     weights = place.folder / 'released.pth'

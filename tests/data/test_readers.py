@@ -12,7 +12,7 @@ from PIL import Image
 
 from spml.data import readers
 from spml.data.lists import Entry
-from spml.data.readers import check_same_size, read_cam, read_entry, read_image, read_label, read_prototypes
+from spml.data.readers import check_same_size, image_size, read_cam, read_entry, read_image, read_label, read_prototypes
 from spml.errors import DataError
 
 
@@ -213,6 +213,25 @@ def as_object(value):
     box = np.empty((), object)
     box[()] = value
     return box
+
+
+def test_cams_of_another_size_than_the_image_are_refused(tmp_path):
+    np.save(tmp_path / 'a.npy', {4: np.zeros((3, 5), np.float32)}, allow_pickle=True)
+    assert read_cam(tmp_path / 'a.npy', size=(3, 5))[4].shape == (3, 5)
+    with pytest.raises(DataError, match=r'a\.npy: class 5 is 3x5, its image 5x3'):
+        read_cam(tmp_path / 'a.npy', size=(5, 3))
+
+
+def test_the_size_that_a_header_states(tmp_path, rng):
+    for ending in ('jpg', 'png'):
+        path = tmp_path / f'a.{ending}'
+        Image.fromarray(rng.integers(0, 256, (7, 12, 3), np.uint8)).save(path)
+        assert image_size(path) == (7, 12)
+        path.write_bytes(path.read_bytes()[:10])
+        with pytest.raises(DataError, match=rf'a\.{ending}: not a readable'):
+            image_size(path)
+    with pytest.raises(DataError, match='no such file'):
+        image_size(tmp_path / 'none.jpg')
 
 
 @pytest.mark.parametrize('protocol', [0, 1, 2, 3, 4, 5])

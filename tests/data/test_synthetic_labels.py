@@ -1,10 +1,8 @@
-import itertools
-
 import numpy as np
 import pytest
 
 from spml.data.synthetic import class_names
-from spml.data.synthetic_labels import box_labels, class_activations, draw_strokes, strokes, tag_labels
+from spml.data.synthetic_labels import class_activations, draw_strokes, object_boxes, strokes
 from spml.data.synthetic_regions import over_segmentation
 from spml.data.synthetic_scene import render_scene
 
@@ -32,27 +30,16 @@ def test_over_segmentation_of_flat_and_of_random_images(image):
     assert regions.max() <= 254
 
 
-def test_box_labels_follow_the_rule_on_overlapping_boxes():
-    rng = np.random.default_rng(11)
+def test_boxes_just_hold_their_objects():
+    rng = np.random.default_rng()
     visible = np.zeros((30, 40), np.uint8)
-    visible[4:20, 5:22] = 1
-    visible[12:27, 15:36] = 2
-    activations = {label - 1: rng.random((30, 40)).astype(np.float32) for label in (3, 5)}
-    labels = box_labels(activations, visible, [3, 5])
-    for y, x in itertools.product(range(30), range(40)):
-        scores = {}
-        for identity, label in ((1, 3), (2, 5)):
-            ys, xs = np.nonzero(visible == identity)
-            if ys.min() <= y <= ys.max() and xs.min() <= x <= xs.max():
-                box = activations[label - 1][ys.min():ys.max() + 1, xs.min():xs.max() + 1].astype(np.float64)
-                scores[label] = (activations[label - 1][y, x] - box.min()) / (box.max() - box.min())
-        best = max(scores, key=scores.get) if scores else 0
-        assert labels[y, x] == (best if not scores or scores[best] >= 0.5 else 254)
-
-
-def test_tag_labels_of_two_known_maps():
-    activations = {0: np.array([[0.0, 0.9, 0.3]], np.float32), 4: np.array([[0.1, 0.2, 0.6]], np.float32)}
-    np.testing.assert_array_equal(tag_labels(activations), [[0, 1, 5]])
+    visible[4:20, 5:22] = rng.integers(0, 2, (16, 17))
+    visible[25:27, 30:40] = 2
+    boxes = object_boxes(visible, [3, 5])
+    assert boxes[1] == (5, (30, 25, 40, 27))
+    pixels = list(zip(*np.nonzero(visible == 1), strict=True))
+    rows, columns = [y for y, _ in pixels], [x for _, x in pixels]
+    assert boxes[0] == (3, (min(columns), min(rows), max(columns) + 1, max(rows) + 1))
 
 
 def test_twenty_one_classes_at_small_sizes_draw_and_annotate():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.utils.io import atomic_path, read_json_lines, write_json, write_npz, write_png, write_text
+from spml.utils.io import atomic_path, place_file, read_json_lines, write_json, write_npz, write_png, write_text
 
 
 def test_a_complete_file_appears_under_its_name(tmp_path):
@@ -84,3 +84,26 @@ def test_json_lines_are_read_up_to_one_cut_short(tmp_path):
     for tail in ('{"b": [1', '[1]', '\ufffd'):
         path.write_text('{"a": 1}\n{"a": 0.1}\n' + tail + '\n{"a": 3}\n')
         assert read_json_lines(path) == [{'a': 1}, {'a': 0.1}]
+@pytest.mark.parametrize('links', [True, False])
+def test_a_file_is_placed_by_link_or_copy_and_the_original_left_as_it_was(tmp_path, monkeypatch, links):
+    def refuse(*_):
+        raise OSError(18, 'Invalid cross-device link')
+
+    if not links:
+        monkeypatch.setattr(os, 'link', refuse)
+    source, path = tmp_path / 'source.jpg', tmp_path / 'new' / 'folder' / 'placed.jpg'
+    source.write_bytes(b'content')
+    source.chmod(0o400)
+    (tmp_path / 'alias.jpg').symlink_to(source)
+    place_file(tmp_path / 'alias.jpg', path)
+    assert path.read_bytes() == b'content'
+    assert not path.is_symlink()
+    assert path.samefile(source) == links
+    assert stat.S_IMODE(source.stat().st_mode) == 0o400
+    other = tmp_path / 'other.jpg'
+    other.write_bytes(b'other')
+    place_file(other, path)
+    assert path.read_bytes() == b'content'
+    assert [entry.name for entry in path.parent.iterdir()] == ['placed.jpg']
+    with pytest.raises(FileNotFoundError):
+        place_file(tmp_path / 'none.jpg', tmp_path / 'placed.jpg')

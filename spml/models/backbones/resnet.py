@@ -1,7 +1,7 @@
-"""ResNet with a deep stem and dilated last stages, output stride 8 (METHOD.md, "Network").
+"""ResNet with dilated last stages, output stride 8, and a deep stem (METHOD.md, "Network") or torchvision's.
 
-The names of the modules are those of the authors' checkpoints: `conv1.conv1.{0,1,3,4,6}`, `conv1.bn1`, `res2` ...
-`res5`.
+The names of the modules are those of the authors' checkpoints: `conv1.conv1.{0,1,3,4,6}` (`conv1.conv1` is a single
+convolution in torchvision's stem), `conv1.bn1`, `res2` ... `res5`.
 """
 import math
 
@@ -17,15 +17,25 @@ def _conv3x3(in_channels, out_channels, stride=1, dilation=1):
 
 
 class Stem(nn.Module):
-    """Three 3x3 convolutions and a max pool: (B, 3, H, W) -> (B, 128, H/4, W/4)."""
+    """Convolution to stride 2 and a max pool: (B, 3, H, W) -> (B, out_channels, H/4, W/4).
 
-    def __init__(self, bn_momentum):
+    Args:
+        kind: `deep`, three 3x3 convolutions to 128 channels, or `7x7`, one to 64 as in torchvision's ResNet.
+        bn_momentum: momentum of the batch norms.
+    """
+
+    def __init__(self, kind, bn_momentum):
         super().__init__()
-        self.conv1 = nn.Sequential(
-            _conv3x3(3, 64, stride=2), nn.BatchNorm2d(64, momentum=bn_momentum), nn.ReLU(inplace=True),
-            _conv3x3(64, 64), nn.BatchNorm2d(64, momentum=bn_momentum), nn.ReLU(inplace=True),
-            _conv3x3(64, 128))
-        self.bn1 = nn.BatchNorm2d(128, momentum=bn_momentum)
+        if kind == 'deep':
+            self.out_channels = 128
+            self.conv1 = nn.Sequential(
+                _conv3x3(3, 64, stride=2), nn.BatchNorm2d(64, momentum=bn_momentum), nn.ReLU(inplace=True),
+                _conv3x3(64, 64), nn.BatchNorm2d(64, momentum=bn_momentum), nn.ReLU(inplace=True),
+                _conv3x3(64, 128))
+        else:
+            self.out_channels = 64
+            self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(self.out_channels, momentum=bn_momentum)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
@@ -66,12 +76,13 @@ class ResNetBackbone(nn.Module):
     Args:
         depth: 14 (one block a stage, for laptops and tests), 50 or 101.
         bn_momentum: momentum of every batch norm; 3e-4 in the release, where the backbone starts from ImageNet weights.
+        stem: `deep`, or `7x7` for torchvision's ImageNet weights.
     """
 
-    def __init__(self, depth, bn_momentum=3e-4):
+    def __init__(self, depth, bn_momentum=3e-4, stem='deep'):
         super().__init__()
-        self.conv1 = Stem(bn_momentum)
-        in_channels = 128
+        self.conv1 = Stem(stem, bn_momentum)
+        in_channels = self.conv1.out_channels
         widths, strides, dilations = (64, 128, 256, 512), (1, 2, 1, 1), (1, 1, 2, 4)
         for stage, blocks in enumerate(STAGE_BLOCKS[depth]):
             layers = []

@@ -1,0 +1,50 @@
+r"""Turn class activation maps into label maps of VOC's training images: tag labels, and box labels with --boxes.
+
+python pyscripts/data/prepare_cam.py --cam_dir CAMS --out DATAROOT
+python pyscripts/data/prepare_cam.py --cam_dir CAMS --boxes VOCdevkit/VOC2012/Annotations --out DATAROOT
+
+CAMS holds <image>.npy, pickled dicts {class - 1: H x W in 0..1} as SEAM writes them; no code in them is run.
+Tag labels: the largest of the scores of the classes and of background, (1 - max)^alpha; a pixel whose largest is below
+the threshold is unlabelled. At the defaults that never happens, for one of both is always larger, unless --normalise
+divides the scores of a pixel by their sum first.
+Box labels: each CAM scaled to 0..1 within its box, at least the threshold is the class, less is unlabelled, outside
+every box is background. prepare_voc12.py comes first. Run again, it goes on where it stopped.
+"""
+import pathlib
+
+from spml import cli
+from spml.data.cam_labels import BACKGROUND_POWER, BOX_THRESHOLD, TAG_THRESHOLD
+from spml.data.prepare import cam
+from spml.errors import ConfigError
+
+
+def _parser():
+    parser = cli.script_parser(__doc__)
+    parser.add_argument('--cam_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder of CAMs')
+    parser.add_argument('--boxes', type=pathlib.Path, metavar='DIR',
+                        help="VOC's Annotations (XML): write box labels instead of tag labels")
+    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT',
+                        help='data root that prepare_voc12.py wrote')
+    parser.add_argument('--alpha', type=cli.positive, metavar='N',
+                        help=f"power of background's score in tag labels (default: {BACKGROUND_POWER})")
+    parser.add_argument('--threshold', type=cli.share, metavar='N',
+                        help=f'of a label (default: {TAG_THRESHOLD}; {BOX_THRESHOLD} within boxes)')
+    parser.add_argument('--normalise', action='store_true', help='divide the scores of a pixel by their sum first')
+    cli.add_workers_argument(parser)
+    return parser
+
+
+def main():
+    """Parse and label."""
+    args = _parser().parse_args()
+    if args.boxes is None:
+        cam.prepare_tags(args.cam_dir, args.out, args.alpha or BACKGROUND_POWER, args.threshold or TAG_THRESHOLD,
+                         args.normalise, args.num_workers)
+        return
+    if args.alpha or args.normalise:
+        raise ConfigError('--alpha and --normalise belong to tag labels; leave them out with --boxes')
+    cam.prepare_boxes(args.cam_dir, args.boxes, args.out, args.threshold or BOX_THRESHOLD, args.num_workers)
+
+
+if __name__ == '__main__':
+    cli.run(main)

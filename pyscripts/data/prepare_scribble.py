@@ -1,0 +1,58 @@
+r"""Draw the scribbles of ScribbleSup, or the clicks of "What's the point", as label maps of VOC's training images.
+
+python pyscripts/data/prepare_scribble.py --scribbles scribble_annotation/pascal_2012 --out DATAROOT
+python pyscripts/data/prepare_scribble.py --points pascal2012_trainval_main.json --out DATAROOT
+
+Scribbles are drawn at 100, 80, 50, 30 and 0 % of their length (0 %: a point in their middle), into
+VOC2012/scribble/dilate_3, dilate_3_0.8, dilate_3_0.5, dilate_3_0.3 and dilate_6_0.0; clicks into
+VOC2012/scribble/clicks_6. Each kind has its list. prepare_voc12.py comes first. Run again, it goes on where it stopped.
+"""
+import argparse
+import pathlib
+
+from spml import cli
+from spml.data.prepare import scribble
+from spml.errors import ConfigError
+
+
+def _parser():
+    parser = cli.script_parser(__doc__)
+    parser.add_argument('--scribbles', type=pathlib.Path, metavar='DIR', help="ScribbleSup's <image>.xml files")
+    parser.add_argument('--points', type=pathlib.Path, metavar='FILE', help='the JSON of "What\'s the point"')
+    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT',
+                        help='data root that prepare_voc12.py wrote')
+    parser.add_argument('--width', type=_pixels, default=3, help='width of scribbles in pixels')
+    parser.add_argument('--radius', type=_pixels, default=3, help='radius of points in pixels')
+    parser.add_argument('--alias', type=_alias, action='extend', nargs='+', default=[], metavar='TAG=CLASS',
+                        help='take a tag of the scribbles for a class, for example steed=horse')
+    cli.add_workers_argument(parser)
+    return parser
+
+
+def _pixels(text):
+    value = float(text)
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels from 1 to 100')
+    return value
+
+
+def _alias(text):
+    tag, equals, name = text.partition('=')
+    if not (equals and tag and name):
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form TAG=CLASS')
+    return tag, name
+
+
+def main():
+    """Parse and draw."""
+    args = _parser().parse_args()
+    if args.scribbles is None and args.points is None:
+        raise ConfigError('nothing to draw: give --scribbles DIR, --points FILE or both')
+    if args.scribbles is not None:
+        scribble.prepare_scribbles(args.scribbles, args.out, args.width, args.radius, args.alias, args.num_workers)
+    if args.points is not None:
+        scribble.prepare_clicks(args.points, args.out, args.radius, args.num_workers)
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,66 @@
+"""Weak labels from class activation maps: from image tags alone, or with the boxes of the objects (PIPELINES.md).
+
+A CAM dict is `{class - 1: (H, W) float in 0..1}`, as `readers.read_cam` returns it. Unlabelled pixels are `UNLABELLED`.
+"""
+import numpy as np
+
+from spml.names import UNLABELLED
+
+TAG_THRESHOLD = 0.2
+BOX_THRESHOLD = 0.5
+BACKGROUND_POWER = 6
+
+
+def tag_labels(activations, shape, power=BACKGROUND_POWER, threshold=TAG_THRESHOLD, normalised=False):
+    """Label pixels by the largest score, that of background being (1 - max)^power.
+
+    Args:
+        activations: CAM dict; without any class all is background.
+        shape: (H, W).
+        power: of the background's score.
+        threshold: a pixel whose largest score is below is unlabelled.
+        normalised: whether a pixel's scores are first divided by their sum.
+
+    Returns:
+        (H, W) uint8.
+    """
+    keys = sorted(activations)
+    foreground = np.stack([activations[key] for key in keys]) if keys else np.zeros((1, *shape), np.float32)
+    background = (1 - foreground.max(0)) ** power
+    scores = np.concatenate([background[None], foreground])
+    if normalised:
+        scores /= scores.sum(0)
+    labels = np.array([0, *(key + 1 for key in keys)], np.uint8)[scores.argmax(0)]
+    labels[scores.max(0) < threshold] = UNLABELLED
+    return labels
+
+
+def box_labels(activations, boxes, shape, threshold=BOX_THRESHOLD):
+    """Label pixels by the CAM of each object's class, normalised to 0..1 within the object's box.
+
+    At least `threshold` is the class (the larger score where boxes overlap), less inside a box is unlabelled, and what
+    is outside every box is background.
+
+    Args:
+        activations: CAM dict. The box of a class without a map is unlabelled.
+        boxes: list of (class, (left, top, right, bottom)) in pixels, right and bottom excluded.
+        shape: (H, W).
+        threshold: as above.
+
+    Returns:
+        (H, W) uint8.
+    """
+    labels = np.zeros(shape, np.uint8)
+    best = np.zeros(shape)
+    for label, (left, top, right, bottom) in boxes:
+        box = np.s_[top:bottom, left:right]
+        scores = np.zeros(labels[box].shape)
+        if label - 1 in activations:
+            scores = activations[label - 1][box].astype(np.float64)
+            scores = (scores - scores.min()) / max(np.ptp(scores), 1e-6)
+        inside = labels[box]
+        inside[best[box] < threshold] = UNLABELLED
+        wins = (scores >= threshold) & (scores > best[box])
+        inside[wins] = label
+        best[box] = np.maximum(best[box], scores)
+    return labels

@@ -1,0 +1,124 @@
+"""XML annotations of VOC's images: the boxes of VOC itself and the polylines of ScribbleSup."""
+import math
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+
+from spml.config.schema import VOC_CLASS_NAMES
+from spml.errors import DataError
+
+# Names that other annotations use for VOC's classes.
+_SYNONYMS = {'plane': 'aeroplane', 'airplane': 'aeroplane', 'bike': 'bicycle', 'table': 'diningtable',
+             'motorcycle': 'motorbike', 'plant': 'pottedplant', 'couch': 'sofa', 'tv': 'tvmonitor',
+             'monitor': 'tvmonitor'}
+
+
+def class_table(aliases=()):
+    """Return the dict from a tag, in small letters without blanks or signs, to VOC's class id.
+
+    `aliases` are further pairs (tag, class name). Raises DataError for an unknown class name.
+    """
+    table = {name: index for index, name in enumerate(VOC_CLASS_NAMES)}
+    for tag, name in [*_SYNONYMS.items(), *aliases]:
+        if _plain(name) not in table:
+            raise DataError(f'--alias {tag}={name}: {name} is no class; choose one of {", ".join(VOC_CLASS_NAMES)}')
+        table[_plain(tag)] = table[_plain(name)]
+    return table
+
+
+def read_scribbles(path, classes):
+    """Read the scribbles of an image as ScribbleSup publishes them.
+
+    Each `polygon` below the root is an open polyline with a class (`tag`) and `point` elements with `X` and `Y`; the
+    background is a class like others.
+
+    Args:
+        path: the `.xml` file.
+        classes: `class_table`.
+
+    Returns:
+        A list of (class id, (N, 2) float64 of x, y), in the file's order, and (height, width) or None where the file
+        does not say the size.
+
+    Raises:
+        DataError: the file is missing, damaged, without any polyline, or has a tag of no class.
+    """
+    root = _parse(path)
+    scribbles = []
+    for number, polyline in enumerate(root.findall('polygon'), start=1):
+        where = f'{path}: polygon {number}'
+        points = [[_number(where, point, *names) for names in (('X', 'x'), ('Y', 'y'))]
+                  for point in polyline.findall('point')]
+        if not points:
+            raise DataError(f'{where} has no points; delete it from the file')
+        label = _class_id(where, polyline, 'tag', classes, 'say which class it means by --alias TAG=CLASS')
+        scribbles.append((label, np.array(points)))
+    if not scribbles:
+        raise DataError(f'{path}: holds no scribble (`polygon` with `tag` and `point`); is it a file of ScribbleSup?')
+    size = root.find('size')
+    if size is None:
+        return scribbles, None
+    return scribbles, tuple(int(_number(f'{path}: size', size, name)) for name in ('height', 'width'))
+
+
+def read_boxes(path, classes):
+    """Read the boxes in an XML of VOC's `Annotations`.
+
+    Args:
+        path: the `.xml` file.
+        classes: `class_table`.
+
+    Returns:
+        A list of (class id, (left, top, right, bottom)) in whole pixels from 0, right and bottom excluded, in the
+        file's order; VOC counts from 1 and includes the last pixel.
+
+    Raises:
+        DataError: the file is missing, damaged, or has an unknown class or an impossible box.
+    """
+    boxes = []
+    for number, thing in enumerate(_parse(path).findall('object'), start=1):
+        where = f'{path}: object {number}'
+        box = thing.find('bndbox')
+        if box is None:
+            raise DataError(f'{where} has no bndbox; use the original file')
+        left, top, right, bottom = (round(_number(where, box, name)) for name in ('xmin', 'ymin', 'xmax', 'ymax'))
+        if not (1 <= left <= right and 1 <= top <= bottom):
+            raise DataError(f'{where} has the box {left}, {top}, {right}, {bottom}; x and y count from 1 and must rise')
+        label = _class_id(where, thing, 'name', classes, 'use the original file')
+        boxes.append((label, (left - 1, top - 1, right, bottom)))
+    return boxes
+
+
+def _parse(path):
+    try:
+        # The parser fetches nothing from outside and bounds the growth of entities by itself.
+        return ElementTree.parse(path).getroot()  # noqa: S314
+    except FileNotFoundError:
+        raise DataError(f'{path}: no such file') from None
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise DataError(f'{path}: not valid XML ({error}); fetch the file again') from None
+
+
+def _class_id(where, element, name, classes, way_out):
+    tag = element.findtext(name)
+    if tag is None:
+        raise DataError(f'{where} has no {name}; use the original file')
+    if _plain(tag) not in classes:
+        raise DataError(f'{where} has the class {tag.strip()!r}, which VOC lacks; {way_out}')
+    return classes[_plain(tag)]
+
+
+def _number(where, element, *names):
+    """Return the number in the child of the first of these names that there is."""
+    text = next((text for text in map(element.findtext, names) if text is not None), None)
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f'{where} has {names[0]} = {text!r}, which is no number; use the original file')
+    return value
+
+
+def _plain(text):
+    return ''.join(letter for letter in text.lower() if letter.isalnum())

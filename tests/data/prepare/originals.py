@@ -1,0 +1,83 @@
+"""Writing miniatures of VOC 2012, SBD and ScribbleSup in their owners' formats."""
+import numpy as np
+from PIL import Image
+from scipy.io import savemat
+
+
+def voc_colour(label):
+    """PASCAL VOC's colour of an id, bit by bit."""
+    return tuple(sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3))
+
+
+def write_palette(path, label, order=None):
+    """Write ids as VOC does: palette indices are the ids. `order` (a permutation of 0..255) shuffles the palette."""
+    order = np.arange(256) if order is None else order
+    image = Image.fromarray(np.argsort(order)[label].astype(np.uint8), mode='L').convert('L')
+    image = Image.frombytes('P', image.size, image.tobytes())
+    image.putpalette([value for index in order for value in voc_colour(int(index))])
+    image.save(path)
+
+
+def write_rgb(path, label):
+    Image.fromarray(np.array([voc_colour(i) for i in range(256)], np.uint8)[label]).save(path)
+
+
+def write_mat(path, variable, label):
+    """Write a segmentation as SBD does, in a struct of other fields."""
+    savemat(path, {variable: {'Boundaries': np.zeros((2, 2)), 'Segmentation': label,
+                              'CategoriesPresent': np.unique(label[label > 0])}})
+
+
+def write_scribbles(path, scribbles, size=None, form='<X>{}</X><Y>{}</Y>'):
+    """Write polylines (tag, [(x, y), ...]) as ScribbleSup does."""
+    parts = [f'<polygon><tag>{tag}</tag>' + ''.join(f'<point>{form.format(x, y)}</point>' for x, y in points)
+             + '</polygon>' for tag, points in scribbles]
+    if size is not None:
+        parts.insert(0, f'<size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>')
+    path.write_text(f'<annotation><folder>VOC2012</folder><filename>{path.stem}.jpg</filename>{"".join(parts)}'
+                    '</annotation>')
+
+
+def read(path):
+    """Return a PNG as stored, which must be of one 8-bit channel."""
+    with Image.open(path) as image:
+        assert image.mode == 'L', path
+        return np.array(image)
+
+
+class Originals:
+    """Folders `voc` and `sbd` as unpacked, and what every image's labels are: `truth`, `instances`, `sbd_truth`..."""
+
+    def __init__(self, folder):
+        self.voc, self.sbd = folder / 'VOCdevkit' / 'VOC2012', folder / 'benchmark_RELEASE' / 'dataset'
+        self.out = folder / 'data'
+        self.sizes, self.truth, self.instances, self.sbd_truth, self.sbd_instances = {}, {}, {}, {}, {}
+        for root, names in ((self.voc, ('JPEGImages', 'SegmentationClass', 'SegmentationObject', 'Annotations',
+                                        'ImageSets/Segmentation')), (self.sbd, ('cls', 'inst', 'img'))):
+            for name in names:
+                (root / name).mkdir(parents=True)
+
+    def split(self, path, names):
+        path.write_text(''.join(f'{name}\n' for name in names))
+
+    def image(self, name, rng, folder):
+        self.sizes.setdefault(name, tuple(int(side) for side in rng.integers(20, 50, 2)))
+        pixels = rng.integers(0, 256, (*self.sizes[name], 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f'{name}.jpg')
+
+    def voc_labels(self, name, rng, write=write_palette):
+        blocks = rng.choice([0, 0, *rng.integers(1, 21, 3), 255], self.sizes[name])
+        self.write_voc(name, blocks, np.where(blocks == 255, 255, blocks % 5), write)
+
+    def write_voc(self, name, truth, instances, write=write_palette):
+        self.truth[name], self.instances[name] = truth, instances
+        write(self.voc / 'SegmentationClass' / f'{name}.png', truth)
+        write(self.voc / 'SegmentationObject' / f'{name}.png', instances)
+
+    def sbd_labels(self, name, rng):
+        self.write_sbd(name, *(rng.integers(0, count, self.sizes[name], np.uint8) for count in (21, 9)))
+
+    def write_sbd(self, name, truth, instances):
+        self.sbd_truth[name], self.sbd_instances[name] = truth, instances
+        write_mat(self.sbd / 'cls' / f'{name}.mat', 'GTcls', truth)
+        write_mat(self.sbd / 'inst' / f'{name}.mat', 'GTinst', instances)
