@@ -58,8 +58,13 @@ def add_crf_arguments(parser):
     for field in dataclasses.fields(CrfParameters):
         parser.add_argument(f'--crf_{field.name}', type=_iterations if field.type is int else _positive,
                             default=field.default, metavar='N')
+    add_workers_argument(parser, 'that run CRF beside the network; 0 runs it in between')
+
+
+def add_workers_argument(parser, purpose='that share the work; 0 works in this one'):
+    """Add `--num_workers`; `purpose` completes its help after "processes"."""
     parser.add_argument('--num_workers', type=_count, default=_processors(), metavar='N',
-                        help='processes that run CRF beside the network; 0 runs it in between (default: %(default)s)')
+                        help=f'processes {purpose} (default: %(default)s)')
 
 
 def crf_parameters(args):

@@ -17,6 +17,7 @@ from PIL import Image
 from spml.data.lists import located
 from spml.data.safe_pickle import load_object
 from spml.errors import DataError
+from spml.visualization.palette import voc_colour_map
 
 # Decoding is refused beyond this: a small hostile file cannot fill the memory. It lies below Pillow's own limit.
 MAX_PIXELS = 80_000_000
@@ -75,6 +76,52 @@ def read_label(path):
             return np.array(image)
     except _DECODING_ERRORS as error:
         raise DataError(f'{path}: a damaged PNG ({_first_line(error)}); replace the file') from None
+
+
+def read_colour_label(path):
+    """Read a label map as data sets publish it, an 8-bit single-channel PNG of ids or one in VOC's colours.
+
+    Colours, a palette's or RGB, say the id by VOC's colour map; void's light colour is 255.
+
+    Returns:
+        (H, W) uint8 ids.
+
+    Raises:
+        DataError: the file is missing, damaged, too large, of another kind, or holds a colour of no id.
+    """
+    content = _read_bytes(path)
+    depth, kind, size = _png_header(path, content)
+    if (depth, kind) == (8, 'grey'):
+        return read_label(path)
+    if kind not in ('palette', 'RGB') or depth > 8:
+        raise DataError(f'{path}: a {depth}-bit {kind} PNG; a label must be a palette, RGB or 8-bit single-channel PNG')
+    _check_pixels(path, size)
+    try:
+        with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
+            colours = np.array(image.convert('RGB'))
+    except _DECODING_ERRORS as error:
+        raise DataError(f'{path}: a damaged PNG ({_first_line(error)}); replace the file') from None
+    known = _colour_codes(voc_colour_map())
+    codes = _colour_codes(colours)
+    order = np.argsort(known)
+    ids = order[np.searchsorted(known[order], codes).clip(max=len(known) - 1)]
+    strange = np.argwhere(known[ids] != codes)
+    if len(strange):
+        row, column = strange[0]
+        raise DataError(f'{path}: the pixel at x = {column}, y = {row} has the colour '
+                        f'{tuple(colours[row, column].tolist())}, which VOC does not have; use the original file')
+    return ids.astype(np.uint8)
+
+
+def image_size(path):
+    """Return the (height, width) that the header of a JPEG or PNG states; DataError if it cannot be read."""
+    try:
+        with Image.open(path, formats=('JPEG', 'PNG')) as image:
+            return image.size[::-1]
+    except FileNotFoundError:
+        raise DataError(f'{path}: no such file') from None
+    except _DECODING_ERRORS as error:
+        raise DataError(f'{path}: not a readable JPEG or PNG image ({_first_line(error)}); replace the file') from None
 
 
 def check_same_size(entry, image, label, label_path=None):
@@ -197,6 +244,11 @@ def _png_header(path, content):
         raise DataError(f'{path}: a damaged PNG (no header); replace the file')
     width, height, depth, kind = struct.unpack('>IIBB', content[16:26])
     return depth, _PNG_KINDS.get(kind, 'strange'), (width, height)
+
+
+def _colour_codes(colours):
+    """Return (...) int64 codes of (..., 3) uint8 colours."""
+    return colours.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
 
 
 def _check_pixels(path, size):

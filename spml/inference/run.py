@@ -3,13 +3,8 @@
 The network runs in this process; argmax or CRF and the writing of files follow in worker processes, image by image, so
 that the CPU sharpens one image while the network looks at the next. With several processes each takes every W-th image.
 """
-import collections
-import concurrent.futures
-import contextlib
 import dataclasses
-import multiprocessing
 import pathlib
-import signal
 
 import numpy as np
 from tqdm import tqdm
@@ -30,6 +25,7 @@ from spml.models.weights import load_classifier, load_embedding
 from spml.training.checkpoint import model_path
 from spml.utils import distributed
 from spml.utils.io import write_npz, write_png, write_text
+from spml.utils.workers import worker_pool
 
 
 def checkpoint_path(config, snapshot_dir, checkpoint=None):
@@ -160,7 +156,7 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
         require_crf()
     _save_config(config, save_dir)
     means, stds = config.network.pixel_means, config.network.pixel_stds
-    with _finisher(num_workers if crf is not None else 0) as submit:
+    with worker_pool(num_workers if crf is not None else 0, 'CRF') as submit:
         for entry in _progress(entries, title):
             prediction, void = one(entry)
             rgb = denormalise(prediction.image, means, stds) if crf is not None else None
@@ -169,38 +165,6 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
                    threshold)
     if distributed.rank() == 0:
         print(f'{len(entries)} label maps: {pathlib.Path(save_dir) / "semantic_gray"}')
-
-
-@contextlib.contextmanager
-def _finisher(num_workers):
-    """Yield `submit(function, *args)`: run at once, or in a pool with at most two jobs a worker waiting."""
-    if num_workers == 0:
-        yield lambda function, *args: function(*args)
-        return
-    # Spawned, not forked: a fork after CUDA or OpenMP started is not safe.
-    context = multiprocessing.get_context('spawn')
-    pool = concurrent.futures.ProcessPoolExecutor(num_workers, context)
-    waiting = collections.deque()
-
-    def submit(function, *args):
-        # Ctrl-C is for this process alone; a worker inherits that it ignores it from before its first import.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            waiting.append(pool.submit(function, *args))
-        finally:
-            signal.signal(signal.SIGINT, before)
-        while len(waiting) > 2 * num_workers:
-            waiting.popleft().result()
-
-    try:
-        yield submit
-        while waiting:
-            waiting.popleft().result()
-    except concurrent.futures.process.BrokenProcessPool:
-        raise SpmlError(f'one of {num_workers} CRF workers died, perhaps for want of memory; lower --num_workers '
-                        '(0 runs CRF in this process)') from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _read_entries(data_list, data_dir, fields):

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 
 import numpy as np
@@ -30,6 +31,21 @@ def atomic_path(path):
     except BaseException:
         pathlib.Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def place_file(source, path):
+    """Let `path` be the file `source` too: by a hard link, or by a copy where there can be none; one there is kept."""
+    path = pathlib.Path(path)
+    if path.is_file():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(os.path.realpath(source), path)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, one without links, or a file of somebody else's
+        with atomic_path(path) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def write_text(path, text):

@@ -1,0 +1,42 @@
+"""Where the files of the VOC 2012 layout lie under the data root, and its list files (PIPELINES.md, "Data layouts").
+
+The built-in data set and the preparation of the real one both write this layout, so that the same scripts train on
+either.
+"""
+import pathlib
+
+from spml.utils.io import write_text
+
+IMAGES, TEST_IMAGES = 'VOC2012/JPEGImages', 'VOC2012-test/JPEGImages'
+TRUTH, INSTANCES, REGIONS = 'VOC2012/segcls', 'VOC2012/seginst', 'VOC2012/hed'
+TAGS, BOXES, ACTIVATIONS = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_th0.5', 'VOC2012/cam_npy'
+# list name: folder, share of each stroke's length that is kept, width of the stroke in pixels
+STROKES = {
+    'scribble': ('VOC2012/scribble/dilate_3', 1.0, 3),
+    'scribble_0.8': ('VOC2012/scribble/dilate_3_0.8', 0.8, 3),
+    'scribble_0.5': ('VOC2012/scribble/dilate_3_0.5', 0.5, 3),
+    'scribble_0.3': ('VOC2012/scribble/dilate_3_0.3', 0.3, 3),
+    'point': ('VOC2012/scribble/dilate_6_0.0', 0.0, 6),
+}
+# list name: folder of the semantic labels
+TRAIN_LABELS = {**{kind: folder for kind, (folder, _, _) in STROKES.items()}, 'tag': TAGS, 'box': BOXES, 'full': TRUTH}
+
+
+def write_lists(out, train, val, test):
+    """Write the lists of every split and, for training, of every kind of label; arguments are names of images."""
+    for kind, folder in TRAIN_LABELS.items():
+        write_train_list(out, kind, train, folder)
+    _write(out, 'val', [f'{IMAGES}/{name}.jpg {TRUTH}/{name}.png {TRUTH}/{name}.png' for name in val])
+    _write(out, 'test', [f'{TEST_IMAGES}/{name}.jpg' for name in test])
+
+
+def write_train_list(out, kind, names, folder):
+    """Write `lists/train_<kind>.txt` of images whose labels lie in `folder`, and return its path."""
+    return _write(out, f'train_{kind}',
+                  [f'{IMAGES}/{name}.jpg {folder}/{name}.png {REGIONS}/{name}.png' for name in names])
+
+
+def _write(out, name, lines):
+    path = pathlib.Path(out) / 'lists' / f'{name}.txt'
+    write_text(path, ''.join(f'{line}\n' for line in lines))
+    return path

@@ -1,0 +1,53 @@
+"""Handing work to processes: in order, with few jobs waiting, and gone without a word on Ctrl-C.
+
+Workers are spawned, not forked: a fork after CUDA or OpenMP started is not safe. They import the script again, so what
+they call must stand in a module, and should import nothing heavy.
+"""
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import signal
+
+from spml.errors import SpmlError
+
+
+@contextlib.contextmanager
+def worker_pool(num_workers, title, on_result=None):
+    """Yield `submit(function, *args)`: run at once, or in a pool with at most two jobs a worker waiting.
+
+    Args:
+        num_workers: processes; 0 runs everything in this one.
+        title: what the workers do, for the message when one dies.
+        on_result: called here with each result, in the order of submission; None drops the results.
+
+    Raises:
+        SpmlError: a worker died. What a job itself raises comes out of `submit` or the end of the `with` block; jobs
+            that have not begun are then dropped.
+    """
+    on_result = on_result or (lambda result: None)
+    if num_workers == 0:
+        yield lambda function, *args: on_result(function(*args))
+        return
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, multiprocessing.get_context('spawn'))
+    waiting = collections.deque()
+
+    def submit(function, *args):
+        # Ctrl-C is for this process alone; a worker inherits that it ignores it from before its first import.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            waiting.append(pool.submit(function, *args))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        while len(waiting) > 2 * num_workers:
+            on_result(waiting.popleft().result())
+
+    try:
+        yield submit
+        while waiting:
+            on_result(waiting.popleft().result())
+    except concurrent.futures.process.BrokenProcessPool:
+        raise SpmlError(f'one of {num_workers} {title} workers died, perhaps for want of memory; lower --num_workers '
+                        f'(0 works in this process)') from None
+    finally:
+        pool.shutdown(cancel_futures=True)
