@@ -27,7 +27,7 @@ class Row:
     labels: tuple  # one (h, w) uint8 label map, or None, for each further column
 
 
-def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width=200):
+def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width=200, color_map=None):
     """Draw the rows and write them as one PNG.
 
     Args:
@@ -37,6 +37,7 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
         num_classes: C; label values C..254 are drawn as unlabelled.
         class_names: C names for the legend (default: the ids).
         cell_width: pixels; an image keeps its aspect ratio.
+        color_map: (C, 3) ints, as in `colourise`.
 
     Raises:
         ValueError: a row has another number of labels than there are columns.
@@ -46,7 +47,7 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
             raise ValueError(f'{row.caption}: {len(row.labels)} labels for {len(headers) - 1} columns')
     width = _GAP + len(headers) * (cell_width + _GAP)
     heights = [max(round(cell_width * row.image.shape[0] / row.image.shape[1]), 1) for row in rows]
-    legend = _place_legend(_legend_entries(num_classes, class_names), width)
+    legend = _place_legend(_legend_entries(num_classes, class_names, color_map), width)
     table_height = _TEXT_HEIGHT + sum(height + _TEXT_HEIGHT + _GAP for height in heights)
     legend_height = max(y for _, y, _, _ in legend) + _TEXT_HEIGHT
 
@@ -56,7 +57,7 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
         _write(draw, (_GAP + column * (cell_width + _GAP), 3), header, cell_width)
     top = _TEXT_HEIGHT
     for row, height in zip(rows, heights, strict=True):
-        for column, cell in enumerate(_cells(row, (cell_width, height), num_classes)):
+        for column, cell in enumerate(_cells(row, (cell_width, height), num_classes, color_map)):
             sheet.paste(cell, (_GAP + column * (cell_width + _GAP), top))
         _write(draw, (_GAP, top + height + 2), row.caption, width - 2 * _GAP)
         top += height + _TEXT_HEIGHT + _GAP
@@ -66,18 +67,19 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
     write_png(path, np.asarray(sheet))
 
 
-def _cells(row, size, num_classes):
+def _cells(row, size, num_classes, color_map):
     yield Image.fromarray(row.image).resize(size, Image.Resampling.BICUBIC)
     for label in row.labels:
         if label is None:
             yield Image.new('RGB', size, _EMPTY)
         else:
-            yield Image.fromarray(colourise(label, num_classes)).resize(size, Image.Resampling.NEAREST)
+            yield Image.fromarray(colourise(label, num_classes, color_map)).resize(size, Image.Resampling.NEAREST)
 
 
-def _legend_entries(num_classes, class_names):
+def _legend_entries(num_classes, class_names, color_map):
+    colours = voc_colour_map(num_classes).tolist() if color_map is None else color_map
     names = class_names or [f'class {index}' for index in range(num_classes)]
-    entries = list(zip(map(tuple, voc_colour_map(num_classes).tolist()), names, strict=True))
+    entries = list(zip(map(tuple, colours), names, strict=True))
     return [*entries, (UNLABELLED_COLOUR, 'unlabelled'), (VOID_COLOUR, 'void')]
 
 

@@ -21,17 +21,20 @@ def voc_colour_map(n=256):
     return colours
 
 
-def colourise(label, num_classes=None):
+def colourise(label, num_classes=None, color_map=None):
     """Return a label map in colours.
 
     Args:
         label: (H, W) ints in 0..255.
         num_classes: C; values C..254 are then shown as unlabelled, in dark grey. None takes every value for a class.
+        color_map: (C, 3) ints in 0..255, the RGB colour of each class (default: PASCAL VOC's).
 
     Returns:
         (H, W, 3) uint8 RGB; 255 is void's light colour.
     """
     colours = voc_colour_map()
+    if color_map is not None:
+        colours[:len(color_map)] = color_map
     if num_classes is not None:
         colours[num_classes:VOID] = UNLABELLED_COLOUR
     return colours[label]

@@ -26,6 +26,11 @@ def test_colourise_shows_unlabelled_and_void_apart():
     assert colourise(label)[1, 0].tolist() == voc_colour_map(22)[21].tolist()
 
 
+def test_colours_of_ones_own_are_the_classes_alone():
+    rgb = colourise(np.array([[0, 1], [2, 255]], np.uint8), 2, [[9, 8, 7], [250, 0, 1]])
+    assert rgb.tolist() == [[[9, 8, 7], [250, 0, 1]], [list(UNLABELLED_COLOUR), [224, 224, 192]]]
+
+
 def test_ids_keep_their_colour_and_differ():
     ids = np.array([[-1, 0, 1], [255, 256, 5000]])
     rgb = colourise_ids(ids)
