@@ -1,5 +1,10 @@
-"""Install with `pip install -e .`; `pip install -e '.[test]'` adds what the tests need."""
+"""Install with `pip install -e .`.
+
+`pip install -e '.[data]'` adds what some scripts of pyscripts/data need, `'.[test]'` what the tests need.
+"""
 from setuptools import find_packages, setup
+
+DATA = ['pycocotools>=2.0.6', 'higra>=0.6.12']
 
 setup(
     name='spml',
@@ -22,5 +27,5 @@ setup(
         # The maintained build of pydensecrf compiles on Python 3.10 to 3.12. Elsewhere everything but CRF works.
         'pydensecrf2>=1.1; python_version < "3.13"',
     ],
-    extras_require={'test': ['pytest>=7.4', 'ruff>=0.5']},
+    extras_require={'data': DATA, 'test': ['pytest>=7.4', 'ruff>=0.5', *DATA]},
 )

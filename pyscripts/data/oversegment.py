@@ -1,0 +1,41 @@
+"""Split images into regions that follow contours: the over-segmentation that training wants beside the weak labels.
+
+Contour maps of a detector (HED, PMI, ...) are read from --contours; without them the contours are those of the images'
+colour and texture. Each image gets a PNG of region ids 0..254 in --save_dir. Run again, it goes on where it stopped.
+"""
+import argparse
+import pathlib
+
+from spml import cli
+from spml.data.prepare import oversegmentation
+from spml.data.prepare.owt_ucm import MAX_REGIONS
+
+
+def _parser():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    cli.add_data_arguments(parser)
+    parser.add_argument('--save_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder for the regions')
+    parser.add_argument('--contours', type=pathlib.Path, metavar='DIR',
+                        help='contour maps, bright on dark: NAME.png (8-bit grey) or NAME.npy (floats in 0..1)')
+    parser.add_argument('--threshold', type=cli.share, default=oversegmentation.THRESHOLD, metavar='T',
+                        help='how strong a contour must be to part regions, up to 1 (default: %(default)s)')
+    parser.add_argument('--max_regions', type=int, choices=range(1, MAX_REGIONS + 1), default=MAX_REGIONS, metavar='N',
+                        help='an image with more regions has its threshold raised (default and limit: %(default)s)')
+    parser.add_argument('--report', action='store_true', help='print how many regions the images have')
+    parser.add_argument('--truth_dir', type=pathlib.Path, metavar='DIR',
+                        help='labels NAME.png: report the boundary recall too, the share of their boundaries found')
+    cli.add_workers_argument(parser)
+    return parser
+
+
+def main():
+    """Parse, over-segment, report."""
+    args = _parser().parse_args()
+    entries = oversegmentation.oversegment_list(args.data_dir, args.data_list, args.save_dir, args.contours,
+                                                args.threshold, args.max_regions, args.num_workers)
+    if args.report or args.truth_dir:
+        oversegmentation.report(entries, args.save_dir, args.truth_dir, args.num_workers)
+
+
+if __name__ == '__main__':
+    cli.run(main)
