@@ -159,8 +159,14 @@ def test_pictures_that_are_no_contour_map(tmp_path, image, words):
     image.save(path)
     with pytest.raises(DataError, match=words):
         read_contours(path)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(DataError, match='readable PNG'):
+
+
+@pytest.mark.parametrize('kept', [0, 20, 300])
+def test_damaged_pictures(tmp_path, kept):
+    path = tmp_path / 'a.png'
+    Image.fromarray(np.random.default_rng().integers(0, 60, (40, 50), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match='not a readable PNG'):
         read_contours(path)
 
 
