@@ -56,14 +56,14 @@ def add_memory_argument(parser):
 def add_crf_arguments(parser):
     """Add the parameters of DenseCRF and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
-        parser.add_argument(f'--crf_{field.name}', type=_iterations if field.type is int else _positive,
+        parser.add_argument(f'--crf_{field.name}', type=_iterations if field.type is int else positive,
                             default=field.default, metavar='N')
     add_workers_argument(parser, 'that run CRF beside the network; 0 runs it in between')
 
 
 def add_workers_argument(parser, purpose='that share the work; 0 works in this one'):
     """Add `--num_workers`; `purpose` completes its help after "processes"."""
-    parser.add_argument('--num_workers', type=_count, default=_processors(), metavar='N',
+    parser.add_argument('--num_workers', type=count, default=_processors(), metavar='N',
                         help=f'processes {purpose} (default: %(default)s)')
 
 
@@ -92,9 +92,27 @@ def cluster_grid(text):
     return height, width
 
 
+def count(text):
+    """Parse a whole number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
+    return int(text)
+
+
+def positive(text):
+    """Parse a finite number greater than 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number greater than 0')
+    return value
+
+
 def share(text):
     """Parse a number above 0 and at most 1."""
-    value = _positive(text)
+    value = positive(text)
     if value > 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0 and at most 1')
     return value
@@ -138,28 +156,10 @@ _ENVIRONMENT_ERRORS = {
 }
 
 
-def _positive(text):
-    """Parse a finite number greater than 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number greater than 0')
-    return value
-
-
 def _iterations(text):
     """Parse a whole number greater than 0."""
-    if _count(text) < 1:
+    if count(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number greater than 0')
-    return int(text)
-
-
-def _count(text):
-    """Parse a whole number that is not negative."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
     return int(text)
 
 

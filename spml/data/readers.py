@@ -157,12 +157,13 @@ def read_entry(entry, with_semantic=True, with_instance=True):
     return image, labels[0], labels[1]
 
 
-def read_cam(path, num_classes=None):
+def read_cam(path, num_classes=None, size=None):
     """Read class activation maps as SEAM stores them: a pickled `.npy` dict from class - 1 to a map.
 
     Args:
         path: the `.npy` file. It is read without executing anything in it.
         num_classes: the number of classes including the background; if given, larger ids are refused.
+        size: (H, W) of the image; if given, other maps are refused.
 
     Returns:
         A dict from class - 1 (int) to (H, W) float32 in 0..1, all of one size; empty for an image without objects.
@@ -184,6 +185,10 @@ def read_cam(path, num_classes=None):
         if isinstance(key, (bool, np.bool_)) or not isinstance(key, (int, np.integer)) or not 0 <= key < limit:
             raise DataError(f'{path}: the key {key!r} is not a class - 1 between 0 and {limit - 1}')
         result[int(key)] = _check_cam(path, key, cam)
+    for key, cam in result.items():
+        if size is not None and cam.shape != tuple(size):
+            raise DataError(f'{path}: class {key + 1} is {cam.shape[0]}x{cam.shape[1]}, its image {size[0]}x{size[1]}; '
+                            'both have to be of one size')
     if len({cam.shape for cam in result.values()}) > 1:
         raise DataError(f'{path}: the maps differ in size: {sorted({cam.shape for cam in result.values()})}')
     return result

@@ -9,6 +9,7 @@ import pytest
 from originals import Originals, write_palette, write_rgb
 
 from spml import cli
+from spml.data.prepare import voc12
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -33,6 +34,13 @@ def originals(tmp_path):
     made.split(made.sbd / 'train.txt', ['08_d', '07_a'])
     made.split(made.sbd / 'val.txt', ['07_c', '08_e'])
     return made
+
+
+@pytest.fixture
+def prepared(originals):
+    """The same after prepare_voc12: under `out` stand images, truth and lists; train+ is 07_a, 07_b, 08_d, 08_e."""
+    voc12.prepare(originals.voc, originals.sbd, originals.out, 0)
+    return originals
 
 
 @pytest.fixture
