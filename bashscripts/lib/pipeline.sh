@@ -88,7 +88,7 @@ prepare() {
     absolute DATAROOT SNAPSHOT_ROOT PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:2}"
     case $SPML_PYTHON in */*) absolute SPML_PYTHON ;; esac
     if [ "$DATASET" != demo ]; then
-        require TRAIN_LIST FULL_LIST VAL_LIST
+        require TRAIN_LIST ${FULL_LIST:+FULL_LIST} VAL_LIST
     fi
     if [ -n "$CHECKPOINT" ]; then
         require CHECKPOINT
@@ -147,8 +147,10 @@ train_embedding() {
         --snapshot_dir "$RUN/stage1" "${EMBEDDING_CONFIG[@]}" --set "network.pretrained=$PRETRAINED" "${total[@]}"
 }
 
-# oracle_retrieval: prototypes with the full truth, and the validation images labelled by retrieval from them.
+# oracle_retrieval: prototypes with the full truth, and the validation images labelled by retrieval from them; not
+# where FULL_LIST is empty.
 oracle_retrieval() {
+    [ -n "$FULL_LIST" ] || return 0
     make_prototypes prototypes "$FULL_LIST"
     infer retrieval 'embedding, retrieval (prototypes from full truth)' "${EMBEDDING[@]}" --predictor retrieval \
         "${CLUSTERING[@]}" --semantic_memory_dir "$RUN/prototypes/semantic_prototype"
@@ -194,8 +196,9 @@ score_by_instance() {
 }
 
 # score NAME TITLE PREDICTIONS LIST [SCRIPT OPTION...]: score (by default: mIoU) against the truth that LIST names, into
-# $RUN/scores/NAME.json.
+# $RUN/scores/NAME.json; not where LIST is empty.
 score() {
+    [ -n "$4" ] || return 0
     stage "$1" "$RUN/scores/$1.json" "${5:-pyscripts/benchmark/benchmark_by_mIoU.py}" --pred_dir "$3" \
         --gt_dir "$DATAROOT" --gt_list "$4" "${CLASSES[@]}" --json "$RUN/scores/$1.json" "${@:6}"
     [ -n "$PLANNING" ] || SCORES+=(--score "$1=$2")
@@ -212,7 +215,7 @@ train_classifier() {
 # picture PSEUDO_LABELS: the contact sheet of these (a folder under $RUN) and of the final predictions.
 picture() {
     stage picture "$RUN/contact_sheet.png" pyscripts/benchmark/contact_sheet.py --data_dir "$DATAROOT" \
-        --train_list "$TRAIN_LIST" --pseudo_dir "$RUN/$1/semantic_gray" --full_list "$FULL_LIST" \
+        --train_list "$TRAIN_LIST" --pseudo_dir "$RUN/$1/semantic_gray" ${FULL_LIST:+--full_list "$FULL_LIST"} \
         --val_list "$VAL_LIST" --pred_dir "$RUN/inference_final/semantic_gray" "${CLASSES[@]}" \
         --out "$RUN/contact_sheet.png"
 }

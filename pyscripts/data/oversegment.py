@@ -8,19 +8,13 @@ import pathlib
 
 from spml import cli
 from spml.data.prepare import oversegmentation
-from spml.data.prepare.owt_ucm import MAX_REGIONS
 
 
 def _parser():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cli.add_data_arguments(parser)
     parser.add_argument('--save_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder for the regions')
-    parser.add_argument('--contours', type=pathlib.Path, metavar='DIR',
-                        help='contour maps, bright on dark: NAME.png (8-bit grey) or NAME.npy (floats in 0..1)')
-    parser.add_argument('--threshold', type=cli.share, default=oversegmentation.THRESHOLD, metavar='T',
-                        help='how strong a contour must be to part regions, up to 1 (default: %(default)s)')
-    parser.add_argument('--max_regions', type=int, choices=range(1, MAX_REGIONS + 1), default=MAX_REGIONS, metavar='N',
-                        help='an image with more regions has its threshold raised (default and limit: %(default)s)')
+    oversegmentation.add_arguments(parser)
     parser.add_argument('--report', action='store_true', help='print how many regions the images have')
     parser.add_argument('--truth_dir', type=pathlib.Path, metavar='DIR',
                         help='labels NAME.png: report the boundary recall too, the share of their boundaries found')

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from spml import cli
 from spml.data.lists import check_files, check_unique, located, read_list
 from spml.data.prepare.image_gradient import change_tensor
 from spml.data.prepare.owt_ucm import MAX_REGIONS, cut_regions, principal, regions_from_contours, require_higra
@@ -20,6 +21,16 @@ logger = logging.getLogger(__name__)
 
 THRESHOLD = 0.25
 _ROUNDING = 1e-3  # by which a float map may leave 0..1
+
+
+def add_arguments(parser):
+    """Add the options of the over-segmentation."""
+    parser.add_argument('--contours', type=pathlib.Path, metavar='DIR',
+                        help='contour maps, bright on dark: NAME.png (8-bit grey) or NAME.npy (floats in 0..1)')
+    parser.add_argument('--threshold', type=cli.share, default=THRESHOLD, metavar='T',
+                        help='how strong a contour must be to part regions, up to 1 (default: %(default)s)')
+    parser.add_argument('--max_regions', type=int, choices=range(1, MAX_REGIONS + 1), default=MAX_REGIONS, metavar='N',
+                        help='an image with more regions has its threshold raised (default and limit: %(default)s)')
 
 
 def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIONS):
