@@ -4,7 +4,7 @@
 """
 from setuptools import find_packages, setup
 
-DATA = ['pycocotools>=2.0.6', 'higra>=0.6.12']
+DATA = ['pycocotools>=2.0.6', 'huggingface_hub>=0.23', 'higra>=0.6.12']
 
 setup(
     name='spml',

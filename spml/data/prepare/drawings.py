@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from spml.data.readers import MAX_PIXELS
-from spml.errors import DataError
+from spml.errors import DataError, first_line
 from spml.names import UNLABELLED
 
 _FORMS = 'an 8-bit PNG: grey or palette (class ids), palette or RGB (colours of the class list)'
@@ -103,7 +103,7 @@ def _read(path, classes):
     except FileNotFoundError:
         raise DataError(f'{path}: no such file') from None
     except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError) as error:
-        raise DataError(f'{path}: not a readable PNG ({_first_line(error)}); it must be {_FORMS}') from None
+        raise DataError(f'{path}: not a readable PNG ({first_line(error)}); it must be {_FORMS}') from None
     # Between visible and not lies the blur of a brush.
     return _Drawing(ids, rgba[..., :3], rgba[..., 3] >= 128)
 
@@ -113,7 +113,3 @@ def _refuse(path, wrong, what, reason):
     if wrong.any():
         y, x = np.argwhere(wrong)[0].tolist()
         raise DataError(f'{path}: the pixel at x = {x}, y = {y} has {what(y, x)}, but {reason}')
-
-
-def _first_line(error):
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -13,7 +13,7 @@ from spml.data.prepare.image_gradient import change_tensor
 from spml.data.prepare.owt_ucm import MAX_REGIONS, cut_regions, principal, regions_from_contours, require_higra
 from spml.data.prepare.runner import check_options, run_items, summary, unfinished
 from spml.data.readers import check_same_size, read_entry, read_label
-from spml.errors import DataError
+from spml.errors import DataError, first_line
 from spml.evaluation.boundaries import boundary_recall
 from spml.utils.io import write_png
 
@@ -127,7 +127,7 @@ def _read_grey_map(path):
                                 'PNG, or a .npy of floats in 0..1')
             return np.asarray(image) / 255
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f'{path}: not a readable PNG ({_first_line(error)}); replace the file') from None
+        raise DataError(f'{path}: not a readable PNG ({first_line(error)}); replace the file') from None
 
 
 def _read_float_map(path):
@@ -135,7 +135,7 @@ def _read_float_map(path):
         # Mapped: a header that lies about the size is found out before memory is taken for it.
         contours = np.load(path, mmap_mode='r', allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f'{path}: not a readable .npy array ({_first_line(error)}); replace the file') from None
+        raise DataError(f'{path}: not a readable .npy array ({first_line(error)}); replace the file') from None
     shape = [side for side in contours.shape if side != 1] if contours.ndim > 2 else contours.shape
     if contours.dtype.kind != 'f' or len(shape) != 2:
         raise DataError(f'{path}: {contours.dtype} {contours.shape}; a contour map must be floats (H, W) in 0..1, or '
@@ -192,7 +192,3 @@ def _measure(save_dir, truth_dir, entry):
         raise DataError(f'{truth_path}: {truth.shape[1]}x{truth.shape[0]} pixels (width x height), but the image of '
                         f'{entry.place} has {regions.shape[1]}x{regions.shape[0]}; give its own truth as --truth_dir')
     return count, boundary_recall(regions, truth)
-
-
-def _first_line(error):
-    return (str(error) or type(error).__name__).splitlines()[0]

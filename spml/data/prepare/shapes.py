@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from spml.data.prepare import strokes
 from spml.data.prepare.coco_masks import decode_mask
-from spml.errors import DataError
+from spml.errors import DataError, first_line
 from spml.names import UNLABELLED, VOID
 
 _LABELME_CLASSES = {'_background_': 0, '__ignore__': VOID}  # by LabelMe's own convention
@@ -62,7 +62,9 @@ def draw_labelme(path, size, classes, rules):
     for number, shape in enumerate(shapes):
         where = f'{path}: shape {number}'
         name, kind, points = _check_shape(where, shape, size)
-        value = _LABELME_CLASSES.get(name, class_value(name, classes, rules, where))
+        value = _LABELME_CLASSES.get(name)
+        if value is None:
+            value = class_value(name, classes, rules, where)
         if kind not in _STROKES:
             labels[_area(where, shape, kind, points, size)] = value
         elif rules.rest == 0:
@@ -203,9 +205,5 @@ def _embedded_mask(where, shape, points, size):
                                 'which leaves the image; export the file again')
             mask[top:top + image.height, left:left + image.width] = np.array(image.convert('L')) > 0
     except (KeyError, TypeError, binascii.Error, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f'{where}: no PNG in base64 as its mask ({_first_line(error)}); export it again') from None
+        raise DataError(f'{where}: no PNG in base64 as its mask ({first_line(error)}); export it again') from None
     return mask
-
-
-def _first_line(error):
-    return (str(error) or type(error).__name__).splitlines()[0]

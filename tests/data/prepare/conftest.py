@@ -47,7 +47,7 @@ def prepared(originals):
 def run_script(monkeypatch, capfd):
     """A function from a script's name and arguments to its status, standard output and standard error."""
     def run(name, *arguments):
-        path = ROOT / 'pyscripts' / 'data' / f'{name}.py'
+        path, = ROOT.glob(f'pyscripts/*/{name}.py')
         spec = importlib.util.spec_from_file_location(f'script_{name}', path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""Writing miniatures of VOC 2012 and SBD in their owners' formats."""
+"""Writing miniatures of VOC 2012, SBD and ScribbleSup in their owners' formats."""
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
@@ -26,6 +26,16 @@ def write_mat(path, variable, label):
     """Write a segmentation as SBD does, in a struct of other fields."""
     savemat(path, {variable: {'Boundaries': np.zeros((2, 2)), 'Segmentation': label,
                               'CategoriesPresent': np.unique(label[label > 0])}})
+
+
+def write_scribbles(path, scribbles, size=None, form='<X>{}</X><Y>{}</Y>'):
+    """Write polylines (tag, [(x, y), ...]) as ScribbleSup does."""
+    parts = [f'<polygon><tag>{tag}</tag>' + ''.join(f'<point>{form.format(x, y)}</point>' for x, y in points)
+             + '</polygon>' for tag, points in scribbles]
+    if size is not None:
+        parts.insert(0, f'<size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>')
+    path.write_text(f'<annotation><folder>VOC2012</folder><filename>{path.stem}.jpg</filename>{"".join(parts)}'
+                    '</annotation>')
 
 
 def read(path):
@@ -57,12 +67,17 @@ class Originals:
 
     def voc_labels(self, name, rng, write=write_palette):
         blocks = rng.choice([0, 0, *rng.integers(1, 21, 3), 255], self.sizes[name])
-        self.truth[name], self.instances[name] = blocks, np.where(blocks == 255, 255, blocks % 5)
-        write(self.voc / 'SegmentationClass' / f'{name}.png', self.truth[name])
-        write(self.voc / 'SegmentationObject' / f'{name}.png', self.instances[name])
+        self.write_voc(name, blocks, np.where(blocks == 255, 255, blocks % 5), write)
+
+    def write_voc(self, name, truth, instances, write=write_palette):
+        self.truth[name], self.instances[name] = truth, instances
+        write(self.voc / 'SegmentationClass' / f'{name}.png', truth)
+        write(self.voc / 'SegmentationObject' / f'{name}.png', instances)
 
     def sbd_labels(self, name, rng):
-        self.sbd_truth[name] = rng.integers(0, 21, self.sizes[name], np.uint8)
-        self.sbd_instances[name] = rng.integers(0, 9, self.sizes[name], np.uint8)
-        write_mat(self.sbd / 'cls' / f'{name}.mat', 'GTcls', self.sbd_truth[name])
-        write_mat(self.sbd / 'inst' / f'{name}.mat', 'GTinst', self.sbd_instances[name])
+        self.write_sbd(name, *(rng.integers(0, count, self.sizes[name], np.uint8) for count in (21, 9)))
+
+    def write_sbd(self, name, truth, instances):
+        self.sbd_truth[name], self.sbd_instances[name] = truth, instances
+        write_mat(self.sbd / 'cls' / f'{name}.mat', 'GTcls', truth)
+        write_mat(self.sbd / 'inst' / f'{name}.mat', 'GTinst', instances)

@@ -1,9 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco
 
 from spml.data.prepare.coco_masks import decode_mask
-from spml.errors import DataError
+from spml.errors import DataError, SpmlError
 
 
 def blobs(rng, size):
@@ -65,3 +67,10 @@ def test_other_segmentations_are_refused(segmentation):
     with pytest.raises(DataError, match=r'^file: annotation 7: ') as caught:
         decode_mask(segmentation, (3, 4), 'file: annotation 7')
     assert '\n' not in str(caught.value)
+
+
+def test_without_pycocotools_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pycocotools', None)
+    assert decode_mask({'size': [1, 2], 'counts': [1, 1]}, (1, 2), 'here').tolist() == [[False, True]]
+    with pytest.raises(SpmlError, match=r"pip install -e '\.\[data\]'"):
+        decode_mask([[0, 0, 2, 0, 2, 2]], (3, 3), 'here')
