@@ -19,7 +19,7 @@ from spml.utils.io import write_png
 
 logger = logging.getLogger(__name__)
 
-THRESHOLD = 0.25
+THRESHOLD = 0.3
 _ROUNDING = 1e-3  # by which a float map may leave 0..1
 
 

@@ -85,7 +85,7 @@ def test_goes_on_where_it_stopped_with_the_same_options_only(data, run_script, f
     assert '(3 stood there already)' in result.out
     assert (data.out / 'c.png').read_bytes() == before[data.out / 'c.png']
     assert kept.read_bytes() == before[data.out / 'd.png']
-    fails('oversegment', *data.arguments('--threshold', 0.3), naming=[data.out, 'threshold = 0.25', '0.3'])
+    fails('oversegment', *data.arguments('--threshold', 0.2), naming=[data.out, 'threshold = 0.3', '0.2'])
     fails('oversegment', *data.arguments('--contours', data.maps), naming=[data.out, 'contours'])
 
 
