@@ -47,7 +47,7 @@ def _parser():
                         help='what no shape of LabelMe or COCO covers (default: %(default)s)')
     parser.add_argument('--others', choices=_OTHERS, default='refuse',
                         help='what becomes of shapes of classes that are not listed (default: %(default)s)')
-    parser.add_argument('--width', type=float, default=3, metavar='N',
+    parser.add_argument('--width', type=_pixels, default=3, metavar='N',
                         help='width of lines and points of LabelMe in pixels (default: %(default)s)')
     oversegmentation.add_arguments(parser)
     cli.add_workers_argument(parser)
@@ -55,10 +55,20 @@ def _parser():
 
 
 def _undrawn(text):
-    parts = [int(part) for part in text.split(',')]
-    if len(parts) not in (1, 3) or not all(0 <= part <= 255 for part in parts):
+    parts = text.split(',')
+    if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) <= 255 for part in parts):
         raise argparse.ArgumentTypeError(f'{text!r} is neither a value in 0..255 nor a colour R,G,B')
-    return tuple(parts) if len(parts) == 3 else parts[0]
+    return tuple(int(part) for part in parts) if len(parts) == 3 else int(text)
+
+
+def _pixels(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels from 1 to 100')
+    return value
 
 
 def main():

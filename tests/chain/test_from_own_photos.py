@@ -64,7 +64,8 @@ def works(monkeypatch, path, *arguments):
 def test_a_classifier_learns_from_scribbles(own, monkeypatch):
     data, run = own / 'data', own / 'run'
     works(monkeypatch, 'data/prepare_custom.py', '--images', own / 'photos', '--scribbles', own / 'scribbles',
-          '--masks', own / 'masks', '--classes', own / 'classes.txt', '--out', data, '--base', 'demo', '--num_workers', 0)
+          '--masks', own / 'masks', '--classes', own / 'classes.txt', '--out', data, '--base', 'demo',
+          '--num_workers', 0)
     common = ['--data_dir', data, '--device', 'cpu', '--set', *FASTER]
     embedding = ['--cfg_path', data / 'configs/scribble.yaml', *common]
     classifier = ['--cfg_path', data / 'configs/scribble_classifier.yaml', *common]
