@@ -88,7 +88,7 @@ prepare() {
     absolute DATAROOT SNAPSHOT_ROOT PRETRAINED CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:2}"
     case $SPML_PYTHON in */*) absolute SPML_PYTHON ;; esac
     if [ "$DATASET" != demo ]; then
-        require TRAIN_LIST ${FULL_LIST:+FULL_LIST} VAL_LIST
+        require TRAIN_LIST VAL_LIST ${FULL_LIST:+FULL_LIST}
     fi
     if [ -n "$CHECKPOINT" ]; then
         require CHECKPOINT
@@ -147,8 +147,8 @@ train_embedding() {
         --snapshot_dir "$RUN/stage1" "${EMBEDDING_CONFIG[@]}" --set "network.pretrained=$PRETRAINED" "${total[@]}"
 }
 
-# oracle_retrieval: prototypes with the full truth, and the validation images labelled by retrieval from them; not
-# where FULL_LIST is empty.
+# oracle_retrieval: prototypes with the full truth, and the validation images labelled by retrieval from them, unless
+# FULL_LIST is empty.
 oracle_retrieval() {
     [ -n "$FULL_LIST" ] || return 0
     make_prototypes prototypes "$FULL_LIST"
@@ -185,20 +185,19 @@ pseudo_label() {
     shift 2
     stage "${name}_labels" "$output" pyscripts/inference/pseudo_label.py --data_dir "$DATAROOT" \
         --data_list "$TRAIN_LIST" --save_dir "$output" --list_out "$RUN/lists/train_$name.txt" "$@" "${WORKERS[@]}"
-    score "score_$name" "$title" "$output/semantic_gray" "$FULL_LIST"
+    [ -z "$FULL_LIST" ] || score "score_$name" "$title" "$output/semantic_gray" "$FULL_LIST"
 }
 
-# score_by_instance NAME: the same labels by instance, unless INST_DIR is empty.
+# score_by_instance NAME: the same labels by instance, unless INST_DIR or FULL_LIST is empty.
 score_by_instance() {
-    [ -n "$INST_DIR" ] || return 0
+    [ -n "$INST_DIR" ] && [ -n "$FULL_LIST" ] || return 0
     score "score_$1_by_instance" "$1, by instance" "$RUN/$1_labels/semantic_gray" "$FULL_LIST" \
         pyscripts/benchmark/benchmark_by_instance.py --inst_dir "$INST_DIR"
 }
 
 # score NAME TITLE PREDICTIONS LIST [SCRIPT OPTION...]: score (by default: mIoU) against the truth that LIST names, into
-# $RUN/scores/NAME.json; not where LIST is empty.
+# $RUN/scores/NAME.json.
 score() {
-    [ -n "$4" ] || return 0
     stage "$1" "$RUN/scores/$1.json" "${5:-pyscripts/benchmark/benchmark_by_mIoU.py}" --pred_dir "$3" \
         --gt_dir "$DATAROOT" --gt_list "$4" "${CLASSES[@]}" --json "$RUN/scores/$1.json" "${@:6}"
     [ -n "$PLANNING" ] || SCORES+=(--score "$1=$2")
@@ -212,10 +211,10 @@ train_classifier() {
         --snapshot_dir "$RUN/$1" "${CLASSIFIER_CONFIG[@]}" --set "network.pretrained=$weights"
 }
 
-# picture PSEUDO_LABELS: the contact sheet of these (a folder under $RUN) and of the final predictions.
+# picture PSEUDO_LABELS: the contact sheet of these (a folder under $RUN; empty: none) and of the final predictions.
 picture() {
     stage picture "$RUN/contact_sheet.png" pyscripts/benchmark/contact_sheet.py --data_dir "$DATAROOT" \
-        --train_list "$TRAIN_LIST" --pseudo_dir "$RUN/$1/semantic_gray" ${FULL_LIST:+--full_list "$FULL_LIST"} \
+        --train_list "$TRAIN_LIST" ${1:+--pseudo_dir "$RUN/$1/semantic_gray"} ${FULL_LIST:+--full_list "$FULL_LIST"} \
         --val_list "$VAL_LIST" --pred_dir "$RUN/inference_final/semantic_gray" "${CLASSES[@]}" \
         --out "$RUN/contact_sheet.png"
 }

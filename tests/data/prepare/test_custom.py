@@ -1,6 +1,7 @@
 """prepare_custom.py: a miniature data set of one's own, of every kind of label."""
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from PIL import Image
 
 from spml.config import load_config
 from spml.data.lists import check_files, read_list
+from spml.data.prepare.class_list import read_class_list
+from spml.data.prepare.custom_config import write_configs
 from spml.data.prepare.custom_sources import Sample, split
 from spml.data.readers import read_image
 from spml.errors import DataError
@@ -97,9 +100,11 @@ def test_a_ready_pair_of_configurations(own, run_script, fails, caplog):
         assert config.dataset.num_classes == 3
         assert (config.network.prediction_types, config.train.max_iteration) == (kind, base)
         longest = max(max(ids.shape) for ids in own.ids.values())
-        size = config.test.image_size
-        assert longest <= size < longest + 8 or size == 32
+        size = config.train.crop_size[0]
+        assert size % 8 == 0
+        assert longest <= size <= max(32, longest + 8)
         assert config.test.crop_size == config.test.stride == config.train.crop_size == [size, size]
+        assert config.test.image_size == 0
     edited = own.configs / 'scribble.yaml'
     edited.write_text(edited.read_text().replace('base_lr: 0.003', 'base_lr: 0.5'))
     assert run_script('prepare_custom', *own.arguments('scribbles')).status == 0
@@ -120,6 +125,22 @@ def test_a_ready_pair_of_configurations(own, run_script, fails, caplog):
     assert 'no training label has tree' in caplog.text
     assert 'There is no truth to score on' in result.out
     assert own.lists() == {'train_scribble': ['a', 'b_1', 'c.x'], 'test': ['d', 'e']}
+
+
+@pytest.mark.parametrize(('longest', 'sizes'), [(500, [512, 512, 512]), (375, [384, 384, 384]), (4000, [512] * 3),
+                                                (20, [32, 32, 32])])
+def test_crops_and_windows_are_made_for_the_images(tmp_path, longest, sizes):
+    (tmp_path / 'classes.txt').write_text(CLASSES)
+    root = pathlib.Path(__file__).parents[3] / 'configs'
+    write_configs(root / 'voc12', tmp_path / 'big', read_class_list(tmp_path / 'classes.txt'), longest)
+    config = load_config(tmp_path / 'big/scribble.yaml')
+    assert [config.train.crop_size[0], config.test.crop_size[0], config.test.stride[1]] == sizes
+    # The built-in data's images are 160 long: at that length its sizes are as they are.
+    write_configs(root / 'demo', tmp_path / 'small', read_class_list(tmp_path / 'classes.txt'), 160)
+    found, given = load_config(tmp_path / 'small/scribble.yaml'), load_config(root / 'demo/scribble.yaml')
+    assert found.train == given.train
+    assert found.test == given.test
+    assert found.network == given.network
 
 
 def test_masks_alone_are_trained_on_but_for_some(own, run_script):
