@@ -5,7 +5,7 @@ tests need.
 """
 from setuptools import find_packages, setup
 
-DATA = ['pycocotools>=2.0.6', 'huggingface_hub>=0.23']
+DATA = ['pycocotools>=2.0.6', 'huggingface_hub>=0.23', 'higra>=0.6.12']
 REPORT = ['plotly>=6.0', 'jinja2>=3.1']
 
 setup(

@@ -26,3 +26,8 @@ class DataError(SpmlError):
 
 class CheckpointError(SpmlError):
     """A checkpoint is missing, unreadable or of another model."""
+
+
+def first_line(error):
+    """Return the first line of what an exception says, or its kind where it says nothing."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -24,7 +24,6 @@ PRETRAINED=${PRETRAINED-$ROOT/snapshots/imagenet/trained/resnet-101-cuhk.pth} # 
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_point.txt}                     # train2014 with the points
 FULL_LIST=${FULL_LIST-$DATAROOT/lists/train_full.txt} # a subset with full truth, for prototypes; empty: none
 VAL_LIST=${VAL_LIST:-$DATAROOT/lists/val.txt}                                 # minival2014
-NUM_CLASSES=${NUM_CLASSES:-15}
 CLUSTERS=${CLUSTERS:-24,24} # initial k-means grid of inference
 BATCH=${BATCH:-16}          # images of a training step, all processes together
 

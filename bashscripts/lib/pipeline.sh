@@ -20,7 +20,8 @@ NUM_WORKERS=${NUM_WORKERS:-}             # processes for the CRF (default: what 
 SET_EMBEDDING=${SET_EMBEDDING:-}         # blank-separated key=value overrides of the embedding's configuration
 SET_CLASSIFIER=${SET_CLASSIFIER:-}       # the same for the classifier's
 DEMO_OPTIONS=${DEMO_OPTIONS:-}           # options of make_synthetic.py for the built-in data (DATASET=demo)
-CLASS_NAMES=${CLASS_NAMES:-}             # comma-separated, for tables and legends (default: by the number of classes)
+NUM_CLASSES=${NUM_CLASSES:-}             # for scores and pictures (default: the configuration's)
+CLASS_NAMES=${CLASS_NAMES:-}             # comma-separated, for tables and legends (default: the configuration's)
 SPML_PYTHON=${SPML_PYTHON:-}             # the Python to use (default: the active environment's, else .venv's)
 
 # ---- preparing ----
@@ -29,10 +30,6 @@ SPML_PYTHON=${SPML_PYTHON:-}             # the Python to use (default: the activ
 demo_defaults() {
     DATAROOT=${DATAROOT:-$ROOT/snapshots/demo/data}
     PRETRAINED=${PRETRAINED-}
-    if [ -z "${NUM_CLASSES:-}" ]; then
-        NUM_CLASSES=6
-        CLASS_NAMES=${CLASS_NAMES:-background,stripe_disc,checker_square,dot_triangle,ring_star,pillar_cross}
-    fi
     CLUSTERS=${CLUSTERS:-6,6}
     BATCH=${BATCH:-8}
 }
@@ -118,7 +115,8 @@ prepare() {
     EMBEDDING=("${EMBEDDING_CONFIG[@]}" --snapshot_dir "$RUN/stage1")
     [ -z "$CHECKPOINT" ] || EMBEDDING+=(--checkpoint "$CHECKPOINT")
     CLUSTERING=(--kmeans_num_clusters "$CLUSTERS" --label_divisor 2048)
-    CLASSES=(--num_classes "$NUM_CLASSES")
+    CLASSES=("${EMBEDDING_CONFIG[@]}") # number, names and colours of the classes
+    [ -z "$NUM_CLASSES" ] || CLASSES+=(--num_classes "$NUM_CLASSES")
     [ -z "$CLASS_NAMES" ] || CLASSES+=(--class_names "$CLASS_NAMES")
     WORKERS=()
     [ -z "$NUM_WORKERS" ] || WORKERS=(--num_workers "$NUM_WORKERS")

@@ -13,7 +13,6 @@ SNAPSHOT_ROOT=${SNAPSHOT_ROOT:-$ROOT/snapshots/$DATASET}
 PRETRAINED=${PRETRAINED-$ROOT/snapshots/imagenet/trained/resnet-101-cuhk.pth} # or torchvision; empty: random weights
 FULL_LIST=${FULL_LIST-$DATAROOT/lists/train_full.txt} # with the full truth; empty: no oracle, no scores of labels
 VAL_LIST=${VAL_LIST:-$DATAROOT/lists/val.txt}
-NUM_CLASSES=${NUM_CLASSES:-21}
 CLUSTERS=${CLUSTERS:-12,12} # initial k-means grid of inference
 BATCH=${BATCH:-16}          # images of a training step, all processes together
 

@@ -13,7 +13,7 @@ from spml.evaluation.benchmark import (
     find_images,
     map_images,
     read_same_size,
-    resolve_class_names,
+    resolve_classes,
 )
 from spml.evaluation.instance import instances_per_class, iou_by_instance
 from spml.evaluation.miou import confusion, iou_from_confusion, unions
@@ -27,19 +27,19 @@ def main(argv=None):
     parser.add_argument('--inst_dir', type=pathlib.Path, required=True, metavar='DIR',
                         help='instance ids: PNGs of the same names')
     args = parser.parse_args(argv)
-    names = resolve_class_names(args.class_names, args.num_classes)
+    classes = resolve_classes(args)
     rows = find_images(args.pred_dir, args.gt_dir, args.inst_dir, args.string_replace, args.gt_list)
 
     def score(row):
         pred, truth, instance = read_same_size(row)
-        matrix = confusion(pred, truth, args.num_classes)
-        return iou_from_confusion(matrix), instances_per_class(instance, truth, args.num_classes), unions(matrix)
+        matrix = confusion(pred, truth, classes.number)
+        return iou_from_confusion(matrix), instances_per_class(instance, truth, classes.number), unions(matrix)
 
     image_iou, counts, union = (np.stack(part) for part in zip(*map_images(score, rows, args.num_workers), strict=True))
     totals = counts.sum(axis=0)
-    summary = score_summary(iou_by_instance(image_iou, counts), names, len(rows),
+    summary = score_summary(iou_by_instance(image_iou, counts), classes.names, len(rows),
                             absent=np.flatnonzero((union.sum(axis=0) == 0) & (totals == 0)),
-                            num_instances=dict(zip(names, totals.tolist(), strict=True)))
+                            num_instances=dict(zip(classes.names, totals.tolist(), strict=True)))
     print(format_table(summary))
     if args.json:
         write_json(args.json, summary)

@@ -11,7 +11,7 @@ from spml.evaluation.benchmark import (
     find_images,
     map_images,
     read_same_size,
-    resolve_class_names,
+    resolve_classes,
 )
 from spml.evaluation.miou import confusion, iou_from_confusion, pixel_accuracy, unions
 from spml.evaluation.report import format_table, score_summary
@@ -21,12 +21,13 @@ from spml.utils.io import write_json
 def main(argv=None):
     """Parse the options, score, print the table and write the JSON."""
     args = build_benchmark_parser(__doc__).parse_args(argv)
-    names = resolve_class_names(args.class_names, args.num_classes)
+    classes = resolve_classes(args)
     rows = find_images(args.pred_dir, args.gt_dir, None, args.string_replace, args.gt_list)
 
-    matrix = sum(map_images(lambda row: confusion(*read_same_size(row), args.num_classes), rows, args.num_workers))
-    summary = score_summary(iou_from_confusion(matrix), names, len(rows), absent=np.flatnonzero(unions(matrix) == 0),
-                            pixel_accuracy=pixel_accuracy(matrix), confusion=matrix.tolist())
+    matrix = sum(map_images(lambda row: confusion(*read_same_size(row), classes.number), rows, args.num_workers))
+    summary = score_summary(iou_from_confusion(matrix), classes.names, len(rows),
+                            absent=np.flatnonzero(unions(matrix) == 0), pixel_accuracy=pixel_accuracy(matrix),
+                            confusion=matrix.tolist())
     print(format_table(summary))
     if args.json:
         write_json(args.json, summary)

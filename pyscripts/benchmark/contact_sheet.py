@@ -14,7 +14,7 @@ from spml import cli
 from spml.data.lists import read_list
 from spml.data.readers import read_image, read_label
 from spml.errors import ConfigError, DataError
-from spml.evaluation.benchmark import class_count, resolve_class_names
+from spml.evaluation.benchmark import add_class_arguments, resolve_classes
 from spml.visualization.contact_sheet import Row, contact_sheet
 
 HEADERS = ('image', 'weak label', 'pseudo label', 'prediction', 'truth')
@@ -29,10 +29,7 @@ def build_parser():
     parser.add_argument('--val_list', type=pathlib.Path, metavar='FILE', help='validation list with the truth, or test')
     parser.add_argument('--pseudo_dir', type=pathlib.Path, metavar='DIR', help='pseudo labels of the training images')
     parser.add_argument('--pred_dir', type=pathlib.Path, metavar='DIR', help='predictions, of either list')
-    parser.add_argument('--num_classes', type=class_count, default=21, metavar='C',
-                        help='labels of C..254 are drawn as unlabelled')
-    parser.add_argument('--class_names', type=lambda text: text.split(','), default=None, metavar='NAME,NAME,...',
-                        help='C names for the legend (default: the class ids)')
+    add_class_arguments(parser)
     parser.add_argument('--num_images', type=int, default=4, metavar='N', help='images of each list, evenly spaced')
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='FILE.png', help='the picture')
     return parser
@@ -43,6 +40,7 @@ def main(argv=None):
     args = build_parser().parse_args(argv)
     if not (args.train_list or args.val_list):
         raise ConfigError('--train_list, --val_list: give at least one of them')
+    classes = resolve_classes(args, default_number=21)
     for folder in (args.pseudo_dir, args.pred_dir):
         if folder is not None and not folder.is_dir():
             raise DataError(f'{folder}: no such folder; leave its option out to leave its column empty')
@@ -52,8 +50,7 @@ def main(argv=None):
         if list_path is not None:
             entries = read_list(list_path, args.data_dir, unique_names=False)
             rows.extend(read_row(entry, part, truth, args) for entry in choose(entries, args.num_images))
-    names = args.class_names and resolve_class_names(args.class_names, args.num_classes)
-    contact_sheet(rows, HEADERS, args.out, args.num_classes, names)
+    contact_sheet(rows, HEADERS, args.out, classes.number, classes.names, color_map=classes.color_map)
     print(f'contact sheet: {args.out}')
 
 

@@ -108,6 +108,15 @@ def names():
                 is_list=True)
 
 
+def colours():
+    """Return the kind of non-empty lists of colours [R, G, B], integers in 0..255."""
+    def parse(value):
+        value = [_list(item) for item in _list(value)]
+        _require(value, value and all(len(item) == 3 for item in value))
+        return _require(value, all(type(part) is int and 0 <= part <= 255 for item in value for part in item))
+    return Kind('a list of colours [R, G, B], integers in 0..255', parse, is_list=True)
+
+
 def device_numbers():
     """Return the kind of GPU numbers: `0`, `'0,1'` or `[0, 1]`, canonically the string '0,1'."""
     def parse(value):

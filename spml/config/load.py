@@ -77,7 +77,7 @@ def to_dict(config):
 
 def dump(config):
     """Return `config` as YAML text in the order of the schema; it loads again to the same configuration."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, default_flow_style=False, allow_unicode=True, width=1000)
+    return yaml.safe_dump(to_dict(config), sort_keys=False, default_flow_style=None, allow_unicode=True, width=1000)
 
 
 class _Loader(yaml.SafeLoader):

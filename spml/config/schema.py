@@ -79,6 +79,8 @@ SCHEMA = {
                                          'label of void pixels'),
     'dataset.class_names': Key(kinds.names(), Derived("the data set's, else class_0, ...", _default_class_names),
                                'names for tables and pictures, one a class'),
+    'dataset.color_map': Key(kinds.colours(), Derived("null, PASCAL VOC's colours", lambda c: None),
+                             'colours of the classes in pictures, one a class'),
 
     'network.backbone_types': Key(_BACKBONES, REQUIRED, 'head and depth of the embedding network'),
     'network.prediction_types': Key(kinds.choice('segsort', 'softmax_classifier'), 'segsort',
@@ -137,16 +139,18 @@ OBSOLETE = {
     'dataset.data_dir': '--data_dir',
     'dataset.train_data_list': '--data_list',
     'dataset.test_data_list': '--data_list',
-    'dataset.color_map_path': 'built-in colours',
+    'dataset.color_map_path': 'dataset.color_map',
     'test.scales': '--multi_scale',
 }
 
 
 def conflicts(config):
     """Yield (key, message) for each rule between keys that the flat configuration, valid key by key, breaks."""
-    number, given = config['dataset.num_classes'], len(config['dataset.class_names'])
-    if given != number:
-        yield 'dataset.class_names', f'has {given} names but dataset.num_classes is {number}; give as many, or null'
+    number = config['dataset.num_classes']
+    for key, what in (('dataset.class_names', 'names'), ('dataset.color_map', 'colours')):
+        given = config[key]
+        if given is not None and len(given) != number:
+            yield key, f'has {len(given)} {what} but dataset.num_classes is {number}; give as many, or null'
     begin, end = config['train.begin_iteration'], config['train.max_iteration']
     if begin >= end:
         yield 'train.begin_iteration', f'is {begin} but must be less than train.max_iteration, {end}'

@@ -63,8 +63,18 @@ def read_list(list_path, data_dir, fields=None, unique_names=True):
     if not entries:
         raise DataError(f'{list_path}: the list is empty; it needs one image a line')
     if unique_names:
-        _check_unique(entries)
+        check_unique(entries)
     return entries
+
+
+def check_unique(entries):
+    """Raise DataError, naming the line, if two entries' images have one base name."""
+    seen = {}
+    for entry in entries:
+        other = seen.setdefault(entry.name, entry)
+        if other is not entry:
+            raise DataError(f'{entry.place}: the image name {entry.name} stands on line {other.line} already; results '
+                            f'are stored by that name, so one would overwrite the other')
 
 
 def check_files(entries):
@@ -149,15 +159,6 @@ def _parse_line(parts, number, list_path, data_dir, allowed):
             raise DataError(f'{place}: {part} leads out of the data folder {data_dir}; use an absolute path for that')
     paths = [data_dir / part for part in parts] + [None] * (3 - len(parts))
     return Entry(paths[0].stem, *paths, line=number, list_path=list_path, fields=parts)
-
-
-def _check_unique(entries):
-    seen = {}
-    for entry in entries:
-        other = seen.setdefault(entry.name, entry)
-        if other is not entry:
-            raise DataError(f'{entry.place}: the image name {entry.name} stands on line {other.line} already; results '
-                            f'are stored by that name, so one would overwrite the other')
 
 
 def _new_label(entry, semantic):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from spml.data.lists import located
 from spml.data.safe_pickle import load_object
-from spml.errors import DataError
+from spml.errors import DataError, first_line
 from spml.visualization.palette import voc_colour_map
 
 # Decoding is refused beyond this: a small hostile file cannot fill the memory. It lies below Pillow's own limit.
@@ -52,7 +52,7 @@ def read_image(path):
     except Image.DecompressionBombError:
         raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale the image down') from None
     except _DECODING_ERRORS as error:
-        raise DataError(f'{path}: not a readable JPEG or PNG image ({_first_line(error)}); replace the file') from None
+        raise DataError(f'{path}: not a readable JPEG or PNG image ({first_line(error)}); replace the file') from None
     return _decode_jpeg(path, content)
 
 
@@ -75,7 +75,7 @@ def read_label(path):
         with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
             return np.array(image)
     except _DECODING_ERRORS as error:
-        raise DataError(f'{path}: a damaged PNG ({_first_line(error)}); replace the file') from None
+        raise DataError(f'{path}: a damaged PNG ({first_line(error)}); replace the file') from None
 
 
 def read_colour_label(path):
@@ -100,7 +100,7 @@ def read_colour_label(path):
         with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
             colours = np.array(image.convert('RGB'))
     except _DECODING_ERRORS as error:
-        raise DataError(f'{path}: a damaged PNG ({_first_line(error)}); replace the file') from None
+        raise DataError(f'{path}: a damaged PNG ({first_line(error)}); replace the file') from None
     known = _colour_codes(voc_colour_map())
     codes = _colour_codes(colours)
     order = np.argsort(known)
@@ -121,7 +121,7 @@ def image_size(path):
     except FileNotFoundError:
         raise DataError(f'{path}: no such file') from None
     except _DECODING_ERRORS as error:
-        raise DataError(f'{path}: not a readable JPEG or PNG image ({_first_line(error)}); replace the file') from None
+        raise DataError(f'{path}: not a readable JPEG or PNG image ({first_line(error)}); replace the file') from None
 
 
 def check_same_size(entry, image, label, label_path=None):
@@ -176,7 +176,7 @@ def read_cam(path, num_classes=None, size=None):
     except OSError as error:
         raise DataError(f'{path}: cannot read the CAM file: {error.strerror}') from None
     except pickle.UnpicklingError as error:
-        raise DataError(f'{path}: not a CAM file: {_first_line(error)}; it must be {_CAM_FORM}') from None
+        raise DataError(f'{path}: not a CAM file: {first_line(error)}; it must be {_CAM_FORM}') from None
     if not isinstance(cams, dict):
         raise DataError(f'{path}: holds a {type(cams).__name__}, but a CAM file must be {_CAM_FORM}')
     result = {}
@@ -215,7 +215,7 @@ def read_prototypes(path, dim=None):
     except (KeyError, IndexError, AttributeError, TypeError):
         raise DataError(f'{path}: lacks `prototype` or `prototype_label`; write it with prototype.py') from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
-        raise DataError(f'{path}: not a readable prototype file ({_first_line(error)}); write it again') from None
+        raise DataError(f'{path}: not a readable prototype file ({first_line(error)}); write it again') from None
     if prototype.ndim != 2 or label.shape != prototype.shape[:1] or prototype.dtype.kind != 'f' or (
             label.dtype.kind not in 'iu'):
         raise DataError(f'{path}: prototype {prototype.dtype} {prototype.shape} and prototype_label {label.dtype} '
@@ -278,7 +278,3 @@ def _check_cam(path, key, cam):
     if not np.isfinite(cam).all() or cam.min() < -_CAM_TOLERANCE or cam.max() > 1 + _CAM_TOLERANCE:
         raise DataError(f'{path}: the map of key {key} has values outside 0..1; divide each map by its maximum')
     return cam.astype(np.float32)
-
-
-def _first_line(error):
-    return (str(error) or type(error).__name__).splitlines()[0]

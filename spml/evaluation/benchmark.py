@@ -7,10 +7,12 @@ import argparse
 import logging
 import pathlib
 from multiprocessing.pool import ThreadPool
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from spml import cli
+from spml.config import load_config
 from spml.data.lists import read_list
 from spml.data.readers import read_label
 from spml.errors import ConfigError, DataError
@@ -28,18 +30,52 @@ def build_benchmark_parser(doc):
     parser.add_argument('--gt_list', type=pathlib.Path, default=None, metavar='FILE',
                         help='list file whose labels are the truth, its paths taken from --gt_dir; predictions that it '
                              'does not name are left out')
-    parser.add_argument('--num_classes', type=class_count, required=True, metavar='C',
-                        help='truth pixels of C and above are not scored')
+    add_class_arguments(parser)
     parser.add_argument('--string_replace', type=_replacement, default=('', ''), metavar='A,B',
                         help='replace A by B in the path of the truth (and of the instances)')
-    parser.add_argument('--class_names', type=lambda text: text.split(','), default=None, metavar='NAME,NAME,...',
-                        help='C names for the table and the JSON (default: the class ids)')
     parser.add_argument('--json', type=pathlib.Path, default=None, metavar='FILE', help='also write the scores here')
     parser.add_argument('--num_workers', type=int, default=4, metavar='N', help='threads that read images')
-    for option, metavar in (('--cfg_path', 'FILE'), ('--set', 'SECTION.KEY=VALUE'), ('--device', None)):
-        parser.add_argument(option, nargs='+' if option == '--set' else None, action='append', metavar=metavar,
-                            help='accepted like by every script; scores do not depend on it')
     return parser
+
+
+def add_class_arguments(parser):
+    """Add `--num_classes` and `--class_names`, and the configuration that says what they leave open."""
+    parser.add_argument('--num_classes', type=class_count, metavar='C',
+                        help='label values of C and above are no classes (default: what --cfg_path says)')
+    parser.add_argument('--class_names', type=lambda text: text.split(','), metavar='NAME,NAME,...',
+                        help='C names (default: what --cfg_path says, else the class ids)')
+    parser.add_argument('--cfg_path', type=pathlib.Path, metavar='FILE',
+                        help='YAML configuration whose number, names and colours of classes count')
+    parser.add_argument('--set', action='extend', nargs='+', default=[], metavar='SECTION.KEY=VALUE', dest='overrides',
+                        help='override a key of the configuration')
+    parser.add_argument('--device', help='accepted like by every script; nothing here depends on it')
+
+
+class Classes(NamedTuple):
+    """The classes of a command line: their number, their C names, and (C, 3) colours or None for PASCAL VOC's."""
+
+    number: int
+    names: list
+    color_map: list | None
+
+
+def resolve_classes(args, default_number=None):
+    """Return the `Classes` that the options of `add_class_arguments` give; what is given beside `--cfg_path` wins.
+
+    Names and colours of a configuration with another number of classes than `--num_classes` do not count.
+
+    Raises:
+        ConfigError: nothing says how many classes there are, the configuration cannot be read, or there is not one
+            name for each class.
+    """
+    configured = load_config(args.cfg_path, args.overrides).dataset if args.cfg_path else None
+    number = args.num_classes or (configured.num_classes if configured else default_number)
+    if number is None:
+        raise ConfigError('--num_classes: give the number of classes, or the configuration that holds it as --cfg_path')
+    if configured and configured.num_classes == number:
+        return Classes(number, resolve_class_names(args.class_names or configured.class_names, number),
+                       configured.color_map)
+    return Classes(number, resolve_class_names(args.class_names, number), None)
 
 
 def class_count(text):

@@ -63,7 +63,7 @@ def confidence(scores):
     return np.divide(scores.max(axis=0), total, out=np.zeros_like(total), where=total > 0)
 
 
-def finish(prediction, rgb, parameters, void, name, save_dir, threshold=None):
+def finish(prediction, rgb, parameters, void, name, save_dir, threshold=None, color_map=None):
     """Label one image and write `semantic_gray/<name>.png`, `semantic_color/<name>.png` and, if known, its clusters.
 
     Args:
@@ -75,6 +75,7 @@ def finish(prediction, rgb, parameters, void, name, save_dir, threshold=None):
         save_dir: folder.
         threshold: pixels whose `confidence` is below it are written as unlabelled (254); None labels all. With CRF it
             is CRF's marginals that count, without it the prediction's scores.
+        color_map: (C, 3) ints, the classes' colours (default: PASCAL VOC's).
     """
     scores = prediction.probability
     if parameters is not None:
@@ -91,5 +92,5 @@ def finish(prediction, rgb, parameters, void, name, save_dir, threshold=None):
     if prediction.clusters is not None:
         write_png(save_dir / 'semantic_cluster' / f'{name}.png',
                   nearest_resize(prediction.clusters, prediction.size).astype(np.uint16))
-    write_png(save_dir / 'semantic_color' / f'{name}.png', colourise(label, len(scores)))
+    write_png(save_dir / 'semantic_color' / f'{name}.png', colourise(label, len(scores), color_map))
     write_png(save_dir / 'semantic_gray' / f'{name}.png', label)

@@ -165,7 +165,7 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
             rgb = denormalise(prediction.image, means, stds) if crf is not None else None
             # Workers need the bytes of the image, not the floats.
             submit(finish, dataclasses.replace(prediction, image=None), rgb, crf, void, entry.name, str(save_dir),
-                   threshold)
+                   threshold, config.dataset.color_map)
     if distributed.rank() == 0:
         print(f'{len(entries)} label maps: {pathlib.Path(save_dir) / "semantic_gray"}')
 

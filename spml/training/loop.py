@@ -67,7 +67,9 @@ def train(task, optimizer, make_loader, weights, config, snapshot_dir, device, r
     if distributed.world_size() > 1:
         module = DistributedDataParallel(task, find_unused_parameters=not task.trains_all)
     monitor = Monitor(snapshot_dir, start, settings.max_iteration, settings.tensorboard_step,
-                      config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds)
+                      config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds,
+                      config.dataset.color_map)
+
     def save(iteration):
         save_snapshot(snapshot_dir, iteration, task, optimizer, configuration.to_dict(config))
 

@@ -21,12 +21,14 @@ class Monitor:
         interval: iterations between lines of `metrics.jsonl`.
         num_classes: C.
         means, stds: of the image normalisation, for pictures.
+        color_map: (C, 3) ints, the classes' colours in pictures.
     """
 
-    def __init__(self, directory, start, stop, interval, num_classes, means, stds):
+    def __init__(self, directory, start, stop, interval, num_classes, means, stds, color_map=None):
         self.interval = interval
         self.num_classes = num_classes
         self.means, self.stds = means, stds
+        self.color_map = color_map
         self.shown = distributed.rank() == 0
         if not self.shown:
             return
@@ -61,7 +63,8 @@ class Monitor:
         self.writer.images(iteration, image=batch['image'][0].cpu(), means=self.means, stds=self.stds,
                            semantic_label=batch['semantic_label'][0].cpu(),
                            instance_label=instance_label, clusters=clusters,
-                           embedding=extras['embedding'][0].float().cpu(), num_classes=self.num_classes)
+                           embedding=extras['embedding'][0].float().cpu(), num_classes=self.num_classes,
+                           color_map=self.color_map)
 
     def advance(self):
         """Count one iteration."""

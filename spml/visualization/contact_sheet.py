@@ -25,7 +25,7 @@ class Row:
     labels: tuple  # one (h, w) uint8 label map, or None, for each further column
 
 
-def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width=200):
+def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width=200, color_map=None):
     """Draw the rows and write them as one PNG.
 
     Args:
@@ -35,6 +35,7 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
         num_classes: C; label values C..254 are drawn as unlabelled.
         class_names: C names for the legend (default: the ids).
         cell_width: pixels; an image keeps its aspect ratio.
+        color_map: (C, 3) ints, as in `colourise`.
 
     Raises:
         ValueError: a row has another number of labels than there are columns.
@@ -44,7 +45,7 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
             raise ValueError(f'{row.caption}: {len(row.labels)} labels for {len(headers) - 1} columns')
     width = GAP + len(headers) * (cell_width + GAP)
     heights = [max(round(cell_width * row.image.shape[0] / row.image.shape[1]), 1) for row in rows]
-    legend = Legend(_legend_entries(num_classes, class_names), width)
+    legend = Legend(_legend_entries(num_classes, class_names, color_map), width)
     table_height = TEXT_HEIGHT + sum(height + TEXT_HEIGHT + GAP for height in heights)
 
     sheet = Image.new('RGB', (width, table_height + legend.height + GAP), _BACKGROUND)
@@ -53,7 +54,7 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
         write_line(draw, (GAP + column * (cell_width + GAP), 3), header, cell_width)
     top = TEXT_HEIGHT
     for row, height in zip(rows, heights, strict=True):
-        for column, cell in enumerate(_cells(row, (cell_width, height), num_classes)):
+        for column, cell in enumerate(_cells(row, (cell_width, height), num_classes, color_map)):
             sheet.paste(cell, (GAP + column * (cell_width + GAP), top))
         write_line(draw, (GAP, top + height + 2), row.caption, width - 2 * GAP)
         top += height + TEXT_HEIGHT + GAP
@@ -61,16 +62,17 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
     write_png(path, np.asarray(sheet))
 
 
-def _cells(row, size, num_classes):
+def _cells(row, size, num_classes, color_map):
     yield Image.fromarray(row.image).resize(size, Image.Resampling.BICUBIC)
     for label in row.labels:
         if label is None:
             yield Image.new('RGB', size, _EMPTY)
         else:
-            yield Image.fromarray(colourise(label, num_classes)).resize(size, Image.Resampling.NEAREST)
+            yield Image.fromarray(colourise(label, num_classes, color_map)).resize(size, Image.Resampling.NEAREST)
 
 
-def _legend_entries(num_classes, class_names):
+def _legend_entries(num_classes, class_names, color_map):
+    colours = voc_colour_map(num_classes).tolist() if color_map is None else color_map
     names = class_names or [f'class {index}' for index in range(num_classes)]
-    entries = list(zip(map(tuple, voc_colour_map(num_classes).tolist()), names, strict=True))
+    entries = list(zip(map(tuple, colours), names, strict=True))
     return [*entries, (UNLABELLED_COLOUR, 'unlabelled'), (VOID_COLOUR, 'void')]

@@ -30,8 +30,8 @@ class TrainingWriter:
             for name, value in values.items():
                 self._writer.add_scalar(name, float(value), iteration)
 
-    def images(self, iteration, image, means, stds, num_classes, *, semantic_label=None, instance_label=None,
-               clusters=None, embedding=None, prediction=None):
+    def images(self, iteration, image, means, stds, num_classes, *, color_map=None, semantic_label=None,
+               instance_label=None, clusters=None, embedding=None, prediction=None):
         """Write the pictures of one image; what is None is left out. All are shown in the size of the image.
 
         Args:
@@ -40,6 +40,7 @@ class TrainingWriter:
             means: three floats, those subtracted.
             stds: three floats, those divided by.
             num_classes: C; label values C..254 are shown as unlabelled.
+            color_map: (C, 3) ints, the classes' RGB colours (default: PASCAL VOC's).
             semantic_label: (h, w) int tensor, the weak label (any h, w here and below).
             instance_label: (h, w) int tensor, the over-segmentation.
             clusters: (h, w) int tensor of cluster ids; negative where pixels were dropped.
@@ -49,11 +50,15 @@ class TrainingWriter:
         if self._writer is None:
             return
         pictures = {'image': _denormalise(image, means, stds)}
+
+        def class_colours(label):
+            return colourise(label, num_classes, color_map)
+
         for name, ids, colours in (
-                ('weak_label', semantic_label, lambda label: colourise(label, num_classes)),
+                ('weak_label', semantic_label, class_colours),
                 ('over_segmentation', instance_label, colourise_ids),
                 ('clusters', clusters, colourise_ids),
-                ('prediction', prediction, lambda label: colourise(label, num_classes))):
+                ('prediction', prediction, class_colours)):
             if ids is not None:
                 pictures[name] = colours(torch.as_tensor(ids).detach().cpu().numpy().astype(np.int64))
         if embedding is not None:

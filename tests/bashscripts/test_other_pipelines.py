@@ -76,7 +76,8 @@ def test_densepose_clusters_and_classes(place):
     pseudo = place.call('pseudo_label.py')
     assert option(pseudo, '--source') == 'densepose_random_walk'
     assert option(pseudo, '--kmeans_num_clusters') == '24,24'
-    assert option(place.call('benchmark_by_mIoU.py', 'score_final'), '--num_classes') == '15'
+    for script, output in (('benchmark_by_mIoU.py', 'score_final'), ('contact_sheet.py', 'contact_sheet.png')):
+        assert option(place.call(script, output), '--cfg_path').endswith('configs/densepose/point.yaml')
 
 
 def test_densepose_on_the_built_in_data(place):

@@ -194,7 +194,7 @@ def test_torchvisions_weights_come_with_their_stem(place):
     assert result.returncode == 0, result.stderr
     assert 'network.pretrained=torchvision' in place.call('train.py')
     scripts = [call['args'] for call in place.calls if '--cfg_path' in call['args']]
-    assert len(scripts) == 8
+    assert len(scripts) >= 8
     assert all('network.stem=7x7' in args for args in scripts)
     place.run(OVERWRITE='1')
     assert not any('network.stem=7x7' in call['args'] for call in place.calls)
@@ -238,6 +238,30 @@ def test_images_of_a_step(place, settings, expected):
     place.run(**settings)
     assert [word for word in place.call('train.py') if 'batch_size' in word] == expected
     assert not [word for word in place.call('train_classifier.py') if 'batch_size' in word]
+
+
+def test_classes_come_from_the_configuration_unless_given(place):
+    place.run()
+    for script, containing in (('benchmark_by_mIoU.py', 'score_final'), ('contact_sheet.py', '')):
+        arguments = place.call(script, containing)
+        assert option(arguments, '--cfg_path').endswith('configs/voc12/scribble.yaml')
+        assert '--num_classes' not in arguments
+        assert '--class_names' not in arguments
+    place.run(RUN_NAME='other', NUM_CLASSES='4', CLASS_NAMES='a,b,c,d')
+    for script, containing in (('benchmark_by_mIoU.py', 'score_final'), ('contact_sheet.py', '')):
+        arguments = place.call(script, containing)
+        assert (option(arguments, '--num_classes'), option(arguments, '--class_names')) == ('4', 'a,b,c,d')
+
+
+def test_without_truth_of_the_training_images(place):
+    (place.data / 'lists/train_full.txt').unlink()
+    assert 'FULL_LIST' in place.run().stderr
+    result = place.run(FULL_LIST='')
+    assert result.returncode == 0, result.stderr
+    without = ('prototypes', 'inference_retrieval', 'score_retrieval', 'score_pseudo')
+    assert done(result.stdout) == [stage for stage in STAGES if stage not in without]
+    assert '--full_list' not in place.call('contact_sheet.py')
+    assert 'score_pseudo' not in ' '.join(place.call('summary.py'))
 
 
 def test_scribble_chooses_list_and_folder(place):

@@ -188,6 +188,9 @@ WRONG = [
     *[('network.pretrained', value) for value in (1, None, False, ['a'])],
     *[('dataset.semantic_ignore_index', value) for value in (254, 0, '255', True)],
     *[('dataset.class_names', value) for value in ('a', [1] * 21, [True], ['a'] * 21, [''], ['a', 'b'])],
+    *[('dataset.color_map', value) for value in (
+        'red', [], [0, 0, 0], [[0, 0]], [[0, 0, 256]], [[0, -1, 0]], [[0, 0, 0.5]], [[True, 0, 0]], ['#ffffff'],
+        [[0, 0, 0]] * 20)],
     *[('network.frozen_stages', value) for value in ('stem', ['res1'], ['stem', 'stem'], [2], [['stem']], None)],
     *[('network.pixel_means', value) for value in (0.5, [0.5, 0.5], [0.5, 0.5, '0.5'], [True, 0.5, 0.5])],
     *[('train.decay_iterations', value) for value in (5, [5, 5], [9, 5], [0], [1.5], [True], '5')],
@@ -304,6 +307,15 @@ def test_defaults_that_follow_other_keys():
     assert names == ['class_0', 'class_1']
     message = refusal(to_dict(config), 'dataset.num_classes=2')
     assert message.startswith('configuration: dataset.class_names has 21 names')
+    assert config.dataset.color_map is None
+
+
+def test_colours_are_given_one_a_class():
+    colours = [[0, 0, 0], [255, 1, 2], [9, 9, 9]]
+    config = resolve(MINIMAL, ['dataset.num_classes=3', f'dataset.color_map={colours}'])
+    assert config.dataset.color_map == colours
+    message = refusal(to_dict(config), 'dataset.color_map=[[0, 0, 0]]')
+    assert 'dataset.color_map has 1 colours but dataset.num_classes is 3' in message
 
 
 def test_results_are_independent_copies_and_inputs_stay_as_they_were():
@@ -320,7 +332,8 @@ def test_results_are_independent_copies_and_inputs_stay_as_they_were():
 
 def test_awkward_values_round_trip(tmp_path):
     config = resolve(edited('network.pretrained', 'yes'), [
-        'dataset.num_classes=3', 'dataset.class_names=["no", "1e-3", "ä: b, \'c\'"]', 'train.base_lr=1e-20'])
+        'dataset.num_classes=3', 'dataset.class_names=["no", "1e-3", "ä: b, \'c\'"]',
+        'dataset.color_map=[[0, 0, 0], [1, 2, 3], [255, 255, 255]]', 'train.base_lr=1e-20'])
     assert load_config(written(tmp_path, dump(config))) == config
     assert {type(value) for value in (to_dict(config), *to_dict(config).values())} == {dict, str, int}
 

@@ -94,9 +94,32 @@ def test_truth_from_a_list(folders):
 
 
 def test_common_options_of_every_script_are_accepted(folders):
-    result = run_script(IOU, *options(folders, '--cfg_path', 'x.yaml', '--set', 'a.b=1', 'c.d=2', '--set', 'e.f=3',
-                                      '--device', 'cpu'))
+    result = run_script(IOU, *options(folders, '--cfg_path', REPOSITORY / 'configs/demo/scribble.yaml', '--set',
+                                      'seed=1', 'train.base_lr=2', '--set', 'num_threads=3', '--device', 'cpu'))
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize('script', [IOU, INSTANCE])
+def test_classes_of_a_configuration(folders, script):
+    config = REPOSITORY / 'configs/demo/scribble.yaml'
+    unknown = ['--pred_dir', folders / 'pred', '--gt_dir', folders / 'gt', '--string_replace', '_image,_label',
+               '--json', folders / 'score.json', *(['--inst_dir', folders / 'inst'] if script == INSTANCE else [])]
+    paths = [*unknown, '--cfg_path', config]
+
+    def names(*more):
+        result = run_script(script, *paths, *more)
+        assert result.returncode == 0, result.stderr
+        return list(json.loads((folders / 'score.json').read_text())['iou'])
+
+    demo = ['background', 'stripe_disc', 'checker_square', 'dot_triangle', 'ring_star', 'pillar_cross']
+    assert names() == names('--num_classes', 6) == demo
+    assert names('--class_names', 'a,b,c,d,e,f') == list('abcdef')
+    assert names('--num_classes', 4) == list('0123')
+    assert names('--set', 'dataset.num_classes=3', 'dataset.class_names=[x, y, z]') == list('xyz')
+    for more, naming in ((['--cfg_path', 'gone.yaml'], 'gone.yaml'),
+                         (['--set', 'dataset.num=3'], 'dataset.num_classes'), (['--class_names', 'a,b'], '6 classes')):
+        assert naming in one_line_error(run_script(script, *paths, *more))
+    assert '--num_classes' in one_line_error(run_script(script, *unknown))
 
 
 def one_line_error(result):

@@ -55,8 +55,9 @@ def point_map(labels, bodies, per_part, background, radius, seed):
         x, y, parts = _points(annotation, labels.shape, where)
         agreed = labels[y, x] == parts
         for part in range(1, NUM_PARTS + 1):
-            chosen = rng.permutation(np.flatnonzero(agreed & (parts == part)))[:per_part]
-            dots += [(part, np.array([[x[index], y[index]]], float)) for index in chosen]
+            # Annotated points of large grids may share a pixel of a small box; they are one then.
+            places = np.unique(np.stack([x, y], 1)[agreed & (parts == part)], axis=0)
+            dots += [(part, place[None].astype(float)) for place in rng.permutation(places)[:per_part]]
     rows, columns = np.nonzero(labels == 0)
     chosen = np.random.default_rng(seed).permutation(len(rows))[:background]
     dots += [(0, np.array([[columns[index], rows[index]]], float)) for index in chosen]

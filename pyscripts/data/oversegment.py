@@ -1,0 +1,37 @@
+r"""Split images into regions that follow contours: the over-segmentation that training wants beside the weak labels.
+
+python pyscripts/data/oversegment.py --data_dir DATAROOT --data_list DATAROOT/lists/train_full.txt \
+    --save_dir DATAROOT/VOC2012/hed --contours HED_MAPS --truth_dir DATAROOT/VOC2012/segcls
+
+Contour maps of a detector (HED, PMI, ...) are read from --contours; without them the contours are those of the images'
+colour and texture. Each image gets a PNG of region ids 0..254 in --save_dir. Run again, it goes on where it stopped.
+"""
+import pathlib
+
+from spml import cli
+from spml.data.prepare import oversegmentation
+
+
+def _parser():
+    parser = cli.script_parser(__doc__)
+    cli.add_data_arguments(parser)
+    parser.add_argument('--save_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder for the regions')
+    oversegmentation.add_arguments(parser)
+    parser.add_argument('--report', action='store_true', help='print how many regions the images have')
+    parser.add_argument('--truth_dir', type=pathlib.Path, metavar='DIR',
+                        help='labels NAME.png: report the boundary recall too, the share of their boundaries found')
+    cli.add_workers_argument(parser)
+    return parser
+
+
+def main():
+    """Parse, over-segment, report."""
+    args = _parser().parse_args()
+    entries = oversegmentation.oversegment_list(args.data_dir, args.data_list, args.save_dir, args.contours,
+                                                args.threshold, args.max_regions, args.num_workers)
+    if args.report or args.truth_dir:
+        oversegmentation.report(entries, args.save_dir, args.truth_dir, args.num_workers)
+
+
+if __name__ == '__main__':
+    cli.run(main)

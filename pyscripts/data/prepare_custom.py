@@ -1,0 +1,89 @@
+r"""Bring a data set of your own into the layout: images, labels, lists, over-segmentation and configurations.
+
+python pyscripts/data/prepare_custom.py --images photos --scribbles scribbles --masks masks --classes classes.txt \
+    --out mine --cfg_dir configs/mine
+
+--classes names a text file with a class a line, background first; `cat 128 0 0` gives the colour that it is drawn in.
+Weak labels: --scribbles, or --labelme or --coco with --rest unlabelled. Truth: --masks, --labelme or --coco. Labels are
+called like their images. What has a weak label is trained on, what has the truth alone is scored on; where there are no
+weak labels, the truth is trained on and a fifth of it scored on. Run again, it goes on where it stopped, and takes in
+what is new or changed.
+"""
+import argparse
+import pathlib
+
+from spml import cli
+from spml.data import voc_layout as layout
+from spml.data.prepare import custom, custom_config, oversegmentation
+from spml.data.prepare.custom_sources import Sources
+from spml.data.prepare.owt_ucm import require_higra
+from spml.data.prepare.shapes import ShapeRules
+from spml.names import UNLABELLED, VOID
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+_REST = {'background': 0, 'unlabelled': UNLABELLED}
+_OTHERS = {'refuse': None, 'background': 0, 'void': VOID}
+
+
+def _parser():
+    parser = cli.script_parser(__doc__)
+    parser.add_argument('--images', type=pathlib.Path, required=True, metavar='DIR', help='JPEGs and PNGs')
+    parser.add_argument('--classes', type=pathlib.Path, required=True, metavar='FILE', help='the class list')
+    parser.add_argument('--scribbles', type=pathlib.Path, metavar='DIR', help='PNGs of class ids or colours')
+    parser.add_argument('--masks', type=pathlib.Path, metavar='DIR', help='PNGs of class ids or colours')
+    parser.add_argument('--labelme', type=pathlib.Path, metavar='DIR', help='JSON files of LabelMe')
+    parser.add_argument('--coco', type=pathlib.Path, metavar='FILE', help='a JSON of COCO, polygons or run lengths')
+    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT', help='data root to write')
+    parser.add_argument('--cfg_dir', type=pathlib.Path, metavar='DIR',
+                        help='folder for the configurations; configs/NAME for DATASET=NAME (default: DATAROOT/configs)')
+    parser.add_argument('--base', choices=('voc12', 'demo'), default='voc12',
+                        help='what these begin from: voc12 (ResNet-101, from ImageNet weights) or demo (a small '
+                             'network from random weights)')
+    parser.add_argument('--val', type=pathlib.Path, metavar='FILE', help='names of the images to score on, one a line')
+    parser.add_argument('--undrawn', type=_undrawn, metavar='VALUE|R,G,B',
+                        help='what is not drawn in scribbles, beside values and colours of no class and transparent '
+                             'pixels; 0: the first class has the value 1')
+    parser.add_argument('--rest', choices=_REST, default='background',
+                        help='what no shape of LabelMe or COCO covers')
+    parser.add_argument('--others', choices=_OTHERS, default='refuse',
+                        help='what becomes of shapes of classes that are not listed')
+    parser.add_argument('--width', type=_pixels, default=3, metavar='N',
+                        help='width of lines and points of LabelMe in pixels')
+    oversegmentation.add_arguments(parser)
+    cli.add_workers_argument(parser)
+    return parser
+
+
+def _undrawn(text):
+    parts = text.split(',')
+    if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) <= 255 for part in parts):
+        raise argparse.ArgumentTypeError(f'{text!r} is neither a value in 0..255 nor a colour R,G,B')
+    return tuple(int(part) for part in parts) if len(parts) == 3 else int(text)
+
+
+def _pixels(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= 100:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels from 1 to 100')
+    return value
+
+
+def main():
+    """Parse, convert, over-segment, write the configurations and say how to train."""
+    args = _parser().parse_args()
+    require_higra()
+    sources = Sources(args.images, args.classes, args.scribbles, args.masks, args.labelme, args.coco, args.val,
+                      args.undrawn, ShapeRules(_REST[args.rest], _OTHERS[args.others], args.width))
+    made = custom.prepare(sources, args.out, args.num_workers)
+    cfg_dir = args.cfg_dir or args.out / 'configs'
+    custom_config.write_configs(ROOT / 'configs' / args.base, cfg_dir, made.classes, made.longest_side)
+    oversegmentation.oversegment_list(args.out, made.train_list, args.out / layout.REGIONS, args.contours,
+                                      args.threshold, args.max_regions, args.num_workers)
+    print(custom.next_step(made, args.out, cfg_dir, args.base, ROOT))
+
+
+if __name__ == '__main__':
+    cli.run(main)

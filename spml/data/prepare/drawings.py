@@ -1,0 +1,115 @@
+"""Masks and scribbles that somebody drew, PNGs of class ids or of colours, as label maps."""
+import io
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from spml.data.readers import MAX_PIXELS
+from spml.errors import DataError, first_line
+from spml.names import UNLABELLED
+
+_FORMS = 'an 8-bit PNG: grey or palette (class ids), palette or RGB (colours of the class list)'
+
+
+class _Drawing(NamedTuple):
+    ids: np.ndarray | None  # (H, W) uint8, where ids say the class and not colours
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
+    opaque: np.ndarray  # (H, W) bool
+
+
+def read_mask(path, classes):
+    """Read a mask that says the class of every pixel.
+
+    Args:
+        path: a PNG of the forms above. Grey values are ids; palette indices too, unless the class list has colours.
+            255 is void, 254 unlabelled; in colours they are what the class list says.
+        classes: ClassList.
+
+    Returns:
+        (H, W) uint8 label map.
+
+    Raises:
+        DataError: the file is missing, damaged, of another form, or holds a value or a colour of no class.
+    """
+    drawing = _read(path, classes)
+    if not drawing.opaque.all():
+        raise DataError(f'{path}: has transparent pixels, but a mask says the class of every pixel; fill them, or give '
+                        'it as scribbles')
+    if drawing.ids is not None:
+        wrong = (drawing.ids >= len(classes.names)) & (drawing.ids < UNLABELLED)
+        _refuse(path, wrong, lambda y, x: f'the value {drawing.ids[y, x]}', f'{classes.path} has the classes '
+                f'0..{len(classes.names) - 1}')
+        return drawing.ids
+    labels = classes.look_up(drawing.pixels)
+    _refuse(path, labels < 0, lambda y, x: f'the colour {tuple(drawing.pixels[y, x].tolist())}',
+            f'no line of {classes.path} does; list it (as void, if it is no class), and draw without soft edges')
+    return labels.astype(np.uint8)
+
+
+def read_scribbles(path, classes, undrawn=None):
+    """Read scribbles: what is not drawn is unlabelled.
+
+    Args:
+        path: a PNG of the forms above, or one with transparency. Grey values and palette indices as in `read_mask`;
+            those of no class are not drawn. Colours of no class, as soft edges have, are not drawn either.
+        classes: ClassList.
+        undrawn: the value (grey 0..255) or the colour (R, G, B) of what is not drawn, beside transparent pixels. Where
+            it is the value 0, the classes follow from 1 on.
+
+    Returns:
+        (H, W) uint8 label map.
+
+    Raises:
+        DataError: as in `read_mask`; or nothing or everything is drawn.
+    """
+    drawing = _read(path, classes)
+    number = len(classes.names)
+    if isinstance(undrawn, int):
+        undrawn = (undrawn,) * 3
+    if drawing.ids is not None:
+        labels = drawing.ids.astype(int) - (undrawn == (0, 0, 0))
+        missing = drawing.ids == undrawn[0] if undrawn and len(set(undrawn)) == 1 else np.zeros(labels.shape, bool)
+        missing |= (labels < 0) | (labels >= number)
+    else:
+        labels = classes.look_up(drawing.pixels)
+        missing = labels < 0
+        if undrawn:
+            missing |= (drawing.pixels == np.array(undrawn)).all(-1)
+    missing |= ~drawing.opaque
+    if missing.all():
+        raise DataError(f'{path}: nothing is drawn in it with an id or a colour of {classes.path}; check both, and '
+                        '--undrawn')
+    if not missing.any():
+        raise DataError(f'{path}: every pixel of it is drawn; say with --undrawn what is not (0, say, or a colour '
+                        '255,255,255), or give it as a mask')
+    return np.where(missing, UNLABELLED, labels).astype(np.uint8)
+
+
+def _read(path, classes):
+    try:
+        with open(path, 'rb') as source:
+            content = source.read()
+        with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale it down')
+            # Pillow widens fewer bits of grey to 0..255 without a word; the depth stands in the header.
+            if image.mode not in ('L', 'LA', 'P', 'RGB', 'RGBA') or (content[24] != 8 and image.mode != 'P'):
+                raise DataError(f'{path}: a {content[24]}-bit PNG of mode {image.mode}; it must be {_FORMS}')
+            rgba = np.array(image.convert('RGBA'))
+            ids = None
+            if image.mode in ('L', 'LA') or (image.mode == 'P' and classes.colours is None):
+                ids = np.array(image.getchannel(0))
+    except FileNotFoundError:
+        raise DataError(f'{path}: no such file') from None
+    except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError) as error:
+        raise DataError(f'{path}: not a readable PNG ({first_line(error)}); it must be {_FORMS}') from None
+    # Between visible and not lies the blur of a brush.
+    return _Drawing(ids, rgba[..., :3], rgba[..., 3] >= 128)
+
+
+def _refuse(path, wrong, what, reason):
+    """Raise DataError naming the first pixel of `wrong` (H, W) bool and `what(y, x)` it has."""
+    if wrong.any():
+        y, x = np.argwhere(wrong)[0].tolist()
+        raise DataError(f'{path}: the pixel at x = {x}, y = {y} has {what(y, x)}, but {reason}')

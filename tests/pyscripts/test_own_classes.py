@@ -1,0 +1,61 @@
+"""The names and colours of a configuration's classes reach every picture and table."""
+import io
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+COLOURS = [[10, 20, 30], [200, 1, 99], [3, 250, 77]]
+NOT_OF_INFERENCE = dict.fromkeys(('data_dir', 'data_list', 'device', 'checkpoint', 'save_dir'))
+
+
+@pytest.fixture
+def own_classes(place):
+    for path in (place.config, place.classifier_config):
+        content = yaml.safe_load(path.read_text())
+        content['dataset'] |= {'class_names': ['ground', 'cat', 'tree'], 'color_map': COLOURS}
+        path.write_text(yaml.safe_dump(content))
+    return place
+
+
+def test_predictions_scores_and_contact_sheet(own_classes):
+    place = own_classes
+    place.works('inference', '--predictor', 'softmax')
+    for name in place.data.names:
+        colour = np.array(Image.open(place.out / 'semantic_color' / f'{name}.png'))
+        np.testing.assert_array_equal(colour, np.array(COLOURS)[place.gray(name)])
+    score = place.folder / 'score.json'
+    place.works('benchmark_by_mIoU', '--pred_dir', place.out / 'semantic_gray', '--gt_dir',
+                place.data.folder / 'semantic', '--json', score, **NOT_OF_INFERENCE)
+    assert list(json.loads(score.read_text())['iou']) == ['ground', 'cat', 'tree']
+    sheet = place.folder / 'sheet.png'
+    place.works('contact_sheet', '--val_list', place.data.list, '--pred_dir', place.out / 'semantic_gray', '--out',
+                sheet, **NOT_OF_INFERENCE | {'data_dir': place.data.folder})
+    right_of_images = np.array(Image.open(sheet))[:, 212:]
+    pixels = {tuple(pixel) for pixel in right_of_images.reshape(-1, 3).tolist()}
+    assert {tuple(colour) for colour in COLOURS} <= pixels
+    assert not {(128, 0, 0), (0, 128, 0)} & pixels
+
+
+@pytest.mark.parametrize('options', [(), ('--num_workers', 1)])
+def test_pseudo_labels_with_crf(own_classes, options):
+    place = own_classes
+    place.works('pseudo_label', '--source', 'softmax_random_walk', *options)
+    for name in place.data.names:
+        colour = np.array(Image.open(place.out / 'semantic_color' / f'{name}.png'))
+        np.testing.assert_array_equal(colour, np.array(COLOURS)[place.gray(name)])
+
+
+def test_training_pictures(own_classes):
+    accumulator = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
+    place = own_classes
+    place.works('train', '--set', 'train.random_scale=false')
+    events = accumulator.EventAccumulator(str(place.out / 'tensorboard'))
+    events.Reload()
+    picture = Image.open(io.BytesIO(events.Images('images/weak_label')[0].encoded_image_string))
+    pixels = {tuple(pixel) for pixel in np.array(picture).reshape(-1, 3).tolist()}
+    unlabelled, void = (72, 72, 72), (224, 224, 192)
+    assert pixels - {unlabelled, void} <= {tuple(colour) for colour in COLOURS}
+    assert pixels - {unlabelled, void}
