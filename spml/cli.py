@@ -1,15 +1,19 @@
 """What every command line shares: the common options, and errors as one line with exit status 2."""
 import argparse
+import contextlib
 import dataclasses
 import errno
 import math
 import os
 import pathlib
+import signal
 import sys
+import threading
 
 from spml.errors import SpmlError
 from spml.inference.crf import CrfParameters
 from spml.names import MAX_CLUSTERS
+from spml.utils.memory import is_out_of_memory
 
 
 def build_parser(description):
@@ -96,15 +100,19 @@ def share(text):
 
 
 def run(main):
-    """Call `main()` and leave with its status; a user's mistake is one line on standard error and status 2."""
+    """Call `main()` and leave with its status; a user's mistake is one line on standard error and status 2.
+
+    SIGTERM ends a script as Ctrl-C does.
+    """
     try:
-        status = main()
+        with _sigterm_as_interrupt():
+            status = main()
     except SpmlError as error:
         _complain(error)
         status = error.exit_status
     except KeyboardInterrupt:
-        # A pipeline that runs this as a stage says itself how to go on.
-        if 'SPML_STAGE' not in os.environ:
+        # A pipeline that runs this as a stage says itself how to go on; of several processes one speaks for all.
+        if 'SPML_STAGE' not in os.environ and os.environ.get('RANK', '0') == '0':
             print('\ninterrupted; what was complete is kept, run the same command again to go on', file=sys.stderr)
         status = 130
     except BrokenPipeError:
@@ -116,7 +124,25 @@ def run(main):
             raise
         _complain(f'{error.filename or "write"}: {error.strerror}; {_ENVIRONMENT_ERRORS[error.errno]}')
         status = 2
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        _complain(f'out of memory ({error or type(error).__name__}); end other programs, or work on less at a time')
+        status = 2
     sys.exit(status or 0)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt():
+    """Raise KeyboardInterrupt on SIGTERM too, so that temporary files and worker processes are cleared away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 _ENVIRONMENT_ERRORS = {
@@ -126,6 +152,9 @@ _ENVIRONMENT_ERRORS = {
     errno.EROFS: 'choose a folder that can be written',
     errno.ENOSPC: 'free some space and run the same command again',
     errno.EDQUOT: 'free some space and run the same command again',
+    errno.EFBIG: 'raise the limit on the size of files (ulimit -f) and run the same command again',
+    errno.ESTALE: 'its disk went away; mount it again and run the same command again',
+    errno.ENAMETOOLONG: 'use a shorter name',
     errno.ENOTDIR: 'check the path',
     errno.EISDIR: 'give a file, not a folder',
     errno.EEXIST: 'a file stands where a folder is needed',

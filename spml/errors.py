@@ -20,3 +20,11 @@ class DataError(SpmlError):
 
 class CheckpointError(SpmlError):
     """A checkpoint is missing, unreadable or of another model."""
+
+
+class WrongEncodingError(DataError):
+    """An image or a label is stored in another way than it must be: a palette, 16 bits, colours for class ids."""
+
+
+class ResourceError(SpmlError):
+    """The machine has too little memory for what was asked."""

@@ -2,7 +2,7 @@
 
 `python -m spml.config` prints the table of keys.
 """
-from spml.config.load import dump, load_config, resolve, to_dict
-from spml.config.schema import describe
+from spml.config.load import differences, dump, load_config, resolve, to_dict
+from spml.config.schema import WITHOUT_EFFECT_ON_TRAINING, describe
 
-__all__ = ['describe', 'dump', 'load_config', 'resolve', 'to_dict']
+__all__ = ['WITHOUT_EFFECT_ON_TRAINING', 'describe', 'differences', 'dump', 'load_config', 'resolve', 'to_dict']

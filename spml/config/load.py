@@ -73,6 +73,18 @@ def dump(config):
     return yaml.safe_dump(to_dict(config), sort_keys=False, default_flow_style=False, allow_unicode=True, width=1000)
 
 
+def differences(before, now, ignored=()):
+    """Return how two complete configurations differ, as texts `section.key: before -> now` in the order of the schema.
+
+    Args:
+        before, now: dicts of sections, as `load_config` and checkpoints give them.
+        ignored: names of keys whose change does not count.
+    """
+    before, now = _flatten(to_dict(before), 'before'), _flatten(to_dict(now), 'now')
+    return [f'{name}: {_show(before[name])} -> {_show(now[name])}' for name in SCHEMA
+            if name not in ignored and before[name] != now[name]]
+
+
 class _Loader(yaml.SafeLoader):
     """YAML's safe loader, but a key given twice is an error instead of the last one winning."""
 

@@ -60,6 +60,20 @@ def gather_objects(value):
     return values
 
 
+def largest(value, device):
+    """Return the largest of every process's int (or bool) `value`; `device` is the process's."""
+    if world_size() == 1:
+        return int(value)
+    tensor = torch.tensor(int(value), device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return int(tensor)
+
+
+def is_lost_peer(error):
+    """Return whether an exception says that another process has left the group."""
+    return isinstance(error, dist.DistError) or 'by peer' in str(error)
+
+
 def gather_segments(segments):
     """Return every process's segments, in order of rank, and the index of this process's first.
 
