@@ -53,7 +53,7 @@ def find_snapshots(snapshot_dir):
 
 
 def save_snapshot(snapshot_dir, iteration, task, optimizer, config, data=None, stopgap=False):
-    """Write both files of a snapshot (rank 0; every rank hands in its random states).
+    """Write both files of a snapshot: rank 0 does, every rank hands in its random states and waits until they stand.
 
     Args:
         snapshot_dir: folder.
@@ -63,15 +63,23 @@ def save_snapshot(snapshot_dir, iteration, task, optimizer, config, data=None, s
         config: plain dict, the resolved configuration.
         data: text that stands for the training list, or None.
         stopgap: see `Snapshot.is_stopgap`.
+
+    Raises:
+        OSError: rank 0 cannot write; the other processes then leave without a word.
     """
-    everyones_states = distributed.gather_objects(random_states())
-    if distributed.rank() != 0:
-        return
-    state = {'iteration': iteration, 'optimizer': optimizer.state_dict(), 'memory': task.memory(),
-             'random': everyones_states, 'data': data, 'stopgap': stopgap}
-    _write(state, _state_path(snapshot_dir, iteration))
-    content = {name: model.state_dict() for name, model in task.models().items()}
-    _write({**content, 'config': config}, model_path(snapshot_dir, iteration))
+    everyones_states, error = distributed.gather_objects(random_states()), None
+    if distributed.rank() == 0:
+        state = {'iteration': iteration, 'optimizer': optimizer.state_dict(), 'memory': task.memory(),
+                 'random': everyones_states, 'data': data, 'stopgap': stopgap}
+        content = {name: model.state_dict() for name, model in task.models().items()}
+        try:
+            _write(state, _state_path(snapshot_dir, iteration))
+            _write({**content, 'config': config}, model_path(snapshot_dir, iteration))
+        except OSError as caught:
+            error = caught
+    # A process that left now would make its launcher end the one that writes.
+    if distributed.gather_objects(error is not None)[0]:
+        raise error or SystemExit(2)
 
 
 def read_snapshot(snapshot_dir, iteration):

@@ -25,7 +25,8 @@ def start_iteration(snapshot_dir, resume, begin, stop):
     Raises:
         CheckpointError: a run's snapshots stand in the folder and `resume` was not asked for, or they go beyond `stop`.
     """
-    found = find_snapshots(snapshot_dir)
+    # The first process decides: on a shared disk not all see a new file at once.
+    found = distributed.gather_objects(find_snapshots(snapshot_dir))[0]
     if found and not resume:
         raise CheckpointError(f'{model_path(snapshot_dir, found[-1])}: this folder holds a run already; '
                               'give --resume to go on with it, or another --snapshot_dir')
