@@ -21,7 +21,7 @@ def main():
     with distributed.start(pick_device(args.device)) as device:
         embedder = run.build_embedder(config, run.checkpoint_path(config, args.snapshot_dir, args.checkpoint), device)
         run.run_prototypes(config, args.data_dir, args.data_list, args.save_dir, embedder, args.kmeans_num_clusters,
-                           args.multi_scale)
+                           args.multi_scale, args.overwrite)
 
 
 if __name__ == '__main__':

@@ -52,7 +52,8 @@ def main():
                               cli.crf_parameters(args), args.num_workers, embedder=embedder,
                               classifier=classifier, predictor=predictor, cam_dir=args.cam_dir,
                               grid=args.kmeans_num_clusters, list_out=args.list_out,
-                              tagged_only=args.tagged_classes_only, threshold=args.confidence_threshold)
+                              tagged_only=args.tagged_classes_only, threshold=args.confidence_threshold,
+                              overwrite=args.overwrite)
 
 
 if __name__ == '__main__':

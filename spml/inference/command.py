@@ -45,4 +45,4 @@ def predict_list(args, config, device):
     else:
         predictor = run.build_retrieval(config, embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
     run.run_inference(config, args.data_dir, args.data_list, args.save_dir, predictor, args.multi_scale,
-                      cli.crf_parameters(args) if args.crf else None, args.num_workers)
+                      cli.crf_parameters(args) if args.crf else None, args.num_workers, args.overwrite)
