@@ -5,7 +5,7 @@ import pathlib
 from tqdm import tqdm
 
 from spml.utils import distributed
-from spml.utils.io import write_text
+from spml.utils.io import append_line, write_text
 from spml.visualization.tensorboard import TrainingWriter
 
 # Pictures are this many times rarer than scalars.
@@ -45,8 +45,7 @@ class Monitor:
         """Write one line of floats (means over processes)."""
         if not self.shown:
             return
-        with open(self.path, 'a', encoding='utf-8') as out:
-            out.write(json.dumps({'iteration': iteration, **values}) + '\n')
+        append_line(self.path, json.dumps({'iteration': iteration, **values}))
         self.writer.scalars(iteration, values)
         self.bar.set_postfix({name.removesuffix('_loss'): f'{value:.3g}' for name, value in values.items()},
                              refresh=False)
@@ -80,10 +79,11 @@ def _read_lines(path):
     if not path.is_file():
         return []
     lines = []
-    for line in path.read_text(encoding='utf-8').splitlines():
+    for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
         try:
-            json.loads(line)['iteration']
-        except (ValueError, KeyError, TypeError):
+            if not isinstance(json.loads(line)['iteration'], int):
+                break
+        except (ValueError, KeyError, TypeError, RecursionError):
             break
         lines.append(line)
     return lines

@@ -90,6 +90,16 @@ def write_text(path, text):
         temporary.write_text(text, encoding='utf-8')
 
 
+def append_line(path, line):
+    """Add a line to a UTF-8 text file; a kill may leave a part of it, which readers have to expect."""
+    try:
+        with open(path, 'a', encoding='utf-8') as out:
+            out.write(f'{line}\n')
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def write_json(path, value):
     """Write `value` as indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2) + '\n')
