@@ -34,7 +34,7 @@ class Monitor:
         # A resumed run repeats the iterations after its snapshot; their old lines go.
         kept = [line for line in _read_lines(self.path) if json.loads(line)['iteration'] < start]
         write_text(self.path, ''.join(f'{line}\n' for line in kept))
-        self.writer = TrainingWriter(pathlib.Path(directory) / 'tensorboard')
+        self.writer = TrainingWriter(pathlib.Path(directory) / 'tensorboard', start)
         self.bar = tqdm(total=stop, initial=start, desc='train', unit='it', dynamic_ncols=True)
 
     def due(self, iteration):
