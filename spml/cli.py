@@ -65,8 +65,13 @@ def add_crf_arguments(parser):
     for field in dataclasses.fields(CrfParameters):
         parser.add_argument(f'--crf_{field.name}', type=_iterations if field.type is int else _positive,
                             default=field.default, metavar='N')
+    add_worker_argument(parser, 'processes that run CRF beside the network; 0 runs it in between')
+
+
+def add_worker_argument(parser, text):
+    """Add `--num_workers`, by default the number of processors; `text` says what they do."""
     parser.add_argument('--num_workers', type=_count, default=_processors(), metavar='N',
-                        help='processes that run CRF beside the network; 0 runs it in between (default: %(default)s)')
+                        help=f'{text} (default: %(default)s)')
 
 
 def crf_parameters(args):

@@ -4,6 +4,7 @@ import pathlib
 
 from torch import nn
 
+from spml.data.check import check_sample
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import check_files, digest, read_list
 from spml.data.loader import StreamSampler, build_loader
@@ -107,6 +108,7 @@ def build_embedding_task(config):
 
 def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, accept_changes, augmentation):
     check_files(entries)
+    check_sample(entries, config.dataset.num_classes, with_instance=isinstance(task, EmbeddingTask))
     snapshot_dir = pathlib.Path(snapshot_dir)
     settings = config.train
     dataset = SegmentationDataset(

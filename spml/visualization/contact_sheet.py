@@ -5,17 +5,16 @@ Labels are drawn in the class colours, with a legend below; what an image does n
 import dataclasses
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from spml.utils.io import write_png
 from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, colourise, voc_colour_map
+from spml.visualization.text import TEXT_COLOUR, TEXT_HEIGHT, text_width, write_line
 
 _GAP = 6
-_TEXT_HEIGHT = 20
 _SWATCH = 12
 _BACKGROUND = (255, 255, 255)
 _EMPTY = (228, 228, 228)
-_TEXT = (20, 20, 20)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,22 +46,22 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
     width = _GAP + len(headers) * (cell_width + _GAP)
     heights = [max(round(cell_width * row.image.shape[0] / row.image.shape[1]), 1) for row in rows]
     legend = _place_legend(_legend_entries(num_classes, class_names), width)
-    table_height = _TEXT_HEIGHT + sum(height + _TEXT_HEIGHT + _GAP for height in heights)
-    legend_height = max(y for _, y, _, _ in legend) + _TEXT_HEIGHT
+    table_height = TEXT_HEIGHT + sum(height + TEXT_HEIGHT + _GAP for height in heights)
+    legend_height = max(y for _, y, _, _ in legend) + TEXT_HEIGHT
 
     sheet = Image.new('RGB', (width, table_height + legend_height + _GAP), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     for column, header in enumerate(headers):
-        _write(draw, (_GAP + column * (cell_width + _GAP), 3), header, cell_width)
-    top = _TEXT_HEIGHT
+        write_line(draw, (_GAP + column * (cell_width + _GAP), 3), header, cell_width)
+    top = TEXT_HEIGHT
     for row, height in zip(rows, heights, strict=True):
         for column, cell in enumerate(_cells(row, (cell_width, height), num_classes)):
             sheet.paste(cell, (_GAP + column * (cell_width + _GAP), top))
-        _write(draw, (_GAP, top + height + 2), row.caption, width - 2 * _GAP)
-        top += height + _TEXT_HEIGHT + _GAP
+        write_line(draw, (_GAP, top + height + 2), row.caption, width - 2 * _GAP)
+        top += height + TEXT_HEIGHT + _GAP
     for x, y, colour, name in legend:
-        draw.rectangle((x, top + y + 3, x + _SWATCH, top + y + 3 + _SWATCH), fill=colour, outline=_TEXT)
-        _write(draw, (x + _SWATCH + 5, top + y + 2), name)
+        draw.rectangle((x, top + y + 3, x + _SWATCH, top + y + 3 + _SWATCH), fill=colour, outline=TEXT_COLOUR)
+        write_line(draw, (x + _SWATCH + 5, top + y + 2), name)
     write_png(path, np.asarray(sheet))
 
 
@@ -83,33 +82,11 @@ def _legend_entries(num_classes, class_names):
 
 def _place_legend(entries, width):
     """Return (x, y, colour, name) for each entry, set in lines like text; y starts at 0."""
-    font, placed, x, y = _font(), [], _GAP, 0
+    placed, x, y = [], _GAP, 0
     for colour, name in entries:
-        needed = _SWATCH + 5 + round(font.getlength(_printable(name))) + 14
+        needed = _SWATCH + 5 + text_width(name) + 14
         if x > _GAP and x + needed > width:
-            x, y = _GAP, y + _TEXT_HEIGHT
+            x, y = _GAP, y + TEXT_HEIGHT
         placed.append((x, y, colour, name))
         x += needed
     return placed
-
-
-def _write(draw, position, text, width=None):
-    """Draw one line of text, shortened at its end to `width` pixels."""
-    font, text = _font(), _printable(text)
-    if width is not None and font.getlength(text) > width:
-        while text and font.getlength(text + '...') > width:
-            text = text[:-1]
-        text += '...'
-    draw.text(position, text, fill=_TEXT, font=font)
-
-
-def _printable(text):
-    # Older fonts of PIL hold Latin letters only and fail on others.
-    return text.encode('ascii', 'replace').decode()
-
-
-def _font():
-    try:
-        return ImageFont.load_default(size=13)
-    except (TypeError, ImportError):  # Pillow before 10.1, or built without FreeType: one size
-        return ImageFont.load_default()
