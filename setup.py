@@ -22,5 +22,5 @@ setup(
         # The maintained build of pydensecrf compiles on Python 3.10 to 3.12. Elsewhere everything but CRF works.
         'pydensecrf2>=1.1; python_version < "3.13"',
     ],
-    extras_require={'test': ['pytest>=7.4', 'ruff>=0.5']},
+    extras_require={'test': ['pytest>=7.4', 'ruff>=0.5', 'hypothesis>=6.80']},
 )

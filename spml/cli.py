@@ -200,5 +200,10 @@ def _processors():
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
+def one_line(message):
+    """Return a message as one line that any terminal shows as it is: it may quote what a file holds."""
+    return ''.join(letter if letter.isprintable() else '?' for letter in ' '.join(str(message).split()))
+
+
 def _complain(message):
-    print(f'error: {" ".join(str(message).split())}', file=sys.stderr)
+    print(f'error: {one_line(message)}', file=sys.stderr)

@@ -34,6 +34,11 @@ def test_a_users_mistake_is_one_line_and_status_2(capsys, kind):
     assert (out, err) == ('', 'error: list.txt:3: no such file\n')
 
 
+def test_what_a_message_quotes_cannot_write_to_the_terminal(capsys):
+    assert status_of(failing(SpmlError('a\x1b[2Jb\x85c\x00\u2028d grün'))) == 2
+    assert capsys.readouterr().err == 'error: a?[2Jb c? d grün\n'
+
+
 def test_success_is_status_0(capsys):
     assert status_of(lambda: None) == 0
     assert status_of(lambda: 0) == 0

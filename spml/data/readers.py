@@ -10,7 +10,6 @@ import pickle
 import reprlib
 import struct
 import zipfile
-import zlib
 
 import cv2
 import numpy as np
@@ -31,7 +30,6 @@ _CAM_FORM = 'a .npy dict {class - 1: H x W}'
 
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PNG_KINDS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def read_image(path):
@@ -52,9 +50,11 @@ def read_image(path):
                 return np.array(image.convert('RGB'))
             if not content.rstrip(b'\0').endswith(b'\xff\xd9'):
                 image.load()  # no end marker: OpenCV 4 would fill what is missing with grey, Pillow raises
+    except DataError:
+        raise
     except Image.DecompressionBombError:
         raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale the image down') from None
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # decoders fail on damaged files in any way
         raise DataError(f'{path}: not a readable JPEG or PNG image ({_first_line(error)}); replace the file') from None
     return _decode_jpeg(path, content)
 
@@ -78,7 +78,7 @@ def read_label(path):
     try:
         with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
             return np.array(image)
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # decoders fail on damaged files in any way
         raise DataError(f'{path}: a damaged PNG ({_first_line(error)}); replace the file') from None
 
 
@@ -173,6 +173,8 @@ def read_prototypes(path, dim=None):
         raise DataError(f'{path}: lacks `prototype` or `prototype_label`; write it with prototype.py') from None
     except Exception as error:  # a damaged archive can fail in any way; all mean the same to the user
         raise DataError(f'{path}: not a readable prototype file ({_first_line(error)}); write it again') from None
+    if not (isinstance(prototype, np.ndarray) and isinstance(label, np.ndarray)):
+        raise DataError(f'{path}: `prototype` or `prototype_label` is no array; write it with prototype.py')
     if prototype.ndim != 2 or label.shape != prototype.shape[:1] or prototype.dtype.kind != 'f' or (
             label.dtype.kind not in 'iu'):
         raise DataError(f'{path}: prototype {prototype.dtype} {prototype.shape} and prototype_label {label.dtype} '
