@@ -120,19 +120,9 @@ def results(folder):
     return {str(path.relative_to(folder)): read_complete(path) for path in paths if 'tfevents' not in path.name}
 
 
-def equal(one, other):
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('name', STAGES)
-def test_kills_at_random_times_change_nothing(name, tmp_path, small_data, small_config, forked):
+def test_kills_at_random_times_change_nothing(name, tmp_path, small_data, small_config, forked, identical):
     if name in ('inference', 'pseudo_label'):
         pytest.importorskip('pydensecrf')
     config = small_config('train.max_iteration=18', 'train.snapshot_step=5', 'train.keep_snapshots=2',
@@ -154,7 +144,7 @@ def test_kills_at_random_times_change_nothing(name, tmp_path, small_data, small_
         steps += len(found) > 3
         if name != 'train':
             made = {path: content for path, content in found.items() if path != 'list.txt'}
-            assert all(equal(content, expected[path]) for path, content in made.items())
+            assert all(identical(content, expected[path]) for path, content in made.items())
     assert steps, 'no kill hit the work itself'
     stage.finish(out)
     found = results(out)
@@ -165,5 +155,5 @@ def test_kills_at_random_times_change_nothing(name, tmp_path, small_data, small_
         for listing in (found, expected):
             listing['metrics.jsonl'] = [json.loads(line) for line in listing['metrics.jsonl'].splitlines()]
     assert found.keys() == expected.keys()
-    assert [path for path in found if not equal(found[path], expected[path])] == []
+    assert [path for path in found if not identical(found[path], expected[path])] == []
     assert not list(out.rglob('.*.tmp'))

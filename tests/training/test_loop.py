@@ -352,19 +352,8 @@ def test_resuming_drops_lines_after_the_snapshot_and_a_torn_one(tmp_path, small_
     assert [line['iteration'] for line in metrics(tmp_path)] == list(range(6))
 
 
-def equal(one, other):
-    """Whether two nests of dicts and lists hold bit-identical tensors and equal values."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other) and one.dtype == other.dtype
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
-
-
 @pytest.mark.usefixtures('one_thread')
-def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data, monkeypatch):
+def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data, monkeypatch, identical):
     """Bit by bit: weights, statistics, momentum, memory bank, random states (the head's dropout) and metrics."""
     config = small_config('train.feat_aff_loss_types=segsort', 'train.feat_aff_concentration=12')
     train_embedding(config, small_data.folder, small_data.list, tmp_path / 'once', CPU)
@@ -383,13 +372,14 @@ def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data,
     train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU, resume=True)
     for name in ('model-3.pth', 'model-3.state.pth'):
         once, twice = (torch.load(tmp_path / folder / name, weights_only=True) for folder in ('once', 'twice'))
-        assert equal(once, twice), name
+        assert identical(once, twice), name
     assert len(once['memory']) == 2
     assert metrics(tmp_path / 'once') == metrics(tmp_path / 'twice')
 
 
 @pytest.mark.usefixtures('one_thread')
-def test_two_runs_are_identical_whatever_the_workers_and_whatever_was_drawn_before(tmp_path, small_config, small_data):
+def test_two_runs_are_identical_whatever_the_workers_and_whatever_was_drawn_before(tmp_path, small_config, small_data,
+                                                                                   identical):
     contents = []
     for name, workers, seed in (('one', 0, 5), ('two', 2, 5), ('other', 0, 6)):
         config = small_config('train.max_iteration=3', f'num_threads={workers}', f'seed={seed}')
@@ -399,8 +389,8 @@ def test_two_runs_are_identical_whatever_the_workers_and_whatever_was_drawn_befo
         contents[-1][0].pop('config')
         for draw in (torch.rand, random.randbytes, np.random.rand):
             draw(3)
-    assert equal(contents[0], contents[1])
-    assert not equal(contents[0][0], contents[2][0])
+    assert identical(contents[0], contents[1])
+    assert not identical(contents[0][0], contents[2][0])
     assert metrics(tmp_path / 'one') == metrics(tmp_path / 'two')
 
 

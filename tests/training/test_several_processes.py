@@ -2,7 +2,6 @@
 import json
 import os
 import pathlib
-import shutil
 import socket
 import subprocess
 import sys
@@ -43,23 +42,14 @@ def run_two(script, *arguments):
 def ends(tmp_path, small_data, small_config):
     """How the trainings of two_processes.py ended, in each process."""
     (tmp_path / 'config.yaml').write_text(configuration.dump(small_config()))
-    run_two(ROOT / 'tests/training/two_processes.py', tmp_path, small_data.folder, small_data.list)
+    printed = run_two(ROOT / 'tests/training/two_processes.py', tmp_path, small_data.folder, small_data.list)
+    assert '2 of 3 images are done already' in printed[0]
     first, second = (json.loads((tmp_path / f'{rank}.json').read_text()) for rank in (0, 1))
     return {name: (first[name], second[name]) for name in first}
 
 
-def equal(one, other):
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
-
-
 @pytest.mark.usefixtures('one_thread')
-def test_two_processes(tmp_path, ends, small_data, small_config, caplog):
+def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identical):
     assert ends['once'] == ends['resumed'] == (['done', 0, ''], ['done', 0, ''])
 
     # Stopped by a signal to one of them, and resumed: bit by bit what one go gives.
@@ -69,7 +59,7 @@ def test_two_processes(tmp_path, ends, small_data, small_config, caplog):
     assert '--resume' in message
     for name in ('model-3.pth', 'model-3.state.pth'):
         once, twice = (torch.load(tmp_path / folder / name, weights_only=True) for folder in ('once', 'twice'))
-        assert equal(once, twice), name
+        assert identical(once, twice), name
     assert len(once['random']) == 2
     lines = [(tmp_path / folder / 'metrics.jsonl').read_text() for folder in ('once', 'twice')]
     assert lines[0] == lines[1]
@@ -82,13 +72,15 @@ def test_two_processes(tmp_path, ends, small_data, small_config, caplog):
 
     # A file that only the second process finds damaged, before step 2.
     other, (kind, status, message) = ends['damaged']
-    assert (kind, status, other) == ('DataError', 2, ['SystemExit', 2, ''])
+    assert (kind, status, other) == ('WrongEncodingError', 2, ['SystemExit', 2, ''])
     assert str(small_data.folder / 'semantic' / 'c.png') in message
     assert 'up to iteration 1 is saved' in message
     assert sorted(p.name for p in (tmp_path / 'damaged').glob('*.pth')) == ['model-1.pth', 'model-1.state.pth']
 
+    # Prototypes made by two are those of one, also after one of them was lost.
+    assert sorted(path.stem for path in (tmp_path / 'prototypes' / 'semantic_prototype').iterdir()) == ['a', 'b', 'c']
+
     # Another number of processes is a change.
-    shutil.copy(small_data.folder / 'semantic' / 'a.png', small_data.folder / 'semantic' / 'c.png')
     config = small_config('train.batch_size=1', 'train.shuffle=false', 'train.max_iteration=4')
     options = (config, small_data.folder, small_data.list, tmp_path / 'damaged', torch.device('cpu'), True)
     with pytest.raises(CheckpointError, match=r'processes: 2 -> 1.*--accept_changes'):

@@ -12,6 +12,7 @@ import torch
 
 from spml import config as configuration
 from spml.errors import SpmlError
+from spml.inference import run as inference
 from spml.training import embedding_task, loop
 from spml.training.run import train_embedding
 from spml.utils import distributed
@@ -80,6 +81,16 @@ def main():
         ends['resumed'] = outcome(config, data, data_list, out / 'twice', resume=True)
         ends['spoilt'] = outcome(config, data, data_list, out / 'spoilt', spoil_loss_in_rank_1())
         ends['damaged'] = outcome(config, data, data_list, out / 'damaged', on_iteration(1, damage))
+
+        # Inference: each takes its share of the images, and both know what is done already.
+        (data / 'semantic' / 'c.png').write_bytes((data / 'semantic' / 'a.png').read_bytes())
+        embedder = inference.build_embedder(config, out / 'once' / 'model-3.pth', CPU)
+        options = (config, data, data_list, out / 'prototypes', embedder, (2, 2), False)
+        inference.run_prototypes(*options)
+        distributed.gather_objects(None)
+        if first:
+            (out / 'prototypes' / 'semantic_prototype' / 'b.npz').unlink()
+        inference.run_prototypes(*options)
         (out / f'{distributed.rank()}.json').write_text(json.dumps(ends))
 
 
