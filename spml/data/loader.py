@@ -94,19 +94,29 @@ class _Loader(torch.utils.data.DataLoader):
         batches = super().__iter__()
         if signal.getsignal(signal.SIGCHLD) is not before:
             signal.signal(signal.SIGCHLD, before)
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if 'DataLoader worker' not in str(error):
-                    raise
-                raise ResourceError(f'a process that loads images died, perhaps for want of memory; lower num_threads '
-                                    f'(now {self.num_workers}; 0 loads in the training process itself)') from None
-            if isinstance(batch, DataError):
-                raise batch
-            yield batch
+        try:
+            while True:
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                if isinstance(batch, DataError):
+                    raise batch
+                yield batch
+        except (RuntimeError, OSError, EOFError) as error:
+            if self.num_workers == 0 or not _tells_of_a_death(error):
+                raise
+            raise ResourceError(f'a process that loads images died, perhaps for want of memory; lower num_threads '
+                                f'(now {self.num_workers}; 0 loads in the training process itself)') from None
+        finally:
+            # Let go here and now: found by the garbage collector, it would wait five seconds for each worker.
+            del batches
+
+
+def _tells_of_a_death(error):
+    """Whether an exception of torch's loader says that a worker is gone: in words, or by the end of its connection."""
+    if isinstance(error, RuntimeError):
+        return 'DataLoader worker (pid' in str(error)
+    return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) and 'DataLoader worker' not in str(error)
 
 
 class _Guarded(torch.utils.data.Dataset):

@@ -43,7 +43,7 @@ def train(task, optimizer, make_loader, weights, config, snapshot_dir, device, r
     Args:
         task: EmbeddingTask or ClassifierTask on `device`.
         optimizer: FoldedSGD over its parameters.
-        make_loader: function from the first iteration to an iterable of batches.
+        make_loader: function from the first iteration to an iterable of batches, whose iterator can be closed.
         weights: dict from the name of a loss to its weight.
         config: the resolved configuration.
         snapshot_dir: folder for everything this run writes.
@@ -74,8 +74,8 @@ def train(task, optimizer, make_loader, weights, config, snapshot_dir, device, r
                       config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds)
     advice = (f'lower train.batch_size (now {settings.batch_size}) or train.crop_size (now {settings.crop_size}), and '
               'start again with --resume')
-    with contextlib.closing(monitor), stop_requests() as stop, _peers():
-        batches = iter(make_loader(start))
+    with (contextlib.closing(monitor), stop_requests() as stop, _peers(),
+          contextlib.closing(iter(make_loader(start))) as batches):
         for iteration in range(start, settings.max_iteration):
             batch = _next_batch(batches, iteration, stop, keeper, device)
             lr = learning_rate(iteration, settings.base_lr, settings.lr_policy, settings.max_iteration,

@@ -22,7 +22,7 @@ def free_port():
         return found.getsockname()[1]
 
 
-def run_two(script, *arguments):
+def run_two(script, *arguments, attempts=3):
     """Run a script as two processes of a group and return what each printed; fail if one fails."""
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'WORLD_SIZE': '2',
                    'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port())}
@@ -34,6 +34,8 @@ def run_two(script, *arguments):
     finally:
         for process in processes:
             process.kill()
+    if attempts > 1 and 'EADDRINUSE' in ''.join(printed):  # the free port was taken meanwhile
+        return run_two(script, *arguments, attempts=attempts - 1)
     assert [process.returncode for process in processes] == [0, 0], printed
     return printed
 
