@@ -33,6 +33,6 @@ setup(
     extras_require={
         'data': DATA,
         'report': REPORT,
-        'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', *DATA, *REPORT],
+        'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', 'hypothesis>=6.80', *DATA, *REPORT],
     },
 )

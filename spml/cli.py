@@ -1,15 +1,20 @@
 """What every command line shares: how help looks, the common options, and errors as one line with exit status 2."""
 import argparse
+import contextlib
 import errno
+import hashlib
 import math
 import os
 import pathlib
+import signal
 import sys
 import textwrap
+import threading
 
 from spml.errors import SpmlError
 from spml.names import LAUNCHED
 from spml.utils import usage
+from spml.utils.memory import is_out_of_memory
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -84,9 +89,9 @@ def add_data_arguments(parser):
                         help='list file: `image semantic instance`, `image semantic` or `image` on each line')
 
 
-def add_workers_argument(parser, purpose='that share the work; 0 works in this one'):
-    """Add `--num_workers`; `purpose` completes its help after "processes"."""
-    parser.add_argument('--num_workers', type=count, default=_processors(), metavar='N', help=f'processes {purpose}')
+def add_workers_argument(parser, purpose='processes that share the work; 0 works in this one'):
+    """Add `--num_workers`, by default the number of processors; `purpose` says what they do."""
+    parser.add_argument('--num_workers', type=count, default=_processors(), metavar='N', help=purpose)
 
 
 def require(args, reason, *names):
@@ -135,16 +140,20 @@ def _processors():
 
 
 def run(main):
-    """Call `main()` and leave with its status; a user's mistake is one line on standard error and status 2."""
+    """Call `main()` and leave with its status; a user's mistake is one line on standard error and status 2.
+
+    SIGTERM ends a script as Ctrl-C does.
+    """
     try:
-        status = main()
+        with _sigterm_as_interrupt():
+            status = main()
     except SpmlError as error:
         if not (error.is_secondary and LAUNCHED in os.environ):
             _complain(error)
         status = error.exit_status
     except KeyboardInterrupt:
-        # A pipeline that runs this as a stage says itself how to go on.
-        if LAUNCHED not in os.environ and 'SPML_STAGE' not in os.environ:
+        # A pipeline that runs this as a stage says itself how to go on; of several processes one speaks for all.
+        if 'SPML_STAGE' not in os.environ and os.environ.get('RANK', '0') == '0':
             print('\ninterrupted; what was complete is kept, run the same command again to go on', file=sys.stderr)
         status = 130
     except BrokenPipeError:
@@ -156,8 +165,26 @@ def run(main):
             raise
         _complain(f'{error.filename or "write"}: {error.strerror}; {_ENVIRONMENT_ERRORS[error.errno]}')
         status = 2
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        _complain(f'out of memory ({error or type(error).__name__}); end other programs, or work on less at a time')
+        status = 2
     usage.record(status or 0)
     sys.exit(status or 0)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt():
+    """Raise KeyboardInterrupt on SIGTERM too, so that temporary files and worker processes are cleared away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 _ENVIRONMENT_ERRORS = {
@@ -167,6 +194,9 @@ _ENVIRONMENT_ERRORS = {
     errno.EROFS: 'choose a folder that can be written',
     errno.ENOSPC: 'free some space and run the same command again',
     errno.EDQUOT: 'free some space and run the same command again',
+    errno.EFBIG: 'raise the limit on the size of files (ulimit -f) and run the same command again',
+    errno.ESTALE: 'its disk went away; mount it again and run the same command again',
+    errno.ENAMETOOLONG: 'use a shorter name',
     errno.ENOTDIR: 'check the path',
     errno.EISDIR: 'give a file, not a folder',
     errno.EEXIST: 'a file stands where a folder is needed',
@@ -174,5 +204,26 @@ _ENVIRONMENT_ERRORS = {
 }
 
 
+def one_line(message):
+    """Return a message as one line that any terminal shows as it is: it may quote what a file holds."""
+    return ''.join(letter if letter.isprintable() else '?' for letter in ' '.join(str(message).split()))
+
+
 def _complain(message):
-    print(f'error: {" ".join(str(message).split())}', file=sys.stderr)
+    message = one_line(message)
+    if not _is_said(message):
+        print(f'error: {message}', file=sys.stderr)
+
+
+def _is_said(message):
+    """Whether another process that the same command launched has said this; if not, note that this one does."""
+    folder = os.environ.get(LAUNCHED)
+    if folder is None:
+        return False
+    try:
+        (pathlib.Path(folder) / hashlib.sha256(message.encode()).hexdigest()).open('x').close()
+    except FileExistsError:
+        return True
+    except OSError:  # better twice than never
+        return False
+    return False

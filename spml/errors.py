@@ -2,6 +2,7 @@
 
 Every message names the file (and line) or the key that is wrong and says what to do about it.
 """
+import re
 
 
 class SpmlError(Exception):
@@ -28,6 +29,14 @@ class CheckpointError(SpmlError):
     """A checkpoint is missing, unreadable or of another model."""
 
 
+class WrongEncodingError(DataError):
+    """An image or a label is stored in another way than it must be: a palette, 16 bits, colours for class ids."""
+
+
+class ResourceError(SpmlError):
+    """The machine has too little memory for what was asked."""
+
+
 def first_line(error):
-    """Return the first line of what an exception says, or its kind where it says nothing."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+    """Return the first line of what an exception says, or its kind where it says nothing, without object addresses."""
+    return re.sub(r' ?<[^<>]* at 0x[0-9a-f]+>', '', (str(error) or type(error).__name__).splitlines()[0])

@@ -15,5 +15,5 @@ STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')
 # Relations between pixels and segments: the prefixes of their configuration keys and the names of their losses.
 RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
 
-# In the environment of processes whose launcher says itself that the run was interrupted or which of them died.
+# In the environment of processes that one command launched: the folder in which they note what one of them has said.
 LAUNCHED = 'SPML_LAUNCHED'

@@ -21,6 +21,20 @@ def one_thread():
 
 
 @pytest.fixture
+def identical():
+    """A function: whether two nests of dicts and lists hold bit-identical tensors and equal values."""
+    def compare(one, other):
+        if isinstance(one, torch.Tensor):
+            return torch.equal(one, other) and one.dtype == other.dtype
+        if isinstance(one, dict):
+            return one.keys() == other.keys() and all(compare(value, other[key]) for key, value in one.items())
+        if isinstance(one, (list, tuple)):
+            return len(one) == len(other) and all(map(compare, one, other))
+        return one == other
+    return compare
+
+
+@pytest.fixture
 def small_config():
     """A function from `section.key=value` overrides to a configuration that trains in a second."""
     def make(*overrides):

@@ -1,13 +1,17 @@
 import argparse
 import errno
+import os
 import pathlib
+import signal
 import sys
 
+import cv2
+import numpy as np
 import pytest
 
 from spml import cli
 from spml.errors import CheckpointError, ConfigError, DataError, SpmlError
-from spml.training.loop import InterruptedRunError
+from spml.training.stopping import InterruptedRunError
 
 
 def status_of(main):
@@ -27,6 +31,11 @@ def test_a_users_mistake_is_one_line_and_status_2(capsys, kind):
     assert status_of(failing(kind('list.txt:3: no such\n  file'))) == 2
     out, err = capsys.readouterr()
     assert (out, err) == ('', 'error: list.txt:3: no such file\n')
+
+
+def test_what_a_message_quotes_cannot_write_to_the_terminal(capsys):
+    assert status_of(failing(SpmlError('a\x1b[2Jb\x85c\x00\u2028d grün'))) == 2
+    assert capsys.readouterr().err == 'error: a?[2Jb c? d grün\n'
 
 
 def test_success_is_status_0(capsys):
@@ -50,7 +59,41 @@ def test_a_missing_file_is_one_line_that_names_it(capsys, tmp_path):
     assert err.count('\n') == 1
 
 
-@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR])
+def test_sigterm_ends_a_script_as_an_interrupt_does(capsys):
+    before, cleaned = signal.getsignal(signal.SIGTERM), []
+
+    def main():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            cleaned.append(True)
+
+    assert status_of(main) == 130
+    assert cleaned
+    assert 'run the same command again to go on' in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_of_several_processes_one_says_that_they_were_interrupted(capsys, monkeypatch):
+    for rank, words in (('0', 'go on'), ('1', '')):
+        monkeypatch.setenv('RANK', rank)
+        assert status_of(failing(KeyboardInterrupt())) == 130
+        assert words in capsys.readouterr().err
+    assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize('exhaust', [lambda: np.empty(2 ** 55, np.uint8), lambda: bytearray(2 ** 62),
+                                     lambda: cv2.copyMakeBorder(np.zeros((1, 1, 3)), 2 ** 30, 0, 2 ** 30, 0, 0)],
+                         ids=['numpy', 'python', 'opencv'])
+def test_exhausted_memory_is_one_line(capsys, exhaust):
+    assert status_of(exhaust) == 2
+    err = capsys.readouterr().err
+    assert err.startswith('error: out of memory (')
+    assert err.count('\n') == 1
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EFBIG,
+                                    errno.EDQUOT, errno.ESTALE, errno.ENAMETOOLONG])
 def test_what_the_machine_refuses_is_one_line(capsys, number):
     assert status_of(failing(OSError(number, 'refused', '/some/file'))) == 2
     err = capsys.readouterr().err

@@ -69,9 +69,10 @@ stage() {
         printf '%s: done before, skipped\n' "$label"
         return
     fi
-    if can_resume "$name" "$output" "$arguments"; then
-        resume=(--resume)
-        printf '%s ... (goes on from its last snapshot)\n' "$label"
+    if was_begun "$name" "$arguments"; then
+        # Trainings are told so; the other scripts leave what stands already and was made with the same arguments.
+        if compgen -G "$output/model-*.state.pth" >/dev/null; then resume=(--resume); fi
+        printf '%s ... (goes on where it stopped)\n' "$label"
     else
         clear_output "$output"
         printf '%s ...%s\n' "$label" "${REASON:+ ($REASON)}"
@@ -137,10 +138,10 @@ is_done() {
     [ -z "$REASON" ]
 }
 
-# can_resume NAME OUTPUT ARGUMENTS: whether an unfinished training with these arguments left a snapshot.
-can_resume() {
+# was_begun NAME ARGUMENTS: whether the stage was begun with these arguments and not finished, and is not forced.
+was_begun() {
     local begun=$RUN/.done/$1.begun
-    [ -f "$begun" ] && [ "$(cat "$begun")" = "$3" ] && compgen -G "$2/model-*.state.pth" >/dev/null
+    [ "$FORCE" != "$1" ] && [ -f "$begun" ] && [ "$(cat "$begun")" = "$2" ]
 }
 
 # clear_output PATH: remove what an earlier run left, which would be taken for results of this one. Only below $RUN;

@@ -21,9 +21,9 @@ def main():
     def make(device):
         embedder = run.build_embedder(config, run.checkpoint_path(config, args.snapshot_dir, args.checkpoint), device)
         run.run_prototypes(config, args.data_dir, args.data_list, args.save_dir, embedder, args.kmeans_num_clusters,
-                           args.multi_scale)
+                           args.multi_scale, args.overwrite)
 
-    launch.run(make, args.device, args.num_processes or 1)
+    return launch.run(make, args.device, args.num_processes or 1)
 
 
 if __name__ == '__main__':

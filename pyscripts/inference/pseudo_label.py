@@ -55,9 +55,10 @@ def main():
                               command.crf_parameters(args), args.num_workers, embedder=embedder,
                               classifier=classifier, predictor=predictor, cam_dir=args.cam_dir,
                               grid=args.kmeans_num_clusters, list_out=args.list_out,
-                              tagged_only=args.tagged_classes_only, threshold=args.confidence_threshold)
+                              tagged_only=args.tagged_classes_only, threshold=args.confidence_threshold,
+                              overwrite=args.overwrite)
 
-    launch.run(make, args.device, args.num_processes or 1)
+    return launch.run(make, args.device, args.num_processes or 1)
 
 
 if __name__ == '__main__':

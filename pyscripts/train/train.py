@@ -10,7 +10,7 @@ from spml.training.run import train_embedding
 
 def main():
     """Train."""
-    run_training(__doc__, train_embedding)
+    return run_training(__doc__, train_embedding)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ from spml.training.run import train_classifier
 
 def main():
     """Train."""
-    run_training(__doc__, train_classifier)
+    return run_training(__doc__, train_classifier)
 
 
 if __name__ == '__main__':

@@ -20,6 +20,8 @@ _LOGGER = logging.getLogger('spml.config')
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80
 _SECTIONS = tuple(dict.fromkeys(name.split('.')[0] for name in SCHEMA if '.' in name))
+# Beside its own, the parser raises whatever a malformed value makes Python raise, `!!bool x` a KeyError.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 _TOP_LEVEL = tuple(name for name in SCHEMA if '.' not in name)
 
 
@@ -39,7 +41,7 @@ def load_config(path, overrides=()):
         raise ConfigError(f'{path}: not a text file in UTF-8 (byte {error.start}); save it as one') from None
     try:
         mapping = _parse_yaml(content)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except _YAML_ERRORS as error:
         raise ConfigError(f'{path}: {_yaml_problem(error)}') from None
     return resolve(mapping, overrides, source=str(path))
 
@@ -78,6 +80,18 @@ def to_dict(config):
 def dump(config):
     """Return `config` as YAML text in the order of the schema; it loads again to the same configuration."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, default_flow_style=None, allow_unicode=True, width=1000)
+
+
+def differences(before, now, ignored=()):
+    """Return how two complete configurations differ, as texts `section.key: before -> now` in the order of the schema.
+
+    Args:
+        before, now: dicts of sections, as `load_config` and checkpoints give them.
+        ignored: names of keys whose change does not count.
+    """
+    before, now = _flatten(to_dict(before), 'before'), _flatten(to_dict(now), 'now')
+    return [f'{name}: {_show(before[name])} -> {_show(now[name])}' for name in SCHEMA
+            if name not in ignored and before[name] != now[name]]
 
 
 class _Loader(yaml.SafeLoader):
@@ -142,7 +156,7 @@ def _parse_override(override):
         value = _parse_yaml(raw)
         if kind and kind.is_list and not isinstance(value, list) and (value is not None or not raw):
             value = _parse_yaml(f'[{raw}]')
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except _YAML_ERRORS:
         value = raw
     # A path such as `123` or `a: b` is meant as it stands, whatever YAML makes of it.
     return name, raw if kind and kind.is_text and not isinstance(value, (str, list)) else value

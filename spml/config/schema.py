@@ -81,6 +81,8 @@ SCHEMA = {
                                'names for tables and pictures, one a class'),
     'dataset.color_map': Key(kinds.colours(), Derived("null, PASCAL VOC's colours", lambda c: None),
                              'colours of the classes in pictures, one a class'),
+    'dataset.allow_absolute_paths': Key(kinds.boolean(), True, 'whether lists may name files outside --data_dir, as '
+                                                               'those of pseudo labels do'),
 
     'network.backbone_types': Key(_BACKBONES, REQUIRED, 'head and depth of the embedding network'),
     'network.prediction_types': Key(kinds.choice('segsort', 'softmax_classifier'), 'segsort',
@@ -106,6 +108,9 @@ SCHEMA = {
     'train.max_iteration': Key(kinds.integer(1), REQUIRED, 'iteration to stop before'),
     'train.snapshot_step': Key(kinds.integer(1), Derived('train.max_iteration', lambda c: c['train.max_iteration']),
                                'iterations between snapshots; the last iteration always has one'),
+    'train.snapshot_minutes': Key(_NOT_NEGATIVE, 15.0, 'minutes after which one more is written, in case the run is '
+                                                       'killed; the next snapshot replaces it; 0: never'),
+    'train.keep_snapshots': Key(kinds.integer(0), 5, 'how many snapshots are kept, the newest; 0 keeps all'),
     'train.tensorboard_step': Key(kinds.integer(1), 100, 'iterations between lines of metrics'),
     'train.lr_policy': Key(kinds.choice('poly', 'step'), 'poly', 'learning rate schedule'),
     'train.base_lr': Key(_POSITIVE, 3e-3, 'learning rate before schedule and group factors'),
@@ -113,6 +118,8 @@ SCHEMA = {
     'train.warmup_iteration': Key(kinds.integer(0), 100, 'iterations of linear warm-up from a tenth'),
     'train.weight_decay': Key(_NOT_NEGATIVE, 5e-4, 'weight decay; biases have none'),
     'train.momentum': Key(_MOMENTUM, 0.9, 'momentum of SGD'),
+    'train.clip_grad_norm': Key(_NOT_NEGATIVE, 0.0, 'norm of all gradients together to which larger ones are scaled '
+                                                    'down; 0: never'),
     'train.batch_size': Key(kinds.integer(1), 4, 'images per step on each process'),
     'train.total_batch_size': Key(kinds.integer(0), 0,
                                   'images per step on all processes together, shared out evenly in place of '
@@ -133,6 +140,12 @@ SCHEMA = {
     'test.stride': Key(kinds.pair(), Derived('test.crop_size', lambda c: list(c['test.crop_size'])),
                        'step of the sliding window, at most its size'),
 }
+
+# Keys on which the weights that a training ends with do not depend: a resumed run may change them freely.
+WITHOUT_EFFECT_ON_TRAINING = frozenset((
+    'gpus', 'num_threads', 'dataset.class_names', 'dataset.allow_absolute_paths', 'train.resume', 'train.snapshot_step',
+    'train.snapshot_minutes', 'train.keep_snapshots', 'train.tensorboard_step',
+    *(name for name in SCHEMA if name.startswith('test.'))))
 
 # Keys of the release that no longer do anything, and what took their place.
 OBSOLETE = {

@@ -6,6 +6,7 @@ and either is reported with the list's file name and line, which every entry car
 """
 import contextlib
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ class Entry:
         return f'{self.list_path}:{self.line}'
 
 
-def read_list(list_path, data_dir, fields=None, unique_names=True):
+def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolute=True):
     """Read a list file.
 
     Args:
@@ -43,23 +44,18 @@ def read_list(list_path, data_dir, fields=None, unique_names=True):
         fields: the allowed numbers of fields on a line, for example `(3,)`; None allows 1, 2 and 3.
         unique_names: refuse two images of one base name, whose results would overwrite each other. Training lists may
             repeat an image to weigh it more.
+        allow_absolute: whether paths may be absolute and so lead anywhere (`dataset.allow_absolute_paths`).
 
     Returns:
         A list of `Entry`, in file order. Blank lines are skipped but counted.
 
     Raises:
         DataError: the list or the folder is missing, the list is empty or no text, a line has the wrong number of
-            fields, a relative path leaves `data_dir`, or a base name comes twice.
+            fields, a path leaves `data_dir`, or a base name comes twice.
     """
-    list_path, data_dir = pathlib.Path(list_path), pathlib.Path(data_dir)
-    if not data_dir.is_dir():
-        raise DataError(f'{data_dir}: no such folder; the paths in {list_path} start from it')
-    allowed = tuple(fields) if fields is not None else (1, 2, 3)
-    entries = []
-    for number, text in enumerate(_read_lines(list_path), start=1):
-        parts = tuple(text.split())
-        if parts:
-            entries.append(_parse_line(parts, number, list_path, data_dir, allowed))
+    entries, errors = parse_list(list_path, data_dir, fields, allow_absolute)
+    if errors:
+        raise errors[0]
     if not entries:
         raise DataError(f'{list_path}: the list is empty; it needs one image a line')
     if unique_names:
@@ -75,6 +71,34 @@ def check_unique(entries):
         if other is not entry:
             raise DataError(f'{entry.place}: the image name {entry.name} stands on line {other.line} already; results '
                             f'are stored by that name, so one would overwrite the other')
+def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
+    """Read a list file and go on after a wrong line; arguments as in `read_list`.
+
+    Returns:
+        The entries of the good lines, and a DataError for each wrong one.
+
+    Raises:
+        DataError: the list or the folder is missing, or the list is no text.
+    """
+    list_path, data_dir = pathlib.Path(list_path), pathlib.Path(data_dir)
+    if not data_dir.is_dir():
+        raise DataError(f'{data_dir}: no such folder; the paths in {list_path} start from it')
+    allowed = tuple(fields) if fields is not None else (1, 2, 3)
+    entries, errors = [], []
+    for number, text in enumerate(_read_lines(list_path), start=1):
+        parts = tuple(text.split())
+        if parts:
+            try:
+                entries.append(_parse_line(parts, number, list_path, data_dir, allowed, allow_absolute))
+            except DataError as error:
+                errors.append(error)
+    return entries, errors
+
+
+def digest(entries):
+    """Return a short text that stands for the lines of a list as they were written, in their order."""
+    lines = '\n'.join(' '.join(entry.fields) for entry in entries)
+    return hashlib.sha256(lines.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
 
 
 def check_files(entries):
@@ -132,7 +156,7 @@ def located(entry):
     try:
         yield
     except DataError as error:
-        raise DataError(f'{entry.place}: {error}') from None
+        raise type(error)(f'{entry.place}: {error}') from None
 
 
 def _read_lines(list_path):
@@ -147,7 +171,7 @@ def _read_lines(list_path):
         raise DataError(f'{list_path}: cannot read the list: {error.strerror}') from None
 
 
-def _parse_line(parts, number, list_path, data_dir, allowed):
+def _parse_line(parts, number, list_path, data_dir, allowed, allow_absolute):
     place = f'{list_path}:{number}'
     if len(parts) not in allowed:
         forms = ' or '.join(f'`{" ".join(FIELD_NAMES[:count])}`' for count in sorted(allowed, reverse=True))
@@ -155,9 +179,14 @@ def _parse_line(parts, number, list_path, data_dir, allowed):
     for part in parts:
         if '\0' in part:
             raise DataError(f'{place}: a NUL byte in a path; is this a text file?')
-        if not os.path.isabs(part) and os.path.normpath(part).split(os.sep)[0] == os.pardir:
+        if os.path.isabs(part):
+            if not allow_absolute:
+                raise DataError(f'{place}: {part} is an absolute path, which dataset.allow_absolute_paths: false '
+                                f'forbids; use one that starts from {data_dir}')
+        elif os.path.normpath(part).split(os.sep)[0] == os.pardir:
             raise DataError(f'{place}: {part} leads out of the data folder {data_dir}; use an absolute path for that')
-    paths = [data_dir / part for part in parts] + [None] * (3 - len(parts))
+    # By its letters alone: through a link, `link/..` would lead to wherever the link's target lies.
+    paths = [data_dir / os.path.normpath(part) for part in parts] + [None] * (3 - len(parts))
     return Entry(paths[0].stem, *paths, line=number, list_path=list_path, fields=parts)
 
 

@@ -5,13 +5,14 @@ positions of it, so what a step sees is known from t alone; that is what lets a 
 workers, exactly.
 """
 import functools
+import signal
 
 import cv2
 import numpy as np
 import torch
 import torch.utils.data
 
-from spml.errors import DataError
+from spml.errors import DataError, ResourceError
 
 
 class StreamSampler(torch.utils.data.Sampler):
@@ -63,7 +64,7 @@ class StreamSampler(torch.utils.data.Sampler):
             yield batch
 
 
-def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False):
+def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False, seed=0):
     """Build the loader of training batches.
 
     Args:
@@ -71,24 +72,51 @@ def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False):
         batch_sampler: a `StreamSampler`.
         num_workers: worker processes; 0 loads in this one.
         pin_memory: put the batches in page-locked memory, for faster copies to a GPU.
+        seed: of the workers' global random states (Python's, numpy's and torch's), one for each.
 
     Returns:
         A `torch.utils.data.DataLoader` of dicts of stacked tensors (B, ...); strings become lists. A `DataError` met in
-        a worker is raised by the loop over the loader, with its own one-line message.
+        a worker is raised by the loop over the loader, with its own one-line message, and so is a `ResourceError` when
+        a worker dies.
     """
     # Workers are not persistent: the stream is gone through once, and so they end with the loop, also when it fails.
     # A generator of its own: otherwise making an iterator would draw from torch's global random state, which dropout
     # uses, and a resumed run would differ.
     return _Loader(_Guarded(dataset), batch_sampler=batch_sampler, num_workers=num_workers, pin_memory=pin_memory,
-                   collate_fn=_collate, worker_init_fn=_init_worker, generator=torch.Generator())
+                   collate_fn=_collate, worker_init_fn=_init_worker, generator=torch.Generator().manual_seed(seed))
 
 
 class _Loader(torch.utils.data.DataLoader):
     def __iter__(self):
-        for batch in super().__iter__():
-            if isinstance(batch, DataError):
-                raise batch
-            yield batch
+        # Torch raises the death of a worker out of a signal handler, be it in the middle of an update of the weights.
+        # It is noticed just as well where the next batch is asked for.
+        before = signal.getsignal(signal.SIGCHLD)
+        batches = super().__iter__()
+        if signal.getsignal(signal.SIGCHLD) is not before:
+            signal.signal(signal.SIGCHLD, before)
+        try:
+            while True:
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                if isinstance(batch, DataError):
+                    raise batch
+                yield batch
+        except (RuntimeError, OSError, EOFError) as error:
+            if self.num_workers == 0 or not _tells_of_a_death(error):
+                raise
+            raise ResourceError(f'a process that loads images died, perhaps for want of memory; lower num_threads '
+                                f'(now {self.num_workers}; 0 loads in the training process itself)') from None
+        finally:
+            # Let go here and now: found by the garbage collector, it would wait five seconds for each worker.
+            del batches
+
+
+def _tells_of_a_death(error):
+    """Whether an exception of torch's loader says that a worker is gone: in words, or by the end of its connection."""
+    if isinstance(error, RuntimeError):
+        return 'DataLoader worker (pid' in str(error)
+    return isinstance(error, (ConnectionError, EOFError, FileNotFoundError)) and 'DataLoader worker' not in str(error)
 
 
 class _Guarded(torch.utils.data.Dataset):
@@ -114,3 +142,5 @@ def _collate(items):
 def _init_worker(_):
     # The workers are the parallelism; threads inside each would only fight over the cores. Torch limits its own.
     cv2.setNumThreads(0)
+    # Ctrl-C reaches every process of the terminal; the training one says when it no longer needs this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

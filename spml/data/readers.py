@@ -5,10 +5,11 @@ else by Pillow, which notices damage. Labels are only taken as the 8-bit single-
 anything else silently would turn class ids into something plausible and wrong.
 """
 import io
+import os
 import pickle
+import reprlib
 import struct
 import zipfile
-import zlib
 
 import cv2
 import numpy as np
@@ -16,11 +17,13 @@ from PIL import Image
 
 from spml.data.lists import located
 from spml.data.safe_pickle import load_object
-from spml.errors import DataError, first_line
+from spml.errors import DataError, WrongEncodingError, first_line
 from spml.visualization.palette import voc_colour_map
 
 # Decoding is refused beyond this: a small hostile file cannot fill the memory. It lies below Pillow's own limit.
 MAX_PIXELS = 80_000_000
+# The same for whole files, and for what compressed arrays grow to.
+MAX_BYTES = 1 << 30
 
 # CAMs are scaled to 0..1; rounding may leave that by this much.
 _CAM_TOLERANCE = 1e-3
@@ -28,7 +31,6 @@ _CAM_FORM = 'a .npy dict {class - 1: H x W}'
 
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PNG_KINDS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def read_image(path):
@@ -45,13 +47,15 @@ def read_image(path):
             _check_pixels(path, image.size)
             if image.format == 'PNG':
                 if _png_header(path, content)[0] == 16:
-                    raise DataError(f'{path}: a 16-bit PNG; images must have 8 bits per channel')
+                    raise WrongEncodingError(f'{path}: a 16-bit PNG; images must have 8 bits per channel')
                 return np.array(image.convert('RGB'))
             if not content.rstrip(b'\0').endswith(b'\xff\xd9'):
                 image.load()  # no end marker: OpenCV 4 would fill what is missing with grey, Pillow raises
+    except DataError:
+        raise
     except Image.DecompressionBombError:
         raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale the image down') from None
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # decoders fail on damaged files in any way
         raise DataError(f'{path}: not a readable JPEG or PNG image ({first_line(error)}); replace the file') from None
     return _decode_jpeg(path, content)
 
@@ -69,12 +73,13 @@ def read_label(path):
         if kind == 'palette':
             way_out = ('get the class ids with `python -c "import numpy as np; from PIL import Image; '
                        'Image.fromarray(np.asarray(Image.open(\'IN.png\'))).save(\'OUT.png\')"`')
-        raise DataError(f'{path}: a {depth}-bit {kind} PNG, but a label must be an 8-bit single-channel PNG; {way_out}')
+        raise WrongEncodingError(f'{path}: a {depth}-bit {kind} PNG, but a label must be an 8-bit single-channel PNG; '
+                                 f'{way_out}')
     _check_pixels(path, size)
     try:
         with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
             return np.array(image)
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # decoders fail on damaged files in any way
         raise DataError(f'{path}: a damaged PNG ({first_line(error)}); replace the file') from None
 
 
@@ -99,7 +104,7 @@ def read_colour_label(path):
     try:
         with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
             colours = np.array(image.convert('RGB'))
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # decoders fail on damaged files in any way
         raise DataError(f'{path}: a damaged PNG ({first_line(error)}); replace the file') from None
     known = _colour_codes(voc_colour_map())
     codes = _colour_codes(colours)
@@ -120,7 +125,7 @@ def image_size(path):
             return image.size[::-1]
     except FileNotFoundError:
         raise DataError(f'{path}: no such file') from None
-    except _DECODING_ERRORS as error:
+    except Exception as error:  # decoders fail on damaged files in any way
         raise DataError(f'{path}: not a readable JPEG or PNG image ({first_line(error)}); replace the file') from None
 
 
@@ -172,9 +177,7 @@ def read_cam(path, num_classes=None, size=None):
         DataError: the file is missing or damaged, holds anything but such a dict, or tries to run code.
     """
     try:
-        cams = load_object(path)
-    except OSError as error:
-        raise DataError(f'{path}: cannot read the CAM file: {error.strerror}') from None
+        cams = load_object(_read_bytes(path))
     except pickle.UnpicklingError as error:
         raise DataError(f'{path}: not a CAM file: {first_line(error)}; it must be {_CAM_FORM}') from None
     if not isinstance(cams, dict):
@@ -183,7 +186,8 @@ def read_cam(path, num_classes=None, size=None):
     for key, cam in cams.items():
         limit = 254 if num_classes is None else num_classes - 1
         if isinstance(key, (bool, np.bool_)) or not isinstance(key, (int, np.integer)) or not 0 <= key < limit:
-            raise DataError(f'{path}: the key {key!r} is not a class - 1 between 0 and {limit - 1}')
+            # Shortened: a small file can hold a key whose full text would fill the memory.
+            raise DataError(f'{path}: the key {reprlib.repr(key)} is not a class - 1 between 0 and {limit - 1}')
         result[int(key)] = _check_cam(path, key, cam)
     for key, cam in result.items():
         if size is not None and cam.shape != tuple(size):
@@ -207,15 +211,22 @@ def read_prototypes(path, dim=None):
     Raises:
         DataError: the file is missing or damaged, or its arrays are absent, misshapen, or of another D.
     """
+    content = io.BytesIO(_read_bytes(path))
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with zipfile.ZipFile(content) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BYTES:
+            raise DataError(f'{path}: {size} bytes of prototypes are more than {MAX_BYTES}; write it with prototype.py')
+        with np.load(content, allow_pickle=False) as arrays:
             prototype, label = arrays['prototype'], arrays['prototype_label']
-    except FileNotFoundError:
-        raise DataError(f'{path}: no such prototype file') from None
-    except (KeyError, IndexError, AttributeError, TypeError):
+    except DataError:
+        raise
+    except KeyError:
         raise DataError(f'{path}: lacks `prototype` or `prototype_label`; write it with prototype.py') from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError) as error:
+    except Exception as error:  # a damaged archive can fail in any way; all mean the same to the user
         raise DataError(f'{path}: not a readable prototype file ({first_line(error)}); write it again') from None
+    if not (isinstance(prototype, np.ndarray) and isinstance(label, np.ndarray)):
+        raise DataError(f'{path}: `prototype` or `prototype_label` is no array; write it with prototype.py')
     if prototype.ndim != 2 or label.shape != prototype.shape[:1] or prototype.dtype.kind != 'f' or (
             label.dtype.kind not in 'iu'):
         raise DataError(f'{path}: prototype {prototype.dtype} {prototype.shape} and prototype_label {label.dtype} '
@@ -223,16 +234,20 @@ def read_prototypes(path, dim=None):
     if dim is not None and prototype.shape[1] != dim:
         raise DataError(f'{path}: prototypes with D = {prototype.shape[1]}, but the network has D = {dim}; compute the '
                         f'prototypes with this network')
+    with np.errstate(over='ignore'):  # what float32 cannot hold becomes infinite, and is refused next
+        prototype = prototype.astype(np.float32)
     if not np.isfinite(prototype).all():
         raise DataError(f'{path}: prototypes that are not finite; compute them again')
     if label.size and not 0 <= label.min() <= label.max() <= 255:
         raise DataError(f'{path}: prototype labels outside 0..255; compute them again')
-    return prototype.astype(np.float32), label.astype(np.int64)
+    return prototype, label.astype(np.int64)
 
 
 def _read_bytes(path):
     try:
         with open(path, 'rb') as source:
+            if os.fstat(source.fileno()).st_size > MAX_BYTES:
+                raise DataError(f'{path}: a file of more than {MAX_BYTES} bytes; is it the right one?')
             return source.read()
     except FileNotFoundError:
         raise DataError(f'{path}: no such file') from None
@@ -243,7 +258,7 @@ def _read_bytes(path):
 def _png_header(path, content):
     """Return the bit depth, the kind and the (width, height) that a PNG's first chunk states."""
     if not content.startswith(_PNG_SIGNATURE):
-        raise DataError(f'{path}: not a PNG file, but a label must be an 8-bit single-channel PNG')
+        raise WrongEncodingError(f'{path}: not a PNG file, but a label must be an 8-bit single-channel PNG')
     # Pillow widens 2- and 4-bit grey values to 0..255 without a word, so the file's own depth decides.
     if len(content) < 26 or content[12:16] != b'IHDR':
         raise DataError(f'{path}: a damaged PNG (no header); replace the file')

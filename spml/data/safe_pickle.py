@@ -15,16 +15,13 @@ import numpy as np
 _NUMBER_CODES = ('f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'b1')
 
 
-def load_object(path):
-    """Return the single object in a pickled `.npy` file, made of dicts, lists, tuples, numbers, text and arrays.
+def load_object(content):
+    """Return the single object in the bytes of a pickled `.npy` file: dicts, lists, tuples, numbers, text and arrays.
 
     Raises:
         pickle.UnpicklingError: the file is not such a file, or needs more than numpy arrays and plain values. Nothing
             in it has been executed.
-        OSError: the file cannot be opened.
     """
-    with open(path, 'rb') as source:
-        content = source.read()
     try:
         return _load(io.BytesIO(content))
     except pickle.UnpicklingError:

@@ -67,7 +67,7 @@ def add_crf_arguments(parser):
     for field in dataclasses.fields(CrfParameters):
         parser.add_argument(f'--crf_{field.name}', type=cli.at_least_one if field.type is int else cli.positive,
                             default=field.default, metavar='N', help=_CRF_HELP[field.name])
-    cli.add_workers_argument(parser, 'that run CRF beside the network; 0 runs it in between')
+    cli.add_workers_argument(parser, 'processes that run CRF beside the network; 0 runs it in between')
 
 
 def crf_parameters(args):
@@ -110,4 +110,4 @@ def predict_list(args, config, device):
     else:
         predictor = run.build_retrieval(config, embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
     run.run_inference(config, args.data_dir, args.data_list, args.save_dir, predictor, args.multi_scale,
-                      crf_parameters(args) if args.crf else None, args.num_workers)
+                      crf_parameters(args) if args.crf else None, args.num_workers, args.overwrite)

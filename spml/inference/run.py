@@ -20,11 +20,13 @@ from spml.inference.crf import require_crf
 from spml.inference.outputs import denormalise, finish, nearest_resize
 from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, RetrievalPredictor, SoftmaxPredictor, predict
 from spml.inference.prototypes import image_prototypes, read_memory
+from spml.inference.restart import describe, fingerprint, remaining
 from spml.inference.sources import SOURCES
 from spml.models.build import build_classifier, build_embedding
 from spml.models.weights import load_classifier, load_embedding, model_path
 from spml.utils import distributed
 from spml.utils.io import write_npz, write_png, write_text
+from spml.utils.memory import memory_advice
 from spml.utils.workers import worker_pool
 
 
@@ -58,26 +60,36 @@ def build_retrieval(config, embedder, memory_dir, grid):
                               config.network.kmeans_iterations)
 
 
-def run_prototypes(config, data_dir, data_list, save_dir, embedder, grid, multi_scale):
+def run_prototypes(config, data_dir, data_list, save_dir, embedder, grid, multi_scale, overwrite=False):
     """Write the prototypes of each image of a list.
 
-    `semantic_prototype/<name>.npz` and, at the single scale, `semantic_cluster/<name>.png`.
+    `semantic_prototype/<name>.npz` and, at the single scale, `semantic_cluster/<name>.png`. Those that stand already
+    are left, see `restart`, unless `overwrite` is set.
     """
     save_dir = pathlib.Path(save_dir)
-    entries = _read_entries(data_list, data_dir, (2, 3))
+    entries = _read_entries(config, data_list, data_dir, (2, 3))
     _save_config(config, save_dir)
-    for entry in _progress(entries, 'prototypes'):
+    arguments = describe('prototypes', config, entries, data_dir, weights=_weights(embedder.network), grid=grid,
+                         multi_scale=multi_scale)
+
+    def outputs(name):
+        clusters = [] if multi_scale else [save_dir / 'semantic_cluster' / f'{name}.png']
+        return [save_dir / 'semantic_prototype' / f'{name}.npz', *clusters]
+
+    todo = remaining(entries, save_dir, arguments, outputs, lambda entry: [entry.image, entry.semantic], overwrite)
+    for entry in _progress(todo, 'prototypes'):
         image, label, _ = read_entry(entry, with_instance=False)
-        prototypes, labels, clusters = image_prototypes(
-            embedder, _normalised(image, config), label, grid, config.network.kmeans_iterations, config.test.image_size,
-            multi_scale)
+        with _memory_advice(entry, config):
+            prototypes, labels, clusters = image_prototypes(
+                embedder, _normalised(image, config), label, grid, config.network.kmeans_iterations,
+                config.test.image_size, multi_scale)
         if not multi_scale:
             clusters = nearest_resize(clusters, image.shape[:2])
             write_png(save_dir / 'semantic_cluster' / f'{entry.name}.png', clusters.astype(np.uint16))
         write_npz(save_dir / 'semantic_prototype' / f'{entry.name}.npz', prototype=prototypes, prototype_label=labels)
 
 
-def run_inference(config, data_dir, data_list, save_dir, predictor, multi_scale, crf, num_workers):
+def run_inference(config, data_dir, data_list, save_dir, predictor, multi_scale, crf, num_workers, overwrite=False):
     """Predict each image of a list (of images alone, too).
 
     Args:
@@ -88,24 +100,29 @@ def run_inference(config, data_dir, data_list, save_dir, predictor, multi_scale,
         crf: CrfParameters or None.
         num_workers: processes that finish images while the network runs, shared out over the processes that run
             it; 0 finishes them here.
+        overwrite: predict again what is there already, see `restart`.
     """
-    entries = _read_entries(data_list, data_dir, None)
+    entries = _read_entries(config, data_list, data_dir, None)
     ratios = MULTI_SCALE_RATIOS if multi_scale else None
 
     def one(entry):
         image, _, _ = read_entry(entry, with_semantic=False, with_instance=False)
         return predict(_normalised(image, config), predictor, config.test.image_size, ratios), None
 
-    _run(config, entries, save_dir, one, crf, num_workers, 'inference')
+    arguments = describe('inference', config, entries, data_dir, weights=_weights(predictor.embedder.network),
+                         predictor=_predictor_arguments(predictor), multi_scale=multi_scale, crf=_as_dict(crf))
+    todo = _remaining_maps(entries, save_dir, arguments, lambda entry: [entry.image], overwrite)
+    _run(config, entries, todo, save_dir, one, crf, num_workers, 'inference')
 
 
 def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_workers, *, embedder, classifier=None,
-                      predictor=None, cam_dir=None, grid=None, list_out=None, tagged_only=False, threshold=None):
+                      predictor=None, cam_dir=None, grid=None, list_out=None, tagged_only=False, threshold=None,
+                      overwrite=False):
     """Write pseudo labels of a source (a name of `SOURCES`) for each image of a list.
 
     Args:
-        config, data_dir, data_list, save_dir, crf, num_workers: as in `run_inference`; crf holds the parameters to use
-            where the source asks for CRF.
+        config, data_dir, data_list, save_dir, crf, num_workers, overwrite: as in `run_inference`; crf holds the
+            parameters to use where the source asks for CRF.
         source: its name.
         embedder: Embedder.
         classifier, predictor, cam_dir, grid: what the source needs, see `SOURCES`.
@@ -122,12 +139,13 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
     traits = SOURCES[source]
     num_classes = config.dataset.num_classes
     with_instance = source == 'densepose_random_walk'
-    entries = _read_entries(data_list, data_dir, (3,) if with_instance else (2, 3))
+    entries = _read_entries(config, data_list, data_dir, (3,) if with_instance else (2, 3))
     if list_out is not None:
         # Made first: a path that no list can express is better found before the work than after it.
         folder = (pathlib.Path(save_dir) / 'semantic_gray').resolve()
         listing = format_list(list_out, entries, semantic=lambda entry: folder / f'{entry.name}.png')
     cams = {entry.name: _cam_path(cam_dir, entry) for entry in entries} if traits.needs_cam else {}
+    crf = crf if traits.crf else None
 
     def one(entry):
         image, label, instance = read_entry(entry, with_instance=with_instance)
@@ -146,13 +164,32 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
                                                              config.network.kmeans_iterations)
         return prediction, label == 255 if traits.keeps_void else None
 
-    _run(config, entries, save_dir, one, crf if traits.crf else None, num_workers, 'pseudo labels', threshold)
+    def inputs(entry):
+        labels = [entry.semantic, entry.instance] if with_instance else [entry.semantic]
+        return [entry.image, *labels, *([cams[entry.name]] if cams else [])]
+
+    arguments = describe(
+        'pseudo labels', config, entries, data_dir, source=source, weights=_weights(embedder.network),
+        head=classifier and _weights(classifier), predictor=predictor and _predictor_arguments(predictor),
+        cam_dir=cam_dir and str(pathlib.Path(cam_dir).resolve()), grid=grid, crf=_as_dict(crf),
+        tagged_only=tagged_only, threshold=threshold)
+    todo = _remaining_maps(entries, save_dir, arguments, inputs, overwrite)
+    _run(config, entries, todo, save_dir, one, crf, num_workers, 'pseudo labels', threshold)
     if list_out is not None and distributed.rank() == 0:
         write_text(list_out, listing)
 
 
-def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None):
-    """Map `one(entry) -> (Prediction, void or None)` over the entries and finish each result in the pool."""
+def _remaining_maps(entries, save_dir, arguments, inputs, overwrite):
+    """Return the entries whose label maps are still to be made, see `remaining`."""
+    def outputs(name):
+        # `finish` writes the grey map last.
+        return [pathlib.Path(save_dir) / kind / f'{name}.png' for kind in ('semantic_gray', 'semantic_color')]
+
+    return remaining(entries, save_dir, arguments, outputs, inputs, overwrite)
+
+
+def _run(config, entries, todo, save_dir, one, crf, num_workers, title, threshold=None):
+    """Map `one(entry) -> (Prediction, void or None)` over the entries to do and finish each result in the pool."""
     if crf is not None:
         require_crf()
     _save_config(config, save_dir)
@@ -160,8 +197,9 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
     # Without CRF a result takes no time worth another process.
     own_workers = math.ceil(num_workers / distributed.local_world_size()) if crf is not None else 0
     with worker_pool(own_workers, 'CRF') as submit:
-        for entry in _progress(entries, title):
-            prediction, void = one(entry)
+        for entry in _progress(todo, title):
+            with _memory_advice(entry, config):
+                prediction, void = one(entry)
             rgb = denormalise(prediction.image, means, stds) if crf is not None else None
             # Workers need the bytes of the image, not the floats.
             submit(finish, dataclasses.replace(prediction, image=None), rgb, crf, void, entry.name, str(save_dir),
@@ -170,8 +208,8 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
         print(f'{len(entries)} label maps: {pathlib.Path(save_dir) / "semantic_gray"}')
 
 
-def _read_entries(data_list, data_dir, fields):
-    entries = read_list(data_list, data_dir, fields=fields)
+def _read_entries(config, data_list, data_dir, fields):
+    entries = read_list(data_list, data_dir, fields, allow_absolute=config.dataset.allow_absolute_paths)
     check_files(entries)
     return entries
 
@@ -180,6 +218,30 @@ def _progress(entries, title):
     """Iterate over this process's share of the entries with a bar on rank 0."""
     share = entries[distributed.rank()::distributed.world_size()]
     return tqdm(share, desc=title, unit='image', dynamic_ncols=True, disable=distributed.rank() != 0)
+
+
+def _memory_advice(entry, config):
+    """Return a context in which exhausted memory is an error that names the image and what to lower."""
+    return memory_advice(f'{entry.place}: {entry.image}',
+                         f'lower test.crop_size (now {config.test.crop_size}) or test.image_size (now '
+                         f'{config.test.image_size}; 0 is the size of the image), scale the image down, or give '
+                         '--device cpu')
+
+
+def _weights(network):
+    return fingerprint(network.state_dict())
+
+
+def _predictor_arguments(predictor):
+    """Return what the predictions depend on beside the embedding."""
+    if isinstance(predictor, SoftmaxPredictor):
+        return {'softmax': _weights(predictor.classifier)}
+    return {'retrieval': fingerprint({'prototypes': predictor.prototypes, 'labels': predictor.labels}),
+            'grid': predictor.grid, 'iterations': predictor.iterations}
+
+
+def _as_dict(crf):
+    return None if crf is None else dataclasses.asdict(crf)
 
 
 def _normalised(image, config):

@@ -1,17 +1,43 @@
-"""Snapshots of a training.
+"""Snapshots of a training as files.
 
 `model-<iteration>.pth` holds weights and configuration, `model-<iteration>.state.pth` what a resume needs
-besides. The state file is written first, so a snapshot whose model file stands is complete.
+besides. The state file is written first and removed last, so a snapshot whose model file stands is complete.
 """
+import dataclasses
 import pathlib
 import re
 
 import torch
 
-from spml.errors import CheckpointError
+from spml import config as configuration
+from spml.errors import CheckpointError, ConfigError
 from spml.models.weights import load_state, model_path, read_checkpoint, tensors
 from spml.utils import distributed
 from spml.utils.io import atomic_path
+from spml.utils.seeding import random_states, restore_random_states
+
+_NEEDED = ('optimizer', 'memory', 'random')
+_WAY_OUT = 'remove this snapshot and resume from an older one'
+
+
+@dataclasses.dataclass
+class Snapshot:
+    """A snapshot as read, not yet checked against the training that is to go on from it.
+
+    Attributes:
+        path: of its model file.
+        weights: dict of state dicts and `config`.
+        state: dict with `optimizer`, `memory`, `random`, and in newer files `data` and `stopgap`.
+    """
+
+    path: pathlib.Path
+    weights: dict
+    state: dict
+
+    @property
+    def is_stopgap(self):
+        """Whether it was written between the regular snapshots, for the next one to replace."""
+        return self.state.get('stopgap') is True
 
 
 def find_snapshots(snapshot_dir):
@@ -21,8 +47,8 @@ def find_snapshots(snapshot_dir):
     return [iteration for iteration in iterations if _state_path(snapshot_dir, iteration).is_file()]
 
 
-def save_snapshot(snapshot_dir, iteration, task, optimizer, config):
-    """Write both files of a snapshot (rank 0; every rank hands in its random state).
+def save_snapshot(snapshot_dir, iteration, task, optimizer, config, data=None, stopgap=False):
+    """Write both files of a snapshot: rank 0 does, every rank hands in its random states and waits until they stand.
 
     Args:
         snapshot_dir: folder.
@@ -30,62 +56,137 @@ def save_snapshot(snapshot_dir, iteration, task, optimizer, config):
         task: EmbeddingTask or ClassifierTask.
         optimizer: FoldedSGD.
         config: plain dict, the resolved configuration.
-    """
-    random_states = distributed.gather_objects(_random_state())
-    if distributed.rank() != 0:
-        return
-    state = {'iteration': iteration, 'optimizer': optimizer.state_dict(), 'memory': task.memory(),
-             'random': random_states}
-    _write(state, _state_path(snapshot_dir, iteration))
-    content = {name: model.state_dict() for name, model in task.models().items()}
-    _write({**content, 'config': config}, model_path(snapshot_dir, iteration))
-
-
-def load_snapshot(snapshot_dir, iteration, task, optimizer, device):
-    """Restore weights, momentum, memory bank and random states.
+        data: text that stands for the training list, or None.
+        stopgap: see `Snapshot.is_stopgap`.
 
     Raises:
-        CheckpointError: the files do not fit the configured networks or the number of processes.
+        OSError: rank 0 cannot write; the other processes then leave without a word.
     """
-    path = model_path(snapshot_dir, iteration)
-    content, state = read_checkpoint(path), read_checkpoint(_state_path(snapshot_dir, iteration))
-    missing = [name for name in ('optimizer', 'memory', 'random') if name not in state]
+    everyones_states, error = distributed.gather_objects(random_states()), None
+    if distributed.rank() == 0:
+        state = {'iteration': iteration, 'optimizer': optimizer.state_dict(), 'memory': task.memory(),
+                 'random': everyones_states, 'data': data, 'stopgap': stopgap}
+        content = {name: model.state_dict() for name, model in task.models().items()}
+        try:
+            _write(state, _state_path(snapshot_dir, iteration))
+            _write({**content, 'config': config}, model_path(snapshot_dir, iteration))
+        except OSError as caught:
+            error = caught
+    # A process that left now would make its launcher end the one that writes.
+    if distributed.gather_objects(error is not None)[0]:
+        raise error or SystemExit(2)
+
+
+def read_snapshot(snapshot_dir, iteration):
+    """Return the Snapshot of an iteration.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or no snapshot's.
+    """
+    path, state_path = model_path(snapshot_dir, iteration), _state_path(snapshot_dir, iteration)
+    snapshot = Snapshot(path, read_checkpoint(path), read_checkpoint(state_path))
+    missing = [name for name in _NEEDED if name not in snapshot.state]
     if missing:
-        raise CheckpointError(f'{_state_path(snapshot_dir, iteration)}: holds no {", ".join(missing)}; remove this '
-                              'snapshot and resume from an older one')
+        raise CheckpointError(f'{state_path}: holds no {", ".join(missing)}; {_WAY_OUT}')
+    if not isinstance(snapshot.state['random'], list):
+        raise CheckpointError(f'{state_path}: its random states are no list; {_WAY_OUT}')
+    return snapshot
+
+
+def changes(snapshot, config, data=None):
+    """Return what differs between the training that wrote a snapshot and this one, as texts.
+
+    Settings on which the result does not depend are left out.
+
+    Args:
+        snapshot: Snapshot.
+        config: the resolved configuration of this training.
+        data: as in `save_snapshot`; compared only where both are known.
+
+    Raises:
+        CheckpointError: the snapshot's configuration cannot be read.
+    """
+    found = []
+    if 'config' in snapshot.weights:
+        try:
+            # Completed with defaults: an older version of the code did not know all keys.
+            before = configuration.resolve(snapshot.weights['config'], source=f'{snapshot.path}: its configuration')
+        except ConfigError as error:
+            raise CheckpointError(f'{error}; {_WAY_OUT}') from None
+        found = configuration.differences(before, config, ignored=configuration.WITHOUT_EFFECT_ON_TRAINING)
+    if None not in (data, snapshot.state.get('data')) and data != snapshot.state['data']:
+        found.append('--data_list: another list, or its lines changed')
+    processes = len(snapshot.state['random'])
+    if processes != distributed.world_size():
+        found.append(f'processes: {processes} -> {distributed.world_size()}')
+    return found
+
+
+def restore_snapshot(snapshot, task, optimizer, device):
+    """Restore weights, momentum, memory bank and, where there are as many as processes, random states.
+
+    What the optimiser's settings are (momentum, weight decay) is this training's configuration to say.
+
+    Raises:
+        CheckpointError: the snapshot does not fit the configured networks, or is damaged.
+    """
+    path, state = snapshot.path, snapshot.state
     for name, model in task.models().items():
-        load_state(model, tensors(content.get(name), name, path), path)
+        load_state(model, tensors(snapshot.weights.get(name), name, path), path)
+    settings = [{name: value for name, value in group.items() if name != 'params'} for group in optimizer.param_groups]
     try:
-        optimizer.load_state_dict(state['optimizer'])
+        _restore_optimizer(optimizer, state['optimizer'], settings)
     except ValueError:
         raise CheckpointError(f'{path}: its momentum is of other parameter groups; resume with the configuration it '
                               'was trained with (network.frozen_stages)') from None
-    task.load_memory(state['memory'], device)
-    if len(state['random']) == distributed.world_size():
-        _restore_random_state(state['random'][distributed.rank()])
-    else:
-        raise CheckpointError(f'{path}: written by {len(state["random"])} processes, resumed by '
-                              f'{distributed.world_size()}; use the same number')
+    except Exception as error:
+        raise _damaged(path, 'momentum', error) from None
+    try:
+        task.load_memory(state['memory'], device)
+        if len(state['random']) == distributed.world_size():
+            restore_random_states(state['random'][distributed.rank()])
+    except Exception as error:
+        raise _damaged(path, 'memory bank or random state', error) from None
+
+
+def remove_snapshot(snapshot_dir, iteration):
+    """Remove both files of a snapshot, the model's first, so that what a kill leaves is no snapshot."""
+    model_path(snapshot_dir, iteration).unlink(missing_ok=True)
+    _state_path(snapshot_dir, iteration).unlink(missing_ok=True)
+
+
+def remove_widowed_states(snapshot_dir):
+    """Remove state files without a model file, left by a kill while a snapshot was written or removed."""
+    for path in pathlib.Path(snapshot_dir).glob('model-*.state.pth'):
+        if not path.with_name(path.name.replace('.state', '')).exists():
+            path.unlink(missing_ok=True)
+
+
+def _restore_optimizer(optimizer, state, settings):
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+        for parameter in group['params']:
+            momentum = optimizer.state[parameter].get('momentum_buffer', parameter)
+            if momentum.shape != parameter.shape:
+                raise TypeError(f'shape {tuple(momentum.shape)} for {tuple(parameter.shape)}')
+
+
+def _damaged(path, what, error):
+    """Return the error for a part that cannot be restored: a damaged or hostile file can fail in any way."""
+    return CheckpointError(f'{path}: its {what} cannot be restored ({type(error).__name__}: '
+                           f'{str(error).splitlines()[0][:150] if str(error) else ""}); {_WAY_OUT}')
 
 
 def _write(content, path):
     # Through a file object: a full disk is then an OSError, which the command line explains.
-    with atomic_path(path) as temporary, open(temporary, 'wb') as out:
-        torch.save(content, out)
+    with atomic_path(path, durable=True) as temporary, open(temporary, 'wb') as out:
+        try:
+            torch.save(content, out)
+        except RuntimeError as error:
+            # What torch raises while it closes the archive hides the reason for which writing failed.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def _state_path(snapshot_dir, iteration):
     return pathlib.Path(snapshot_dir) / f'model-{iteration}.state.pth'
-
-
-def _random_state():
-    state = {'cpu': torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state['cuda'] = torch.cuda.get_rng_state()
-    return state
-
-
-def _restore_random_state(state):
-    torch.set_rng_state(state['cpu'])
-    if 'cuda' in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state['cuda'])

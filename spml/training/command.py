@@ -8,7 +8,7 @@ from spml.utils import launch
 
 
 def run_training(doc, train):
-    """Parse the command line and call `train(config, data_dir, data_list, snapshot_dir, device, resume)`.
+    """Parse the command line and call `train` with what it says.
 
     With several GPUs configured, or `--num_processes`, this process only starts those that train.
 
@@ -22,8 +22,11 @@ def run_training(doc, train):
                         help='folder for snapshots, logs and config.yaml')
     parser.add_argument('--resume', action=argparse.BooleanOptionalAction, default=False,
                         help='go on from the newest complete snapshot in --snapshot_dir, if there is one')
+    parser.add_argument('--accept_changes', action='store_true',
+                        help='with --resume: go on even where settings, list or number of processes have changed')
     cli.add_process_argument(parser, 'one on each GPU of the key gpus, 1 without CUDA')
     args = parser.parse_args()
     config = load_config(args.cfg_path, args.overrides)
-    launch.run(lambda device: train(config, args.data_dir, args.data_list, args.snapshot_dir, device, args.resume),
-               args.device, args.num_processes, config.gpus)
+    return launch.run(lambda device: train(config, args.data_dir, args.data_list, args.snapshot_dir, device,
+                                           args.resume, args.accept_changes),
+                      args.device, args.num_processes, config.gpus)

@@ -5,7 +5,7 @@ import pathlib
 from tqdm import tqdm
 
 from spml.utils import distributed
-from spml.utils.io import read_json_lines, write_text
+from spml.utils.io import append_line, read_json_lines, write_text
 from spml.visualization.tensorboard import TrainingWriter
 
 # Pictures are this many times rarer than scalars.
@@ -36,7 +36,7 @@ class Monitor:
         # A resumed run repeats the iterations after its snapshot; their old lines go.
         kept = [row for row in read_json_lines(self.path) if row.get('iteration', start) < start]
         write_text(self.path, ''.join(f'{json.dumps(row)}\n' for row in kept))
-        self.writer = TrainingWriter(pathlib.Path(directory) / 'tensorboard')
+        self.writer = TrainingWriter(pathlib.Path(directory) / 'tensorboard', start)
         self.bar = tqdm(total=stop, initial=start, desc='train', unit='it', dynamic_ncols=True)
 
     def due(self, iteration):
@@ -47,8 +47,7 @@ class Monitor:
         """Write one line of floats (means over processes)."""
         if not self.shown:
             return
-        with open(self.path, 'a', encoding='utf-8') as out:
-            out.write(json.dumps({'iteration': iteration, **values}) + '\n')
+        append_line(self.path, json.dumps({'iteration': iteration, **values}))
         self.writer.scalars(iteration, values)
         self.bar.set_postfix({name.removesuffix('_loss'): f'{value:.3g}' for name, value in values.items()},
                              refresh=False)

@@ -43,6 +43,20 @@ class FoldedSGD(torch.optim.Optimizer):
             torch._foreach_sub_(params, buffers)
 
 
+def clip_gradients(optimizer, max_norm):
+    """Return the Euclidean norm of all gradients together, and scale them down to `max_norm` where it is larger.
+
+    Args:
+        optimizer: a torch optimiser.
+        max_norm: 0 leaves the gradients as they are.
+    """
+    grads = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    if max_norm > 0:
+        torch._foreach_mul_(grads, (max_norm / norm.clamp(min=torch.finfo(norm.dtype).tiny)).clamp(max=1))
+    return norm
+
+
 def freeze_stages(backbone, frozen_stages):
     """Turn off gradients of the named stages (`stem`, `res2` ... `res5`); their batch norms still gather statistics."""
     for stage in STAGES:

@@ -2,11 +2,11 @@
 import logging
 import pathlib
 
-import torch
 from torch import nn
 
+from spml.data.check import check_sample
 from spml.data.datasets import SegmentationDataset
-from spml.data.lists import check_files, read_list
+from spml.data.lists import check_files, digest, read_list
 from spml.data.loader import StreamSampler, build_loader
 from spml.errors import ConfigError
 from spml.models.build import build_classifier, build_embedding, pretrained_path
@@ -19,6 +19,7 @@ from spml.training.embedding_task import EmbeddingTask
 from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 from spml.utils import distributed
+from spml.utils.seeding import seed_everything
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +28,12 @@ EMBEDDING_AUGMENTATION = {'scale_range': (0.5, 1.5)}
 CLASSIFIER_AUGMENTATION = {'scale_range': (0.5, 2.0), 'grey_probability': 0.3, 'blur_probability': 0.5}
 
 
-def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=False):
+def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False):
     """Train the embedding network and the joint softmax head on the images and weak labels of a list file."""
     _check_training(config, 'segsort')
     _share_out_batch(config)
-    entries = read_list(data_list, data_dir, fields=(3,), unique_names=False)
-    torch.manual_seed(config.seed)
+    entries = _read_entries(config, data_dir, data_list, fields=(3,))
+    seed_everything(config.seed)
     task = build_embedding_task(config).to(device)
     freeze_stages(task.embedding.resnet_backbone, config.network.frozen_stages)
     if config.network.pretrained:
@@ -50,22 +51,29 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
                           'least 2 images; raise it')
     if config.network.use_syncbn:
         task = _with_synchronised_batch_norm(task, device)
-    _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, EMBEDDING_AUGMENTATION)
+    _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, accept_changes,
+         EMBEDDING_AUGMENTATION)
 
 
-def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=False):
+def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False):
     """Train a fresh softmax head on the frozen embedding `network.pretrained`."""
     _check_training(config, 'softmax_classifier')
     _share_out_batch(config)
-    entries = read_list(data_list, data_dir, fields=(2, 3), unique_names=False)
+    entries = _read_entries(config, data_dir, data_list, fields=(2, 3))
     if not config.network.pretrained:
         raise ConfigError('network.pretrained is empty; name the model-*.pth of a trained embedding')
-    torch.manual_seed(config.seed)
+    seed_everything(config.seed)
     task = ClassifierTask(build_embedding(config), build_classifier(config), config.dataset.num_classes)
     load_embedding(task.embedding, config.network.pretrained)
     task.to(device)
     optimizer = FoldedSGD(parameter_groups(None, [task.classifier], config.train.weight_decay), config.train.momentum)
-    _run(task, optimizer, {'softmax_loss': 1.0}, config, entries, snapshot_dir, device, resume, CLASSIFIER_AUGMENTATION)
+    _run(task, optimizer, {'softmax_loss': 1.0}, config, entries, snapshot_dir, device, resume, accept_changes,
+         CLASSIFIER_AUGMENTATION)
+
+
+def _read_entries(config, data_dir, data_list, fields):
+    return read_list(data_list, data_dir, fields, unique_names=False,
+                     allow_absolute=config.dataset.allow_absolute_paths)
 
 
 def _check_training(config, kind):
@@ -98,8 +106,9 @@ def build_embedding_task(config):
                          DENSEPOSE_EMBEDDING_SCALE if densepose else 1.0, settings.detach_softmax)
 
 
-def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, augmentation):
+def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, accept_changes, augmentation):
     check_files(entries)
+    check_sample(entries, config.dataset.num_classes, with_instance=isinstance(task, EmbeddingTask))
     snapshot_dir = pathlib.Path(snapshot_dir)
     settings = config.train
     dataset = SegmentationDataset(
@@ -111,9 +120,11 @@ def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume
     def make_loader(start):
         sampler = StreamSampler(len(entries), settings.batch_size, distributed.rank(), distributed.world_size(),
                                 settings.shuffle, config.seed, start, settings.max_iteration - start)
-        return build_loader(dataset, sampler, config.num_threads, pin_memory=device.type == 'cuda')
+        return build_loader(dataset, sampler, config.num_threads, pin_memory=device.type == 'cuda',
+                            seed=config.seed + distributed.rank())
 
-    train(task, optimizer, make_loader, weights, config, snapshot_dir, device, resume or settings.resume)
+    train(task, optimizer, make_loader, weights, config, snapshot_dir, device, resume or settings.resume,
+          accept_changes, digest(entries))
     if distributed.rank() == 0:
         print(f'snapshot: {snapshot_dir / f"model-{settings.max_iteration - 1}.pth"}')
 

@@ -4,6 +4,7 @@ A script is one of many when torchrun has set its environment; `start` joins the
 `torch.distributed` itself, so nothing is handed round.
 """
 import contextlib
+import logging
 import os
 
 import torch
@@ -40,6 +41,8 @@ def start(device):
         device = torch.device('cuda', number)
         torch.cuda.set_device(device)
     dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
+    if rank() > 0:  # what there is to note is the same in all; errors are another matter
+        logging.getLogger('spml').setLevel(logging.ERROR)
     try:
         yield device
     except RuntimeError as error:
@@ -88,6 +91,15 @@ def gather_objects(value):
     values = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def largest(value, device):
+    """Return the largest of every process's int (or bool) `value`; `device` is the process's."""
+    if world_size() == 1:
+        return int(value)
+    tensor = torch.tensor(int(value), device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return int(tensor)
 
 
 def gather_segments(segments):

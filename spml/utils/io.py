@@ -1,13 +1,16 @@
 """Writing files so that only complete ones ever stand under their final names.
 
 Everything is written beside its destination under a temporary name and renamed: on one file system a rename is atomic,
-so an interrupted or full-disk run leaves the old file or none, never half of one.
+so an interrupted or full-disk run leaves the old file or none, never half of one. A process that is killed outright
+leaves its temporary file behind; the name says whose it is, and `remove_abandoned` clears it away.
 """
 import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
+import socket
 import tempfile
 
 import numpy as np
@@ -15,23 +18,42 @@ from PIL import Image
 
 from spml.errors import DataError
 
+# Letters that cannot be mistaken for the dashes between the parts of a temporary name.
+_HOST = re.sub(r'[^A-Za-z0-9]', '', socket.gethostname())[:32] or 'host'
+_TEMPORARY = re.compile(r'\.(?P<host>[A-Za-z0-9]+)-(?P<process>\d+)-[^-]*\.tmp')
+
 
 @contextlib.contextmanager
-def atomic_path(path):
-    """Yield a temporary path in the folder of `path`; on success it becomes `path`, on an exception it is removed."""
+def atomic_path(path, durable=False):
+    """Yield a temporary path in the folder of `path`; on success it becomes `path`, on an exception it is removed.
+
+    Args:
+        path: where the file will stand; missing folders are made.
+        durable: have the disk itself hold the file before it gets its name, so that it outlives a machine that fails.
+            Too slow for thousands of small files that are easily made again.
+    """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp')
-    os.close(handle)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{_HOST}-{os.getpid()}-', suffix='.tmp')
+        os.close(handle)
         yield pathlib.Path(temporary)
         # mkstemp makes files private; results are as readable as the user's umask lets any new file be.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
+        if durable:
+            _synchronise(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+        if durable:
+            _synchronise(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            pathlib.Path(temporary).unlink(missing_ok=True)
+        # A write that fails does not know its file, and the temporary name means nothing to the user.
+        if isinstance(error, OSError) and (error.filename is None or _is_temporary(error.filename)):
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -50,10 +72,50 @@ def place_file(source, path):
             shutil.copyfile(source, temporary)
 
 
+def remove_abandoned(folder):
+    """Remove the temporary files that killed processes of this machine left in a folder and those below it."""
+    for path in pathlib.Path(folder).rglob('.*.tmp'):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and found['host'] == _HOST and not _is_alive(int(found['process'])):
+            path.unlink(missing_ok=True)
+
+
+def _is_temporary(name):
+    return _TEMPORARY.fullmatch(os.path.basename(os.fsdecode(name))) is not None
+
+
+def _is_alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; a number that no process has is nobody's to remove
+        return True
+    return True
+
+
+def _synchronise(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_text(path, text):
     """Write a UTF-8 text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding='utf-8')
+
+
+def append_line(path, line):
+    """Add a line to a UTF-8 text file; a kill may leave a part of it, which readers have to expect."""
+    try:
+        with open(path, 'a', encoding='utf-8') as out:
+            out.write(f'{line}\n')
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def write_json(path, value):

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -32,7 +33,7 @@ class ProcessDiedError(SpmlError):
 
 
 def run(function, device=None, processes=None, gpus='0'):
-    """Call `function(device)`: here, or in several processes that this one starts and waits for.
+    """Call `function(device)`, here or in several processes that this one starts, and return the exit status.
 
     Processes that torchrun or this function started call it with the device of each, in their process group.
 
@@ -45,11 +46,11 @@ def run(function, device=None, processes=None, gpus='0'):
     if 'WORLD_SIZE' not in os.environ:
         devices = choose_devices(gpus, device, processes)
         if len(devices) > 1:
-            launch(devices)
-            return
+            return launch(devices)
         device = devices[0]
     with distributed.start(pick_device(device)) as own:
         function(own)
+    return 0
 
 
 def choose_devices(gpus, device, wanted=None):
@@ -78,14 +79,15 @@ def choose_devices(gpus, device, wanted=None):
 
 
 def launch(devices):
-    """Run this command again, a process on each device, and wait for them.
+    """Run this command again, a process on each device, wait for them, and return the exit status.
+
+    What a process has to say it says itself; this one only speaks for a process that was killed.
 
     Args:
         devices: names of `choose_devices`.
 
     Raises:
-        ProcessDiedError: one failed; the others were ended. Where it said why itself, the exit status is its own.
-        KeyboardInterrupt: Ctrl-C or SIGTERM, once the processes have ended.
+        ProcessDiedError: a process was killed; the others were ended.
     """
     # The launcher reports every process that it ends, with stack traces; the line below says what a person needs.
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
@@ -96,16 +98,17 @@ def launch(devices):
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=len(devices), rdzv_backend='c10d',
                           rdzv_endpoint='localhost:0', run_id=f'spml-{os.getpid()}', max_restarts=0,
                           monitor_interval=_MONITOR_INTERVAL)
-    try:
-        # The processes leave it to this one to say that they were interrupted.
-        os.environ[LAUNCHED] = '1'
-        elastic_launch(config, sys.executable)('-u', *sys.argv)
-    except SignalException:
-        raise KeyboardInterrupt from None
-    except ChildFailedError as error:
-        raise _died(error.failures, len(devices)) from None
-    finally:
-        del os.environ[LAUNCHED]
+    with tempfile.TemporaryDirectory(prefix='spml-') as folder:
+        os.environ[LAUNCHED] = folder
+        try:
+            elastic_launch(config, sys.executable)('-u', *sys.argv)
+        except SignalException:
+            return 130
+        except ChildFailedError as error:
+            return _status(error.failures, len(devices))
+        finally:
+            del os.environ[LAUNCHED]
+    return 0
 
 
 def _visible(numbers):
@@ -114,18 +117,17 @@ def _visible(numbers):
     return ','.join(shown.split(',')[number] if shown else str(number) for number in numbers)
 
 
-def _died(failures, count):
-    """Return the error for `failures`, a dict from rank to what is known of a process that ended."""
+def _status(failures, count):
+    """Return the exit status of several processes, given a dict from rank to what is known of one that failed."""
     # The others end too, by a lost connection or by the launcher's hand: they are not the cause.
-    def rank_of_cause(rank):
+    def order(rank):
         code = failures[rank].exitcode
         return (code in (-signal.SIGTERM, distributed.LOST_PEER_STATUS), code < 0, rank)
 
-    rank = min(failures, key=rank_of_cause)
+    rank = min(failures, key=order)
     code = failures[rank].exitcode
-    how = f'was killed ({signal.Signals(-code).name})' if code < 0 else f'ended with status {code}'
+    if code > 0:
+        return code
     print(file=sys.stderr)  # away from the line of a progress bar that nobody closed
-    error = ProcessDiedError(f'process {rank} of {count} {how}; all were stopped; mend the cause and go on from the '
-                             'last snapshot with --resume')
-    error.exit_status = code if code > 0 else 1
-    return error
+    raise ProcessDiedError(f'process {rank} of {count} was killed ({signal.Signals(-code).name}); all were stopped; '
+                           'mend the cause and go on from the last snapshot with --resume')

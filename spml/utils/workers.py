@@ -7,7 +7,9 @@ import collections
 import concurrent.futures
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 
 from spml.errors import SpmlError
 
@@ -29,7 +31,8 @@ def worker_pool(num_workers, title, on_result=None):
     if num_workers == 0:
         yield lambda function, *args: on_result(function(*args))
         return
-    pool = concurrent.futures.ProcessPoolExecutor(num_workers, multiprocessing.get_context('spawn'))
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, multiprocessing.get_context('spawn'),
+                                                  initializer=_end_with_parent)
     waiting = collections.deque()
 
     def submit(function, *args):
@@ -51,3 +54,12 @@ def worker_pool(num_workers, title, on_result=None):
                         f'(0 works in this process)') from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent():
+    """Have this worker end when its parent is gone: one that was killed outright cannot say so, and workers wait on."""
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

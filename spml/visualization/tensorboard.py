@@ -1,8 +1,11 @@
 """TensorBoard during training: curves, and pictures of what one image goes through.
 
-Training must not depend on TensorBoard: where it isn't installed, one notice is printed and every call does nothing.
+Training must not depend on TensorBoard: where it isn't installed, or its files cannot be written, one notice is printed
+and every call does nothing.
 """
+import contextlib
 import sys
+import threading
 
 import numpy as np
 import torch
@@ -12,9 +15,15 @@ from spml.visualization.palette import colourise, colourise_ids
 
 
 class TrainingWriter:
-    """Writes event files under `log_dir`, or nothing where TensorBoard isn't installed."""
+    """Writes event files under `log_dir`, or nothing where TensorBoard isn't installed.
 
-    def __init__(self, log_dir):
+    Args:
+        log_dir: folder.
+        start: the first iteration that will be written; what an earlier run wrote from there on is no longer shown.
+    """
+
+    def __init__(self, log_dir, start=0):
+        self._print_error = threading.excepthook
         try:
             from torch.utils.tensorboard import SummaryWriter  # late: it takes seconds and may be missing
         except ImportError:
@@ -22,13 +31,16 @@ class TrainingWriter:
                   '`pip install tensorboard` brings them', file=sys.stderr)
             self._writer = None
         else:
-            self._writer = SummaryWriter(str(log_dir))
+            self._writer = SummaryWriter(str(log_dir), purge_step=start or None)
+            self._log_dir = log_dir
+            threading.excepthook = self._print_unless_written_to_disk
 
     def scalars(self, iteration, values):
         """Write a dict of numbers, each under its key."""
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, float(value), iteration)
+            with self._giving_up_on_disk_trouble():
+                for name, value in values.items():
+                    self._writer.add_scalar(name, float(value), iteration)
 
     def images(self, iteration, image, means, stds, num_classes, *, color_map=None, semantic_label=None,
                instance_label=None, clusters=None, embedding=None, prediction=None):
@@ -63,14 +75,31 @@ class TrainingWriter:
                 pictures[name] = colours(torch.as_tensor(ids).detach().cpu().numpy().astype(np.int64))
         if embedding is not None:
             pictures['embedding_pca'] = embedding_pca(embedding)
-        for name, picture in pictures.items():
-            picture = _resize_nearest(picture, image.shape[-2:])
-            self._writer.add_image(f'images/{name}', picture, iteration, dataformats='HWC')
+        with self._giving_up_on_disk_trouble():
+            for name, picture in pictures.items():
+                picture = _resize_nearest(picture, image.shape[-2:])
+                self._writer.add_image(f'images/{name}', picture, iteration, dataformats='HWC')
 
     def close(self):
         """Flush and close the event file."""
         if self._writer is not None:
-            self._writer.close()
+            with self._giving_up_on_disk_trouble():
+                self._writer.close()
+        threading.excepthook = self._print_error
+
+    @contextlib.contextmanager
+    def _giving_up_on_disk_trouble(self):
+        try:
+            yield
+        except OSError as error:
+            self._writer = None
+            print(f'notice: {self._log_dir}: {error.strerror or error}; no more curves and pictures are written',
+                  file=sys.stderr)
+
+    def _print_unless_written_to_disk(self, args):
+        # TensorBoard writes in a thread, whose failure the next call is told as well.
+        if type(args.thread).__name__ != '_AsyncWriterThread' or not isinstance(args.exc_value, OSError):
+            self._print_error(args)
 
 
 def _denormalise(image, means, stds):

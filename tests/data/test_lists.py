@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from spml.data.lists import check_files, located, read_list, write_list
-from spml.errors import DataError
+from spml.data.lists import check_files, digest, located, parse_list, read_list, write_list
+from spml.errors import DataError, WrongEncodingError
 
 
 @pytest.fixture
@@ -67,6 +67,34 @@ def test_relative_path_out_of_the_data_folder(write, tmp_path, path):
         read_list(write(f'ok.jpg\n{path}\n'), tmp_path)
 
 
+def test_parent_steps_through_a_link_stay_in_the_data_folder(write, tmp_path):
+    (tmp_path / 'outside' / 'deep').mkdir(parents=True)
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'link').symlink_to(tmp_path / 'outside' / 'deep')
+    entry, = read_list(write('link/../a.jpg\n'), tmp_path / 'data')
+    assert entry.image == tmp_path / 'data' / 'a.jpg'
+
+
+def test_absolute_paths_can_be_forbidden(write, tmp_path):
+    path = write(f'a.jpg a.png\nb.jpg {tmp_path}/b.png\n')
+    assert len(read_list(path, tmp_path)) == 2
+    with pytest.raises(DataError, match=r'train\.txt:2: /.*b\.png is an absolute path.*allow_absolute_paths'):
+        read_list(path, tmp_path, allow_absolute=False)
+    assert len(read_list(write('a.jpg a.png\n'), tmp_path, allow_absolute=False)) == 1
+
+
+def test_parsing_goes_on_after_wrong_lines(write, tmp_path):
+    entries, errors = parse_list(write('a.jpg\n../b.jpg\nc d e f\n\ng.jpg\n'), tmp_path)
+    assert [(entry.name, entry.line) for entry in entries] == [('a', 1), ('g', 5)]
+    assert [str(error).split(': ')[0].rsplit(':')[-1] for error in errors] == ['2', '3']
+
+
+def test_a_digest_stands_for_the_lines_in_their_order(write, tmp_path):
+    texts = ['a.jpg\nb.jpg\n', 'b.jpg\na.jpg\n', 'a.jpg b.jpg\n', 'a.jpg\nb.jpgc\n', 'a.jpg\n']
+    assert len({digest(read_list(write(text), tmp_path)) for text in texts}) == len(texts)
+    assert digest(read_list(write(texts[0]), tmp_path)) == digest(read_list(write('\na.jpg \nb.jpg'), tmp_path))
+
+
 def test_inner_parent_steps_and_dotted_names_are_allowed(write, tmp_path):
     assert len(read_list(write('x/../a.jpg\n..b/c.jpg\n'), tmp_path)) == 2
 
@@ -122,5 +150,7 @@ def test_located_adds_the_place_to_data_errors_only(write, tmp_path):
     entry = read_list(write('\na.jpg\n'), tmp_path)[0]
     with pytest.raises(DataError, match=r'train\.txt:2: broken$'), located(entry):
         raise DataError('broken')
+    with pytest.raises(WrongEncodingError, match=r'train\.txt:2: a palette$'), located(entry):
+        raise WrongEncodingError('a palette')
     with pytest.raises(KeyError, match=r"^'other'$"), located(entry):
         raise KeyError('other')

@@ -1,3 +1,8 @@
+import collections
+import os
+import random
+import signal
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +12,7 @@ from PIL import Image
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import read_list
 from spml.data.loader import StreamSampler, build_loader
-from spml.errors import DataError
+from spml.errors import DataError, ResourceError
 
 
 @pytest.fixture
@@ -129,6 +134,66 @@ class Threads(torch.utils.data.Dataset):
 def test_workers_are_single_threaded():
     batch = next(iter(build_loader(Threads(), StreamSampler(2, 2), num_workers=1)))
     assert batch['torch'].tolist() == batch['cv2'].tolist() == [1, 1]
+
+
+class Draws(torch.utils.data.Dataset):
+    """Draws from the global random states of whichever process asks."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, key):
+        return {'python': random.random(), 'numpy': np.random.rand(), 'torch': torch.rand(1)}  # noqa: NPY002
+
+
+def draws(seed):
+    loader = build_loader(Draws(), StreamSampler(4, 1, num_steps=4), num_workers=2, seed=seed)
+    return [{name: value.item() for name, value in batch.items()} for batch in loader]
+
+
+def test_the_workers_random_states_follow_the_seed():
+    one, again, other = draws(3), draws(3), draws(4)
+    assert one == again
+    for name in ('python', 'numpy', 'torch'):
+        values = [batch[name] for batch in one + other]
+        assert len(set(values)) == len(values), name
+
+
+class Deadly(torch.utils.data.Dataset):
+    """Its worker is killed by sample 3, and signalled before."""
+
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, key):
+        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C in a terminal does to every process
+        if key[1] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {'index': key[1]}
+
+
+def test_a_worker_that_dies_is_one_line_where_its_batch_is_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.utils.data._utils, 'MP_STATUS_CHECK_INTERVAL', 0.1)
+    handler = signal.getsignal(signal.SIGCHLD)
+    batches = iter(build_loader(Deadly(), StreamSampler(9, 1, num_steps=9), num_workers=1))
+    assert next(batches)['index'].item() == 0
+    # A handler of torch's would raise wherever the training happens to be.
+    assert signal.getsignal(signal.SIGCHLD) == handler
+    with pytest.raises(ResourceError, match=r'num_threads \(now 1'):
+        collections.deque(batches, maxlen=0)
+
+
+class Faulty(Deadly):
+    def __getitem__(self, key):
+        raise ConnectionError('the data set itself') if key[1] else RuntimeError('the data set itself')
+
+
+@pytest.mark.parametrize('start', [0, 1])
+@pytest.mark.parametrize('num_workers', [0, 1])
+def test_a_fault_in_a_data_set_is_no_death_of_a_worker(start, num_workers):
+    loader = build_loader(Faulty(), StreamSampler(9, 1, start_step=start), num_workers=num_workers)
+    with pytest.raises((RuntimeError, ConnectionError), match='the data set itself'):
+        next(iter(loader))
 
 
 def test_loader_length(dataset):

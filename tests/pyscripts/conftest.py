@@ -60,7 +60,7 @@ class Workplace:
                 *map(str, more)]
 
     def run(self, script, *more, **options):
-        """Run a script and return its exit status and standard error."""
+        """Run a script and return its exit status and standard error; `printed` keeps its standard output."""
         spec = importlib.util.spec_from_file_location(f'script_{script}', SCRIPTS[script])
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
@@ -68,7 +68,8 @@ class Workplace:
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
             cli.run(module.main)
-        return caught.value.code, self.capsys.readouterr().err
+        self.printed, err = self.capsys.readouterr()
+        return caught.value.code, err
 
     def works(self, script, *more, **options):
         status, err = self.run(script, *more, **options)

@@ -4,6 +4,7 @@ Wrong files end in one line that names them and status 2; odd ones that are fine
 """
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from spml.inference import run as inference
+from spml.training import run as training
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -62,8 +66,9 @@ def test_a_wrong_label_is_named_with_its_line(place, kind):
     assert not list(place.out.glob('*.pth'))
 
 
-def test_a_wrong_label_is_named_by_a_loading_process_too(place):
+def test_a_wrong_label_is_named_by_a_loading_process_too(place, monkeypatch):
     wrong_label(place.label('c'), 'palette')
+    monkeypatch.setattr(training, 'check_sample', lambda *_, **__: [])
     place.fails('train', '--set', 'num_threads=1', 'train.batch_size=3',
                 naming=[f'{place.data.list}:3', place.label('c')])
 
@@ -84,6 +89,16 @@ def test_a_damaged_image_is_named(place):
 def test_a_list_that_cannot_be_trained_from_is_named(place, text, line):
     place.data.list.write_text(text)
     place.fails('train', naming=[f'{place.data.list}{line}'])
+
+
+@pytest.mark.parametrize('script', ['train', 'train_classifier', 'prototype', 'inference', 'pseudo_label'])
+def test_absolute_paths_in_lists_can_be_forbidden(place, script):
+    options = {'inference': {'predictor': 'softmax'}, 'pseudo_label': {'source': 'softmax'}}.get(script, {})
+    weights = f'network.pretrained={place.make_weights(place.make_config())}'
+    place.data.list.write_text(f'image/a.png {place.label("a")} instance/a.png\n')
+    place.works(script, '--set', weights, 'train.max_iteration=1', **options)
+    place.fails(script, '--set', weights, 'dataset.allow_absolute_paths=false', **options,
+                naming=[f'{place.data.list}:1', place.label('a'), 'allow_absolute_paths'])
 
 
 @pytest.mark.parametrize(('override', 'word'), [
@@ -164,6 +179,36 @@ def test_classes_without_a_cam_are_absent(place):
                      for name in place.data.names]
     place.works('pseudo_label', source='cam_random_walk', cam_dir=cams(place, {}), num_workers=0, crf_iter_max=2)
     assert place.gray('a').max() == 0
+
+
+@pytest.mark.parametrize(('script', 'options', 'where'), [
+    ('prototype', {}, 'image_prototypes'), ('inference', {'predictor': 'softmax'}, 'predict'),
+    ('pseudo_label', {'source': 'softmax'}, '_normalised')])
+def test_exhausted_memory_names_the_image_and_what_to_lower(place, script, options, where, monkeypatch):
+    monkeypatch.setattr(inference, where, lambda *_, **__: torch.empty(2 ** 60))
+    place.fails(script, **options, naming=[f'{place.data.list}:1', place.label('a', 'image'), 'out of memory',
+                                           'test.crop_size (now [32, 32])', '--device cpu'])
+
+
+@pytest.mark.parametrize(('script', 'options', 'result'), [
+    ('prototype', {}, 'semantic_prototype/{}.npz'), ('inference', {'predictor': 'softmax'}, 'semantic_gray/{}.png')])
+def test_sigterm_between_images_keeps_what_is_complete(place, script, options, result, monkeypatch):
+    normalised, calls = inference._normalised, []
+
+    def signalled(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return normalised(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, '_normalised', signalled)
+        status, err = place.run(script, **options)
+    assert status == 130
+    assert 'run the same command again to go on' in err
+    assert [(place.out / result.format(name)).exists() for name in place.data.names] == [True, False, False]
+    place.works(script, **options)
+    assert '1 of 3 images are done already' in place.printed
 
 
 def test_densepose_writes_void_back(place):

@@ -1,12 +1,26 @@
+import errno
 import pickle
+import random
+import resource
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from spml import config as configuration
 from spml.errors import CheckpointError
 from spml.training import checkpoint
-from spml.training.checkpoint import find_snapshots, load_snapshot, model_path, save_snapshot
+from spml.training.checkpoint import (
+    changes,
+    find_snapshots,
+    model_path,
+    read_snapshot,
+    remove_snapshot,
+    remove_widowed_states,
+    restore_snapshot,
+    save_snapshot,
+)
 from spml.training.optimizer import FoldedSGD
 
 CPU = torch.device('cpu')
@@ -44,16 +58,26 @@ def momenta(optimizer):
     return [optimizer.state[p]['momentum_buffer'] for group in optimizer.param_groups for p in group['params']]
 
 
+def restore(folder, iteration, task, optimizer):
+    restore_snapshot(read_snapshot(folder, iteration), task, optimizer, CPU)
+
+
+def draw():
+    """Draw from each global source of random numbers; normal variates come in pairs, of which one is kept back."""
+    return (torch.rand(5).tolist(), [random.random(), random.gauss(0, 1)],
+            np.random.rand(2).tolist() + np.random.randn(1).tolist())  # noqa: NPY002
+
+
 def test_a_snapshot_restores_everything(tmp_path):
     task = FakeTask()
     task.remembered = [{'prototype': torch.randn(4, 3), 'semantic': torch.arange(4)}]
     optimizer = trained(task)
     save_snapshot(tmp_path, 7, task, optimizer, {'seed': 3, 'train': {'crop_size': [8, 8]}})
-    drawn = torch.rand(5)
+    drawn = draw()
     other = FakeTask()
     other_optimizer = trained(other)
-    load_snapshot(tmp_path, 7, other, other_optimizer, CPU)
-    assert torch.equal(torch.rand(5), drawn)
+    restore(tmp_path, 7, other, other_optimizer)
+    assert draw() == drawn
     for name, model in task.models().items():
         for key, value in model.state_dict().items():
             assert torch.equal(other.models()[name].state_dict()[key], value), key
@@ -103,21 +127,12 @@ def test_what_does_not_fit_is_refused(tmp_path):
     save_snapshot(tmp_path, 0, task, trained(task), {})
     wider = FakeTask(width=4)
     with pytest.raises(CheckpointError, match=r'model-0\.pth: does not fit .*0\.weight'):
-        load_snapshot(tmp_path, 0, wider, trained(wider), CPU)
+        restore(tmp_path, 0, wider, trained(wider))
     frozen = FakeTask()
     with pytest.raises(CheckpointError, match=r'model-0\.pth: .*frozen_stages'):
-        load_snapshot(tmp_path, 0, frozen, trained(frozen, frozen=True), CPU)
+        restore(tmp_path, 0, frozen, trained(frozen, frozen=True))
     with pytest.raises(CheckpointError, match=r'model-1\.pth: no such checkpoint'):
-        load_snapshot(tmp_path, 1, task, trained(task), CPU)
-
-
-def test_another_number_of_processes_is_refused(tmp_path, monkeypatch):
-    task = FakeTask()
-    optimizer = trained(task)
-    monkeypatch.setattr(checkpoint.distributed, 'gather_objects', lambda value: [value, value])
-    save_snapshot(tmp_path, 0, task, optimizer, {})
-    with pytest.raises(CheckpointError, match='2 processes'):
-        load_snapshot(tmp_path, 0, task, optimizer, CPU)
+        restore(tmp_path, 1, task, trained(task))
 
 
 def test_code_in_a_snapshot_is_not_run(tmp_path):
@@ -129,10 +144,138 @@ def test_code_in_a_snapshot_is_not_run(tmp_path):
     save_snapshot(tmp_path, 0, task, trained(task), {})
     torch.save({'embedding_model': Hostile()}, model_path(tmp_path, 0), pickle_module=pickle)
     with pytest.raises(CheckpointError, match='not a readable checkpoint'):
-        load_snapshot(tmp_path, 0, task, trained(task), CPU)
+        restore(tmp_path, 0, task, trained(task))
     assert not (tmp_path / 'ran').exists()
 
 
 def pathlib_touch(path):
     """What the hostile snapshot would run."""
     open(path, 'w').close()
+
+
+@pytest.mark.parametrize('damage', [
+    {'optimizer': 3}, {'optimizer': {'state': {}, 'param_groups': 7}}, {'optimizer': {}}, {'memory': [3]},
+    {'memory': 7}, {'random': [{}]}, {'random': [None]}, {'random': [{'cpu': torch.zeros(3)}]}, {'random': 5},
+    {'random': [{'cpu': torch.get_rng_state(), 'python': 'x'}]},
+])
+def test_a_state_that_is_none_is_refused_in_one_line(tmp_path, damage):
+    task = FakeTask()
+    optimizer = trained(task)
+    save_snapshot(tmp_path, 2, task, optimizer, {})
+    path = tmp_path / 'model-2.state.pth'
+    torch.save({**torch.load(path, weights_only=True), **damage}, path)
+    with pytest.raises(CheckpointError, match=r'model-2.*remove this snapshot') as caught:
+        restore(tmp_path, 2, task, optimizer)
+    assert '\n' not in str(caught.value)
+
+
+def test_momentum_of_another_shape_is_refused(tmp_path):
+    task = FakeTask()
+    optimizer = trained(task)
+    save_snapshot(tmp_path, 2, task, optimizer, {})
+    path = tmp_path / 'model-2.state.pth'
+    state = torch.load(path, weights_only=True)
+    state['optimizer']['state'][0]['momentum_buffer'] = torch.zeros(1)
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match='momentum cannot be restored'):
+        restore(tmp_path, 2, task, optimizer)
+
+
+def test_the_optimiser_s_settings_are_this_run_s_and_not_the_snapshot_s(tmp_path):
+    task = FakeTask()
+    save_snapshot(tmp_path, 0, task, trained(task), {})
+    other = trained(task)
+    for group in other.param_groups:
+        group.update(momentum=0.5, weight_decay=0.1, lr_factor=3.0)
+    restore(tmp_path, 0, task, other)
+    for group in other.param_groups:
+        assert (group['momentum'], group['weight_decay'], group['lr_factor']) == (0.5, 0.1, 3.0)
+
+
+def changes_from(folder, config, data=None):
+    return changes(read_snapshot(folder, 0), config, data)
+
+
+def test_changes_are_named_key_by_key(tmp_path, small_config):
+    task, config = FakeTask(), small_config()
+    save_snapshot(tmp_path, 0, task, trained(task), configuration.to_dict(config), 'list 1')
+    assert changes_from(tmp_path, config, 'list 1') == []
+    assert changes_from(tmp_path, config) == []
+    other = small_config('train.base_lr=0.5', 'network.frozen_stages=[stem]', 'seed=6')
+    assert changes_from(tmp_path, other, 'list 1') == [
+        'seed: 5 -> 6', "network.frozen_stages: [] -> ['stem']", 'train.base_lr: 0.001 -> 0.5']
+    found, = changes_from(tmp_path, config, 'list 2')
+    assert '--data_list' in found
+
+
+def test_what_the_result_does_not_depend_on_may_change(tmp_path, small_config):
+    task = FakeTask()
+    save_snapshot(tmp_path, 0, task, trained(task), configuration.to_dict(small_config()))
+    assert changes_from(tmp_path, small_config(
+        'num_threads=3', 'gpus=1', 'train.snapshot_step=1', 'train.keep_snapshots=2', 'train.snapshot_minutes=1',
+        'train.tensorboard_step=7', 'train.resume=true', 'test.image_size=9', 'dataset.class_names=x,y,z')) == []
+
+
+def test_a_snapshot_of_an_older_version_has_the_defaults_of_keys_it_does_not_know(tmp_path, small_config):
+    task, config = FakeTask(), configuration.to_dict(small_config())
+    del config['train']['clip_grad_norm']
+    save_snapshot(tmp_path, 0, task, trained(task), config)
+    assert changes_from(tmp_path, small_config()) == []
+    assert changes_from(tmp_path, small_config('train.clip_grad_norm=2')) == ['train.clip_grad_norm: 0.0 -> 2.0']
+
+
+@pytest.mark.parametrize('config', [3, [1], {'train': {'base_lrr': 1}}, {'train': {'base_lr': [torch.zeros(2)]}}])
+def test_a_configuration_that_is_none_is_refused_in_one_line(tmp_path, small_config, config):
+    task = FakeTask()
+    save_snapshot(tmp_path, 0, task, trained(task), config)
+    with pytest.raises(CheckpointError, match=r'model-0\.pth: its configuration') as caught:
+        changes_from(tmp_path, small_config())
+    assert '\n' not in str(caught.value)
+
+
+def test_another_number_of_processes_is_a_change_after_which_random_states_start_anew(tmp_path, small_config,
+                                                                                       monkeypatch):
+    task = FakeTask()
+    optimizer = trained(task)
+    monkeypatch.setattr(checkpoint.distributed, 'gather_objects', lambda value: [value, value])
+    save_snapshot(tmp_path, 0, task, optimizer, configuration.to_dict(small_config()))
+    drawn = draw()
+    assert changes_from(tmp_path, small_config()) == ['processes: 2 -> 1']
+    torch.manual_seed(1)
+    restore(tmp_path, 0, task, optimizer)
+    assert draw() != drawn
+
+
+def test_a_removed_snapshot_leaves_the_others(tmp_path):
+    task = FakeTask()
+    for iteration in (1, 2, 3):
+        save_snapshot(tmp_path, iteration, task, trained(task), {})
+    remove_snapshot(tmp_path, 2)
+    assert find_snapshots(tmp_path) == [1, 3]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        'model-1.pth', 'model-1.state.pth', 'model-3.pth', 'model-3.state.pth']
+
+
+def test_states_whose_model_is_gone_are_cleared_away(tmp_path):
+    for name in ('model-1.pth', 'model-1.state.pth', 'model-2.state.pth', 'model-3.pth', 'other.state.pth'):
+        (tmp_path / name).touch()
+    remove_widowed_states(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        'model-1.pth', 'model-1.state.pth', 'model-3.pth', 'other.state.pth']
+
+
+def test_a_disk_that_fills_up_in_the_middle_is_an_oserror_that_names_the_file(tmp_path):
+    """As a quota on the size of files: the first large write fails, in torch's own writer."""
+    task = FakeTask()
+    save_snapshot(tmp_path, 0, task, trained(task), {})
+    kept = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    task.remembered = [{'prototype': torch.zeros(100000)}]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100000, before[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            save_snapshot(tmp_path, 1, task, trained(task), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / 'model-1.state.pth'))
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == kept

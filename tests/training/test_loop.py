@@ -1,17 +1,24 @@
 """The loop alone on a task of one parameter, and whole trainings of a small network that stop and go on."""
 import json
 import os
+import random
 import signal
+import subprocess
+import sys
+import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from spml.errors import CheckpointError, SpmlError
-from spml.training import loop
-from spml.training.loop import InterruptedRunError, train
+from spml.errors import CheckpointError, DataError, ResourceError, SpmlError
+from spml.training import loop, snapshot_keeper, stopping
+from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD
 from spml.training.run import train_embedding
+from spml.training.stopping import InterruptedRunError
+from spml.utils.io import atomic_path
 
 CPU = torch.device('cpu')
 WEIGHTS = {'sem_ann_loss': 0.5, 'softmax_loss': 2.0}
@@ -53,14 +60,16 @@ def slope_of(iteration):
     return 0.5 + 0.1 * iteration
 
 
-def run(task, config, folder, resume=False):
+def run(task, config, folder, resume=False, bad_file_at=None, **options):
     def batches(start):
         for iteration in range(start, config.train.max_iteration):
+            if iteration == bad_file_at:
+                raise DataError('list.txt:3: broken.png: a damaged PNG; replace the file')
             yield {'image': torch.full((1, 3, 4, 4), slope_of(iteration)), 'name': [f'image_{iteration}'],
                    'semantic_label': torch.zeros(1, 4, 4, dtype=torch.int64)}
 
     optimizer = FoldedSGD([{'params': list(task.parameters()), 'lr_factor': 1.0, 'weight_decay': 0.0}], 0.9)
-    train(task, optimizer, batches, WEIGHTS, config, folder, CPU, resume)
+    train(task, optimizer, batches, WEIGHTS, config, folder, CPU, resume, **options)
 
 
 def hand_written(steps, config):
@@ -155,6 +164,166 @@ def test_a_second_request_acts_at_once(tmp_path, small_config):
     assert signal.getsignal(signal.SIGINT) == before
 
 
+def models(folder):
+    return {int(p.stem.removeprefix('model-')) for p in folder.glob('model-*[0-9].pth')}
+
+
+def test_old_snapshots_are_kept_to_a_number(tmp_path, small_config):
+    config = small_config('train.max_iteration=9', 'train.snapshot_step=2', 'train.keep_snapshots=2')
+    run(TinyTask(), config, tmp_path)
+    assert models(tmp_path) == {7, 8}
+    assert len(list(tmp_path.glob('*.pth'))) == 4
+    run(TinyTask(), small_config('train.max_iteration=9', 'train.snapshot_step=2', 'train.keep_snapshots=0'),
+        tmp_path / 'all')
+    assert models(tmp_path / 'all') == {1, 3, 5, 7, 8}
+
+
+def test_a_stopgap_makes_way_for_the_next_snapshot(tmp_path, small_config):
+    config = small_config('train.max_iteration=8', 'train.snapshot_step=3', 'train.keep_snapshots=2')
+    with pytest.raises(InterruptedRunError):
+        run(TinyTask({3: interrupt(signal.SIGTERM)}), config, tmp_path)
+    assert models(tmp_path) == {2, 3}
+    with pytest.raises(InterruptedRunError):
+        run(TinyTask({0: interrupt(signal.SIGTERM)}), config, tmp_path, resume=True)
+    assert models(tmp_path) == {2, 4}
+    run(TinyTask(), config, tmp_path, resume=True)
+    assert models(tmp_path) == {5, 7}
+
+
+@pytest.mark.parametrize(('minutes', 'expected'), [(1.0, [1, 3, 5]), (3.0, [5]), (0.0, [])])
+def test_stopgaps_come_every_so_many_minutes(tmp_path, small_config, monkeypatch, minutes, expected):
+    """Each iteration takes half a minute of a clock that stands otherwise."""
+    clock, seen = types.SimpleNamespace(now=100.0), []
+    clock.monotonic = lambda: clock.now
+
+    def half_a_minute():
+        clock.now += 30
+        seen.append(models(tmp_path))
+
+    monkeypatch.setattr(snapshot_keeper, 'time', clock)
+    config = small_config('train.max_iteration=7', f'train.snapshot_minutes={minutes}')
+    run(TinyTask(dict.fromkeys(range(7), half_a_minute)), config, tmp_path)
+    assert [s for s in dict.fromkeys(map(tuple, seen)) if s] == [(iteration,) for iteration in expected]
+    assert models(tmp_path) == {6}
+
+
+def test_a_file_that_turns_out_bad_costs_only_its_step(tmp_path, small_config):
+    config = small_config('train.max_iteration=6')
+    with pytest.raises(DataError, match=r'broken\.png: a damaged PNG.*up to iteration 3 is saved; .*--resume'):
+        run(TinyTask(), config, tmp_path, bad_file_at=4)
+    assert models(tmp_path) == {3}
+    task = TinyTask()
+    run(task, config, tmp_path, resume=True)
+    assert task.model.weight.item() == pytest.approx(hand_written(6, config)[0][-1], rel=1e-5)
+    with pytest.raises(DataError, match=r'replace the file$'):
+        run(TinyTask(), config, tmp_path / 'first', bad_file_at=0)
+    assert models(tmp_path / 'first') == set()
+
+
+def test_resuming_with_other_settings_says_which_and_refuses_unless_told(tmp_path, small_config, caplog):
+    with pytest.raises(InterruptedRunError):
+        run(TinyTask({1: interrupt(signal.SIGTERM)}), small_config('train.max_iteration=6'), tmp_path, data='list 1')
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    other = small_config('train.max_iteration=6', 'train.base_lr=0.25', 'train.momentum=0.5')
+    with pytest.raises(CheckpointError) as caught:
+        run(TinyTask(), other, tmp_path, resume=True, data='list 2')
+    for word in (tmp_path / 'model-1.pth', 'train.base_lr: 0.001 -> 0.25', 'train.momentum: 0.9 -> 0.5', '--data_list',
+                 '--accept_changes'):
+        assert str(word) in str(caught.value)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+    run(TinyTask(), other, tmp_path, resume=True, data='list 2', accept_changes=True)
+    assert models(tmp_path) == {5}
+    assert 'train.base_lr: 0.001 -> 0.25' in caplog.text
+    assert metrics(tmp_path)[2]['lr'] > 0.1
+
+
+def test_settings_without_effect_change_freely(tmp_path, small_config):
+    with pytest.raises(InterruptedRunError):
+        run(TinyTask({1: interrupt(signal.SIGTERM)}), small_config('train.max_iteration=6'), tmp_path)
+    run(TinyTask(), small_config('train.max_iteration=6', 'train.snapshot_step=2', 'num_threads=3'), tmp_path,
+        resume=True)
+    assert models(tmp_path) == {3, 5}
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for(tmp_path, small_config):
+    """One step of one weight: its gradient is 0.5 * slope + 2 * 2 w, scaled down to the norm where that is larger."""
+    for norm in (0.0, 3.0, 100.0):
+        task = TinyTask()
+        run(task, small_config('train.max_iteration=1', 'train.warmup_iteration=0', f'train.clip_grad_norm={norm}'),
+            tmp_path / str(norm))
+        grad = 0.5 * slope_of(0) + 8
+        moved = 2.0 - 1e-3 * (min(grad, norm) if norm else grad)
+        assert task.model.weight.item() == pytest.approx(moved, abs=1e-7)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_a_gradient_that_is_not_finite_stops_before_the_weights(tmp_path, small_config, value):
+    config, task = small_config('train.max_iteration=6', 'train.base_lr=0.05'), TinyTask()
+    spoil = iter([1.0, 1.0, value])
+    task.model.weight.register_hook(lambda grad: grad * next(spoil))
+    with pytest.raises(SpmlError, match=r'iteration 2: the gradient of sem_ann_loss.* is not finite on images image_2'):
+        run(task, config, tmp_path)
+    assert task.model.weight.item() == pytest.approx(hand_written(2, config)[0][-1], rel=1e-5)
+    assert not models(tmp_path)
+
+
+def out_of_memory(kind):
+    def fail():
+        if kind == 'cpu':
+            torch.empty(2 ** 60)
+        raise {'gpu': torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words'),
+               'python': MemoryError()}[kind]
+    return fail
+
+
+@pytest.mark.parametrize('kind', ['cpu', 'gpu', 'python'])
+def test_exhausted_memory_says_which_setting_to_lower(tmp_path, small_config, kind):
+    config = small_config('train.snapshot_step=1', 'train.batch_size=2')
+    with pytest.raises(ResourceError) as caught:
+        run(TinyTask({2: out_of_memory(kind)}), config, tmp_path)
+    message = str(caught.value)
+    for word in ('iteration 2', 'train.batch_size (now 2)', 'train.crop_size (now [32, 32])', '--resume'):
+        assert word in message
+    assert '\n' not in message
+    assert models(tmp_path) == {0, 1}
+
+
+def test_a_fault_of_the_program_stays_one(tmp_path, small_config):
+    def fail():
+        raise RuntimeError('a bug')
+
+    with pytest.raises(RuntimeError, match='a bug'):
+        run(TinyTask({1: fail}), small_config(), tmp_path)
+
+
+def test_a_launcher_s_echo_of_a_signal_is_no_second_request(monkeypatch):
+    """With several processes, a signal comes from the terminal and from the launcher; a later one acts at once."""
+    clock = types.SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(stopping, 'time', clock)
+    monkeypatch.setattr(stopping.distributed, 'world_size', lambda: 2)
+    with stopping.stop_requests() as requests:
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        assert requests.requested
+        clock.now = stopping.ECHO_SECONDS + 1
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_a_killed_run_left_is_cleared_away(tmp_path, small_config):
+    dead = subprocess.Popen([sys.executable, '-c', ''])
+    dead.wait()
+    with atomic_path(tmp_path / 'x') as temporary:
+        left = temporary.with_name(temporary.name.replace(str(os.getpid()), str(dead.pid)))
+        left.touch()
+        (tmp_path / 'model-7.state.pth').touch()
+        run(TinyTask(), small_config(), tmp_path)
+        assert temporary.exists()
+    assert not left.exists()
+    assert not (tmp_path / 'model-7.state.pth').exists()
+
+
 def test_a_run_is_not_overwritten(tmp_path, small_config):
     run(TinyTask(), small_config(), tmp_path)
     kept = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
@@ -183,19 +352,8 @@ def test_resuming_drops_lines_after_the_snapshot_and_a_torn_one(tmp_path, small_
     assert [line['iteration'] for line in metrics(tmp_path)] == list(range(6))
 
 
-def equal(one, other):
-    """Whether two nests of dicts and lists hold bit-identical tensors and equal values."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other) and one.dtype == other.dtype
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(value, other[key]) for key, value in one.items())
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
-
-
 @pytest.mark.usefixtures('one_thread')
-def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data, monkeypatch):
+def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data, monkeypatch, identical):
     """Bit by bit: weights, statistics, momentum, memory bank, random states (the head's dropout) and metrics."""
     config = small_config('train.feat_aff_loss_types=segsort', 'train.feat_aff_concentration=12')
     train_embedding(config, small_data.folder, small_data.list, tmp_path / 'once', CPU)
@@ -214,9 +372,26 @@ def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data,
     train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU, resume=True)
     for name in ('model-3.pth', 'model-3.state.pth'):
         once, twice = (torch.load(tmp_path / folder / name, weights_only=True) for folder in ('once', 'twice'))
-        assert equal(once, twice), name
+        assert identical(once, twice), name
     assert len(once['memory']) == 2
     assert metrics(tmp_path / 'once') == metrics(tmp_path / 'twice')
+
+
+@pytest.mark.usefixtures('one_thread')
+def test_two_runs_are_identical_whatever_the_workers_and_whatever_was_drawn_before(tmp_path, small_config, small_data,
+                                                                                   identical):
+    contents = []
+    for name, workers, seed in (('one', 0, 5), ('two', 2, 5), ('other', 0, 6)):
+        config = small_config('train.max_iteration=3', f'num_threads={workers}', f'seed={seed}')
+        train_embedding(config, small_data.folder, small_data.list, tmp_path / name, CPU)
+        contents.append([torch.load(tmp_path / name / f'model-2{ending}', weights_only=True)
+                         for ending in ('.pth', '.state.pth')])
+        contents[-1][0].pop('config')
+        for draw in (torch.rand, random.randbytes, np.random.rand):
+            draw(3)
+    assert identical(contents[0], contents[1])
+    assert not identical(contents[0][0], contents[2][0])
+    assert metrics(tmp_path / 'one') == metrics(tmp_path / 'two')
 
 
 @pytest.mark.usefixtures('one_thread')

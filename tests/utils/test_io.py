@@ -2,12 +2,23 @@ import json
 import os
 import pathlib
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from spml.utils.io import atomic_path, place_file, read_json_lines, write_json, write_npz, write_png, write_text
+from spml.utils.io import (
+    atomic_path,
+    place_file,
+    read_json_lines,
+    remove_abandoned,
+    write_json,
+    write_npz,
+    write_png,
+    write_text,
+)
 
 
 def test_a_complete_file_appears_under_its_name(tmp_path):
@@ -41,6 +52,51 @@ def test_a_failing_rename_leaves_nothing_behind(tmp_path):
     with pytest.raises(OSError):
         write_text(tmp_path / 'x', 'text')
     assert [p.name for p in tmp_path.iterdir()] == ['x']
+
+
+def test_a_failing_write_names_the_file_it_was_for(tmp_path):
+    def fill(path):
+        with atomic_path(path) as temporary, open('/dev/full', 'w') as full:
+            temporary.touch()
+            full.write('x' * 100000)
+
+    with pytest.raises(OSError, match='No space left') as caught:
+        fill(tmp_path / 'x.txt')
+    assert caught.value.filename == str(tmp_path / 'x.txt')
+    (tmp_path / 'file').touch()
+    with pytest.raises(OSError, match=str(tmp_path / 'file')):
+        write_text(tmp_path / 'file' / 'x.txt', 'text')
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / 'x'):
+        (tmp_path / 'something else').read_text()
+    assert caught.value.filename == str(tmp_path / 'something else')
+
+
+def test_a_durable_file_is_synchronised_before_it_gets_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, 'fsync', lambda handle: done.append(os.readlink(f'/proc/self/fd/{handle}')))
+    monkeypatch.setattr(os, 'replace', lambda source, target, replace=os.replace: (
+        done.append('replace'), replace(source, target)))
+    with atomic_path(tmp_path / 'x.txt', durable=True) as temporary:
+        temporary.write_text('all')
+    assert done == [str(temporary), 'replace', str(tmp_path)]
+    write_text(tmp_path / 'y.txt', 'all')
+    assert done[3:] == ['replace']
+
+
+def test_only_temporary_files_of_dead_processes_are_abandoned(tmp_path):
+    dead = subprocess.Popen([sys.executable, '-c', ''])
+    dead.wait()
+    (tmp_path / 'deep').mkdir()
+    with atomic_path(tmp_path / 'deep' / 'x') as ours:
+        left = ours.with_name(ours.name.replace(f'-{os.getpid()}-', f'-{dead.pid}-'))
+        elsewhere = left.with_name('.othermachine' + left.name[left.name.index('-'):])
+        others = [left.with_name(name) for name in ('.x.tmp', '.-1-a.tmp', 'x.tmp', '.hidden', '.a-b-c.tmp')]
+        for path in (left, elsewhere, *others):
+            path.touch()
+        remove_abandoned(tmp_path)
+        assert all(path.exists() for path in (ours, elsewhere, *others))
+    assert not left.exists()
+    remove_abandoned(tmp_path / 'nowhere')
 
 
 def test_files_have_the_rights_of_any_new_file(tmp_path):

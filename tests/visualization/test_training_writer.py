@@ -1,5 +1,7 @@
 import builtins
 import io
+import resource
+import threading
 
 import numpy as np
 import pytest
@@ -67,3 +69,30 @@ def test_without_tensorboard_it_says_so_once_and_does_nothing(tmp_path, monkeypa
     writer.close()
     assert capsys.readouterr().err.count('tensorboard is not installed') == 1
     assert not (tmp_path / 'log').exists()
+
+
+def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path, capfd):
+    pytest.importorskip('tensorboard')
+    before, hook = resource.getrlimit(resource.RLIMIT_FSIZE), threading.excepthook
+    writer = TrainingWriter(tmp_path / 'log')
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        for iteration in range(3000):
+            writer.scalars(iteration, {'loss': 1.0})
+        writer.images(1, torch.zeros(3, 8, 8), MEANS, STDS, 5)
+        writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    err = capfd.readouterr().err
+    assert err == f'notice: {tmp_path / "log"}: File too large; no more curves and pictures are written\n'
+    assert threading.excepthook is hook
+
+
+def test_a_run_that_goes_on_hides_what_it_does_again(tmp_path):
+    for start in (0, 4):
+        writer = TrainingWriter(tmp_path / 'log', start)
+        for iteration in range(start, 6):
+            writer.scalars(iteration, {'loss': start + iteration})
+        writer.close()
+    found = load_events(tmp_path / 'log').Scalars('loss')
+    assert [(event.step, event.value) for event in found] == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 8), (5, 9)]

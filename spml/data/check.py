@@ -1,0 +1,256 @@
+"""Reading everything that a run would read, and noting all that is wrong or suspicious with it.
+
+`wrong` is what a run would refuse. `suspicious` is what it would take without a word although it is seldom meant, such
+as scribbles in which 255, void, stands for "not drawn". A finding names its place, as `FILE:LINE` of the list.
+"""
+import dataclasses
+import functools
+import logging
+import os
+from multiprocessing.pool import ThreadPool
+
+import numpy as np
+from tqdm import tqdm
+
+from spml.data.lists import parse_list
+from spml.data.readers import check_same_size, read_image, read_label
+from spml.errors import ConfigError, DataError, WrongEncodingError
+from spml.names import VOID
+
+logger = logging.getLogger(__name__)
+
+# Kind of a finding: its heading. The kinds of WRONG come first in a report.
+WRONG = {
+    'line': 'lines of the list that cannot be read',
+    'missing': 'files that are missing',
+    'corrupt': 'files that are damaged',
+    'encoding': 'files that are stored in another way than they must be',
+    'size': 'labels that differ in size from their image',
+}
+SUSPICIOUS = {
+    'void': 'labels in which 255, void, seems to mean unlabelled (check_data.py --fix unlabelled=255:254 mends them)',
+    'empty': 'labels in which no pixel bears a class',
+    'values': 'several values of labels that are no class (is the number of classes right?)',
+    'regions': 'over-segmentations of a single region',
+    'absent': 'classes that never occur',
+    'name': 'images whose name another image bears (results are stored by name, one would overwrite the other)',
+    'overlap': 'images that the validation list holds too',
+}
+# Void covers the borders of objects in full truth; where it covers most of a label, something else is meant.
+_VOID_SHARE = 0.5
+_SAMPLE = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was found: its kind (a key of WRONG or SUSPICIOUS), where it stands and what it is."""
+
+    kind: str
+    place: str
+    text: str
+
+    def __str__(self):
+        return f'{self.place}: {self.text}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Fix:
+    """Write label value `old` as `new`, which means unlabelled."""
+
+    old: int
+    new: int
+
+    def __call__(self, label):
+        """Return a (H, W) uint8 label map with the value replaced."""
+        return np.where(label == self.old, np.uint8(self.new), label)
+
+
+@dataclasses.dataclass
+class Report:
+    """What was read.
+
+    Attributes:
+        findings: list of Finding.
+        counts: numbers of images, labels and over-segmentations read without a fault.
+        pixels: (256,) int64, pixels of each label value.
+        images: (256,) int64, labels that hold each value.
+    """
+
+    findings: list = dataclasses.field(default_factory=list)
+    counts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3, np.int64))
+    pixels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, np.int64))
+    images: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, np.int64))
+
+    def of_kind(self, kind):
+        """Return the findings of a kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    @property
+    def is_wrong(self):
+        """Whether a run would stop."""
+        return any(finding.kind in WRONG for finding in self.findings)
+
+
+def parse_fix(text, num_classes):
+    """Return the Fix that `unlabelled=OLD:NEW` asks for.
+
+    Raises:
+        ConfigError: the text is of another form, or NEW does not mean unlabelled.
+    """
+    name, _, values = text.partition('=')
+    old, _, new = values.partition(':')
+    if name != 'unlabelled' or not (old.isdecimal() and new.isdecimal() and int(old) <= VOID):
+        raise ConfigError(f'--fix {text}: expected unlabelled=OLD:NEW, for example unlabelled=255:254')
+    if not num_classes <= int(new) < VOID:
+        raise ConfigError(f'--fix {text}: {new} does not mean unlabelled; {num_classes}..{VOID - 1} do')
+    return Fix(int(old), int(new))
+
+
+def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, allow_absolute=True, transform=None):
+    """Read everything that a list names.
+
+    Args:
+        data_list, data_dir: as in `read_list`.
+        num_classes: C.
+        num_workers: threads that read.
+        val_list: a list whose images this one should not hold, or None.
+        allow_absolute: see `read_list`.
+        transform: None, or a function from an entry and its (H, W) uint8 label to the label to be checked in its place.
+
+    Returns:
+        Report.
+
+    Raises:
+        DataError: a list itself or the folder cannot be read, or names no image.
+    """
+    entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
+    report = Report([Finding('line', *str(error).split(': ', 1)) for error in errors])
+    if not entries and not errors:
+        raise DataError(f'{data_list}: the list is empty; it needs one image a line')
+    with ThreadPool(max(1, num_workers)) as pool:
+        inspected = pool.imap(functools.partial(inspect, num_classes=num_classes, transform=transform), entries)
+        for findings, counts, histogram in tqdm(inspected, total=len(entries), desc='check', unit='image',
+                                                dynamic_ncols=True):
+            report.findings += findings
+            report.counts += counts
+            report.pixels += histogram
+            report.images += histogram > 0
+    report.findings += _of_the_labels(report, data_list, num_classes)
+    report.findings += _of_the_names(entries)
+    if val_list is not None:
+        report.findings += _overlap(entries, parse_list(val_list, data_dir)[0], val_list)
+    return report
+
+
+def check_sample(entries, num_classes, with_instance):
+    """Read a few entries from all over a list before a long run: the quick form.
+
+    Args:
+        entries: `Entry` objects with labels.
+        num_classes: C.
+        with_instance: whether the run reads over-segmentations.
+
+    Returns:
+        The suspicious findings.
+
+    Raises:
+        DataError: the first thing found wrong.
+    """
+    sample = entries[::max(1, len(entries) // _SAMPLE)][:_SAMPLE]
+    with ThreadPool(min(4, len(sample))) as pool:
+        inspected = pool.map(functools.partial(inspect, num_classes=num_classes, with_instance=with_instance), sample)
+    findings = [finding for found, _, _ in inspected for finding in found]
+    for finding in findings:
+        if finding.kind in WRONG:
+            raise DataError(str(finding))
+    for kind in ('void', 'empty'):
+        found = [finding for finding in findings if finding.kind == kind]
+        if found:
+            logger.warning('%d of %d labels looked at: %s. The first: %s', len(found), len(sample), SUSPICIOUS[kind],
+                           found[0])
+    return findings
+
+
+def inspect(entry, num_classes, with_instance=True, transform=None):
+    """Read the files of one entry.
+
+    Returns:
+        List of Finding; (3,) int64, how many images, labels and over-segmentations were read without a fault; (256,)
+        int64, the pixels of each value of the semantic label.
+    """
+    findings, counts, histogram = [], np.zeros(3, np.int64), np.zeros(256, np.int64)
+
+    def read(number, reader, path):
+        """Return the content of a file that could be read, or None after noting what is wrong with it."""
+        if path is None:
+            return None
+        try:
+            content = reader(path)
+        except DataError as error:
+            kind = ('encoding' if isinstance(error, WrongEncodingError) else
+                    'corrupt' if path.is_file() else 'missing')
+            findings.append(Finding(kind, entry.place, str(error)))
+            return None
+        counts[number] += 1
+        return content
+
+    image = read(0, read_image, entry.image)
+    semantic = read(1, read_label, entry.semantic)
+    instance = read(2, read_label, entry.instance if with_instance else None)
+    for label, path in ((semantic, entry.semantic), (instance, entry.instance)):
+        if image is not None and label is not None:
+            try:
+                check_same_size(entry, image, label, path)
+            except DataError as error:
+                findings.append(Finding('size', entry.place, str(error)))
+    if semantic is not None:
+        semantic = semantic if transform is None else transform(entry, semantic)
+        histogram += np.bincount(semantic.ravel(), minlength=256)
+        findings += _of_one_label(entry, histogram, num_classes)
+    if instance is not None and instance.size > 1 and instance.min() == instance.max():
+        findings.append(Finding('regions', entry.place, f'{entry.instance}: every pixel is {instance.min()}'))
+    return findings, counts, histogram
+
+
+def _of_one_label(entry, histogram, num_classes):
+    """Return what is suspicious about the (256,) pixels of each value of a label."""
+    total, labelled, void = histogram.sum(), histogram[:num_classes].sum(), histogram[VOID]
+    if labelled == 0:
+        held = ', '.join(str(value) for value in np.flatnonzero(histogram)[:5])
+        return [Finding('empty', entry.place, f'{entry.semantic}: holds only {held}')]
+    if void > _VOID_SHARE * total and labelled + void == total:
+        return [Finding('void', entry.place, f'{entry.semantic}: {100 * void / total:.0f} % are 255 and nothing is '
+                                             f'unlabelled ({num_classes}..{VOID - 1})')]
+    return []
+
+
+def _of_the_labels(report, data_list, num_classes):
+    """Return what is suspicious about all labels together."""
+    if report.counts[1] == 0:
+        return []
+    findings = [Finding('absent', str(data_list), f'class {value}')
+                for value in range(num_classes) if report.pixels[value] == 0]
+    other = np.flatnonzero(report.pixels[num_classes:VOID]) + num_classes
+    if len(other) > 1:
+        held = ', '.join(f'{value} in {report.images[value]}' for value in other[:8])
+        more = f' and {len(other) - 8} more' if len(other) > 8 else ''
+        findings.append(Finding('values', str(data_list), f'{len(other)} values that all mean unlabelled with '
+                                                          f'{num_classes} classes ({held} labels{more})'))
+    return findings
+
+
+def _of_the_names(entries):
+    """Return the entries whose image bears the name of another image."""
+    seen, findings = {}, []
+    for entry in entries:
+        other = seen.setdefault(entry.name, entry)
+        if other.image != entry.image:
+            findings.append(Finding('name', entry.place, f'{entry.image} and, on line {other.line}, {other.image}'))
+    return findings
+
+
+def _overlap(entries, val_entries, val_list):
+    """Return the entries whose image stands in the validation list too, under whatever path leads to it."""
+    val = {os.path.realpath(entry.image): entry.line for entry in val_entries}
+    return [Finding('overlap', entry.place, f'{entry.image}: line {val[path]} of {val_list}')
+            for entry, path in ((entry, os.path.realpath(entry.image)) for entry in entries) if path in val]

@@ -1,0 +1,92 @@
+"""What `check_data.py` prints and writes: findings by kind, the class balance, corrected labels and their list."""
+import os
+import pathlib
+
+from spml.data.check import SUSPICIOUS, WRONG, check_list
+from spml.data.lists import parse_list, write_list
+from spml.errors import DataError
+from spml.names import VOID
+from spml.utils.io import write_png, write_text
+from spml.visualization.class_balance import class_balance
+
+_SHOWN = 5
+
+
+def check_and_report(data_list, data_dir, num_classes, class_names, save_dir, num_workers=1, val_list=None, fix=None,
+                     allow_absolute=True):
+    """Check a list, print the report, and write `findings.txt` and `class_balance.png`.
+
+    Args:
+        data_list, data_dir, num_classes, num_workers, val_list, allow_absolute: as in `check_list`.
+        class_names: C names.
+        save_dir: folder for what is written.
+        fix: a Fix whose corrected labels are written under `labels/`, with the list of them under its own name, and
+            checked in place of the labels as they are; or None.
+
+    Returns:
+        Report.
+    """
+    save_dir, corrected = pathlib.Path(save_dir), {}
+    if fix is not None:
+        entries = _with_labels(data_list, data_dir, allow_absolute)
+
+    def write_corrected(entry, label):
+        path = save_dir / 'labels' / os.path.normpath(entry.fields[1]).lstrip('/')
+        label = fix(label)
+        write_png(path, label)
+        corrected[entry.semantic] = path
+        return label
+
+    report = check_list(data_list, data_dir, num_classes, num_workers, val_list, allow_absolute,
+                        transform=None if fix is None else write_corrected)
+    write_text(save_dir / 'findings.txt', ''.join(f'{line}\n' for line in _lines(report, shown=None)))
+    print(f'{data_list}: read {report.counts[0]} images, {report.counts[1]} labels and {report.counts[2]} '
+          'over-segmentations')
+    print('\n'.join(_lines(report, _SHOWN)))
+    if report.findings:
+        print(f'all findings: {save_dir / "findings.txt"}')
+    if report.counts[1]:
+        print('\n'.join(_balance(report, class_names)))
+        class_balance(report.pixels[:num_classes], report.images[:num_classes], int(report.counts[1]), class_names,
+                      save_dir / 'class_balance.png')
+        print(f'picture: {save_dir / "class_balance.png"}')
+    if fix is not None:
+        path = save_dir / pathlib.Path(data_list).name
+        # A label that could not be read stays in the list as it was, and in the findings.
+        write_list(path, entries, lambda entry: corrected.get(entry.semantic, entry.semantic))
+        print(f'corrected labels: {save_dir / "labels"}\ntheir list: {path}')
+    return report
+
+
+def _with_labels(data_list, data_dir, allow_absolute):
+    """Return the entries of a list all of whose lines have a label; raise DataError for another."""
+    entries, _ = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
+    for entry in entries:
+        if entry.semantic is None:
+            raise DataError(f'{entry.place}: no label to correct; --fix takes a list with a label on every line')
+    return entries
+
+
+def _lines(report, shown):
+    """Return the findings by kind as lines of text, at most `shown` (None: all) of each."""
+    lines = []
+    for severity, kinds in (('wrong', WRONG), ('suspicious', SUSPICIOUS)):
+        for kind, title in kinds.items():
+            found = report.of_kind(kind)
+            if found:
+                lines += [f'{severity}: {title}: {len(found)}', *(f'    {finding}' for finding in found[:shown])]
+                if len(found) > len(found[:shown]):
+                    lines.append(f'    ... and {len(found) - shown} more')
+    return lines or ['nothing is wrong']
+
+
+def _balance(report, class_names):
+    number, total = len(class_names), max(1, report.pixels.sum())
+    labelled = max(1, report.pixels[:number].sum())
+    width = max(len(name) for name in class_names)
+    yield f'{"class":{width + 4}} {"labelled pixels":>16} {"images":>8}'
+    for value, name in enumerate(class_names):
+        yield f'{value:3} {name:{width}} {100 * report.pixels[value] / labelled:14.2f} % {report.images[value]:8}'
+    yield (f'of all pixels {100 * report.pixels[:number].sum() / total:.1f} % are labelled, '
+           f'{100 * report.pixels[number:VOID].sum() / total:.1f} % unlabelled, '
+           f'{100 * report.pixels[VOID] / total:.1f} % void')

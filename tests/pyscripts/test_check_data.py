@@ -1,0 +1,148 @@
+import importlib.util
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spml import cli
+from spml import config as configuration
+from spml.data.readers import read_label
+
+SCRIPT = pathlib.Path(__file__).parents[2] / 'pyscripts' / 'data' / 'check_data.py'
+
+
+@pytest.fixture
+def check(tmp_path, small_data, monkeypatch, capsys):
+    """Run the script on the small data set; returns status, standard output and standard error."""
+    def run(*more, data_list=small_data.list, num_classes=3):
+        spec = importlib.util.spec_from_file_location('check_data', SCRIPT)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        classes = [] if num_classes is None else ['--num_classes', str(num_classes)]
+        monkeypatch.setattr(sys, 'argv', [str(SCRIPT), '--data_dir', str(small_data.folder), '--data_list',
+                                          str(data_list), '--save_dir', str(tmp_path / 'out'), *classes,
+                                          *map(str, more)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.run(module.main)
+        return caught.value.code, *capsys.readouterr()
+    return run
+
+
+def label_path(small_data, name):
+    return small_data.folder / 'semantic' / f'{name}.png'
+
+
+def test_good_data_is_status_0_and_leaves_a_picture(check, tmp_path):
+    status, out, _ = check()
+    assert status == 0, out
+    assert 'nothing is wrong' in out
+    assert 'read 3 images, 3 labels and 3 over-segmentations' in out
+    assert (tmp_path / 'out' / 'findings.txt').read_text() == 'nothing is wrong\n'
+    picture = np.array(Image.open(tmp_path / 'out' / 'class_balance.png'))
+    # A bar of each class in its colour: black, dark red, dark green.
+    for colour in ((0, 0, 0), (128, 0, 0), (0, 128, 0)):
+        assert (picture == colour).all(axis=2).any()
+
+
+def test_wrong_files_are_status_1_and_all_are_written(check, small_data, tmp_path):
+    for name in small_data.names:
+        label_path(small_data, name).write_bytes(b'junk')
+    (small_data.folder / 'image' / 'a.png').unlink()
+    status, out, _ = check()
+    assert status == 1
+    written = (tmp_path / 'out' / 'findings.txt').read_text()
+    for name in small_data.names:
+        assert str(label_path(small_data, name)) in written
+    assert 'wrong: files that are missing: 1' in out
+    assert check('--lenient')[0] == 1
+
+
+def test_a_long_report_is_shortened_on_the_screen_alone(check, small_data, tmp_path):
+    small_data.list.write_text('absent.jpg\n' * 50)
+    status, out, _ = check()
+    assert status == 1
+    assert '... and 45 more' in out
+    assert (tmp_path / 'out' / 'findings.txt').read_text().count('absent.jpg') == 50
+
+
+def test_suspicious_is_status_1_unless_lenient(check, small_data, tmp_path):
+    val = tmp_path / 'val.txt'
+    val.write_text('image/b.png\n')
+    assert check('--val_list', val)[0] == 1
+    assert check('--val_list', val, '--lenient')[0] == 0
+
+
+def void_for_unlabelled(small_data):
+    for name in small_data.names:
+        label = read_label(label_path(small_data, name))
+        label[label == 200] = 255
+        label[8:] = 255
+        label[0, :3] = 0, 1, 2
+        Image.fromarray(label).save(label_path(small_data, name))
+
+
+def test_the_fix_writes_corrected_copies_and_their_list(check, small_data, tmp_path):
+    void_for_unlabelled(small_data)
+    before = {name: label_path(small_data, name).read_bytes() for name in small_data.names}
+    status, out, _ = check()
+    assert status == 1
+    assert '--fix unlabelled=255:254' in out
+    status, out, _ = check('--fix', 'unlabelled=255:254')
+    assert status == 0, out
+    assert {name: label_path(small_data, name).read_bytes() for name in small_data.names} == before
+    corrected = tmp_path / 'out' / small_data.list.name
+    assert check(data_list=corrected)[0] == 0
+    for name, line in zip(small_data.names, corrected.read_text().splitlines(), strict=True):
+        image, label, instance = line.split()
+        assert (image, instance) == (f'image/{name}.png', f'instance/{name}.png')
+        assert pathlib.Path(label).is_relative_to(tmp_path / 'out')
+        original = read_label(label_path(small_data, name))
+        np.testing.assert_array_equal(read_label(label), np.where(original == 255, 254, original))
+
+
+def test_what_cannot_be_fixed_stays_in_the_list_and_in_the_report(check, small_data, tmp_path):
+    void_for_unlabelled(small_data)
+    label_path(small_data, 'b').write_bytes(b'junk')
+    status, out, _ = check('--fix', 'unlabelled=255:254')
+    assert status == 1
+    assert 'semantic/b.png' in out
+    lines = (tmp_path / 'out' / small_data.list.name).read_text().splitlines()
+    assert lines[1].split()[1] == str(label_path(small_data, 'b'))
+
+
+@pytest.mark.parametrize(('more', 'named'), [
+    (['--fix', 'unlabelled=255:1'], '3..254'), (['--fix', 'void'], 'unlabelled=OLD:NEW'),
+    (['--class_names', 'a,b'], '--class_names')])
+def test_wrong_options_are_one_line(check, more, named):
+    status, _, err = check(*more)
+    assert status == 2
+    assert err.startswith('error: ')
+    assert err.count('\n') == 1
+    assert named in err
+
+
+def test_a_list_without_labels_cannot_be_fixed(check, small_data):
+    status, _, err = check('--fix', 'unlabelled=255:254', data_list=small_data.lists[1])
+    assert status == 2
+    assert f'{small_data.lists[1]}:1' in err
+
+
+def test_classes_come_from_a_configuration(check, small_config, tmp_path, small_data):
+    path = tmp_path / 'config.yaml'
+    path.write_text(configuration.dump(small_config('dataset.class_names=sky,cat,dog')))
+    status, out, _ = check('--cfg_path', path, num_classes=None)
+    assert status == 0
+    assert 'cat' in out
+    status, _, err = check(num_classes=None)
+    assert status == 2
+    assert '--num_classes' in err
+    # What its training would refuse, the check refuses.
+    shutil.copy(label_path(small_data, 'a'), tmp_path / 'a.png')
+    small_data.list.write_text(f'image/a.png {tmp_path}/a.png instance/a.png\n')
+    status, out, _ = check('--cfg_path', path, '--set', 'dataset.allow_absolute_paths=false', num_classes=None)
+    assert status == 1
+    assert 'allow_absolute_paths' in out

@@ -1,0 +1,98 @@
+"""What each of two processes does in test_several_processes: trainings that one of them alone is to disturb.
+
+Arguments: a folder for results, the data folder, the list. Writes what each training ended with to `<rank>.json`.
+"""
+import json
+import os
+import pathlib
+import signal
+import sys
+
+import torch
+
+from spml import config as configuration
+from spml.errors import SpmlError
+from spml.inference import run as inference
+from spml.training import embedding_task, loop
+from spml.training.run import train_embedding
+from spml.utils import distributed
+
+CPU = torch.device('cpu')
+SETTINGS = ('train.batch_size=1', 'train.shuffle=false', 'train.max_iteration=4')
+
+
+def on_iteration(wanted, action):
+    """Call `action` at the beginning of an iteration's step, after its batch was read."""
+    rate = loop.learning_rate
+
+    def patched(iteration, *args):
+        if iteration == wanted:
+            action()
+        return rate(iteration, *args)
+    loop.learning_rate = patched
+    return lambda: setattr(loop, 'learning_rate', rate)
+
+
+def spoil_loss_in_rank_1():
+    forward = embedding_task.EmbeddingTask.forward
+    calls = []
+
+    def patched(task, batch):
+        losses, extras = forward(task, batch)
+        calls.append(batch['name'])
+        if distributed.rank() == 1 and len(calls) == 2:
+            losses['sem_ann_loss'] = losses['sem_ann_loss'] * float('nan')
+        return losses, extras
+    embedding_task.EmbeddingTask.forward = patched
+    return lambda: setattr(embedding_task.EmbeddingTask, 'forward', forward)
+
+
+def outcome(config, data, data_list, folder, restore=lambda: None, **options):
+    """Train and return how it ended: [kind, exit status, message]."""
+    try:
+        train_embedding(config, data, data_list, folder, CPU, **options)
+    except SpmlError as error:
+        return [type(error).__name__, error.exit_status, str(error)]
+    except SystemExit as error:
+        return ['SystemExit', error.code, '']
+    finally:
+        restore()
+    return ['done', 0, '']
+
+
+def main():
+    out, data, data_list = map(pathlib.Path, sys.argv[1:])
+    config = configuration.load_config(out / 'config.yaml', SETTINGS)
+    torch.set_num_threads(1)
+    ends = {}
+    with distributed.start(CPU):
+        first = distributed.rank() == 0
+
+        def signalled():
+            if not first:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def damage():
+            # Sample 2, which rank 0 has read in step 1 and rank 1 reads in step 2.
+            (data / 'semantic' / 'c.png').write_bytes(b'junk')
+
+        ends['once'] = outcome(config, data, data_list, out / 'once')
+        ends['stopped'] = outcome(config, data, data_list, out / 'twice', on_iteration(1, signalled))
+        ends['resumed'] = outcome(config, data, data_list, out / 'twice', resume=True)
+        ends['spoilt'] = outcome(config, data, data_list, out / 'spoilt', spoil_loss_in_rank_1())
+        ends['damaged'] = outcome(config, data, data_list, out / 'damaged', on_iteration(1, damage))
+
+        # Inference: each takes its share of the images, and both know what is done already.
+        (data / 'semantic' / 'c.png').write_bytes((data / 'semantic' / 'a.png').read_bytes())
+        embedder = inference.build_embedder(config, out / 'once' / 'model-3.pth', CPU)
+        options = (config, data, data_list, out / 'prototypes', embedder, (2, 2), False)
+        inference.run_prototypes(*options)
+        distributed.gather_objects(None)
+        if first:
+            (out / 'prototypes' / 'semantic_prototype' / 'b.npz').unlink()
+        inference.run_prototypes(*options)
+        (out / f'{distributed.rank()}.json').write_text(json.dumps(ends))
+
+
+if __name__ == '__main__':
+    main()
