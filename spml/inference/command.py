@@ -45,6 +45,9 @@ def add_inference_arguments(parser):
     parser.add_argument('--snapshot_dir', type=pathlib.Path, help='folder that holds model-<max_iteration - 1>.pth')
     parser.add_argument('--checkpoint', type=pathlib.Path, metavar='FILE', help='weights to use instead of that file')
     parser.add_argument('--save_dir', type=pathlib.Path, required=True, help='folder for the results')
+    parser.add_argument('--overwrite', action='store_true',
+                        help='make every result again; by default those that stand in --save_dir and were made with '
+                             'the same arguments from the same files are left')
     cli.add_process_argument(parser, '1')
 
 

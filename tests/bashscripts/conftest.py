@@ -48,7 +48,7 @@ class Workplace:
         self.calls_file.write_text('')
         environment = {name: value for name, value in self.environment(**settings).items() if value is not None}
         return subprocess.run(command or ['bash', str(self.script)], env=environment, cwd=cwd or self.folder,
-                              check=False, capture_output=True, text=True, timeout=60)
+                              check=False, capture_output=True, text=True, timeout=300)
 
     @property
     def calls(self):

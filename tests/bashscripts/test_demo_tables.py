@@ -3,8 +3,6 @@ import re
 
 import pytest
 
-SEEDS = '0 1'
-
 
 @pytest.fixture
 def folder(place):
@@ -26,13 +24,13 @@ def relations_on(args):
     return {match[1] for a in args if (match := re.fullmatch(r'train\.(\w+)_loss_types=segsort', a))}
 
 
-def run(place, script, folder, **settings):
+def run(place, script, folder, seeds='0', **settings):
     place.choose(f'demo/{script}.sh', '')
-    return place.run(SNAPSHOT_ROOT=str(folder), SEEDS=SEEDS, DATAROOT=None, PRETRAINED=None, **settings)
+    return place.run(SNAPSHOT_ROOT=str(folder), SEEDS=seeds, DATAROOT=None, PRETRAINED=None, **settings)
 
 
 def test_the_ablation_adds_one_relation_after_the_other(place, folder):
-    result = run(place, 'ablation', folder)
+    result = run(place, 'ablation', folder, seeds='3 5')
     assert result.returncode == 0, result.stderr
     calls = trainings(place)
     assert len(calls) == 10
@@ -40,7 +38,7 @@ def test_the_ablation_adds_one_relation_after_the_other(place, folder):
     wanted = ([], ['sem_ann'], ['sem_ann', 'img_sim'], ['sem_ann', 'img_sim', 'sem_occ'],
               ['sem_ann', 'img_sim', 'sem_occ', 'feat_aff'])
     for name, relations in zip(order, wanted, strict=True):
-        for seed in SEEDS.split():
+        for seed in '35':
             args = calls[f'{name}_{seed}']
             assert relations_on(args) == set(relations)
             assert f'seed={seed}' in args
@@ -53,10 +51,10 @@ def test_the_comparison_gives_each_the_same_budget_and_labels(place, folder):
     result = run(place, 'quality', folder)
     assert result.returncode == 0, result.stderr
     calls = trainings(place)
-    assert len(calls) == 18
+    assert len(calls) == 9
     lists = {name: args[args.index('--data_list') + 1].rsplit('/', 1)[-1] for name, args in calls.items()}
     for labels in ('scribble', 'point', 'box', 'tag'):
-        assert lists[f'spml_{labels}_1'] == lists[f'cross_entropy_{labels}_1'] == f'train_{labels}.txt'
+        assert lists[f'spml_{labels}_0'] == lists[f'cross_entropy_{labels}_0'] == f'train_{labels}.txt'
     assert lists['cross_entropy_full_0'] == 'train_full.txt'
 
 
