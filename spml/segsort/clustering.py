@@ -1,10 +1,12 @@
 """Spherical (von Mises-Fisher) k-means, per image (METHOD.md, "Spherical k-means"; SegSort, section 3.2).
 
-Shape letters: B images, P = h*w pixels of the grid, D channels, K clusters. All images of a batch are clustered at
-once; a pixel that takes no part (void) keeps cluster K and is never summed.
+Shape letters: B images, P = h*w pixels of the grid, D channels, K clusters. A pixel that takes no part (void) keeps
+cluster K and is never summed.
 """
 import torch
 import torch.nn.functional as F
+
+from spml.utils.device import chunk_elements
 
 
 def initial_clusters(height, width, grid, device=None):
@@ -47,18 +49,49 @@ def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
     Returns:
         (B, P) int64 clusters; K where not valid.
     """
-    batch, _, channels = vectors.shape
-    vectors = vectors.detach()
-    offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
+    batch, pixels, _ = vectors.shape
+    vectors = vectors.detach().to(torch.promote_types(vectors.dtype, torch.float32))
     if valid is not None:
         labels = torch.where(valid, labels, num_clusters)
+    if iterations == 0 or batch == 0 or pixels == 0:
+        return labels
+    # As many images at once as fit a chunk; one after the other where it should stay in a CPU's caches.
+    images = max(1, chunk_elements(vectors.device) // (pixels * num_clusters))
+    parts = [range_of.split(images) for range_of in (vectors, labels, valid) if range_of is not None]
+    return torch.cat([_iterate(*part, num_clusters=num_clusters, iterations=iterations)
+                      for part in zip(*parts, strict=True)])
+
+
+def _iterate(vectors, labels, valid=None, *, num_clusters, iterations):
+    """Run the iterations of `spherical_kmeans` on images that fit a chunk, or on a part of one that does not."""
+    batch, pixels, channels = vectors.shape
+    # Cluster K gathers what takes no part.
+    offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
+    step = max(1, chunk_elements(vectors.device) // (batch * num_clusters))
     for _ in range(iterations):
         sums = sum_by_label(vectors.reshape(-1, channels), (labels + offset).reshape(-1), batch * (num_clusters + 1))
         prototypes = F.normalize(sums.view(batch, num_clusters + 1, channels)[:, :num_clusters], dim=-1)
-        labels = torch.bmm(vectors, prototypes.transpose(1, 2)).argmax(-1)
+        labels = torch.cat([_nearest(prototypes, part) for part in vectors.split(step, dim=1)], dim=1)
         if valid is not None:
-            labels = torch.where(valid, labels, num_clusters)
+            labels.masked_fill_(~valid, num_clusters)
     return labels
+
+
+def _nearest(prototypes, vectors):
+    """Return (B, P) int64: which of (B, K, D) prototypes has the largest dot product with (B, P, D), the first on ties.
+
+    On a CPU argmax is a scalar loop that takes as long as the product. With clusters along the rows it can be had from
+    vectorised passes: less the largest, times a huge number, similarities are 0 at the largest and far below -K
+    elsewhere (but for differences under K / 3e38, which count as ties); plus K - k for cluster k, they are largest at
+    the first 0.
+    """
+    count = prototypes.shape[1]
+    similarity = torch.bmm(prototypes, vectors.transpose(1, 2))
+    similarity.sub_(similarity.amax(dim=1, keepdim=True))
+    rank = torch.arange(count, 0, -1, device=vectors.device, dtype=vectors.dtype)[:, None]
+    torch.add(rank, similarity, alpha=torch.finfo(torch.float32).max, out=similarity)
+    # Clamped, so that vectors that are not finite give some cluster: the loss will tell, with the images' names.
+    return (count - similarity.amax(dim=1).long()).clamp_(0, count - 1)
 
 
 def cluster_image(vectors, grid, iterations):

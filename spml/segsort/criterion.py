@@ -8,6 +8,7 @@ from torch import nn
 
 from spml.names import RELATIONS
 from spml.segsort import relations
+from spml.utils.device import chunk_elements
 
 
 class RelationCriterion(nn.Module):
@@ -81,7 +82,7 @@ def retrieval_accuracy(segments, neighbours=5):
         return segments.prototype.new_zeros(())
     hits = segments.prototype.new_zeros(())
     neighbours = min(neighbours, count)
-    chunk = max(1, relations.CHUNK_ELEMENTS // count)
+    chunk = max(1, chunk_elements(segments.prototype.device) // count)
     for start in range(0, count, chunk):
         rows = slice(start, start + chunk)
         nearest = (segments.prototype[rows] @ segments.prototype.T).topk(neighbours, dim=1).indices

@@ -6,8 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from spml.segsort.clustering import sum_by_label
+from spml.utils.device import chunk_elements
 
 NEIGHBOURS = 20
+# Prototypes of which only the best is looked at in the first pass.
+_BLOCK = 32
 
 
 def cluster_prototypes(vectors, clusters):
@@ -40,5 +43,23 @@ def nearest_label_counts(queries, prototypes, labels, num_classes, neighbours=NE
     Returns:
         (Q, C) float32 counts that sum to `neighbours`. The argmax is the label, the smallest on ties.
     """
-    nearest = (queries @ prototypes.T).topk(neighbours, dim=1).indices
-    return F.one_hot(labels[nearest], num_classes).sum(dim=1).float()
+    return F.one_hot(labels[_nearest(queries, prototypes, neighbours)], num_classes).sum(dim=1).float()
+
+
+def _nearest(queries, prototypes, neighbours):
+    """Return (Q, neighbours) int64 indices of the prototypes of the largest dot products.
+
+    The largest `neighbours` products lie in the `neighbours` blocks of prototypes whose largest products are largest.
+    So one pass over the products keeps only a maximum for every block, and only the members of the best blocks are
+    ranked: the memory is that of a chunk of products, not of all of them.
+    """
+    count, num_queries = len(prototypes), len(queries)
+    blocks_at_once = max(1, chunk_elements(queries.device) // (max(1, num_queries) * _BLOCK))
+    best = [F.pad(queries @ part.T, (0, -len(part) % _BLOCK), value=-torch.inf)
+            .view(num_queries, -1, _BLOCK).amax(dim=2) for part in prototypes.split(blocks_at_once * _BLOCK)]
+    best = torch.cat(best, dim=1)
+    blocks = best.topk(min(neighbours, best.shape[1]), dim=1).indices
+    members = (blocks[:, :, None] * _BLOCK + torch.arange(_BLOCK, device=blocks.device)).flatten(1)
+    within = members.clamp(max=count - 1)
+    products = torch.bmm(prototypes[within], queries[:, :, None])[:, :, 0].masked_fill(members >= count, -torch.inf)
+    return within.gather(1, products.topk(neighbours, dim=1).indices)

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from spml.segsort import relations
+from spml.segsort.contrast import contrast
+from spml.utils import device
 
 CLASSES = 4
 UNLABELLED = 200
@@ -68,7 +70,7 @@ RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
 def chunks(request, monkeypatch):
     """Run a test with all pixels at once and in chunks of two and of one."""
     if request.param:
-        monkeypatch.setattr(relations, 'CHUNK_ELEMENTS', request.param)
+        monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', request.param)
 
 
 @pytest.mark.parametrize('relation', RELATIONS)
@@ -232,7 +234,7 @@ def test_contrast_gradcheck():
     positive, negative = (torch.from_numpy(rng.random((6, 6)) < 0.4) for _ in range(2))
 
     def function(embeddings, prototypes):
-        return relations.contrast(embeddings, scene['own'], prototypes,
+        return contrast(embeddings, scene['own'], prototypes,
                                   lambda rows: (positive[rows].clone(), (negative & ~positive)[rows]), 5.0)
 
     assert torch.autograd.gradcheck(function, (scene['embeddings'], scene['prototypes']))
