@@ -14,3 +14,6 @@ STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')
 
 # Relations between pixels and segments: the prefixes of their configuration keys and the names of their losses.
 RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
+
+# Arithmetic of the network in training, as `train.precision` names it.
+PRECISIONS = ('fp32', 'tf32', 'bf16')

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from spml.config import kinds
-from spml.names import MAX_CLUSTERS, RELATIONS, STAGES, VOID
+from spml.names import MAX_CLUSTERS, PRECISIONS, RELATIONS, STAGES, VOID
 
 REQUIRED = object()
 
@@ -110,6 +110,9 @@ SCHEMA = {
     'train.total_batch_size': Key(kinds.integer(0), 0,
                                   'images per step on all processes together, shared out evenly in place of '
                                   'batch_size; 0: batch_size counts'),
+    'train.precision': Key(kinds.choice(*PRECISIONS), 'fp32',
+                           'arithmetic of the network; tf32 rounds what its convolutions multiply on GPUs that can and '
+                           'changes nothing elsewhere, bf16 runs its forward in autocast. All else stays float32'),
     'train.crop_size': Key(kinds.pair(), [512, 512], 'size of the training crops, in pixels'),
     'train.shuffle': Key(kinds.boolean(), True, 'shuffle the list each epoch'),
     'train.random_mirror': Key(kinds.boolean(), True, 'mirror with probability 0.5'),

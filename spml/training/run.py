@@ -19,6 +19,7 @@ from spml.training.embedding_task import EmbeddingTask
 from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 from spml.utils import distributed
+from spml.utils.device import convolutions
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=F
     if not config.network.pretrained:
         raise ConfigError('network.pretrained is empty; name the model-*.pth of a trained embedding')
     torch.manual_seed(config.seed)
-    task = ClassifierTask(build_embedding(config), build_classifier(config), config.dataset.num_classes)
+    task = ClassifierTask(build_embedding(config), build_classifier(config), config.dataset.num_classes,
+                          config.train.precision)
     load_embedding(task.embedding, config.network.pretrained)
     task.to(device)
     optimizer = FoldedSGD(parameter_groups(None, [task.classifier], config.train.weight_decay), config.train.momentum)
@@ -95,7 +97,7 @@ def build_embedding_task(config):
     bank = MemoryBank(settings.memory_bank_size, settings.batch_size * distributed.world_size())
     return EmbeddingTask(build_embedding(config), build_classifier(config), criterion, bank,
                          config.network.kmeans_num_clusters, config.network.kmeans_iterations,
-                         DENSEPOSE_EMBEDDING_SCALE if densepose else 1.0, settings.detach_softmax)
+                         DENSEPOSE_EMBEDDING_SCALE if densepose else 1.0, settings.detach_softmax, settings.precision)
 
 
 def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, augmentation):
@@ -113,7 +115,8 @@ def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume
                                 settings.shuffle, config.seed, start, settings.max_iteration - start)
         return build_loader(dataset, sampler, config.num_threads, pin_memory=device.type == 'cuda')
 
-    train(task, optimizer, make_loader, weights, config, snapshot_dir, device, resume or settings.resume)
+    with convolutions(settings.precision, device):
+        train(task, optimizer, make_loader, weights, config, snapshot_dir, device, resume or settings.resume)
     if distributed.rank() == 0:
         print(f'snapshot: {snapshot_dir / f"model-{settings.max_iteration - 1}.pth"}')
 

@@ -1,4 +1,6 @@
-"""Choosing the device; no other module names one."""
+"""Choosing the device and the arithmetic on it; no other module names a device."""
+import contextlib
+
 import torch
 
 from spml.errors import ConfigError
@@ -31,3 +33,28 @@ def pick_device(name=None):
 def chunk_elements(device):
     """Return how many floats a chunk of a large computation should hold at once on a torch.device."""
     return CPU_CHUNK_ELEMENTS if device.type == 'cpu' else CHUNK_ELEMENTS
+
+
+def autocast(precision, device):
+    """Return the context of a network's forward in a precision of PRECISIONS on a torch.device."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == 'bf16' else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def convolutions(precision, device):
+    """Let convolutions multiply in TF32, forward and backward, where `precision` is tf32.
+
+    Raises:
+        ConfigError: the torch.device cannot compute in `precision`.
+    """
+    try:
+        autocast(precision, device)
+    except RuntimeError as error:
+        reason = str(error).strip().split('\n')[0]
+        raise ConfigError(f'train.precision: {precision} does not work on {device} ({reason}); set it to fp32') from None
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = precision == 'tf32'
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
