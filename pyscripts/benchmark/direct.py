@@ -30,7 +30,7 @@ def relations(embeddings, own, prototypes, semantic, tags, concentrations, num_c
 
 
 def image_similarity(embeddings, own, prototypes, image, instance, concentration):
-    """Return the mean over images of the mean over pixels; `image` and `instance` are (S,) int64, images consecutive."""
+    """Return the mean over images of that over pixels; `image` and `instance` are (S,) int64, images consecutive."""
     pixel_image = image[own]
     losses = []
     for index in range(int(image.max()) + 1):

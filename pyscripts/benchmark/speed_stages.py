@@ -70,15 +70,14 @@ def image_similarity_case(device, images, pixels, segments=250, channels=66):
                 lambda: _with_gradients(fast, leaves), lambda: _with_gradients(plain, leaves), _close, work)
 
 
-def kmeans_case(device, images, side, grid, iterations=10):
+def kmeans_case(device, images, height, width, grid, iterations=10):
     """Return the clustering of smooth unit embeddings of 64 channels with their two location features."""
     generator = torch.Generator().manual_seed(0)
-    smooth = F.interpolate(torch.randn(images, 64, 8, 8, generator=generator), size=(side, side), mode='bilinear')
-    unit = F.normalize(smooth + 0.3 * torch.randn(smooth.shape, generator=generator), dim=1)
-    axis = torch.linspace(-0.5, 0.5, side)
-    location = torch.stack(torch.meshgrid(axis, axis, indexing='ij')).expand(images, -1, -1, -1)
+    unit = F.normalize(_smooth_vectors(images, (height, width), 0.3, generator), dim=1)
+    axes = torch.linspace(-0.5, 0.5, height), torch.linspace(-0.5, 0.5, width)
+    location = torch.stack(torch.meshgrid(*axes, indexing='ij')).expand(images, -1, -1, -1)
     vectors = F.normalize(torch.cat([unit, location], dim=1), dim=1).flatten(2).transpose(1, 2).contiguous().to(device)
-    initial = initial_clusters(side, side, grid, device).reshape(1, -1).expand(images, -1)
+    initial = initial_clusters(height, width, grid, device).reshape(1, -1).expand(images, -1)
     clusters = grid[0] * grid[1]
 
     def compare(fast, plain):
@@ -87,7 +86,7 @@ def kmeans_case(device, images, side, grid, iterations=10):
         return None if share >= 0.999 else f'only {share:.4%} of the pixels are in the same cluster'
 
     work = Work(operations=iterations * vectors.numel() * (2 * clusters + 1), bytes=4 * vectors.numel())
-    return Case(f'k-means: {images} x {side} x {side}, D {vectors.shape[2]}, {clusters} clusters, {iterations} '
+    return Case(f'k-means: {images} x {height} x {width}, D {vectors.shape[2]}, {clusters} clusters, {iterations} '
                 'iterations', lambda: spherical_kmeans(vectors, initial, clusters, iterations),
                 lambda: direct.kmeans(vectors, initial, clusters, iterations), compare, work)
 
@@ -113,7 +112,8 @@ def retrieval_case(device, queries, prototypes, channels=64):
 def walk_case(device, height, width, classes=CLASSES):
     """Return the walk from T to F T^64; T as `transition` hands it on."""
     generator = torch.Generator().manual_seed(0)
-    views = [torch.randn(1, 64, height, width, generator=generator).to(device) for _ in range(2)]
+    # Smooth, so that cells are alike up to some distance, as in images.
+    views = [_smooth_vectors(1, (height, width), 0.05, generator).to(device) for _ in range(2)]
     transitions = transition(affinity(views, (height, width)))
     cells = height * width
     scores = torch.rand(classes, cells, generator=generator).to(device)
@@ -132,6 +132,12 @@ def _pixels(pixels, segments, channels, generator):
     return F.normalize(prototypes[own] + 0.1 * noise, dim=1), own, prototypes
 
 
+def _smooth_vectors(images, size, noise, generator):
+    """Return (images, 64, *size) vectors that change slowly over the image but for some noise."""
+    smooth = F.interpolate(torch.randn(images, 64, 8, 8, generator=generator), size=size, mode='bilinear')
+    return smooth + noise * torch.randn(smooth.shape, generator=generator)
+
+
 def _with_gradients(function, leaves):
     """Return the loss and its gradients by the leaves."""
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
@@ -146,19 +152,27 @@ def _close(fast, plain):
     return None if max(gaps) <= TOLERANCE else f'results differ by {max(gaps):.1e} of their largest entry'
 
 
-# By stage: builder, sizes on a GPU and on a CPU, sizes for a first small run, bars likewise, and the runs of the fast
-# and of the direct version that a median is taken of.
-STAGES = {
-    'relations': [(relation_case, {'pixels': 65536, 'segments': 12000}, {'pixels': 16384, 'segments': 4000},
-                   {'pixels': 256, 'segments': 100}, Bar(faster=5, lighter=20), Bar(faster=2, lighter=8), (7, 5))],
-    'image_similarity': [(image_similarity_case, *2 * [{'images': 16, 'pixels': 16384}],
-                          {'images': 2, 'pixels': 64, 'segments': 9}, Bar(faster=5, of_floor=2),
-                          Bar(faster=2, of_floor=2), (7, 5))],
-    'kmeans': [(kmeans_case, *2 * [{'images': images, 'side': side, 'grid': (grid, grid)}],
-                {'images': 2, 'side': 16, 'grid': (3, 3)}, Bar(faster=3), Bar(faster=1.5, of_floor=2), (7, 7))
-               for images, side, grid in ((16, 128, 6), (1, 512, 12))],
-    'retrieval': [(retrieval_case, *2 * [{'queries': 144, 'prototypes': 1500000}], {'queries': 9, 'prototypes': 999},
-                   *2 * [Bar(faster=10, limit=1 << 30)], (7, 3))],
-    'random_walk': [(walk_case, *2 * [{'height': 47, 'width': 63}], {'height': 5, 'width': 6}, Bar(faster=3),
-                     Bar(faster=8), (7, 5))],
-}
+def tensor_stages(on_gpu):
+    """Return, by stage, lists of (builder, sizes, small sizes for a first run, bar, runs of (fast, direct))."""
+    if on_gpu:
+        many, bars = {'pixels': 65536, 'segments': 12000}, (Bar(5, lighter=20), Bar(5, 2), Bar(3), Bar(3))
+    else:
+        many, bars = {'pixels': 16384, 'segments': 4000}, (Bar(2, lighter=8), Bar(2, 2), Bar(1.5, 2), Bar(8))
+    batches = ({'images': images, 'height': side, 'width': side, 'grid': (grid, grid)}
+               for images, side, grid in ((16, 128, 6), (1, 512, 12)))
+    return {
+        'relations': [(relation_case, many, {'pixels': 256, 'segments': 100}, bars[0], (7, 5))],
+        'image_similarity': [(image_similarity_case, {'images': 16, 'pixels': 16384}, {'images': 2, 'pixels': 64,
+                              'segments': 9}, bars[1], (7, 5))],
+        'kmeans': [(kmeans_case, sizes, {'images': 2, 'height': 9, 'width': 8, 'grid': (3, 3)}, bars[2], (7, 7))
+                   for sizes in batches],
+        'retrieval': [(retrieval_case, {'queries': 144, 'prototypes': 1500000}, {'queries': 9, 'prototypes': 999},
+                       Bar(10, limit=1 << 30), (7, 3))],
+        'random_walk': [(walk_case, {'height': 47, 'width': 63}, {'height': 5, 'width': 6}, bars[3], (7, 5))],
+    }
+
+
+# Sizes that are doubled in turn to see how the cost grows.
+GROWTH = [(relation_case, {'pixels': 8192, 'segments': 2000}), (image_similarity_case, {'images': 4, 'pixels': 8192,
+          'segments': 250}), (kmeans_case, {'images': 4, 'height': 128, 'width': 128, 'grid': (6, 6)}),
+          (retrieval_case, {'queries': 144, 'prototypes': 400000}), (walk_case, {'height': 32, 'width': 32})]

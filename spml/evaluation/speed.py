@@ -1,10 +1,10 @@
-"""Time, peak memory and arithmetic floor of a computation, for `pyscripts/benchmark/benchmark_speed.py`.
+"""Time, peak memory and arithmetic floor of computations, for `pyscripts/benchmark/benchmark_speed.py`.
 
-A `Case` is one computation done twice, by the library and directly; `measure` runs both on the same inputs in turn,
-compares the results and holds the figures against a `Bar`. The floor is the time the arithmetic alone would take at the
-rates this machine reaches in the same run (`measure_rates`): multiplications and additions as in a large matrix
-product, exponentials as over an array in cache, or the bytes that have to move at least once as in a large copy,
-whichever takes longer.
+A `Case` is one computation done twice, by the library (`fast`) and plainly (`direct`). `measure` runs both on the same
+inputs in turn, compares the results and holds the figures against a `Bar`. The floor is the time that the arithmetic
+alone would take at the rates this machine reaches in the same run (`measure_rates`): float operations as in a large
+matrix product and exponentials as over an array in cache, or the bytes that have to move at least once as in a large
+copy, whichever takes longer.
 """
 import ctypes
 import dataclasses
@@ -26,7 +26,7 @@ MEBIBYTE = 1 << 20
 class Work:
     """What a computation cannot do without: float operations, exponentials, bytes read or written."""
 
-    operations: float = 0
+    operations: float
     exponentials: float = 0
     bytes: float = 0
 
@@ -52,14 +52,14 @@ class Case:
         title: for the table.
         fast, direct: functions without arguments that return results for `compare`.
         compare: function of the two results; returns None when they agree, else how they differ.
-        work: Work.
+        work: Work, or None where no floor can be told.
     """
 
     title: str
     fast: Callable
     direct: Callable
     compare: Callable
-    work: Work
+    work: Work | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +79,16 @@ class Bar:
     limit: int | None = None
 
     def __str__(self):
-        parts = [f'{self.faster:g}x faster' if self.faster else '',
-                 f'or within {self.of_floor:g}x of the floor' if self.of_floor else '',
-                 f'1/{self.lighter:g} of the memory' if self.lighter else '',
-                 f'under {self.limit // MEBIBYTE:,} MiB' if self.limit else '']
-        return ', '.join(part for part in parts if part)
+        parts = []
+        if self.faster:
+            parts.append(f'{self.faster:g}x faster' if self.faster > 1 else f'within {1 / self.faster:g}x')
+        if self.of_floor:
+            parts[-1] += f' or within {self.of_floor:g}x of the floor'
+        if self.lighter:
+            parts.append(f'1/{self.lighter:g} of the memory')
+        if self.limit:
+            parts.append(f'under {self.limit // MEBIBYTE:,} MiB')
+        return ', '.join(parts)
 
     def met(self, row):
         """Return whether the figures of a row of `measure` meet the bar."""
@@ -93,71 +98,94 @@ class Bar:
         return fast_enough and light_enough and (self.limit is None or row['fast_bytes'] < self.limit)
 
 
-def measure(build, arguments, small, bar, rates, device, repeats):
-    """Measure a Case.
+def measure(case, bar, rates, device, repeats):
+    """Measure the times of a Case.
 
     Args:
-        build: module-level function of (device, **arguments) that returns the Case.
-        arguments: its sizes, a dict.
-        small: sizes for a first run that only loads code, a dict.
-        bar: Bar.
+        case: Case.
+        bar: Bar, or None.
         rates: Rates.
         device: torch.device.
         repeats: (fast, direct), how many runs each median is taken of.
 
     Returns:
-        Dict of `title`, seconds (`fast`, `direct`, `floor`) and their ratios, bytes, `bar`, `difference` and `met`.
+        Dict of `title`; seconds (`fast`, `direct`, `floor`) and the ratios `ratio` (direct to fast) and `of_floor`;
+        `difference` of the results or None; `bar`. `judge` adds what is missing.
     """
-    build(device, **small).fast()
-    case = build(device, **arguments)
-    difference = case.compare(case.fast(), case.direct())
-    times = median_times({'fast': case.fast, 'direct': case.direct}, dict(zip(('fast', 'direct'), repeats, strict=True)),
-                         device)
-    floor = rates.floor(case.work)
-    row = {'title': case.title, **times, 'floor': floor, 'ratio': times['direct'] / times['fast'],
-           'of_floor': times['fast'] / floor}
-    del case
+    functions = {'fast': case.fast, 'direct': case.direct}
+    times, results = median_times(functions, dict(zip(functions, repeats, strict=True)), device)
+    row = {'title': case.title, **times, 'ratio': times['direct'] / times['fast'], 'bar': bar,
+           'difference': case.compare(results['fast'], results['direct'])}
+    if case.work is not None:
+        row['floor'] = rates.floor(case.work)
+        row['of_floor'] = times['fast'] / row['floor']
+    return row
+
+
+def measure_memory(row, build, arguments, small, device):
+    """Add peak memory to a row: `fast_bytes`, `direct_bytes` and their `memory_ratio`; arguments as `peak_memory`'s."""
     for name in ('fast', 'direct'):
         row[f'{name}_bytes'] = peak_memory(build, arguments, small, name, device)
     row['memory_ratio'] = row['direct_bytes'] / max(1, row['fast_bytes'])
-    return {**row, 'bar': str(bar), 'difference': difference, 'met': difference is None and bar.met(row)}
+
+
+def judge(row):
+    """Return the row with the bar as text and `met`: whether results agree and the bar, if any, is met."""
+    bar = row['bar']
+    met = row['difference'] is None and (bar is None or bar.met(row))
+    return {**row, 'bar': '' if bar is None else str(bar), 'met': met}
 
 
 def median_times(functions, repeats, device):
-    """Return {name: median seconds} of a dict of functions, run in turn so that all see the same machine."""
-    times = {name: [] for name in functions}
+    """Run a dict of functions in turn, so that all see the same machine, each as often as `repeats` says.
+
+    Returns:
+        {name: median seconds} and {name: result of the last run}.
+    """
+    times, results = {name: [] for name in functions}, {}
     for turn in range(max(repeats.values())):
         for name, function in functions.items():
             if turn < repeats[name]:
+                results.pop(name, None)
                 synchronise(device)
                 start = time.perf_counter()
-                function()
+                results[name] = function()
                 synchronise(device)
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: statistics.median(values) for name, values in times.items()}, results
 
 
 def synchronise(device):
-    """Wait until a torch.device has done all it was asked to; a CPU always has."""
-    module = getattr(torch, device.type)
-    if hasattr(module, 'synchronize'):
-        module.synchronize()
+    """Wait until a torch.device has done all it was asked to."""
+    getattr(torch, device.type).synchronize()
 
 
 def peak_memory(build, arguments, small, name, device):
     """Return the bytes that the function `name` of a Case (`fast` or `direct`) holds at most, beyond its inputs.
 
-    By the allocator where the device has one that counts; else by the resident set of a process of its own.
+    By the allocator of the device where there is one that counts; else by the resident set of a process of its own.
+
+    Args:
+        build: module-level function of (device, **arguments) that returns the Case.
+        arguments: its sizes, a dict.
+        small: sizes of a first run, which loads libraries and lets them reserve memory of their own.
+        name: `fast` or `direct`.
+        device: torch.device.
     """
     module = getattr(torch, device.type)
-    if hasattr(module, 'reset_peak_memory_stats'):
-        return _allocator_peak(getattr(build(device, **arguments), name), module)
+    if hasattr(module, 'max_memory_allocated'):
+        getattr(build(device, **small), name)()
+        return allocator_peak(getattr(build(device, **arguments), name), device)
     # Spawned: a fork after OpenMP started threads is not safe.
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
         return pool.submit(_resident_peak, build, arguments, small, name, device).result()
 
 
-def _allocator_peak(function, module):
+def allocator_peak(function, device):
+    """Return the bytes a function allocates at most beyond what is; None on a device whose allocator does not count."""
+    module = getattr(torch, device.type)
+    if not hasattr(module, 'max_memory_allocated'):
+        return None
     gc.collect()
     module.reset_peak_memory_stats()
     before = module.memory_allocated()
@@ -166,7 +194,6 @@ def _allocator_peak(function, module):
 
 
 def _resident_peak(build, arguments, small, name, device):
-    # Libraries load and reserve memory of their own at the first call.
     getattr(build(device, **small), name)()
     function = getattr(build(device, **arguments), name)
     gc.collect()
@@ -188,17 +215,19 @@ def _status(field):
 
 def measure_rates(device):
     """Return the Rates of a torch.device in float32."""
-    size = 4096
+    size, length = 4096, 1 << 26
     left, right = torch.rand(size, size, device=device), torch.rand(size, size, device=device)
     cached = torch.rand(1 << 19, device=device)
-    large = torch.rand(1 << 26, device=device)
+    large = torch.rand(length, device=device)
     copy = torch.empty_like(large)
-    functions = {'operations': lambda: torch.mm(left, right), 'bytes': lambda: copy.copy_(large)}
-    # The cheaper of the two exponentials.
-    functions |= {name: lambda f=f: [f(cached, out=copy[:len(cached)]) for _ in range(20)]
-                  for name, f in (('exp', torch.exp), ('exp2', torch.exp2))}
-    for function in functions.values():
-        function()
-    seconds = median_times(functions, dict.fromkeys(functions, 5), device)
-    return Rates(operations=2 * size ** 3 / seconds['operations'], bytes=2 * 4 * len(large) / seconds['bytes'],
+
+    def exponentiate(function):
+        for _ in range(20):
+            function(cached, out=copy[:len(cached)])
+
+    # Of the two exponentials the cheaper counts.
+    functions = {'product': lambda: torch.mm(left, right), 'copy': lambda: copy.copy_(large),
+                 'exp': lambda: exponentiate(torch.exp), 'exp2': lambda: exponentiate(torch.exp2)}
+    seconds, _ = median_times(functions, dict.fromkeys(functions, 5), device)
+    return Rates(operations=2 * size ** 3 / seconds['product'], bytes=2 * 4 * length / seconds['copy'],
                  exponentials=20 * len(cached) / min(seconds['exp'], seconds['exp2']))

@@ -160,7 +160,7 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
         require_crf()
     _save_config(config, save_dir)
     means, stds = config.network.pixel_means, config.network.pixel_stds
-    with _finisher(num_workers if crf is not None else 0) as submit:
+    with finisher(num_workers if crf is not None else 0) as submit:
         for entry in _progress(entries, title):
             prediction, void = one(entry)
             rgb = denormalise(prediction.image, means, stds) if crf is not None else None
@@ -172,7 +172,7 @@ def _run(config, entries, save_dir, one, crf, num_workers, title, threshold=None
 
 
 @contextlib.contextmanager
-def _finisher(num_workers):
+def finisher(num_workers):
     """Yield `submit(function, *args)`: run at once, or in a pool with at most two jobs a worker waiting."""
     if num_workers == 0:
         yield lambda function, *args: function(*args)

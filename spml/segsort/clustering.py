@@ -64,7 +64,7 @@ def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
 
 def _iterate(vectors, labels, valid=None, *, num_clusters, iterations):
     """Run the iterations of `spherical_kmeans` on images that fit a chunk, or on a part of one that does not."""
-    batch, pixels, channels = vectors.shape
+    batch, _, channels = vectors.shape
     # Cluster K gathers what takes no part.
     offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
     step = max(1, chunk_elements(vectors.device) // (batch * num_clusters))

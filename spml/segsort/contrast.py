@@ -228,7 +228,7 @@ class _Rows:
         self.place[self.order] = torch.arange(len(group), device=group.device) - self.starts[group[self.order]]
 
     def padded(self, batch):
-        """Return (g, w) int64 rows of a slice of the groups, w of the largest, and (g, w) bool: which are no padding."""
+        """Return (g, w) int64 rows of a slice of the groups, w of the largest, and (g, w) bool, false for padding."""
         counts = torch.tensor(self.counts[batch], device=self.order.device)[:, None]
         places = torch.arange(max(self.counts[batch]), device=self.order.device)
         rows = self.starts[:len(self.counts)][batch][:, None] + places

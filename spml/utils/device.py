@@ -51,7 +51,8 @@ def convolutions(precision, device):
         autocast(precision, device)
     except RuntimeError as error:
         reason = str(error).strip().split('\n')[0]
-        raise ConfigError(f'train.precision: {precision} does not work on {device} ({reason}); set it to fp32') from None
+        raise ConfigError(f'train.precision: {precision} does not work on {device} ({reason}); '
+                          'set it to fp32') from None
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = precision == 'tf32'
     try:

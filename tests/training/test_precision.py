@@ -1,4 +1,6 @@
 """`train.precision`: what runs in bfloat16 and what must not."""
+import contextlib
+
 import pytest
 import torch
 from test_embedding_task import random_batch
@@ -84,14 +86,15 @@ def test_a_training_in_bfloat16_writes_float32_weights(tmp_path, small_config, s
 @pytest.mark.parametrize(('precision', 'allowed'), [('fp32', False), ('tf32', True), ('bf16', False)])
 def test_convolutions_take_tf32_only_when_asked_and_only_for_the_training(precision, allowed):
     before = torch.backends.cudnn.allow_tf32
-    with pytest.raises(KeyError), convolutions(precision, CPU):
+    with contextlib.suppress(KeyError), convolutions(precision, CPU):
         assert torch.backends.cudnn.allow_tf32 is allowed
+        # A training that fails.
         raise KeyError
     assert torch.backends.cudnn.allow_tf32 is before
 
 
 def test_a_device_without_bfloat16_is_one_line():
-    with pytest.raises(ConfigError, match='train.precision: bf16 does not work on meta') as caught, \
+    with pytest.raises(ConfigError, match=r'train\.precision: bf16 does not work on meta') as caught, \
             convolutions('bf16', torch.device('meta')):
         pass
     assert '\n' not in str(caught.value)
