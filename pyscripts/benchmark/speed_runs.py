@@ -21,7 +21,7 @@ from spml.inference.outputs import Prediction, finish
 from spml.inference.predictors import Embedder, SoftmaxPredictor
 from spml.inference.run import finisher, run_inference
 from spml.names import PRECISIONS, RELATIONS
-from spml.training.optimizer import FoldedSGD, parameter_groups
+from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 from spml.training.run import EMBEDDING_AUGMENTATION, build_embedding_task
 from spml.utils.device import convolutions
 from spml.utils.io import write_png, write_text
@@ -41,9 +41,9 @@ def crf_row(device, rates, maps=16, size=VOC_SIZE, repeats=(3, 3)):
         return measure(case, Bar(1.7), rates, device, repeats)
 
 
-def overlap_row(device, rates, images=64, size=VOC_SIZE, depth=101, num_workers=16):
+def overlap_row(device, images=64, size=VOC_SIZE, depth=101, crop=512, num_workers=16):
     """Return the row of multi-scale inference with CRF: together, against the slower of network and CRF alone."""
-    config = _config(depth, images=1)
+    config = _config(depth, images=1, crop=crop)
     task = build_embedding_task(config).to(device).eval()
     embedder = Embedder(task.embedding, tuple(config.test.crop_size), tuple(config.test.stride), device)
     predictor = SoftmaxPredictor(embedder, task.classifier)
@@ -87,9 +87,9 @@ def step_row(device, rates, images, side, depth=101, repeats=(3, 3)):
 
 
 def precision_rows(device, images, side, depth=101, repeats=3):
-    """Return, by `train.precision`, time and memory of forward and backward, and what changes against fp32."""
+    """Yield, by `train.precision`, time and memory of forward and backward, and what changes against fp32."""
     task, batch, weights, _ = _training(device, depth, images, side)
-    rows, reference = [], None
+    reference = None
     for precision in PRECISIONS:
         task.precision = precision
 
@@ -109,15 +109,14 @@ def precision_rows(device, images, side, depth=101, repeats=3):
             peak = allocator_peak(run, device)
         found = results['step']
         reference = reference or found
-        rows.append({'precision': precision, 'seconds': seconds['step'], 'bytes': peak,
-                     'loss_change': (found[0] / reference[0] - 1).item(),
-                     **{f'{name}_cosine': F.cosine_similarity(one, other, dim=0).item()
-                        for name, one, other in zip(('embedding', 'gradient'), found[1:], reference[1:], strict=True)}})
-    return rows
+        yield {'precision': precision, 'seconds': seconds['step'], 'bytes': peak,
+               'loss_change': (found[0] / reference[0] - 1).item(),
+               **{f'{name}_cosine': F.cosine_similarity(one.double(), other.double(), dim=0).item()
+                  for name, one, other in zip(('embedding', 'gradient'), found[1:], reference[1:], strict=True)}}
 
 
 def loader_rows(needed, images=96, size=VOC_SIZE, crop=512, num_workers=4):
-    """Return the rows of data loading: one worker's seconds an image, with and without augmentation.
+    """Yield the rows of data loading: one worker's seconds an image, with and without augmentation.
 
     Args:
         needed: seconds an image that the training step takes; `num_workers` workers have to be as fast together.
@@ -126,7 +125,6 @@ def loader_rows(needed, images=96, size=VOC_SIZE, crop=512, num_workers=4):
         crop: side of the crops.
         num_workers: workers of a process by default.
     """
-    rows = []
     with _noise_folder(images, size) as folder:
         entries = read_list(folder / 'images.txt', folder, fields=(3,))
         for augmented in (True, False):
@@ -139,11 +137,10 @@ def loader_rows(needed, images=96, size=VOC_SIZE, crop=512, num_workers=4):
 
             seconds, _ = median_times({'load': load}, {'load': 3}, torch.device('cpu'))
             each = seconds['load'] / images
-            rows.append({'title': f'data loading {"with" if augmented else "without"} augmentation: {1 / each:.1f} '
-                                  f'images/s a worker, {num_workers} workers against the step, per image',
-                         'fast': each / num_workers, 'direct': needed, 'ratio': needed * num_workers / each,
-                         'bar': Bar(1.0), 'difference': None})
-    return rows
+            yield {'title': f'data loading {"with" if augmented else "without"} augmentation: {1 / each:.1f} '
+                            f'images/s a worker, {num_workers} workers against the step, per image',
+                   'fast': each / num_workers, 'direct': needed, 'ratio': needed * num_workers / each,
+                   'bar': Bar(1.0), 'difference': None}
 
 
 def _finish_saved(folder, maps, size, num_workers):
@@ -193,11 +190,12 @@ def _blocks(height, width, seed, side=40):
     return blocks.repeat_interleave(side, 0).repeat_interleave(side, 1)[:height, :width]
 
 
-def _config(depth, images):
+def _config(depth, images, crop=512):
     relations = {f'{name}_loss_types': 'none' if name == 'feat_aff' else 'segsort' for name in RELATIONS}
     return configuration.resolve({
         'dataset': {'num_classes': CLASSES}, 'train': {'max_iteration': 1, 'batch_size': images, **relations},
-        'network': {'backbone_types': f'panoptic_deeplab_{depth}', 'embedding_dim': 64}}, ())
+        'network': {'backbone_types': f'panoptic_deeplab_{depth}', 'embedding_dim': 64},
+        'test': {'crop_size': [crop, crop]}}, ())
 
 
 def _training(device, depth, images, side):
@@ -205,6 +203,7 @@ def _training(device, depth, images, side):
     config = _config(depth, images)
     torch.manual_seed(0)
     task = build_embedding_task(config).to(device).train()
+    freeze_stages(task.embedding.resnet_backbone, config.network.frozen_stages)
     labels = torch.stack([_blocks(side, side, seed=index) for index in range(images)])
     batch = {'image': torch.stack([_smooth(3, side, side, seed=index) for index in range(images)]),
              'semantic_label': labels, 'tags': F.one_hot(labels, 256).amax(dim=(1, 2)).bool(),

@@ -1,6 +1,7 @@
 """Runs the stages of `benchmark_speed.py` and prints their tables (Markdown, as `misc/BENCHMARKS.md` has them)."""
 import os
 import platform
+import sys
 
 import speed_runs
 import torch
@@ -14,24 +15,26 @@ GPU_ROWS = {'crf': 'multi scale + CRF of 64 images within 15 % of the slower of 
             'step': 'training step: deeplab-101, 4 x 512 x 512, within 1.15x of its networks alone'}
 
 
+STAGE_HEADER = ('stage', 'direct', 'this', 'ratio', 'floor', 'of floor', 'direct MiB', 'this MiB', 'ratio', 'bar',
+                'result')
+
+
 def run(device, names):
-    """Measure the named stages on a torch.device, print them, and return all figures as JSON can hold them."""
+    """Measure the named stages on a torch.device; print every row when it is known; return all as JSON can hold it."""
     rates = measure_rates(device)
-    machine = describe(device, rates)
-    print('\n'.join(f'{key}: {value}' for key, value in machine.items()), end='\n\n')
-    rows, step = [], {}
-    for name in tqdm([name for name in names if name not in ('growth', 'precision')], desc='stages', leave=False):
-        rows += [judge(row) for row in _stage(name, device, rates, step)]
-    result = {'machine': machine, 'stages': rows}
-    if rows:
-        print(stage_table(rows), end='\n\n')
+    result = {'machine': describe(device, rates)}
+    print('\n'.join(f'{key}: {value}' for key, value in result['machine'].items()))
+    stages = tqdm([name for name in names if name not in ('growth', 'precision')], desc='stages', leave=False)
+    step = {}
+    rows = (judge(row) for name in stages for row in _stage(name, device, rates, step))
+    result['stages'] = print_table(STAGE_HEADER, rows, stage_line)
     if 'growth' in names:
-        result['growth'] = [row for build, sizes in tqdm(GROWTH, desc='growth', leave=False)
-                            for row in growth(build, sizes, device)]
-        print(growth_table(result['growth']), end='\n\n')
+        rows = (row for case in tqdm(GROWTH, desc='growth', leave=False) for row in growth(*case, device))
+        result['growth'] = print_table(('stage', 'doubled', 'time', 'growth', 'MiB', 'growth'), rows, growth_line)
     if 'precision' in names:
-        result['precision'] = speed_runs.precision_rows(device, *_step_size(device))
-        print(precision_table(result['precision']), end='\n\n')
+        rows = speed_runs.precision_rows(device, *_step_size(device))
+        result['precision'] = print_table(('train.precision', 'forward + backward', 'MiB', 'loss',
+                                           'cosine of embeddings', 'cosine of gradients'), rows, precision_line)
     return result
 
 
@@ -64,7 +67,7 @@ def _stage(name, device, rates, step):
     on_gpu = device.type != 'cpu'
     if name == 'crf':
         yield speed_runs.crf_row(device, rates)
-        yield speed_runs.overlap_row(device, rates) if on_gpu else _not_run(GPU_ROWS[name])
+        yield speed_runs.overlap_row(device) if on_gpu else _not_run(GPU_ROWS[name])
     elif name in ('step', 'loader'):
         images, side = _step_size(device)
         if not step:
@@ -84,45 +87,45 @@ def _stage(name, device, rates, step):
 
 
 def _step_size(device):
-    """Return images and side of the training step: the published ones on a GPU, one image on a CPU."""
-    return (1 if device.type == 'cpu' else 4), 512
+    """Return images and side of the training step: the published ones on a GPU, one small image on a CPU."""
+    return (1, 256) if device.type == 'cpu' else (4, 512)
 
 
 def _not_run(title):
     return {'title': title, 'bar': None, 'difference': None, 'not_run': True}
 
 
-def stage_table(rows):
-    """Return the table of judged rows."""
-    lines = [('stage', 'direct', 'this', 'ratio', 'floor', 'of floor', 'direct MiB', 'this MiB', 'ratio', 'bar', '')]
+def print_table(header, rows, line):
+    """Print a table of `line(row)`, each when the iterator yields it; return the list of rows (none: no table)."""
+    done = []
     for row in rows:
-        verdict = 'not run' if row.get('not_run') else row['difference'] or ('met' if row['met'] else 'MISSED')
-        lines.append((row['title'], _time(row.get('direct')), _time(row.get('fast')), _ratio(row.get('ratio')),
-                      _time(row.get('floor')), _ratio(row.get('of_floor')), _mebibytes(row.get('direct_bytes')),
-                      _mebibytes(row.get('fast_bytes')), _ratio(row.get('memory_ratio')), row['bar'],
-                      verdict if row['bar'] or row.get('not_run') or row['difference'] else ''))
-    return _table(lines)
+        if not done:
+            tqdm.write(f'\n| {" | ".join(header)} |\n{"|---" * len(header)}|')
+        tqdm.write(f'| {" | ".join(line(row))} |')
+        sys.stdout.flush()
+        done.append(row)
+    return done
 
 
-def growth_table(rows):
-    """Return the table of `growth`."""
-    return _table([('stage', 'doubled', 'time', 'growth', 'MiB', 'growth'),
-                   *((row['title'], row['doubled'] or '', _time(row['seconds']), _ratio(row['time_growth']),
-                      _mebibytes(row['bytes']), _ratio(row['memory_growth'])) for row in rows)])
+def stage_line(row):
+    """Return the cells of a judged row."""
+    verdict = 'not run' if row.get('not_run') else row['difference'] or ('met' if row['met'] else 'MISSED')
+    return (row['title'], _time(row.get('direct')), _time(row.get('fast')), _ratio(row.get('ratio')),
+            _time(row.get('floor')), _ratio(row.get('of_floor')), _mebibytes(row.get('direct_bytes')),
+            _mebibytes(row.get('fast_bytes')), _ratio(row.get('memory_ratio')), row['bar'],
+            verdict if row['bar'] or row.get('not_run') or row['difference'] else 'no bar')
 
 
-def precision_table(rows):
-    """Return the table of `speed_runs.precision_rows`."""
-    return _table([('train.precision', 'forward + backward', 'MiB', 'loss', 'cosine of embeddings',
-                    'cosine of gradients'),
-                   *((row['precision'], _time(row['seconds']), _mebibytes(row['bytes']),
-                      f'{100 * row["loss_change"]:+.3f} %', f'{row["embedding_cosine"]:.6f}',
-                      f'{row["gradient_cosine"]:.6f}') for row in rows)])
+def growth_line(row):
+    """Return the cells of a row of `growth`."""
+    return (row['title'], row['doubled'] or '', _time(row['seconds']), _ratio(row['time_growth']),
+            _mebibytes(row['bytes']), _ratio(row['memory_growth']))
 
 
-def _table(lines):
-    return '\n'.join(['| ' + ' | '.join(lines[0]) + ' |', '|---' * len(lines[0]) + '|',
-                      *('| ' + ' | '.join(line) + ' |' for line in lines[1:])])
+def precision_line(row):
+    """Return the cells of a row of `speed_runs.precision_rows`."""
+    return (row['precision'], _time(row['seconds']), _mebibytes(row['bytes']), f'{100 * row["loss_change"]:+.3f} %',
+            f'{row["embedding_cosine"]:.6f}', f'{row["gradient_cosine"]:.6f}')
 
 
 def _time(seconds):

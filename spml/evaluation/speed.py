@@ -81,7 +81,7 @@ class Bar:
     def __str__(self):
         parts = []
         if self.faster:
-            parts.append(f'{self.faster:g}x faster' if self.faster > 1 else f'within {1 / self.faster:g}x')
+            parts.append(f'{self.faster:g}x faster' if self.faster > 1 else f'at most {1 / self.faster:g}x the time')
         if self.of_floor:
             parts[-1] += f' or within {self.of_floor:g}x of the floor'
         if self.lighter:

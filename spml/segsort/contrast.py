@@ -102,7 +102,8 @@ class _Contrast(torch.autograd.Function):
         # Reductions run in float32 or wider, whatever autocast hands in.
         wide = torch.promote_types(embeddings.dtype, torch.float32)
         needs_grad = any(ctx.needs_input_grad[:2])
-        loss, grad_vectors, grad_targets = evaluate(embeddings.to(wide), prototypes.to(wide), needs_grad)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            loss, grad_vectors, grad_targets = evaluate(embeddings.to(wide), prototypes.to(wide), needs_grad)
         if needs_grad:
             ctx.save_for_backward(grad_vectors.to(embeddings.dtype), grad_targets.to(prototypes.dtype))
         return loss
@@ -136,7 +137,7 @@ def _kind_by_kind(vectors, own, targets, kind, meets, concentration, needs_grad)
     pixel_kind = kind[own]
     order = pixel_kind.argsort(stable=True)
     # All the sizes that steer the loop, in one transfer.
-    met = (meets.to(vectors.dtype) @ torch.bincount(kind, minlength=len(meets)).to(vectors.dtype)).long()
+    met = (meets * torch.bincount(kind, minlength=len(meets))).sum(dim=1)
     sizes = torch.stack([torch.bincount(pixel_kind, minlength=len(meets)), met, meets.diagonal().long()]).T.tolist()
     position = torch.empty_like(kind)
     start = 0
