@@ -3,10 +3,16 @@
 Shape letters: B images, P = h*w pixels of the grid, D channels, K clusters. A pixel that takes no part (void) keeps
 cluster K and is never summed.
 """
+import math
+
 import torch
 import torch.nn.functional as F
 
 from spml.utils.device import chunk_elements
+
+# Pixels whose similarities are one product of a batch: several threads share out a batch, but hardly ever one product
+# of a few clusters with many pixels.
+_TILE = 512
 
 
 def initial_clusters(height, width, grid, device=None):
@@ -30,7 +36,7 @@ def initial_clusters(height, width, grid, device=None):
 def sum_by_label(vectors, labels, num_labels):
     """Sum rows by label: (N, D) vectors, (N,) int64 labels in 0..num_labels-1 -> (num_labels, D); differentiable."""
     sums = vectors.new_zeros(num_labels, vectors.shape[1])
-    return sums.scatter_add(0, labels[:, None].expand_as(vectors), vectors)
+    return sums.scatter_add_(0, labels[:, None].expand_as(vectors), vectors)
 
 
 def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
@@ -63,35 +69,61 @@ def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
 
 
 def _iterate(vectors, labels, valid=None, *, num_clusters, iterations):
-    """Run the iterations of `spherical_kmeans` on images that fit a chunk, or on a part of one that does not."""
+    """Run the iterations of `spherical_kmeans` on images that fit a chunk, or on one that need not."""
     batch, _, channels = vectors.shape
     # Cluster K gathers what takes no part.
     offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
-    step = max(1, chunk_elements(vectors.device) // (batch * num_clusters))
+    parts = _tiles(vectors, chunk_elements(vectors.device) // (batch * num_clusters))
+    # One memory for the similarities of all parts: it stays in a CPU's caches.
+    sizes = [(len(part), num_clusters, part.shape[2]) for part in parts]
+    memory = vectors.new_empty(max(map(math.prod, sizes)))
+    parts = [(part, memory[:math.prod(size)].view(size)) for part, size in zip(parts, sizes, strict=True)]
+    rank = -torch.arange(num_clusters, device=vectors.device, dtype=vectors.dtype)[:, None]
     for _ in range(iterations):
         sums = sum_by_label(vectors.reshape(-1, channels), (labels + offset).reshape(-1), batch * (num_clusters + 1))
         prototypes = F.normalize(sums.view(batch, num_clusters + 1, channels)[:, :num_clusters], dim=-1)
-        labels = torch.cat([_nearest(prototypes, part) for part in vectors.split(step, dim=1)], dim=1)
+        nearest = [_nearest(prototypes, *part, rank).view(batch, -1) for part in parts]
+        labels = torch.cat(nearest, dim=1) if len(nearest) > 1 else nearest[0]
         if valid is not None:
             labels.masked_fill_(~valid, num_clusters)
     return labels
 
 
-def _nearest(prototypes, vectors):
-    """Return (B, P) int64: which of (B, K, D) prototypes has the largest dot product with (B, P, D), the first on ties.
+def _tiles(vectors, pixels_at_once):
+    """Cut (B, P, D) vectors into parts of about so many pixels, each as (B * tiles, D, pixels of a tile)."""
+    pixels, channels = vectors.shape[1:]
+    whole = pixels // _TILE * _TILE
+    step = max(1, pixels_at_once // _TILE) * _TILE
+    parts = [part.reshape(-1, _TILE, channels) for part in vectors[:, :whole].split(step, dim=1) if whole]
+    if whole < pixels:
+        parts.append(vectors[:, whole:])
+    return [part.transpose(1, 2) for part in parts]
+
+
+def _nearest(prototypes, tiles, similarity, rank):
+    """Return which of (B, K, D) prototypes has the largest dot product with each pixel, the first on ties.
 
     On a CPU argmax is a scalar loop that takes as long as the product. With clusters along the rows it can be had from
     vectorised passes: less the largest, times a huge number, similarities are 0 at the largest and far below -K
-    elsewhere (but for differences under K / 3e38, which count as ties); plus K - k for cluster k, they are largest at
-    the first 0.
+    elsewhere (but for differences under K / 3e38, which count as ties); less k for cluster k, they are largest at the
+    first 0.
+
+    Args:
+        prototypes: (B, K, D) float.
+        tiles: (B * tiles, D, n) of `_tiles`.
+        similarity: (B * tiles, K, n), overwritten.
+        rank: (K, 1), minus k.
+
+    Returns:
+        (B * tiles, n) int64.
     """
-    count = prototypes.shape[1]
-    similarity = torch.bmm(prototypes, vectors.transpose(1, 2))
+    batch, count, channels = prototypes.shape
+    prototypes = prototypes[:, None].expand(-1, len(tiles) // batch, -1, -1).reshape(-1, count, channels)
+    torch.bmm(prototypes, tiles, out=similarity)
     similarity.sub_(similarity.amax(dim=1, keepdim=True))
-    rank = torch.arange(count, 0, -1, device=vectors.device, dtype=vectors.dtype)[:, None]
     torch.add(rank, similarity, alpha=torch.finfo(torch.float32).max, out=similarity)
     # Clamped, so that vectors that are not finite give some cluster: the loss will tell, with the images' names.
-    return (count - similarity.amax(dim=1).long()).clamp_(0, count - 1)
+    return similarity.amax(dim=1).neg_().long().clamp_(0, count - 1)
 
 
 def cluster_image(vectors, grid, iterations):

@@ -5,9 +5,9 @@ import torch
 
 from spml.errors import ConfigError
 
-# Floats that a chunk of a large computation holds: on a CPU 2 MiB, so that the few buffers of a chunk stay in its
+# Floats that a chunk of a large computation holds: on a CPU 4 MiB, so that the few buffers of a chunk stay in its
 # caches; elsewhere 128 MiB, since there starting a kernel costs more than memory.
-CPU_CHUNK_ELEMENTS = 1 << 19
+CPU_CHUNK_ELEMENTS = 1 << 20
 CHUNK_ELEMENTS = 1 << 25
 
 
