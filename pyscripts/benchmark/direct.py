@@ -30,15 +30,16 @@ def relations(embeddings, own, prototypes, semantic, tags, concentrations, num_c
 
 
 def image_similarity(embeddings, own, prototypes, image, instance, concentration):
-    """Return the mean over images of that over pixels; `image` and `instance` are (S,) int64, images consecutive."""
-    pixel_image = image[own]
-    losses = []
-    for index in range(int(image.max()) + 1):
-        keep, segments = pixel_image == index, (image == index).nonzero()[:, 0]
-        rank = own[keep] - segments[0]
-        ids = instance[segments]
+    """Return the mean over images of that over pixels; `image` is (S,) int64, pixels and segments by image."""
+    # Cut, not indexed: the gradient of an index is as large as all pixels, for every image.
+    pixels, segments = torch.bincount(image[own]).tolist(), torch.bincount(image).tolist()
+    losses, first = [], 0
+    for vectors, rank, targets, ids in zip(embeddings.split(pixels), own.split(pixels), prototypes.split(segments),
+                                           instance.split(segments), strict=True):
+        rank = rank - first
         same = ids[rank][:, None] == ids[None]
-        losses.append(_losses(embeddings[keep] @ prototypes[segments].T, rank, same, ~same, concentration).mean())
+        losses.append(_losses(vectors @ targets.T, rank, same, ~same, concentration).mean())
+        first += len(ids)
     return torch.stack(losses).mean()
 
 

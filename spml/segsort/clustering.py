@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from spml.utils.device import chunk_elements
 
-# Pixels whose similarities are one product of a batch: several threads share out a batch, but hardly ever one product
-# of a few clusters with many pixels.
-_TILE = 512
+# Vectors whose similarities are one product of a batch: several threads share out a batch, but hardly ever one product
+# of a few vectors with many.
+TILE = 512
 
 
 def initial_clusters(height, width, grid, device=None):
@@ -73,7 +73,7 @@ def _iterate(vectors, labels, valid=None, *, num_clusters, iterations):
     batch, _, channels = vectors.shape
     # Cluster K gathers what takes no part.
     offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
-    parts = _tiles(vectors, chunk_elements(vectors.device) // (batch * num_clusters))
+    parts = tiled(vectors, chunk_elements(vectors.device) // (batch * num_clusters))
     # One memory for the similarities of all parts: it stays in a CPU's caches.
     sizes = [(len(part), num_clusters, part.shape[2]) for part in parts]
     memory = vectors.new_empty(max(map(math.prod, sizes)))
@@ -89,12 +89,12 @@ def _iterate(vectors, labels, valid=None, *, num_clusters, iterations):
     return labels
 
 
-def _tiles(vectors, pixels_at_once):
-    """Cut (B, P, D) vectors into parts of about so many pixels, each as (B * tiles, D, pixels of a tile)."""
+def tiled(vectors, at_once):
+    """Cut (B, P, D) vectors into parts of about so many of the P, each as (B * tiles, D, vectors of a tile)."""
     pixels, channels = vectors.shape[1:]
-    whole = pixels // _TILE * _TILE
-    step = max(1, pixels_at_once // _TILE) * _TILE
-    parts = [part.reshape(-1, _TILE, channels) for part in vectors[:, :whole].split(step, dim=1) if whole]
+    whole = pixels // TILE * TILE
+    step = max(1, at_once // TILE) * TILE
+    parts = [part.reshape(-1, TILE, channels) for part in vectors[:, :whole].split(step, dim=1) if whole]
     if whole < pixels:
         parts.append(vectors[:, whole:])
     return [part.transpose(1, 2) for part in parts]
@@ -110,7 +110,7 @@ def _nearest(prototypes, tiles, similarity, rank):
 
     Args:
         prototypes: (B, K, D) float.
-        tiles: (B * tiles, D, n) of `_tiles`.
+        tiles: (B * tiles, D, n) of `tiled`.
         similarity: (B * tiles, K, n), overwritten.
         rank: (K, 1), minus k.
 

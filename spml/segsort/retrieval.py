@@ -5,11 +5,11 @@ Shape letters: Q queries, M stored prototypes, D channels, P pixels, K clusters,
 import torch
 import torch.nn.functional as F
 
-from spml.segsort.clustering import sum_by_label
+from spml.segsort.clustering import sum_by_label, tiled
 from spml.utils.device import chunk_elements
 
 NEIGHBOURS = 20
-# Prototypes of which only the best is looked at in the first pass.
+# Prototypes of which only the best is looked at in the first pass; divides TILE.
 _BLOCK = 32
 
 
@@ -54,9 +54,11 @@ def _nearest(queries, prototypes, neighbours):
     ranked: the memory is that of a chunk of products, not of all of them.
     """
     count, num_queries = len(prototypes), len(queries)
-    blocks_at_once = max(1, chunk_elements(queries.device) // (max(1, num_queries) * _BLOCK))
-    best = [F.pad(queries @ part.T, (0, -len(part) % _BLOCK), value=-torch.inf)
-            .view(num_queries, -1, _BLOCK).amax(dim=2) for part in prototypes.split(blocks_at_once * _BLOCK)]
+    best = []
+    for tiles in tiled(prototypes[None], chunk_elements(queries.device) // max(1, num_queries)):
+        products = torch.bmm(queries.expand(len(tiles), -1, -1), tiles)
+        products = F.pad(products, (0, -products.shape[2] % _BLOCK), value=-torch.inf)
+        best.append(products.unflatten(2, (-1, _BLOCK)).amax(dim=3).transpose(0, 1).flatten(1))
     best = torch.cat(best, dim=1)
     blocks = best.topk(min(neighbours, best.shape[1]), dim=1).indices
     members = (blocks[:, :, None] * _BLOCK + torch.arange(_BLOCK, device=blocks.device)).flatten(1)

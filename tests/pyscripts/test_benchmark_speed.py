@@ -37,6 +37,7 @@ def test_the_direct_relations_are_the_formulas(scripts):
     sets = [set(row.nonzero()[:, 0].tolist()) for row in tags]
     torch.testing.assert_close(annotation, naive.semantic_annotation(embeddings, own, prototypes, labels, 6.0, 2))
     torch.testing.assert_close(occurrence, naive.sharing(embeddings, own, prototypes, sets, 8.0))
+    own = own.sort().values
     similarity = direct.image_similarity(embeddings, own, prototypes, image, labels, 16.0)
     torch.testing.assert_close(similarity, naive.image_similarity(embeddings, own, prototypes, image, labels, 16.0))
 

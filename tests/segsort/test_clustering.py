@@ -6,6 +6,7 @@ import pytest
 import torch
 from naive_segsort import kmeans, normalised, random_units
 
+from spml.segsort import clustering
 from spml.segsort.clustering import cluster_image, initial_clusters, spherical_kmeans, sum_by_label
 from spml.utils import device
 
@@ -68,10 +69,11 @@ def test_kmeans_of_a_batch_with_different_void_equals_naive_image_by_image(itera
         assert (got[b][~valid[b]] == k).all()
 
 
-@pytest.mark.parametrize('chunk', [1, 7, 45, 10 ** 6])
+@pytest.mark.parametrize('chunk', [1, 20, 45, 10 ** 6])
 def test_kmeans_does_not_depend_on_the_size_of_chunks(chunk, monkeypatch):
-    # One pixel, one cluster's worth, one image and all images at a time.
+    # Two pixels, four, one image and all images at a time.
     monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', chunk)
+    monkeypatch.setattr(clustering, 'TILE', 2)
     vectors, initial = random_units(3, 9, 4), torch.from_numpy(np.random.default_rng().integers(0, 5, (3, 9)))
     valid = torch.rand(3, 9) < 0.8
     got = spherical_kmeans(vectors, initial, 5, 4, valid)
