@@ -4,6 +4,7 @@ Their data are made up: smooth noise as images and scores, blocks as labels. The
 `speed.judge`.
 """
 import contextlib
+import io
 import pathlib
 import tempfile
 
@@ -55,7 +56,9 @@ def overlap_row(device, images=64, size=VOC_SIZE, depth=101, crop=512, num_worke
                 config, folder, folder / 'images.txt', folder / name, predictor, True, crf, workers)
             for name, crf, workers in (('network', None, 0), ('both', CrfParameters(), num_workers))}
         functions['crf'] = lambda: _finish_saved(folder, images, size, num_workers)
-        seconds, _ = median_times(functions, dict.fromkeys(functions, 1), device)
+        # The runs announce where their label maps are, but those are gone soon.
+        with contextlib.redirect_stdout(io.StringIO()):
+            seconds, _ = median_times(functions, dict.fromkeys(functions, 1), device)
     slower = max(seconds['network'], seconds['crf'])
     return {'title': f'multi scale + CRF of {images} images, {num_workers} workers, against the slower of network '
                      f'({seconds["network"]:.1f} s) and CRF ({seconds["crf"]:.1f} s) alone', 'fast': seconds['both'],
@@ -87,17 +90,22 @@ def step_row(device, rates, images, side, depth=101, repeats=(3, 3)):
 
 
 def precision_rows(device, images, side, depth=101, repeats=3):
-    """Yield, by `train.precision`, time and memory of forward and backward, and what changes against fp32."""
+    """Yield, by `train.precision`, time and memory of forward and backward, and what changes against fp32.
+
+    A deep network of random weights makes much of little: the row of fp32 on images rounded to bfloat16 says how much.
+    """
     task, batch, weights, _ = _training(device, depth, images, side)
+    rounded = {**batch, 'image': batch['image'].bfloat16().to(batch['image'].dtype)}
     reference = None
-    for precision in PRECISIONS:
+    for title, precision, used in (('fp32', 'fp32', batch), ('fp32, images rounded to bfloat16', 'fp32', rounded),
+                                   *((name, name, batch) for name in PRECISIONS[1:])):
         task.precision = precision
 
-        def run():
+        def run(used=used):
             task.zero_grad()
             # The same dropout every time.
             torch.manual_seed(0)
-            losses, extras = task(batch)
+            losses, extras = task(used)
             total = sum(weights[name] * loss for name, loss in losses.items())
             total.backward()
             grads = torch.cat([p.grad.flatten() for p in task.embedding.parameters() if p.grad is not None])
@@ -109,7 +117,7 @@ def precision_rows(device, images, side, depth=101, repeats=3):
             peak = allocator_peak(run, device)
         found = results['step']
         reference = reference or found
-        yield {'precision': precision, 'seconds': seconds['step'], 'bytes': peak,
+        yield {'precision': title, 'seconds': seconds['step'], 'bytes': peak,
                'loss_change': (found[0] / reference[0] - 1).item(),
                **{f'{name}_cosine': F.cosine_similarity(one.double(), other.double(), dim=0).item()
                   for name, one, other in zip(('embedding', 'gradient'), found[1:], reference[1:], strict=True)}}

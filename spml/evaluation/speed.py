@@ -81,7 +81,8 @@ class Bar:
     def __str__(self):
         parts = []
         if self.faster:
-            parts.append(f'{self.faster:g}x faster' if self.faster > 1 else f'at most {1 / self.faster:g}x the time')
+            slower = 'no slower' if self.faster == 1 else f'at most {1 / self.faster:g}x the time'
+            parts.append(f'{self.faster:g}x faster' if self.faster > 1 else slower)
         if self.of_floor:
             parts[-1] += f' or within {self.of_floor:g}x of the floor'
         if self.lighter:

@@ -55,6 +55,7 @@ def test_without_a_bar_only_the_results_count():
 def test_a_bar_says_what_it_asks():
     assert str(Bar(5, 2, 20, 1 << 30)) == '5x faster or within 2x of the floor, 1/20 of the memory, under 1,024 MiB'
     assert str(Bar(1 / 1.15)) == 'at most 1.15x the time'
+    assert str(Bar(1.0)) == 'no slower'
 
 
 def test_functions_run_in_turn_and_the_median_counts(monkeypatch):
