@@ -12,7 +12,7 @@ from spml.utils.device import chunk_elements
 
 # Vectors whose similarities are one product of a batch: several threads share out a batch, but hardly ever one product
 # of a few vectors with many.
-TILE = 512
+TILE = 256
 
 
 def initial_clusters(height, width, grid, device=None):
@@ -64,8 +64,12 @@ def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
     # As many images at once as fit a chunk; one after the other where it should stay in a CPU's caches.
     images = max(1, chunk_elements(vectors.device) // (pixels * num_clusters))
     parts = [range_of.split(images) for range_of in (vectors, labels, valid) if range_of is not None]
-    return torch.cat([_iterate(*part, num_clusters=num_clusters, iterations=iterations)
-                      for part in zip(*parts, strict=True)])
+    # So many small operations that autograd's share in each of them counts.
+    with torch.inference_mode():
+        labels = torch.cat([_iterate(*part, num_clusters=num_clusters, iterations=iterations)
+                            for part in zip(*parts, strict=True)])
+    # An ordinary tensor again, which graphs may keep.
+    return labels.clone()
 
 
 def _iterate(vectors, labels, valid=None, *, num_clusters, iterations):

@@ -117,6 +117,9 @@ def test_kmeans_records_no_gradient():
     vectors = random_units(1, 8, 3).requires_grad_()
     got = spherical_kmeans(vectors, torch.arange(8)[None] % 2, 2, 2)
     assert not got.requires_grad
+    # Its labels take part in graphs nevertheless.
+    sum_by_label(vectors[0], got[0], 2).sum().backward()
+    torch.testing.assert_close(vectors.grad, torch.ones_like(vectors))
 
 
 def test_cluster_image():
