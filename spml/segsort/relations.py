@@ -8,11 +8,13 @@ and 0 (still differentiable) when there are none.
 """
 import torch
 
-from spml.segsort.contrast import contrast_groups, contrast_kinds
+from spml.segsort.contrast import contrast, contrast_groups, contrast_kinds
 from spml.utils.device import chunk_elements
 
 # Bits of an int64 that hold tags; its sign is left alone.
 _WORD_BITS = 62
+# More different sets than images have tags, or than there are classes, are not worth a walk set by set.
+_MANY_SETS = 1024
 
 
 def semantic_annotation_loss(embeddings, segment_ids, prototypes, semantic, concentration, num_classes):
@@ -105,7 +107,14 @@ def propagate_classes(prototypes_with_location, image, semantic, num_classes, th
 def _set_loss(embeddings, segment_ids, prototypes, sets, concentration):
     kind, members = _distinct_sets(sets)
     # Products of 0/1 rows count common members exactly in float32.
-    meets = members.float() @ members.float().T > 0.5
+    members = members.float()
+    if len(members) > _MANY_SETS:
+        def masks(rows):
+            meets = members[kind[rows]] @ members[kind].T > 0.5
+            return meets, ~meets
+
+        return contrast(embeddings, segment_ids, prototypes, masks, concentration)
+    meets = members @ members.T > 0.5
     return contrast_kinds(embeddings, segment_ids, prototypes, kind, meets, concentration)
 
 

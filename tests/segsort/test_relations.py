@@ -237,9 +237,11 @@ def test_autocast_does_not_reach_the_losses(relation):
 
 
 @pytest.mark.usefixtures('chunks')
+@pytest.mark.parametrize('many', [2, 1000])
 @pytest.mark.parametrize('count', [1, 62, 63, 200])
-def test_any_number_of_tags(count):
+def test_any_number_of_tags_and_of_sets(count, many, monkeypatch):
     # More than fit one integer, and sets that differ in one integer only.
+    monkeypatch.setattr(relations, '_MANY_SETS', many)
     scene, rng = random_scene(segments=12), np.random.default_rng()
     scene['sets'] = torch.from_numpy(rng.random((12, count)) < 0.5 / count)
     scene['sets'][torch.arange(0, 12, 2), torch.from_numpy(rng.integers(0, count, 6))] = True
