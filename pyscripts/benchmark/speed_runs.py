@@ -16,7 +16,7 @@ from spml import config as configuration
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import read_list
 from spml.data.loader import StreamSampler, build_loader
-from spml.evaluation.speed import Bar, Case, allocator_peak, measure, median_times
+from spml.evaluation.speed import Bar, Case, allocator_peak, measure, run_in_turn
 from spml.inference.crf import CrfParameters
 from spml.inference.outputs import Prediction, finish
 from spml.inference.predictors import Embedder, SoftmaxPredictor
@@ -58,7 +58,7 @@ def overlap_row(device, images=64, size=VOC_SIZE, depth=101, crop=512, num_worke
         functions['crf'] = lambda: _finish_saved(folder, images, size, num_workers)
         # The runs announce where their label maps are, but those are gone soon.
         with contextlib.redirect_stdout(io.StringIO()):
-            seconds, _ = median_times(functions, dict.fromkeys(functions, 1), device)
+            seconds, _ = run_in_turn(functions, dict.fromkeys(functions, 1), device)
     slower = max(seconds['network'], seconds['crf'])
     return {'title': f'multi scale + CRF of {images} images, {num_workers} workers, against the slower of network '
                      f'({seconds["network"]:.1f} s) and CRF ({seconds["crf"]:.1f} s) alone', 'fast': seconds['both'],
@@ -113,7 +113,7 @@ def precision_rows(device, images, side, depth=101, repeats=3):
 
         with convolutions(precision, device):
             run()
-            seconds, results = median_times({'step': run}, {'step': repeats}, device)
+            seconds, results = run_in_turn({'step': run}, {'step': repeats}, device)
             peak = allocator_peak(run, device)
         found = results['step']
         reference = reference or found
@@ -143,7 +143,7 @@ def loader_rows(needed, images=96, size=VOC_SIZE, crop=512, num_workers=4):
                 for _ in build_loader(dataset, StreamSampler(images, 4, num_steps=images // 4), num_workers=1):
                     pass
 
-            seconds, _ = median_times({'load': load}, {'load': 3}, torch.device('cpu'))
+            seconds, _ = run_in_turn({'load': load}, {'load': 3}, torch.device('cpu'))
             each = seconds['load'] / images
             yield {'title': f'data loading {"with" if augmented else "without"} augmentation: {1 / each:.1f} '
                             f'images/s a worker, {num_workers} workers against the step, per image',

@@ -8,7 +8,7 @@ import torch
 from speed_stages import GROWTH, tensor_stages
 from tqdm import tqdm
 
-from spml.evaluation.speed import MEBIBYTE, judge, measure, measure_memory, measure_rates, median_times, peak_memory
+from spml.evaluation.speed import MEBIBYTE, judge, measure, measure_memory, measure_rates, peak_memory, run_in_turn
 
 # What a GPU is needed for; elsewhere a row says so.
 GPU_ROWS = {'crf': 'multi scale + CRF of 64 images within 15 % of the slower of network and CRF alone',
@@ -54,7 +54,7 @@ def growth(build, sizes, device):
     for doubled in (None, *(name for name, value in sizes.items() if isinstance(value, int))):
         changed = sizes if doubled is None else {**sizes, doubled: 2 * sizes[doubled]}
         case = build(device, **changed)
-        seconds, _ = median_times({'fast': case.fast}, {'fast': 5}, device)
+        seconds, _ = run_in_turn({'fast': case.fast}, {'fast': 9}, device)
         peak = peak_memory(build, changed, sizes, 'fast', device)
         first = rows[0] if rows else {'seconds': seconds['fast'], 'bytes': peak}
         rows.append({'title': case.title, 'doubled': doubled, 'seconds': seconds['fast'], 'bytes': peak,

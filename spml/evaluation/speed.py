@@ -114,7 +114,7 @@ def measure(case, bar, rates, device, repeats):
         `difference` of the results or None; `bar`. `judge` adds what is missing.
     """
     functions = {'fast': case.fast, 'direct': case.direct}
-    times, results = median_times(functions, dict(zip(functions, repeats, strict=True)), device)
+    times, results = run_in_turn(functions, dict(zip(functions, repeats, strict=True)), device)
     row = {'title': case.title, **times, 'ratio': times['direct'] / times['fast'], 'bar': bar,
            'difference': case.compare(results['fast'], results['direct'])}
     if case.work is not None:
@@ -137,11 +137,11 @@ def judge(row):
     return {**row, 'bar': '' if bar is None else str(bar), 'met': met}
 
 
-def median_times(functions, repeats, device):
+def run_in_turn(functions, repeats, device, summary=statistics.median):
     """Run a dict of functions in turn, so that all see the same machine, each as often as `repeats` says.
 
     Returns:
-        {name: median seconds} and {name: result of the last run}.
+        {name: seconds}, the median unless `summary` is another function of a list, and {name: result of the last run}.
     """
     times, results = {name: [] for name in functions}, {}
     for turn in range(max(repeats.values())):
@@ -153,7 +153,7 @@ def median_times(functions, repeats, device):
                 results[name] = function()
                 synchronise(device)
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}, results
+    return {name: summary(values) for name, values in times.items()}, results
 
 
 def synchronise(device):
@@ -229,6 +229,7 @@ def measure_rates(device):
     # Of the two exponentials the cheaper counts.
     functions = {'product': lambda: torch.mm(left, right), 'copy': lambda: copy.copy_(large),
                  'exp': lambda: exponentiate(torch.exp), 'exp2': lambda: exponentiate(torch.exp2)}
-    seconds, _ = median_times(functions, dict.fromkeys(functions, 5), device)
+    # What a machine can reach is the best it does; a median would take other work on it for slowness of its own.
+    seconds, _ = run_in_turn(functions, dict.fromkeys(functions, 12), device, summary=min)
     return Rates(operations=2 * size ** 3 / seconds['product'], bytes=2 * 4 * length / seconds['copy'],
                  exponentials=20 * len(cached) / min(seconds['exp'], seconds['exp2']))

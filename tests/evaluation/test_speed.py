@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spml.evaluation import speed
-from spml.evaluation.speed import Bar, Case, Rates, Work, judge, measure, median_times, peak_memory
+from spml.evaluation.speed import Bar, Case, Rates, Work, judge, measure, peak_memory, run_in_turn
 
 CPU = torch.device('cpu')
 MANY = 24
@@ -70,7 +70,7 @@ def test_functions_run_in_turn_and_the_median_counts(monkeypatch):
         return run
 
     functions = {'a': function('a', [9.0, 1.0, 2.0]), 'b': function('b', [5.0])}
-    seconds, results = median_times(functions, {'a': 3, 'b': 1}, CPU)
+    seconds, results = run_in_turn(functions, {'a': 3, 'b': 1}, CPU)
     assert calls == ['a', 'b', 'a', 'a']
     assert seconds == {'a': 2.0, 'b': 5.0}
     assert results == {'a': ('a', 3), 'b': ('b', 1)}
