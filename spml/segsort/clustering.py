@@ -61,15 +61,16 @@ def spherical_kmeans(vectors, labels, num_clusters, iterations, valid=None):
         labels = torch.where(valid, labels, num_clusters)
     if iterations == 0 or batch == 0 or pixels == 0:
         return labels
+    # Made out here, it is an ordinary tensor, which graphs may keep.
+    found = torch.empty_like(labels, memory_format=torch.contiguous_format)
     # As many images at once as fit a chunk; one after the other where it should stay in a CPU's caches.
     images = max(1, chunk_elements(vectors.device) // (pixels * num_clusters))
-    parts = [range_of.split(images) for range_of in (vectors, labels, valid) if range_of is not None]
+    parts = [range_of.split(images) for range_of in (found, vectors, labels, valid) if range_of is not None]
     # So many small operations that autograd's share in each of them counts.
     with torch.inference_mode():
-        labels = torch.cat([_iterate(*part, num_clusters=num_clusters, iterations=iterations)
-                            for part in zip(*parts, strict=True)])
-    # An ordinary tensor again, which graphs may keep.
-    return labels.clone()
+        for target, *part in zip(*parts, strict=True):
+            target.copy_(_iterate(*part, num_clusters=num_clusters, iterations=iterations))
+    return found
 
 
 def _iterate(vectors, labels, valid=None, *, num_clusters, iterations):
@@ -83,8 +84,10 @@ def _iterate(vectors, labels, valid=None, *, num_clusters, iterations):
     memory = vectors.new_empty(max(map(math.prod, sizes)))
     parts = [(part, memory[:math.prod(size)].view(size)) for part, size in zip(parts, sizes, strict=True)]
     rank = -torch.arange(num_clusters, device=vectors.device, dtype=vectors.dtype)[:, None]
+    flat_vectors = vectors.reshape(-1, channels)
     for _ in range(iterations):
-        sums = sum_by_label(vectors.reshape(-1, channels), (labels + offset).reshape(-1), batch * (num_clusters + 1))
+        flat_labels = (labels + offset if batch > 1 else labels).reshape(-1)
+        sums = sum_by_label(flat_vectors, flat_labels, batch * (num_clusters + 1))
         prototypes = F.normalize(sums.view(batch, num_clusters + 1, channels)[:, :num_clusters], dim=-1)
         nearest = [_nearest(prototypes, *part, rank).view(batch, -1) for part in parts]
         labels = torch.cat(nearest, dim=1) if len(nearest) > 1 else nearest[0]
