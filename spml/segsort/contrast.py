@@ -161,10 +161,10 @@ def _kind_by_kind(sums, own, kind, meets):
             continue
         columns = (~meets[index])[kind].to(torch.uint8).argsort(stable=True)
         place[columns] = torch.arange(count, device=columns.device)
-        targets = sums.targets[columns]
+        targets = _take(sums.targets, columns)
         grad_targets = torch.zeros_like(targets)
         for rows in rows_of_kind.split(chunk):
-            scaled, segment = sums.scaled(rows), own[rows]
+            scaled, segment = sums.scaled(rows), own.index_select(0, rows)
             logits = scaled @ targets.T
             # A segment that is positive, and not the only one, is no numerator of its own pixels.
             if with_itself and positives > 1:
@@ -174,13 +174,14 @@ def _kind_by_kind(sums, own, kind, meets):
             numerator = logits[:, :positives] if positives else (scaled * lone).sum(dim=1, keepdim=True)
             sums.loss += _exponentiate(numerator, logits[:, positives:], weight, sums.needs_grad).sum()
             if sums.needs_grad:
-                sums.grad_vectors[rows] = logits @ targets
+                grad_vectors = logits @ targets
                 grad_targets.addmm_(logits.T, scaled)
                 if lone is not None:
-                    sums.grad_vectors[rows] += numerator * lone
+                    grad_vectors += numerator * lone
                     sums.grad_targets.index_add_(0, segment, numerator * scaled)
+                sums.grad_vectors.index_copy_(0, rows, grad_vectors)
         if sums.needs_grad:
-            sums.grad_targets.index_add_(0, columns, grad_targets)
+            sums.grad_targets += _take(grad_targets, place)
 
 
 def _by_masks(sums, own, masks, weight):
@@ -247,8 +248,9 @@ def _batch_by_batch(sums, own, group, label):
                                       sums.needs_grad)
             sums.loss += loss
             if sums.needs_grad:
-                # Padding has weight 0, so that whatever row it repeats gets only zeros added.
-                sums.grad_vectors.index_add_(0, rows[:, part].flatten(), torch.bmm(grad, targets).flatten(0, 1))
+                # Padding has weight 0, so that whatever row it repeats gets only zeros added. One group has none.
+                put = sums.grad_vectors.index_add_ if len(rows) > 1 else sums.grad_vectors.index_copy_
+                put(0, rows[:, part].flatten(), torch.bmm(grad, targets).flatten(0, 1))
                 grad_targets.baddbmm_(grad.transpose(1, 2), scaled)
         if sums.needs_grad:
             sums.grad_targets.index_add_(0, columns.flatten(), grad_targets.flatten(0, 1))
