@@ -17,3 +17,6 @@ RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
 
 # In the environment of processes that one command launched: the folder in which they note what one of them has said.
 LAUNCHED = 'SPML_LAUNCHED'
+
+# Arithmetic of the network in training, as `train.precision` names it.
+PRECISIONS = ('fp32', 'tf32', 'bf16')

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from spml.config import kinds
-from spml.names import MAX_CLUSTERS, RELATIONS, STAGES, VOID
+from spml.names import MAX_CLUSTERS, PRECISIONS, RELATIONS, STAGES, VOID
 
 REQUIRED = object()
 
@@ -73,7 +73,7 @@ SCHEMA = {
     'seed': Key(kinds.integer(0, 2**32 - 1), 0, 'seed of every random choice'),
 
     'dataset.dataset': Key(kinds.choice('VOC2012', 'Densepose'), 'VOC2012',
-                           'family: Densepose adds colour features and swaps left and right parts when mirroring'),
+                           'family: Densepose adds colour features to the vectors that are clustered'),
     'dataset.num_classes': Key(kinds.integer(2, VOID - 1), REQUIRED, 'C, background included; C..254 are unlabelled'),
     'dataset.semantic_ignore_index': Key(kinds.constant(VOID, 'label maps use 255 for void'), VOID,
                                          'label of void pixels'),
@@ -81,6 +81,9 @@ SCHEMA = {
                                'names for tables and pictures, one a class'),
     'dataset.color_map': Key(kinds.colours(), Derived("null, PASCAL VOC's colours", lambda c: None),
                              'colours of the classes in pictures, one a class'),
+    'dataset.swap_parts': Key(kinds.boolean(),
+                              Derived('true for Densepose', lambda c: c['dataset.dataset'] == 'Densepose'),
+                              "exchange DensePose's left and right parts in mirrored labels"),
     'dataset.allow_absolute_paths': Key(kinds.boolean(), True, 'whether lists may name files outside --data_dir, as '
                                                                'those of pseudo labels do'),
 
@@ -124,6 +127,9 @@ SCHEMA = {
     'train.total_batch_size': Key(kinds.integer(0), 0,
                                   'images per step on all processes together, shared out evenly in place of '
                                   'batch_size; 0: batch_size counts'),
+    'train.precision': Key(kinds.choice(*PRECISIONS), 'fp32',
+                           'arithmetic of the network; tf32 rounds what its convolutions multiply on GPUs that can and '
+                           'changes nothing elsewhere, bf16 runs its forward in autocast. All else stays float32'),
     'train.crop_size': Key(kinds.pair(), [512, 512], 'size of the training crops, in pixels'),
     'train.shuffle': Key(kinds.boolean(), True, 'shuffle the list each epoch'),
     'train.random_mirror': Key(kinds.boolean(), True, 'mirror with probability 0.5'),

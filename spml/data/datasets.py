@@ -59,7 +59,8 @@ class SegmentationDataset(torch.utils.data.Dataset):
                 needed = 'image semantic instance' if with_instance else 'image semantic'
                 raise DataError(f'{entry.place}: {len(entry.fields)} fields, but training needs `{needed}`')
         if swap_parts and num_classes < 15:
-            raise ConfigError(f'dataset.num_classes: {num_classes}, but DensePose has 15 classes; set it to 15')
+            raise ConfigError(f'dataset.num_classes: {num_classes}, but DensePose has 15 classes; set it to 15, or '
+                              'dataset.swap_parts to false')
         self.entries = list(entries)
         self.crop_size = tuple(crop_size)
         self.num_classes = num_classes

@@ -2,12 +2,16 @@
 
 Shape letters: G = gh*gw cells of the grid, C classes, D channels.
 """
+import torch
 import torch.nn.functional as F
 
 AFFINITY_CONCENTRATION = 5.0
 AFFINITY_EXPONENT = 20
 # Six squarings of the transition.
 WALK_STEPS = 64
+# Blocks of columns of a transition, of at least so many.
+_BLOCKS = 8
+_MIN_COLUMNS = 64
 
 
 def affinity(embeddings, grid_size):
@@ -21,7 +25,8 @@ def affinity(embeddings, grid_size):
     for embedding in embeddings:
         resized = F.interpolate(embedding, size=grid_size, mode='bilinear', align_corners=False)
         vectors = F.normalize(resized[0].flatten(1), dim=0)
-        similarity = vectors.T @ vectors
+        # Symmetric, so its transpose serves as well; laid out column by column, scores are multiplied by it faster.
+        similarity = (vectors.T @ vectors).T
         total, count = total + similarity.sub_(1).mul_(AFFINITY_CONCENTRATION).exp_(), count + 1
     return total / count
 
@@ -43,6 +48,13 @@ def walk(scores, transitions, steps=WALK_STEPS):
         transitions: (G, G) float, columns sum to 1.
         steps: number of steps.
     """
+    # A batch of products of equal numbers of columns, the last of which overlap: several threads share out a batch, but
+    # hardly a single product of so few rows.
+    cells = len(transitions)
+    count = max(1, min(_BLOCKS, cells // _MIN_COLUMNS))
+    step = cells // count
+    blocks = transitions.unfold(1, cells - (count - 1) * step, step).transpose(0, 1)
     for _ in range(steps):
-        scores = scores @ transitions
+        products = torch.bmm(scores.expand(count, -1, -1), blocks)
+        scores = torch.cat([*products[:-1, :, :step], products[-1]], dim=1)
     return scores

@@ -6,11 +6,11 @@ relations are also plain functions of tensors, for segments of any other origin.
 """
 from spml.models.local_features import location_features
 from spml.segsort.clustering import cluster_image, initial_clusters, spherical_kmeans, sum_by_label
+from spml.segsort.contrast import contrast
 from spml.segsort.criterion import RelationCriterion, retrieval_accuracy
 from spml.segsort.memory_bank import MemoryBank
 from spml.segsort.relations import (
     co_occurrence_loss,
-    contrast,
     feature_affinity_loss,
     image_similarity_loss,
     propagate_classes,

@@ -1,11 +1,19 @@
 """Spherical (von Mises-Fisher) k-means, per image (METHOD.md, "Spherical k-means"; SegSort, section 3.2).
 
-Shape letters: B images, P = h*w pixels of the grid, D channels, K clusters. All images of a batch are clustered at
-once; a pixel that takes no part (void) keeps cluster K and is never summed.
+Shape letters: B images, P = h*w pixels of the grid, D channels, K clusters. A pixel that takes no part (void) keeps
+cluster K and is never summed.
 """
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from spml.utils.device import chunk_elements
+
+# Vectors whose similarities are one product of a batch: several threads share out a batch, but hardly ever one product
+# of a few vectors with many.
+TILE = 256
 
 
 def initial_clusters(height: int, width: int, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
@@ -29,7 +37,7 @@ def initial_clusters(height: int, width: int, grid: tuple[int, int], device: tor
 def sum_by_label(vectors: Tensor, labels: Tensor, num_labels: int) -> Tensor:
     """Sum rows by label: (N, D) vectors, (N,) int64 labels in 0..num_labels-1 -> (num_labels, D); differentiable."""
     sums = vectors.new_zeros(num_labels, vectors.shape[1])
-    return sums.scatter_add(0, labels[:, None].expand_as(vectors), vectors)
+    return sums.scatter_add_(0, labels[:, None].expand_as(vectors), vectors)
 
 
 def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int,
@@ -49,18 +57,83 @@ def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterati
     Returns:
         (B, P) int64 clusters; K where not valid.
     """
-    batch, _, channels = vectors.shape
-    vectors = vectors.detach()
-    offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
+    batch, pixels, _ = vectors.shape
+    vectors = vectors.detach().to(torch.promote_types(vectors.dtype, torch.float32))
     if valid is not None:
         labels = torch.where(valid, labels, num_clusters)
+    if iterations == 0 or batch == 0 or pixels == 0:
+        return labels
+    # Made out here, it is an ordinary tensor, which graphs may keep.
+    found = torch.empty_like(labels, memory_format=torch.contiguous_format)
+    # As many images at once as fit a chunk; one after the other where it should stay in a CPU's caches.
+    images = max(1, chunk_elements(vectors.device) // (pixels * num_clusters))
+    parts = [range_of.split(images) for range_of in (found, vectors, labels, valid) if range_of is not None]
+    # So many small operations that autograd's share in each of them counts.
+    with torch.inference_mode():
+        for target, *part in zip(*parts, strict=True):
+            target.copy_(_iterate(*part, num_clusters=num_clusters, iterations=iterations))
+    return found
+
+
+def _iterate(vectors: Tensor, labels: Tensor, valid: Tensor | None = None, *, num_clusters: int,
+             iterations: int) -> Tensor:
+    """Run the iterations of `spherical_kmeans` on images that fit a chunk, or on one that need not."""
+    batch, _, channels = vectors.shape
+    # Cluster K gathers what takes no part.
+    offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
+    tiles = tiled(vectors, chunk_elements(vectors.device) // (batch * num_clusters))
+    # One memory for the similarities of all parts: it stays in a CPU's caches.
+    sizes = [(len(tile), num_clusters, tile.shape[2]) for tile in tiles]
+    memory = vectors.new_empty(max(map(math.prod, sizes)))
+    parts = [(tile, memory[:math.prod(size)].view(size)) for tile, size in zip(tiles, sizes, strict=True)]
+    rank = -torch.arange(num_clusters, device=vectors.device, dtype=vectors.dtype)[:, None]
+    flat_vectors = vectors.reshape(-1, channels)
     for _ in range(iterations):
-        sums = sum_by_label(vectors.reshape(-1, channels), (labels + offset).reshape(-1), batch * (num_clusters + 1))
+        flat_labels = (labels + offset if batch > 1 else labels).reshape(-1)
+        sums = sum_by_label(flat_vectors, flat_labels, batch * (num_clusters + 1))
         prototypes = F.normalize(sums.view(batch, num_clusters + 1, channels)[:, :num_clusters], dim=-1)
-        labels = torch.bmm(vectors, prototypes.transpose(1, 2)).argmax(-1)
+        nearest = [_nearest(prototypes, *part, rank).view(batch, -1) for part in parts]
+        labels = torch.cat(nearest, dim=1) if len(nearest) > 1 else nearest[0]
         if valid is not None:
-            labels = torch.where(valid, labels, num_clusters)
+            labels.masked_fill_(~valid, num_clusters)
     return labels
+
+
+def tiled(vectors: Tensor, at_once: int) -> list[Tensor]:
+    """Cut (B, P, D) vectors into parts of about so many of the P, each as (B * tiles, D, vectors of a tile)."""
+    pixels, channels = vectors.shape[1:]
+    whole = pixels // TILE * TILE
+    step = max(1, at_once // TILE) * TILE
+    parts = [part.reshape(-1, TILE, channels) for part in vectors[:, :whole].split(step, dim=1) if whole]
+    if whole < pixels:
+        parts.append(vectors[:, whole:])
+    return [part.transpose(1, 2) for part in parts]
+
+
+def _nearest(prototypes: Tensor, tiles: Tensor, similarity: Tensor, rank: Tensor) -> Tensor:
+    """Return which of (B, K, D) prototypes has the largest dot product with each pixel, the first on ties.
+
+    On a CPU argmax is a scalar loop that takes as long as the product. With clusters along the rows it can be had from
+    vectorised passes: less the largest, times a huge number, similarities are 0 at the largest and far below -K
+    elsewhere (but for differences under K / 3e38, which count as ties); less k for cluster k, they are largest at the
+    first 0.
+
+    Args:
+        prototypes: (B, K, D) float.
+        tiles: (B * tiles, D, n) of `tiled`.
+        similarity: (B * tiles, K, n), overwritten.
+        rank: (K, 1), minus k.
+
+    Returns:
+        (B * tiles, n) int64.
+    """
+    batch, count, channels = prototypes.shape
+    prototypes = prototypes[:, None].expand(-1, len(tiles) // batch, -1, -1).reshape(-1, count, channels)
+    torch.bmm(prototypes, tiles, out=similarity)
+    similarity.sub_(similarity.amax(dim=1, keepdim=True))
+    torch.add(rank, similarity, alpha=torch.finfo(torch.float32).max, out=similarity)
+    # Clamped, so that vectors that are not finite give some cluster: the loss will tell, with the images' names.
+    return similarity.amax(dim=1).neg_().long().clamp_(0, count - 1)
 
 
 def cluster_image(vectors: Tensor, grid: tuple[int, int], iterations: int) -> tuple[Tensor, int]:

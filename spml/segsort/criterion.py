@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spml.names import RELATIONS
 from spml.segsort import relations
 from spml.segsort.segments import Pixels, Segments
+from spml.utils.device import chunk_elements
 
 
 class RelationCriterion(nn.Module):
@@ -85,7 +86,7 @@ def retrieval_accuracy(segments: Segments, neighbours: int = 5) -> Tensor:
         return segments.prototype.new_zeros(())
     hits = segments.prototype.new_zeros(())
     neighbours = min(neighbours, count)
-    chunk = max(1, relations.CHUNK_ELEMENTS // count)
+    chunk = max(1, chunk_elements(segments.prototype.device) // count)
     for start in range(0, count, chunk):
         rows = slice(start, start + chunk)
         nearest = (segments.prototype[rows] @ segments.prototype.T).topk(neighbours, dim=1).indices

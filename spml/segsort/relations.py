@@ -1,33 +1,21 @@
 """The four pixel-to-segment relations as pure functions of plain tensors.
 
-METHOD.md, "The four relations"; paper, section 3.
-
-For a pixel i with unit embedding v_i in segment s(i), positives A+ and negatives A- among the segments u_s:
-
-    loss_i = -log( num / (num + sum_{A-} exp(kappa v_i.u_s)) ),   num = sum_{A+ without s(i)} exp(kappa v_i.u_s),
-
-or the term of s(i) itself when A+ holds no other segment. With n = log num and m = log of the negatives' sum, loss_i
-is softplus(m - n): no exponential of a similarity is ever formed outside a log-sum-exp, and a pixel without negatives
-costs 0.
-
-Which segments are positive depends on a pixel's segment alone, so a relation is a function `masks(rows)` from segment
-indices to two bool matrices. `contrast` walks over chunks of pixels and, since the loss is a weighted mean, computes
-the gradients in the same pass: memory grows with pixels + segments, not with their product.
+METHOD.md, "The four relations"; paper, section 3. A relation says which segments are positive and which negative for a
+pixel; the loss that follows is computed in `contrast.py`.
 
 Shape letters: N pixels, S segments, D channels, C classes. Every loss is a scalar mean over the pixels it applies to
 and 0 (still differentiable) when there are none.
 """
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-# Which segments are A+ and A- of the pixels of some segments: (n,) int64 -> two (n, S) bool.
-Masks = Callable[[Tensor], tuple[Tensor, Tensor]]
+from spml.segsort.contrast import contrast, contrast_groups, contrast_kinds
+from spml.utils.device import chunk_elements
 
-# Similarities held at once; 2**22 float32 are 16 MiB for each of the few matrices of a chunk.
-CHUNK_ELEMENTS = 1 << 22
+# Bits of an int64 that hold tags; its sign is left alone.
+_WORD_BITS = 62
+# More different sets than images have tags, or than there are classes, are not worth a walk set by set.
+_MANY_SETS = 1024
 
 
 def semantic_annotation_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, semantic: Tensor,
@@ -43,13 +31,11 @@ def semantic_annotation_loss(embeddings: Tensor, segment_ids: Tensor, prototypes
         num_classes: C.
     """
     labelled = semantic < num_classes
-
-    def masks(rows: Tensor) -> tuple[Tensor, Tensor]:
-        same = semantic[rows, None] == semantic[None]
-        return same & labelled, ~same & labelled
-
-    keep = labelled[segment_ids]
-    return contrast(embeddings[keep], segment_ids[keep], prototypes, masks, concentration)
+    keep, segments = labelled[segment_ids], labelled.nonzero()[:, 0]
+    rank = labelled.cumsum(0) - 1
+    same = torch.eye(num_classes, dtype=torch.bool, device=semantic.device)
+    return contrast_kinds(embeddings[keep], rank[segment_ids[keep]], prototypes[segments], semantic[segments], same,
+                          concentration)
 
 
 def co_occurrence_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, tags: Tensor,
@@ -86,20 +72,7 @@ def image_similarity_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: T
         image: (S,) int64 image of each segment.
         instance: (S,) int64 over-segmentation id of each segment.
     """
-    pixel_image = image[segment_ids]
-    losses = []
-    for index in torch.unique(pixel_image).tolist():
-        own = (image == index).nonzero()[:, 0]
-        keep = pixel_image == index
-        rows_of_image = torch.searchsorted(own, segment_ids[keep])
-        ids = instance[own]
-
-        def masks(rows: Tensor, ids: Tensor = ids) -> tuple[Tensor, Tensor]:
-            same = ids[rows, None] == ids[None]
-            return same, ~same
-
-        losses.append(contrast(embeddings[keep], rows_of_image, prototypes[own], masks, concentration))
-    return torch.stack(losses).mean() if losses else _zero(embeddings, prototypes)
+    return contrast_groups(embeddings, segment_ids, prototypes, image, instance, concentration)
 
 
 @torch.no_grad()
@@ -125,7 +98,7 @@ def propagate_classes(prototypes_with_location: Tensor, image: Tensor, semantic:
     if len(labelled) == 0:
         return sets
     one_hot = torch.eye(num_classes, dtype=torch.bool, device=semantic.device)
-    chunk = max(1, CHUNK_ELEMENTS // len(labelled))
+    chunk = max(1, chunk_elements(semantic.device) // len(labelled))
     for start in range(0, len(semantic), chunk):
         rows = slice(start, start + chunk)
         similarity = prototypes_with_location[rows] @ prototypes_with_location[labelled].T
@@ -137,98 +110,29 @@ def propagate_classes(prototypes_with_location: Tensor, image: Tensor, semantic:
     return sets
 
 
-def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, masks: Masks, concentration: float) -> Tensor:
-    """Mean contrastive loss of N pixels against S segments.
-
-    Args:
-        embeddings: (N, D) float.
-        own: (N,) int64 index of each pixel's own segment in `prototypes`.
-        prototypes: (S, D) float.
-        masks: function from (n,) int64 segment indices to two (n, S) bool tensors: the positives A+ (which may hold the
-            segment itself) and the negatives A- of the pixels of those segments.
-        concentration: kappa.
-
-    Returns:
-        Scalar loss, differentiable in embeddings and prototypes; 0 for N = 0.
-    """
-    if len(embeddings) == 0:
-        return _zero(embeddings, prototypes)
-    loss: Tensor = _Contrast.apply(embeddings, prototypes, own, masks, float(concentration))
-    return loss
-
-
-class _Contrast(torch.autograd.Function):
-    """Loss and gradients in one pass over chunks of pixels; backward only scales them."""
-
-    @staticmethod
-    def forward(ctx: Any, embeddings: Tensor, prototypes: Tensor, own: Tensor, masks: Masks,
-                concentration: float) -> Tensor:
-        needs_grad = any(ctx.needs_input_grad[:2])
-        # Reductions run in float32 or wider, whatever autocast hands in.
-        wide = torch.promote_types(embeddings.dtype, torch.float32)
-        vectors, targets = embeddings.to(wide), prototypes.to(wide)
-        total = vectors.new_zeros(())
-        grad_vectors: Any = torch.empty_like(vectors) if needs_grad else None
-        grad_targets: Any = torch.zeros_like(targets) if needs_grad else None
-        chunk = max(1, CHUNK_ELEMENTS // len(targets))
-        for start in range(0, len(vectors), chunk):
-            rows = slice(start, start + chunk)
-            loss, grad_logits = _chunk(vectors[rows] @ targets.T * concentration, own[rows], masks, needs_grad)
-            total += loss.sum()
-            if needs_grad:
-                grad_vectors[rows] = grad_logits @ targets
-                grad_targets.addmm_(grad_logits.T, vectors[rows])
-        scale = concentration / len(vectors)
-        if needs_grad:
-            ctx.save_for_backward((grad_vectors * scale).to(embeddings.dtype),
-                                  (grad_targets * scale).to(prototypes.dtype))
-        return total / len(vectors)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        grad_vectors, grad_targets = ctx.saved_tensors
-        return grad * grad_vectors, grad * grad_targets, None, None, None
-
-
-def _chunk(logits: Tensor, own: Tensor, masks: Masks, needs_grad: bool) -> tuple[Tensor, Any]:
-    """Return the (n,) losses of a chunk of (n, S) logits and, if asked, their (n, S) derivatives by the logits."""
-    positive, negative = masks(own)
-    # Decided by counting: the sign of a float difference would misjudge small sums.
-    others = positive.clone()
-    others.scatter_(1, own[:, None], False)
-    alone = ~others.any(dim=1, keepdim=True)
-    numerator = others.scatter(1, own[:, None], alone)
-
-    log_num = logits.masked_fill(~numerator, -torch.inf)
-    log_neg = logits.masked_fill(~negative, -torch.inf)
-    top_num = log_num.amax(dim=1, keepdim=True)
-    # A row without negatives has no finite maximum; 0 keeps its exponentials at exactly 0.
-    top_neg = log_neg.amax(dim=1, keepdim=True)
-    top_neg = torch.where(negative.any(dim=1, keepdim=True), top_neg, 0.0)
-    exp_num, exp_neg = log_num.sub_(top_num).exp_(), log_neg.sub_(top_neg).exp_()
-    sum_num, sum_neg = exp_num.sum(dim=1, keepdim=True), exp_neg.sum(dim=1, keepdim=True)
-    gap = (sum_neg.log() + top_neg) - (sum_num.log() + top_num)
-    loss = torch.nn.functional.softplus(gap)[:, 0]
-    if not needs_grad:
-        return loss, None
-    share = torch.sigmoid(gap)
-    grad = exp_neg.mul_(share / sum_neg.clamp(min=torch.finfo(logits.dtype).tiny)).sub_(exp_num.mul_(share / sum_num))
-    return loss, grad
-
-
 def _set_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, sets: Tensor,
               concentration: float) -> Tensor:
+    kind, members = _distinct_sets(sets)
     # Products of 0/1 rows count common members exactly in float32.
-    members = sets.float()
+    members = members.float()
+    if len(members) > _MANY_SETS:
+        def masks(rows: Tensor) -> tuple[Tensor, Tensor]:
+            meets = members[kind[rows]] @ members[kind].T > 0.5
+            return meets, ~meets
 
-    def masks(rows: Tensor) -> tuple[Tensor, Tensor]:
-        meets = members[rows] @ members.T > 0.5
-        return meets, ~meets
-
-    return contrast(embeddings, segment_ids, prototypes, masks, concentration)
+        return contrast(embeddings, segment_ids, prototypes, masks, concentration)
+    meets = members @ members.T > 0.5
+    return contrast_kinds(embeddings, segment_ids, prototypes, kind, meets, concentration)
 
 
-def _zero(embeddings: Tensor, prototypes: Tensor) -> Tensor:
-    """A zero that back-propagates zeros."""
-    return embeddings.sum() * 0 + prototypes.sum() * 0
+def _distinct_sets(sets: Tensor) -> tuple[Tensor, Tensor]:
+    """Number the distinct rows of (S, T) bool sets: (S,) int64 numbers in 0..K-1 and the (K, T) bool rows."""
+    kind = torch.zeros(len(sets), dtype=torch.int64, device=sets.device)
+    # Tags as bit masks: sorting ints is far cheaper than sorting rows.
+    for word in sets.split(_WORD_BITS, dim=1):
+        bits = (word.long() << torch.arange(word.shape[1], device=sets.device)).sum(dim=1)
+        _, ranks = torch.unique(bits, return_inverse=True)
+        distinct, kind = torch.unique(kind * len(sets) + ranks, return_inverse=True)
+    members = torch.zeros(len(distinct), sets.shape[1], dtype=torch.bool, device=sets.device)
+    members[kind] = sets
+    return kind, members

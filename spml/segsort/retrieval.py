@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spml.segsort.clustering import sum_by_label
+from spml.segsort.clustering import sum_by_label, tiled
+from spml.utils.device import chunk_elements
 
 NEIGHBOURS = 20
+# Prototypes of which only the best is looked at in the first pass; divides TILE.
+_BLOCK = 32
 
 
 def cluster_prototypes(vectors: Tensor, clusters: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,5 +45,26 @@ def nearest_label_counts(queries: Tensor, prototypes: Tensor, labels: Tensor, nu
     Returns:
         (Q, C) float32 counts that sum to `neighbours`. The argmax is the label, the smallest on ties.
     """
-    nearest = (queries @ prototypes.T).topk(neighbours, dim=1).indices
-    return F.one_hot(labels[nearest], num_classes).sum(dim=1).float()
+    return F.one_hot(labels[_nearest(queries, prototypes, neighbours)], num_classes).sum(dim=1).float()
+
+
+def _nearest(queries: Tensor, prototypes: Tensor, neighbours: int) -> Tensor:
+    """Return (Q, neighbours) int64 indices of the prototypes of the largest dot products.
+
+    The largest `neighbours` products lie in the `neighbours` blocks of prototypes whose largest products are largest.
+    So one pass over the products keeps only a maximum for every block, and only the members of the best blocks are
+    ranked: the memory is that of a chunk of products, not of all of them.
+    """
+    count, num_queries = len(prototypes), len(queries)
+    parts = []
+    for tiles in tiled(prototypes[None], chunk_elements(queries.device) // max(1, num_queries)):
+        products = torch.bmm(queries.expand(len(tiles), -1, -1), tiles)
+        products = F.pad(products, (0, -products.shape[2] % _BLOCK), value=-torch.inf)
+        parts.append(products.unflatten(2, (-1, _BLOCK)).amax(dim=3).transpose(0, 1).flatten(1))
+    best = torch.cat(parts, dim=1)
+    blocks = best.topk(min(neighbours, best.shape[1]), dim=1).indices
+    members = (blocks[:, :, None] * _BLOCK + torch.arange(_BLOCK, device=blocks.device)).flatten(1)
+    within = members.clamp(max=count - 1)
+    products = torch.bmm(prototypes[within], queries[:, :, None])[:, :, 0].masked_fill(members >= count, -torch.inf)
+    nearest: Tensor = within.gather(1, products.topk(neighbours, dim=1).indices)
+    return nearest

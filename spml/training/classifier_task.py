@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from spml.models.heads.softmax import softmax_loss
+from spml.utils.device import autocast
 
 
 class ClassifierTask(nn.Module):
@@ -12,13 +13,15 @@ class ClassifierTask(nn.Module):
         embedding: EmbeddingNetwork, trained.
         classifier: SoftmaxClassifier.
         num_classes: C.
+        precision: of the two networks' forward, of PRECISIONS; the loss is float32.
     """
 
-    def __init__(self, embedding, classifier, num_classes):
+    def __init__(self, embedding, classifier, num_classes, precision='fp32'):
         super().__init__()
         self.embedding = embedding.requires_grad_(False)
         self.classifier = classifier
         self.num_classes = num_classes
+        self.precision = precision
 
     def train(self, mode=True):
         """Set the mode of the head; batch norms of the embedding keep their statistics in either."""
@@ -28,10 +31,13 @@ class ClassifierTask(nn.Module):
 
     def forward(self, batch):
         """Return the dict of losses and the extras of a batch, as EmbeddingTask does."""
-        with torch.no_grad():
-            embeddings = self.embedding(batch['image'])
-        loss, accuracy = softmax_loss(self.classifier(embeddings), batch['semantic_label'], self.num_classes)
-        return {'softmax_loss': loss}, {'accuracy': accuracy, 'embedding': embeddings}
+        images = batch['image']
+        with autocast(self.precision, images.device):
+            with torch.no_grad():
+                embeddings = self.embedding(images)
+            logits = self.classifier(embeddings)
+        loss, accuracy = softmax_loss(logits.to(images.dtype), batch['semantic_label'], self.num_classes)
+        return {'softmax_loss': loss}, {'accuracy': accuracy, 'embedding': embeddings.to(images.dtype)}
 
     @property
     def trains_all(self):

@@ -12,6 +12,7 @@ from spml.names import VOID
 from spml.segsort.criterion import retrieval_accuracy
 from spml.segsort.segments import make_segments, nearest_resize
 from spml.utils import distributed
+from spml.utils.device import autocast
 
 
 class EmbeddingTask(nn.Module):
@@ -26,10 +27,11 @@ class EmbeddingTask(nn.Module):
         kmeans_iterations: of k-means.
         embedding_scale: of the vectors with location, see `make_segments`.
         detach_softmax: whether the softmax head's loss stops at the embeddings.
+        precision: of the two networks' forward, of PRECISIONS; all that follows is float32.
     """
 
     def __init__(self, embedding, classifier, criterion, bank, grid, kmeans_iterations, embedding_scale=1.0,
-                 detach_softmax=True):
+                 detach_softmax=True, precision='fp32'):
         super().__init__()
         self.embedding = embedding
         self.classifier = classifier
@@ -39,6 +41,7 @@ class EmbeddingTask(nn.Module):
         self.kmeans_iterations = kmeans_iterations
         self.embedding_scale = embedding_scale
         self.detach_softmax = detach_softmax
+        self.precision = precision
 
     def forward(self, batch):
         """Compute the losses of a batch (a dict of SegmentationDataset items, collated, on the device).
@@ -48,7 +51,9 @@ class EmbeddingTask(nn.Module):
             accuracy and the bank) and what pictures need.
         """
         images, labels = batch['image'], batch['semantic_label']
-        embeddings = self.embedding(images)
+        with autocast(self.precision, images.device):
+            embeddings = self.embedding(images)
+        embeddings = embeddings.to(images.dtype)
         size = embeddings.shape[-2:]
         semantic = nearest_resize(labels, size)
         pixels, local = make_segments(
@@ -60,8 +65,9 @@ class EmbeddingTask(nn.Module):
         everyone = self.bank.extend(step_segments)
         losses = self.criterion(pixels, local, everyone, own_start)
 
-        logits = self.classifier(embeddings.detach() if self.detach_softmax else embeddings)
-        losses['softmax_loss'], _ = softmax_loss(logits, labels, self.criterion.num_classes)
+        with autocast(self.precision, images.device):
+            logits = self.classifier(embeddings.detach() if self.detach_softmax else embeddings)
+        losses['softmax_loss'], _ = softmax_loss(logits.to(images.dtype), labels, self.criterion.num_classes)
         extras = {'segments': everyone.map(torch.Tensor.detach),
                   'step_segments': step_segments.map(torch.Tensor.detach),
                   'embedding': embeddings.detach(), 'clusters': pixels.clusters.masked_fill(semantic == VOID, -1)}

@@ -19,6 +19,7 @@ from spml.training.embedding_task import EmbeddingTask
 from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 from spml.utils import distributed
+from spml.utils.device import convolutions
 from spml.utils.seeding import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=F
     if not config.network.pretrained:
         raise ConfigError('network.pretrained is empty; name the model-*.pth of a trained embedding')
     seed_everything(config.seed)
-    task = ClassifierTask(build_embedding(config), build_classifier(config), config.dataset.num_classes)
+    task = ClassifierTask(build_embedding(config), build_classifier(config), config.dataset.num_classes,
+                          config.train.precision)
     load_embedding(task.embedding, config.network.pretrained)
     task.to(device)
     optimizer = FoldedSGD(parameter_groups(None, [task.classifier], config.train.weight_decay), config.train.momentum)
@@ -103,7 +105,7 @@ def build_embedding_task(config):
     bank = MemoryBank(settings.memory_bank_size, settings.batch_size * distributed.world_size())
     return EmbeddingTask(build_embedding(config), build_classifier(config), criterion, bank,
                          config.network.kmeans_num_clusters, config.network.kmeans_iterations,
-                         DENSEPOSE_EMBEDDING_SCALE if densepose else 1.0, settings.detach_softmax)
+                         DENSEPOSE_EMBEDDING_SCALE if densepose else 1.0, settings.detach_softmax, settings.precision)
 
 
 def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, accept_changes, augmentation):
@@ -114,7 +116,7 @@ def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume
     dataset = SegmentationDataset(
         entries, settings.crop_size, config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds,
         random_mirror=settings.random_mirror, random_scale=settings.random_scale, random_crop=settings.random_crop,
-        swap_parts=config.dataset.dataset == 'Densepose', seed=config.seed,
+        swap_parts=config.dataset.swap_parts, seed=config.seed,
         with_instance=isinstance(task, EmbeddingTask), **augmentation)
 
     def make_loader(start):
@@ -123,8 +125,9 @@ def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume
         return build_loader(dataset, sampler, config.num_threads, pin_memory=device.type == 'cuda',
                             seed=config.seed + distributed.rank())
 
-    train(task, optimizer, make_loader, weights, config, snapshot_dir, device, resume or settings.resume,
-          accept_changes, digest(entries))
+    with convolutions(settings.precision, device):
+        train(task, optimizer, make_loader, weights, config, snapshot_dir, device, resume or settings.resume,
+              accept_changes, digest(entries))
     if distributed.rank() == 0:
         print(f'snapshot: {snapshot_dir / f"model-{settings.max_iteration - 1}.pth"}')
 

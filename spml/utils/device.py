@@ -1,7 +1,14 @@
-"""Choosing the device; no other module names one."""
+"""Choosing the device and the arithmetic on it; no other module names a device."""
+import contextlib
+
 import torch
 
 from spml.errors import ConfigError
+
+# Floats that a chunk of a large computation holds: on a CPU 4 MiB, so that the few buffers of a chunk stay in its
+# caches; elsewhere 128 MiB, since there starting a kernel costs more than memory.
+CPU_CHUNK_ELEMENTS = 1 << 20
+CHUNK_ELEMENTS = 1 << 25
 
 
 def pick_device(name=None):
@@ -21,3 +28,34 @@ def pick_device(name=None):
     # Convolutions in TF32 are off by 1e-3, which k-means and CRF amplify; results are to agree between devices.
     torch.backends.cudnn.allow_tf32 = False
     return device
+
+
+def chunk_elements(device):
+    """Return how many floats a chunk of a large computation should hold at once on a torch.device."""
+    return CPU_CHUNK_ELEMENTS if device.type == 'cpu' else CHUNK_ELEMENTS
+
+
+def autocast(precision, device):
+    """Return the context of a network's forward in a precision of PRECISIONS on a torch.device."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == 'bf16' else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def convolutions(precision, device):
+    """Let convolutions multiply in TF32, forward and backward, where `precision` is tf32.
+
+    Raises:
+        ConfigError: the torch.device cannot compute in `precision`.
+    """
+    try:
+        autocast(precision, device)
+    except RuntimeError as error:
+        reason = str(error).strip().split('\n')[0]
+        raise ConfigError(f'train.precision: {precision} does not work on {device} ({reason}); '
+                          'set it to fp32') from None
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = precision == 'tf32'
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -1,3 +1,4 @@
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -5,7 +6,9 @@ import pytest
 import torch
 from naive_segsort import kmeans, normalised, random_units
 
+from spml.segsort import clustering
 from spml.segsort.clustering import cluster_image, initial_clusters, spherical_kmeans, sum_by_label
+from spml.utils import device
 
 
 def axis_clusters(k, size):
@@ -66,6 +69,33 @@ def test_kmeans_of_a_batch_with_different_void_equals_naive_image_by_image(itera
         assert (got[b][~valid[b]] == k).all()
 
 
+@pytest.mark.parametrize('chunk', [1, 20, 45, 10 ** 6])
+def test_kmeans_does_not_depend_on_the_size_of_chunks(chunk, monkeypatch):
+    # Two pixels, four, one image and all images at a time.
+    monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', chunk)
+    monkeypatch.setattr(clustering, 'TILE', 2)
+    vectors, initial = random_units(3, 9, 4), torch.from_numpy(np.random.default_rng().integers(0, 5, (3, 9)))
+    valid = torch.rand(3, 9) < 0.8
+    got = spherical_kmeans(vectors, initial, 5, 4, valid)
+    for b in range(3):
+        keep = valid[b].numpy()
+        assert got[b][valid[b]].tolist() == kmeans(vectors[b].numpy()[keep], initial[b][valid[b]].tolist(), 5, 4)
+
+
+def test_kmeans_of_vectors_that_are_not_finite_gives_some_clusters():
+    vectors = random_units(2, 9, 4)
+    vectors[0, 3], vectors[1] = math.nan, math.inf
+    got = spherical_kmeans(vectors, torch.arange(9).expand(2, -1) % 3, 3, 2)
+    assert ((got >= 0) & (got < 3)).all()
+
+
+def test_kmeans_of_narrow_floats_is_computed_in_float32():
+    # 300 clusters are more than bfloat16 tells apart.
+    vectors = random_units(1, 900, 3).bfloat16()
+    initial = torch.arange(900)[None] % 300
+    assert torch.equal(spherical_kmeans(vectors, initial, 300, 1), spherical_kmeans(vectors.float(), initial, 300, 1))
+
+
 def test_kmeans_without_valid_pixels():
     vectors = random_units(1, 6, 3).float()
     got = spherical_kmeans(vectors, torch.zeros(1, 6, dtype=torch.int64), 2, 3, torch.zeros(1, 6, dtype=torch.bool))
@@ -87,6 +117,9 @@ def test_kmeans_records_no_gradient():
     vectors = random_units(1, 8, 3).requires_grad_()
     got = spherical_kmeans(vectors, torch.arange(8)[None] % 2, 2, 2)
     assert not got.requires_grad
+    # Its labels take part in graphs nevertheless.
+    sum_by_label(vectors[0], got[0], 2).sum().backward()
+    torch.testing.assert_close(vectors.grad, torch.ones_like(vectors))
 
 
 def test_cluster_image():

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from spml.segsort import relations
 from spml.segsort.criterion import RelationCriterion, retrieval_accuracy
 from spml.segsort.memory_bank import MemoryBank
 from spml.segsort.segments import Segments, make_segments
+from spml.utils import device
 
 CLASSES = 3
 KAPPAS = {'sem_ann': 6.0, 'sem_occ': 8.0, 'img_sim': 16.0, 'feat_aff': 12.0}
@@ -102,7 +102,7 @@ def test_unknown_relations_are_refused():
 @pytest.mark.parametrize('chunk', [None, 40])
 def test_retrieval_accuracy(count, chunk, monkeypatch):
     if chunk:
-        monkeypatch.setattr(relations, 'CHUNK_ELEMENTS', chunk)
+        monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', chunk)
     rng = np.random.default_rng()
     prototypes, labels = naive.random_units(count, 4), rng.choice([0, 1, 200], count)
     segments = Segments(prototypes, naive.random_units(count, 6), torch.from_numpy(labels), torch.zeros(count),

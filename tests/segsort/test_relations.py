@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from spml.segsort import relations
+from spml.segsort.contrast import contrast
+from spml.utils import device
 
 CLASSES = 4
 UNLABELLED = 200
@@ -68,7 +70,7 @@ RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
 def chunks(request, monkeypatch):
     """Run a test with all pixels at once and in chunks of two and of one."""
     if request.param:
-        monkeypatch.setattr(relations, 'CHUNK_ELEMENTS', request.param)
+        monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', request.param)
 
 
 @pytest.mark.parametrize('relation', RELATIONS)
@@ -225,6 +227,37 @@ def test_bfloat16_is_reduced_in_float32():
     assert loss.item() == pytest.approx(want.item(), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_autocast_does_not_reach_the_losses(relation):
+    scene = in_float32(random_scene())
+    want = both(relation, scene, 6.0)[0]
+    with torch.autocast('cpu', torch.bfloat16):
+        got = both(relation, scene, 6.0)[0]
+    assert torch.equal(got, want)
+
+
+@pytest.mark.usefixtures('chunks')
+@pytest.mark.parametrize('many', [2, 1000])
+@pytest.mark.parametrize('count', [1, 62, 63, 200])
+def test_any_number_of_tags_and_of_sets(count, many, monkeypatch):
+    # More than fit one integer, and sets that differ in one integer only.
+    monkeypatch.setattr(relations, '_MANY_SETS', many)
+    scene, rng = random_scene(segments=12), np.random.default_rng()
+    scene['sets'] = torch.from_numpy(rng.random((12, count)) < 0.5 / count)
+    scene['sets'][torch.arange(0, 12, 2), torch.from_numpy(rng.integers(0, count, 6))] = True
+    check('sem_occ', scene)
+
+
+@pytest.mark.usefixtures('chunks')
+def test_images_of_very_different_sizes_and_in_any_order():
+    scene, rng = random_scene(segments=14, pixels=40), np.random.default_rng()
+    scene['image'] = torch.from_numpy(rng.permutation([3] * 9 + [70] * 3 + [8, 200]))
+    # One image has no pixel at all.
+    scene['own'] = scene['own'][scene['image'][scene['own']] != 8]
+    scene['embeddings'] = scene['embeddings'][:len(scene['own'])].detach().requires_grad_()
+    check('img_sim', scene)
+
+
 @pytest.mark.usefixtures('chunks')
 def test_contrast_gradcheck():
     rng = np.random.default_rng()
@@ -232,7 +265,7 @@ def test_contrast_gradcheck():
     positive, negative = (torch.from_numpy(rng.random((6, 6)) < 0.4) for _ in range(2))
 
     def function(embeddings, prototypes):
-        return relations.contrast(embeddings, scene['own'], prototypes,
+        return contrast(embeddings, scene['own'], prototypes,
                                   lambda rows: (positive[rows].clone(), (negative & ~positive)[rows]), 5.0)
 
     assert torch.autograd.gradcheck(function, (scene['embeddings'], scene['prototypes']))

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
 from naive_segsort import normalised, random_units
 
 from spml.segsort.retrieval import NEIGHBOURS, cluster_prototypes, majority_labels, nearest_label_counts
+from spml.utils import device
 
 
 def test_cluster_prototypes():
@@ -34,13 +36,17 @@ def test_majority_ties_go_to_the_smallest_and_void_competes():
     assert majority_labels(clusters, labels, 3).tolist() == [4, 255, 254]
 
 
-def test_nearest_label_counts():
+@pytest.mark.parametrize('count', [20, 31, 32, 57, 700, 1024])
+@pytest.mark.parametrize('chunk', [1, 10 ** 6])
+def test_nearest_label_counts(count, chunk, monkeypatch):
+    # One tile of prototypes at a time, and all of them.
+    monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', chunk)
     rng = np.random.default_rng()
-    queries, prototypes, labels = random_units(9, 4), random_units(57, 4), rng.integers(0, 6, 57)
+    queries, prototypes, labels = random_units(9, 4), random_units(count, 4), rng.integers(0, 6, count)
     got = nearest_label_counts(queries, prototypes, torch.from_numpy(labels), 6)
     for q in range(9):
         dots = [float((queries[q] * prototype).sum()) for prototype in prototypes]
-        nearest = sorted(range(57), key=lambda m: -dots[m])[:20]
+        nearest = sorted(range(count), key=lambda m: -dots[m])[:20]
         assert got[q].tolist() == [sum(labels[m] == c for m in nearest) for c in range(6)]
     assert NEIGHBOURS == 20
     assert (got.sum(dim=1) == 20).all()

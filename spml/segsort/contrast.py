@@ -1,0 +1,331 @@
+"""The contrastive loss of pixels against segments, in memory that grows with pixels + segments, not their product.
+
+For a pixel i with unit embedding v_i in segment s(i), positives A+ and negatives A- among the segments u_s:
+
+    loss_i = -log( num / (num + sum_{A-} exp(kappa v_i.u_s)) ),   num = sum_{A+ without s(i)} exp(kappa v_i.u_s),
+
+or the term of s(i) itself when A+ holds no other segment. With n = log num and m = log of the negatives' sum, loss_i
+is softplus(m - n). As the loss is a weighted mean, its gradients are computed in the same pass over chunks of pixels,
+and backward only scales them.
+
+What is positive can be said in three ways. `contrast_kinds`: it depends on the kinds of two segments alone (a class, a
+set of tags); pixels are walked kind by kind with the segments sorted into positives and negatives, so that no mask is
+ever formed and nearly all time goes into the three matrix products. `contrast_groups`: pixels only meet segments of
+their own group (an image); many groups are padded into one batch where a device prefers few large kernels. `contrast`:
+by any masks.
+
+Logits are kept in units of log 2, since exp2 is cheaper than exp. Shape letters: N pixels, S segments, D channels, K
+kinds, G groups; n, s, g of them in a chunk.
+"""
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spml.utils.device import chunk_elements
+
+# Which segments are A+ and A- of the pixels of some segments: (n,) int64 -> two (n, S) bool.
+Masks = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+# Logits up to this size, in units of log 2, are exponentiated as they are: sums of 2^40 and of 2^-40 and their
+# quotients are far from the limits of float32.
+_SAFE_LOGIT = 40.0
+
+
+def contrast_kinds(embeddings: Tensor, own: Tensor, prototypes: Tensor, kind: Tensor, meets: Tensor,
+                   concentration: float) -> Tensor:
+    """Mean loss of N pixels against S segments, of which those whose kinds meet are positive, all others negative.
+
+    Args:
+        embeddings: (N, D) float.
+        own: (N,) int64 index of each pixel's own segment in `prototypes`.
+        prototypes: (S, D) float.
+        kind: (S,) int64 in 0..K-1.
+        meets: (K, K) bool, symmetric.
+        concentration: kappa.
+
+    Returns:
+        Scalar loss, differentiable in embeddings and prototypes; 0 for N = 0.
+    """
+    def evaluate(sums: '_Sums') -> None:
+        _kind_by_kind(sums, own, kind, meets)
+
+    return _evaluate(embeddings, prototypes, concentration, evaluate)
+
+
+def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: Tensor, label: Tensor,
+                    concentration: float) -> Tensor:
+    """Mean over groups with pixels of the mean over their pixels, against the segments of the group alone.
+
+    Args:
+        embeddings, own, prototypes, concentration: as in `contrast_kinds`.
+        group: (S,) int64 group of each segment.
+        label: (S,) int64; segments of the group are positive where their labels are equal and negative where not.
+    """
+    def evaluate(sums: '_Sums') -> None:
+        largest = [vectors.norm(dim=1).max() for vectors in (sums.vectors, sums.targets)]
+        if sums.scale * (largest[0] * largest[1]).item() <= _SAFE_LOGIT:
+            _batch_by_batch(sums, own, group, label)
+            return
+        _, pixel_group, count = torch.unique(group[own], return_inverse=True, return_counts=True)
+
+        def masks(rows: Tensor) -> tuple[Tensor, Tensor]:
+            same = label[rows, None] == label[None]
+            inside = group[rows, None] == group[None]
+            return same & inside, ~same & inside
+
+        _by_masks(sums, own, masks, 1.0 / (len(count) * count[pixel_group]))
+
+    return _evaluate(embeddings, prototypes, concentration, evaluate)
+
+
+def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, masks: Masks, concentration: float) -> Tensor:
+    """Mean loss of N pixels against S segments by any masks; several times the work of `contrast_kinds`.
+
+    Args:
+        embeddings, own, prototypes, concentration: as in `contrast_kinds`.
+        masks: function from (n,) int64 segment indices to two (n, S) bool tensors: the positives A+ (which may hold the
+            segment itself) and the negatives A- of the pixels of those segments.
+    """
+    def evaluate(sums: '_Sums') -> None:
+        _by_masks(sums, own, masks, torch.full_like(own, 1 / len(own), dtype=sums.vectors.dtype))
+
+    return _evaluate(embeddings, prototypes, concentration, evaluate)
+
+
+def _evaluate(embeddings: Tensor, prototypes: Tensor, concentration: float,
+              evaluate: Callable[['_Sums'], None]) -> Tensor:
+    if len(embeddings) == 0:
+        # A zero that back-propagates zeros.
+        return embeddings.sum() * 0 + prototypes.sum() * 0
+    loss: Tensor = _Contrast.apply(embeddings, prototypes, float(concentration), evaluate)
+    return loss
+
+
+class _Contrast(torch.autograd.Function):
+    """Loss and gradients in one pass; backward only scales them."""
+
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor, prototypes: Tensor, concentration: float,
+                evaluate: Callable[['_Sums'], None]) -> Tensor:
+        # Reductions run in float32 or wider, whatever autocast hands in.
+        wide = torch.promote_types(embeddings.dtype, torch.float32)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            sums = _Sums(embeddings.to(wide), prototypes.to(wide), concentration, any(ctx.needs_input_grad[:2]))
+            evaluate(sums)
+        if sums.needs_grad:
+            ctx.save_for_backward(sums.grad_vectors.mul_(concentration).to(embeddings.dtype),
+                                  sums.grad_targets.mul_(math.log(2)).to(prototypes.dtype))
+        return sums.loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        grad_vectors, grad_targets = ctx.saved_tensors
+        return grad * grad_vectors, grad * grad_targets, None, None
+
+
+class _Sums:
+    """The inputs of a pass and what it adds up.
+
+    Attributes:
+        vectors, targets: (N, D), (S, D) float, embeddings and prototypes.
+        scale: kappa in units of log 2; (n, D) vectors times it, times (D, S) targets, are logits.
+        needs_grad: whether the gradients are asked for.
+        loss: scalar.
+        grad_vectors: (N, D), lacks a factor kappa: derivatives by natural logits, times targets.
+        grad_targets: (S, D), lacks a factor log 2: the same derivatives, times scaled vectors.
+    """
+
+    def __init__(self, vectors: Tensor, targets: Tensor, concentration: float, needs_grad: bool) -> None:
+        self.vectors, self.targets = vectors, targets
+        self.scale = concentration / math.log(2)
+        self.needs_grad = needs_grad
+        self.loss = vectors.new_zeros(())
+        self.grad_vectors: Any = torch.zeros_like(vectors) if needs_grad else None
+        self.grad_targets: Any = torch.zeros_like(targets) if needs_grad else None
+
+    def scaled(self, rows: Tensor) -> Tensor:
+        """Return (..., D) vectors of (...) int64 rows, times the scale."""
+        return _take(self.vectors, rows).mul_(self.scale)
+
+
+def _kind_by_kind(sums: _Sums, own: Tensor, kind: Tensor, meets: Tensor) -> None:
+    """Walk the pixels kind by kind."""
+    count = len(sums.targets)
+    pixel_kind = kind[own]
+    order = pixel_kind.argsort(stable=True)
+    # All the sizes that steer the loop, in one transfer.
+    met = (meets * torch.bincount(kind, minlength=len(meets))).sum(dim=1)
+    sizes = torch.stack([torch.bincount(pixel_kind, minlength=len(meets)), met, meets.diagonal().long()]).T.tolist()
+    place = torch.empty_like(kind)
+    chunk = max(1, chunk_elements(kind.device) // max(1, count))
+    weight = 1 / len(own)
+    start = 0
+    for index, (pixels, positives, with_itself) in enumerate(sizes):
+        rows_of_kind, start = order[start:start + pixels], start + pixels
+        if pixels == 0 or positives == count:
+            # Without negatives the loss and its gradients are 0.
+            continue
+        columns = (~meets[index])[kind].to(torch.uint8).argsort(stable=True)
+        place[columns] = torch.arange(count, device=columns.device)
+        targets = _take(sums.targets, columns)
+        grad_targets = torch.zeros_like(targets)
+        for rows in rows_of_kind.split(chunk):
+            scaled, segment = sums.scaled(rows), own.index_select(0, rows)
+            logits = scaled @ targets.T
+            # A segment that is positive, and not the only one, is no numerator of its own pixels.
+            if with_itself and positives > 1:
+                logits.scatter_(1, place[segment][:, None], -torch.inf)
+            # Without any positive the numerator is the pixel's own segment, which is a negative, too.
+            lone = _take(sums.targets, segment) if positives == 0 else None
+            numerator = logits[:, :positives] if lone is None else (scaled * lone).sum(dim=1, keepdim=True)
+            sums.loss += _exponentiate(numerator, logits[:, positives:], weight, sums.needs_grad).sum()
+            if sums.needs_grad:
+                grad_vectors = logits @ targets
+                grad_targets.addmm_(logits.T, scaled)
+                if lone is not None:
+                    grad_vectors += numerator * lone
+                    sums.grad_targets.index_add_(0, segment, numerator * scaled)
+                sums.grad_vectors.index_copy_(0, rows, grad_vectors)
+        if sums.needs_grad:
+            sums.grad_targets += _take(grad_targets, place)
+
+
+def _by_masks(sums: _Sums, own: Tensor, masks: Masks, weight: Tensor) -> None:
+    """Walk the pixels in their order; `weight` is the (N,) float share of each in the mean."""
+    chunk = max(1, chunk_elements(own.device) // max(1, len(sums.targets)))
+    for rows in torch.arange(len(own), device=own.device).split(chunk):
+        scaled, segment = sums.scaled(rows), own[rows][:, None]
+        positive, negative = masks(own[rows])
+        # Decided by counting: the sign of a float difference would misjudge small sums.
+        others = positive.scatter(1, segment, False)
+        numerator = others.scatter(1, segment, ~others.any(dim=1, keepdim=True))
+        logits = scaled @ sums.targets.T
+        grad, grad_negative = logits.masked_fill(~numerator, -torch.inf), logits.masked_fill_(~negative, -torch.inf)
+        sums.loss += _exponentiate(grad, grad_negative, weight[rows][:, None], sums.needs_grad).sum()
+        if sums.needs_grad:
+            grad += grad_negative
+            sums.grad_vectors[rows] = grad @ sums.targets
+            sums.grad_targets.addmm_(grad.T, scaled)
+
+
+def _exponentiate(positive: Tensor, negative: Tensor, weight: float | Tensor, needs_grad: bool) -> Tensor:
+    """Return the (n, 1) losses of (n, p) and (n, q) logits, times their weight (a number or (n, 1)).
+
+    The logits are overwritten, with the derivatives by the natural logits if `needs_grad`.
+    """
+    top_positive = positive.amax(dim=1, keepdim=True)
+    # A row without negatives has no finite maximum; any finite one keeps its exponentials at exactly 0.
+    top_negative = negative.amax(dim=1, keepdim=True).clamp(min=torch.finfo(negative.dtype).min)
+    sum_positive = positive.sub_(top_positive).exp2_().sum(dim=1, keepdim=True)
+    sum_negative = negative.sub_(top_negative).exp2_().sum(dim=1, keepdim=True)
+    gap = math.log(2) * ((sum_negative.log2() + top_negative) - (sum_positive.log2() + top_positive))
+    if needs_grad:
+        share = torch.sigmoid(gap) * weight
+        positive.mul_(-share / sum_positive)
+        negative.mul_(share / sum_negative.clamp(min=torch.finfo(negative.dtype).tiny))
+    return F.softplus(gap) * weight
+
+
+def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> None:
+    """Walk the groups, as many at once as fit a chunk when padded to the largest; logits within `_SAFE_LOGIT`."""
+    groups, pixel_group = torch.unique(group[own], return_inverse=True)
+    # Segments of groups without pixels come last and are left out.
+    segment_group = torch.searchsorted(groups, group)
+    segment_group[groups[segment_group.clamp(max=len(groups) - 1)] != group] = len(groups)
+    pixels, segments = _Rows(pixel_group, len(groups)), _Rows(segment_group, len(groups))
+    chunk = chunk_elements(own.device)
+    block = max(1, chunk // (max(pixels.counts) * max(segments.counts)))
+    for first in range(0, len(groups), block):
+        batch = slice(first, first + block)
+        (rows, valid), (columns, present) = pixels.padded(batch), segments.padded(batch)
+        weight = valid.to(sums.vectors.dtype) / (valid.sum(dim=1, keepdim=True) * len(groups))
+        same = (label[columns][:, :, None] == label[columns][:, None]) & present[:, None]
+        # Of each segment: whether it has negatives, whether positives, and which.
+        has_negative = same.sum(dim=2) < present.sum(dim=1, keepdim=True)
+        others = same & ~torch.eye(columns.shape[1], dtype=torch.bool, device=own.device)
+        tables = has_negative, others.any(dim=2), others.flatten(0, 1).to(sums.vectors.dtype)
+        targets = _take(sums.targets, columns) * present[..., None]
+        grad_targets = torch.zeros_like(targets)
+        segment = segments.place[own[rows]].where(valid, 0)
+        step = max(1, chunk // columns.numel())
+        for part in (slice(start, start + step) for start in range(0, rows.shape[1], step)):
+            scaled = sums.scaled(rows[:, part])
+            loss, grad = _batch_chunk(scaled, targets, segment[:, part], present, tables, weight[:, part],
+                                      sums.needs_grad)
+            sums.loss += loss
+            if sums.needs_grad:
+                # Padding has weight 0, so that whatever row it repeats gets only zeros added. One group has none.
+                put = sums.grad_vectors.index_add_ if len(rows) > 1 else sums.grad_vectors.index_copy_
+                put(0, rows[:, part].flatten(), torch.bmm(grad, targets).flatten(0, 1))
+                grad_targets.baddbmm_(grad.transpose(1, 2), scaled)
+        if sums.needs_grad:
+            sums.grad_targets.index_add_(0, columns.flatten(), grad_targets.flatten(0, 1))
+
+
+def _batch_chunk(scaled: Tensor, targets: Tensor, segment: Tensor, present: Tensor,
+                 tables: tuple[Tensor, Tensor, Tensor], weight: Tensor, needs_grad: bool) -> tuple[Tensor, Any]:
+    """Return the weighted sum of the losses and, if asked, their (g, n, s) derivatives by the natural logits.
+
+    Args:
+        scaled, targets: (g, n, D), (g, s, D).
+        segment: (g, n) int64 own segments within the group.
+        present: (g, s) bool, false for padding.
+        tables: of the segments, has_negative and has_positive (g, s) bool, and which are positive (g * s, s) 0 or 1.
+        weight: (g, n) of the losses.
+        needs_grad: whether derivatives are asked for.
+    """
+    has_negative, has_positive = (table.gather(1, segment)[..., None] for table in tables[:2])
+    segment_row = segment + present.shape[1] * torch.arange(len(segment), device=segment.device)[:, None]
+    exponentials = torch.bmm(scaled, targets.transpose(1, 2)).exp2_()
+    if len(present) > 1:
+        exponentials *= present[:, None]
+    own_term = exponentials.gather(2, segment[..., None])
+    exponentials.scatter_(2, segment[..., None], 0)
+    positives = _take(tables[2], segment_row).mul_(exponentials)
+    positive = positives.sum(dim=2, keepdim=True)
+    # The rest; it is lost in rounding only where it does not matter beside the positives.
+    negative = (exponentials.sum(dim=2, keepdim=True) - positive).clamp_(min=0) * has_negative
+    numerator = torch.where(has_positive, positive, own_term)
+    weight = weight[..., None]
+    loss = (torch.log1p(negative / numerator) * weight).sum()
+    if not needs_grad:
+        return loss, None
+    by_negative = weight / (numerator + negative)
+    by_positive = by_negative * negative / numerator
+    grad = exponentials.mul_(by_negative).addcmul_(positives, -(by_negative + by_positive))
+    return loss, grad.scatter_(2, segment[..., None], torch.where(has_positive, 0, -by_positive * own_term))
+
+
+class _Rows:
+    """Rows by group.
+
+    Attributes:
+        order: (R,) int64 rows, group after group.
+        counts: list of the number of rows of each group.
+        place: (R,) int64 place of a row within its group.
+    """
+
+    def __init__(self, group: Tensor, num_groups: int) -> None:
+        self.order = group.argsort(stable=True)
+        counts = torch.bincount(group, minlength=num_groups)
+        self.starts = counts.cumsum(0) - counts
+        self.counts: list[int] = counts[:num_groups].tolist()
+        self.place = torch.empty_like(self.order)
+        self.place[self.order] = torch.arange(len(group), device=group.device) - self.starts[group[self.order]]
+
+    def padded(self, batch: slice) -> tuple[Tensor, Tensor]:
+        """Return (g, w) int64 rows of a slice of the groups, w of the largest, and (g, w) bool, false for padding."""
+        counts = torch.tensor(self.counts[batch], device=self.order.device)[:, None]
+        places = torch.arange(max(self.counts[batch]), device=self.order.device)
+        rows = self.starts[:len(self.counts)][batch][:, None] + places
+        return self.order[rows.clamp(max=len(self.order) - 1)], places < counts
+
+
+def _take(matrix: Tensor, rows: Tensor) -> Tensor:
+    """Return matrix[rows] for (...) int64 rows; on a CPU index_select is many times as fast as indexing."""
+    return matrix.index_select(0, rows.flatten()).view(*rows.shape, matrix.shape[1])
