@@ -11,6 +11,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+# Pixels of the windows that a network sees at once: small windows alone would spend their time on reading its weights.
+_PIXELS_AT_ONCE = 1 << 17
+
 
 @dataclasses.dataclass
 class View:
@@ -84,7 +87,7 @@ def sliding_window(function, image, crop_size, stride):
     """Average a dense function over overlapping windows.
 
     Args:
-        function: (1, 3, ch, cw) image -> (1, X, ch, cw).
+        function: (B, 3, ch, cw) windows -> (B, X, ch, cw), each for itself.
         image: (1, 3, H, W), at least as large as the crop.
         crop_size: (ch, cw).
         stride: (sy, sx).
@@ -93,12 +96,16 @@ def sliding_window(function, image, crop_size, stride):
         (1, X, H, W): the sum over windows divided by how many cover each pixel.
     """
     total, count = None, image.new_zeros((1, 1, *image.shape[-2:]))
-    for bottom in window_ends(image.shape[-2], crop_size[0], stride[0]):
-        for right in window_ends(image.shape[-1], crop_size[1], stride[1]):
-            rows, columns = slice(bottom - crop_size[0], bottom), slice(right - crop_size[1], right)
-            values = function(image[..., rows, columns])
-            if total is None:
-                total = values.new_zeros((1, values.shape[1], *image.shape[-2:]))
-            total[..., rows, columns] += values
-            count[..., rows, columns] += 1
+    windows = [(..., slice(bottom - crop_size[0], bottom), slice(right - crop_size[1], right))
+               for bottom in window_ends(image.shape[-2], crop_size[0], stride[0])
+               for right in window_ends(image.shape[-1], crop_size[1], stride[1])]
+    at_once = max(1, _PIXELS_AT_ONCE // (crop_size[0] * crop_size[1]))
+    for start in range(0, len(windows), at_once):
+        batch = windows[start:start + at_once]
+        results = function(torch.cat([image[window] for window in batch]))
+        if total is None:
+            total = results.new_zeros((1, results.shape[1], *image.shape[-2:]))
+        for window, values in zip(batch, results, strict=True):
+            total[window] += values
+            count[window] += 1
     return total / count

@@ -23,7 +23,7 @@ class FakeNetwork:
     def __call__(self, images, resize_as_input=False):
         assert resize_as_input
         self.shown.append(tuple(images.shape))
-        return torch.from_numpy(self.embed(images[0].numpy()).astype(images.numpy().dtype))[None]
+        return torch.from_numpy(np.stack([self.embed(image) for image in images.numpy()]).astype(images.numpy().dtype))
 
 
 class FakeHead:
@@ -36,7 +36,7 @@ class FakeHead:
         return np.einsum('cd,dhw->chw', self.weight, np.tanh(embedding))
 
     def __call__(self, embeddings):
-        return torch.from_numpy(self.logits(embeddings[0].numpy()))[None]
+        return torch.from_numpy(np.stack([self.logits(embedding) for embedding in embeddings.numpy()]))
 
 
 def random_image(height, width):

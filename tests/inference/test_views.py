@@ -44,7 +44,21 @@ def test_average_equals_a_naive_loop():
     found = sliding_window(lambda crop: network(crop, resize_as_input=True), torch.from_numpy(image)[None], (8, 10),
                            (5, 4))
     np.testing.assert_allclose(found[0].numpy(), naive.windows(network.embed, image, (8, 10), (5, 4)), rtol=1e-10)
-    assert set(network.shown) == {(1, 3, 8, 10)}
+    assert {shape[1:] for shape in network.shown} == {(3, 8, 10)}
+
+
+def test_large_windows_are_shown_one_by_one_and_many_small_ones_in_batches(monkeypatch):
+    image = np.random.default_rng().normal(size=(3, 33, 41))
+    for at_once in (1, 2, 7, 1000):
+        monkeypatch.setattr('spml.inference.views._PIXELS_AT_ONCE', at_once * 8 * 10 + 79)
+        network = naive.FakeNetwork()
+        found = sliding_window(lambda crop: network(crop, resize_as_input=True), torch.from_numpy(image)[None],  # noqa: B023
+                               (8, 10), (5, 4))
+        np.testing.assert_allclose(found[0].numpy(), naive.windows(network.embed, image, (8, 10), (5, 4)), rtol=1e-10)
+        sizes = [shape[0] for shape in network.shown]
+        assert sum(sizes) == 6 * 9
+        assert set(sizes[:-1]) <= {at_once}
+        assert 1 <= sizes[-1] <= at_once
 
 
 def test_average_of_a_pointwise_function_is_the_function():
