@@ -73,7 +73,7 @@ def _stage(name, device, rates, step):
         if not step:
             step.update(speed_runs.step_row(device, rates, images, side))
         if name == 'loader':
-            yield from speed_runs.loader_rows(step['fast'] / images)
+            yield from speed_runs.loader_rows(step['fast'] / images, crop=side)
             return
         yield step
         if not on_gpu:

@@ -1,7 +1,7 @@
 r"""Print the scores of pipeline runs that differ in their seed as a Markdown table of mean and standard deviation.
 
 python pyscripts/benchmark/spread.py --runs_dir snapshots/demo_quality --seeds 0 1 2 \
-        --row 'scribbles=scribble_{seed}' --column 'single scale=score_single' --column 'final=score_final'
+        --row 'scribbles=spml_scribble_{seed}' --column 'single scale=score_single' --column 'final=score_final'
 
 A cell whose scores no run of the row has is left empty; a score that only some have is an error.
 """
@@ -25,7 +25,7 @@ def titled(text):
 
 def read_cell(runs_dir, pattern, score, seeds):
     """Return the scores, fractions, of one row and column, one a seed."""
-    paths = [runs_dir / pattern.format(seed=seed) / 'scores' / f'{score}.json' for seed in seeds]
+    paths = [runs_dir / pattern.replace('{seed}', str(seed)) / 'scores' / f'{score}.json' for seed in seeds]
     missing = [path for path in paths if not path.is_file()]
     if missing and len(missing) < len(paths):
         raise DataError(f'{missing[0]}: missing, though other seeds have theirs; finish that run')
@@ -45,6 +45,8 @@ def main():
     args = parser.parse_args()
     values = {title: {column: read_cell(args.runs_dir, pattern, score, args.seeds) for column, score in args.columns}
               for title, pattern in args.rows}
+    if not any(cell for row in values.values() for cell in row.values()):
+        raise DataError(f'{args.runs_dir}: no scores of any of these rows; check --runs_dir and --row')
     rows = [[title, *(plus_minus(*mean_and_spread([100 * value for value in cell]), digits=1) for cell in row.values())]
             for title, row in values.items()]
     print(to_markdown(['mean IoU in %', *(column for column, _ in args.columns)], rows), end='')

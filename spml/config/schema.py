@@ -95,7 +95,7 @@ SCHEMA = {
     'network.pretrained': Key(kinds.text(f"a path, {TORCHVISION} for its ImageNet weights, or '' for none"), '',
                               "weights to start from: ImageNet's, or an embedding's model-*.pth for a classifier"),
     'network.embedding_dim': Key(kinds.integer(1), REQUIRED, 'D, channels of the embedding'),
-    'network.label_divisor': Key(kinds.integer(1), 2048, 'divisor of combined labels: semantic * divisor + instance'),
+    'network.label_divisor': Key(kinds.integer(1), 2048, "only so that the release's files load"),
     'network.use_syncbn': Key(kinds.boolean(), True, 'share batch norm statistics between processes'),
     'network.kmeans_iterations': Key(kinds.integer(0), 10, 'k-means iterations; 0 keeps the initial grid'),
     'network.kmeans_num_clusters': Key(kinds.pair(), [6, 6], 'initial clusters of an image in training'),

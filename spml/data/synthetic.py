@@ -28,7 +28,7 @@ from spml.data.voc_layout import (
     write_lists,
 )
 from spml.errors import DataError
-from spml.utils.io import atomic_path, write_json, write_png, write_text
+from spml.utils.io import atomic_path, folder_lock, write_json, write_png, write_text
 
 __all__ = ['class_names', 'generate']
 
@@ -48,7 +48,8 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
 
     `num_train`, `num_val`, `num_test` count images; `size` (height, width) in pixels is what image sizes vary around;
     `num_classes` includes background. `out/meta.json`, written last, holds the options and the class names; when it
-    holds these options already, nothing is done. Interrupted runs start over.
+    holds these options already, nothing is done. Interrupted runs start over;
+    of several processes that write the same folder at once, one writes and the others wait.
     Returns True when files were written, False when all was there. Raises DataError for an impossible option, for a
     folder that holds this data set with other options (unless `overwrite`), and for one that holds other images.
     """
@@ -57,8 +58,14 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
                'num_classes': num_classes, 'seed': seed}
     _check_options(options)
     meta = {'format_version': FORMAT_VERSION, 'options': options, 'class_names': class_names(num_classes)}
+    with folder_lock(out):
+        return _generate(out, meta, overwrite)
+
+
+def _generate(out, meta, overwrite):
     if _is_done(out, meta, overwrite):
         return False
+    options = meta['options']
     write_text(out / _BEGUN, 'the built-in data set is being written here\n')
     _remove_previous(out)
     names = {split: [f'{split}_{index:05d}' for index in range(options[f'num_{split}'])] for split in SPLITS}

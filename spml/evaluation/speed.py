@@ -16,8 +16,11 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import torch
+
+from spml.errors import ResourceError
 
 MEBIBYTE = 1 << 20
 
@@ -131,9 +134,9 @@ def measure_memory(row, build, arguments, small, device):
 
 
 def judge(row):
-    """Return the row with the bar as text and `met`: whether results agree and the bar, if any, is met."""
+    """Return the row with the bar as text and `met`: whether results agree and the bar is met (None: not run)."""
     bar = row['bar']
-    met = row['difference'] is None and (bar is None or bar.met(row))
+    met = None if row.get('not_run') else row['difference'] is None and (bar is None or bar.met(row))
     return {**row, 'bar': '' if bar is None else str(bar), 'met': met}
 
 
@@ -179,7 +182,11 @@ def peak_memory(build, arguments, small, name, device):
         return allocator_peak(getattr(build(device, **arguments), name), device)
     # Spawned: a fork after OpenMP started threads is not safe.
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
-        return pool.submit(_resident_peak, build, arguments, small, name, device).result()
+        try:
+            return pool.submit(_resident_peak, build, arguments, small, name, device).result()
+        except BrokenProcessPool:
+            raise ResourceError(f'{build.__name__}: the process that measures its memory died, perhaps for want of '
+                                'it; leave it out of --stage') from None
 
 
 def allocator_peak(function, device):

@@ -49,7 +49,7 @@ def fingerprint(tensors):
     return state.hexdigest()
 
 
-def remaining(entries, save_dir, arguments, outputs, inputs, overwrite=False):
+def remaining(entries, save_dir, arguments, outputs, inputs, overwrite=False, exclusive=False):
     """Return the entries whose results have to be made, the same in every process, and say how many stand already.
 
     Args:
@@ -59,15 +59,17 @@ def remaining(entries, save_dir, arguments, outputs, inputs, overwrite=False):
         outputs: function from an image name to the paths of its results, the one written last in the first place.
         inputs: function from an entry to the paths of the files its results are made from.
         overwrite: make everything again.
+        exclusive: what reads the folder reads all of it, so results of images outside the list go when the list
+            changes. When anything else changes they always go: of two kinds nobody could tell which is which.
     """
     numbers = None
     if distributed.rank() == 0:
-        numbers = _remaining_numbers(entries, pathlib.Path(save_dir), arguments, outputs, inputs, overwrite)
+        numbers = _remaining_numbers(entries, pathlib.Path(save_dir), arguments, outputs, inputs, overwrite, exclusive)
     # One process decides for all: the others would see results that the first have begun to write.
     return [entries[number] for number in distributed.gather_objects(numbers)[0]]
 
 
-def _remaining_numbers(entries, save_dir, arguments, outputs, inputs, overwrite):
+def _remaining_numbers(entries, save_dir, arguments, outputs, inputs, overwrite, exclusive):
     remove_abandoned(save_dir)
     path = save_dir / FILE_NAME
     before = _read_json(path)
@@ -75,7 +77,9 @@ def _remaining_numbers(entries, save_dir, arguments, outputs, inputs, overwrite)
         write_json(path, arguments)
         if before is not None and before != arguments:
             names = [name for name in sorted({*before, *arguments}) if before.get(name) != arguments.get(name)]
-            print(f'{save_dir}: holds results of other arguments ({", ".join(names)}); all are made again')
+            removed = _remove_others(entries, outputs) if exclusive or {*names} - {'list', 'data_dir'} else 0
+            print(f'{save_dir}: holds results of other arguments ({", ".join(names)}); all are made again'
+                  + (f', and those of {removed} images that are not in the list are removed' if removed else ''))
         return list(range(len(entries)))
     began = path.stat().st_mtime_ns
     numbers = [number for number, entry in enumerate(entries)
@@ -83,6 +87,17 @@ def _remaining_numbers(entries, save_dir, arguments, outputs, inputs, overwrite)
     if len(numbers) < len(entries):
         print(f'{save_dir}: {len(entries) - len(numbers)} of {len(entries)} images are done already')
     return numbers
+
+
+def _remove_others(entries, outputs):
+    """Remove the results of images that are not in the list; return of how many."""
+    listed, removed = {entry.name for entry in entries}, set()
+    for pattern in outputs('*'):
+        for path in pattern.parent.glob(pattern.name):
+            if path.stem not in listed:
+                path.unlink()
+                removed.add(path.stem)
+    return len(removed)
 
 
 def _is_done(outputs, inputs, began):

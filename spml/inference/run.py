@@ -76,7 +76,8 @@ def run_prototypes(config, data_dir, data_list, save_dir, embedder, grid, multi_
         clusters = [] if multi_scale else [save_dir / 'semantic_cluster' / f'{name}.png']
         return [save_dir / 'semantic_prototype' / f'{name}.npz', *clusters]
 
-    todo = remaining(entries, save_dir, arguments, outputs, lambda entry: [entry.image, entry.semantic], overwrite)
+    todo = remaining(entries, save_dir, arguments, outputs, lambda entry: [entry.image, entry.semantic], overwrite,
+                     exclusive=True)
     for entry in _progress(todo, 'prototypes'):
         image, label, _ = read_entry(entry, with_instance=False)
         with _memory_advice(entry, config):
@@ -204,6 +205,8 @@ def _run(config, entries, todo, save_dir, one, crf, num_workers, title, threshol
             # Workers need the bytes of the image, not the floats.
             submit(finish, dataclasses.replace(prediction, image=None), rgb, crf, void, entry.name, str(save_dir),
                    threshold, config.dataset.color_map)
+    # What is announced, and listed by the caller, should stand: every process's share.
+    distributed.gather_objects(None)
     if distributed.rank() == 0:
         print(f'{len(entries)} label maps: {pathlib.Path(save_dir) / "semantic_gray"}')
 

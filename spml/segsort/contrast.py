@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spml.utils.device import chunk_elements
+from spml.utils.device import CHUNK_ELEMENTS, chunk_elements
 
 # Which segments are A+ and A- of the pixels of some segments: (n,) int64 -> two (n, S) bool.
 Masks = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -67,7 +67,9 @@ def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: 
     """
     def evaluate(sums: '_Sums') -> None:
         largest = [vectors.norm(dim=1).max() for vectors in (sums.vectors, sums.targets)]
-        if sums.scale * (largest[0] * largest[1]).item() <= _SAFE_LOGIT:
+        # Batches take tables of the segments of a group by themselves.
+        small = torch.unique(group, return_counts=True)[1].max().item() ** 2 <= CHUNK_ELEMENTS
+        if small and sums.scale * (largest[0] * largest[1]).item() <= _SAFE_LOGIT:
             _batch_by_batch(sums, own, group, label)
             return
         _, pixel_group, count = torch.unique(group[own], return_inverse=True, return_counts=True)
@@ -239,7 +241,7 @@ def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> N
     segment_group[groups[segment_group.clamp(max=len(groups) - 1)] != group] = len(groups)
     pixels, segments = _Rows(pixel_group, len(groups)), _Rows(segment_group, len(groups))
     chunk = chunk_elements(own.device)
-    block = max(1, chunk // (max(pixels.counts) * max(segments.counts)))
+    block = max(1, chunk // (max(*pixels.counts, *segments.counts) * max(segments.counts)))
     for first in range(0, len(groups), block):
         batch = slice(first, first + block)
         (rows, valid), (columns, present) = pixels.padded(batch), segments.padded(batch)

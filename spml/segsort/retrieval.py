@@ -45,7 +45,10 @@ def nearest_label_counts(queries: Tensor, prototypes: Tensor, labels: Tensor, nu
     Returns:
         (Q, C) float32 counts that sum to `neighbours`. The argmax is the label, the smallest on ties.
     """
-    return F.one_hot(labels[_nearest(queries, prototypes, neighbours)], num_classes).sum(dim=1).float()
+    # The prototypes of the best blocks are gathered for every query.
+    step = max(1, 8 * chunk_elements(queries.device) // (neighbours * _BLOCK * queries.shape[1]))
+    nearest = torch.cat([_nearest(part, prototypes, neighbours) for part in queries.split(step)])
+    return F.one_hot(labels[nearest], num_classes).sum(dim=1).float()
 
 
 def _nearest(queries: Tensor, prototypes: Tensor, neighbours: int) -> Tensor:

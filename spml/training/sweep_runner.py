@@ -47,7 +47,8 @@ def command_of(sweep, run, gpu=None):
     if sweep.train:
         words = [sys.executable, *sweep.train, '--snapshot_dir', str(sweep.out / run.name), '--resume',
                  '--set', *run.overrides['set']]
-        return words, {} if gpu is None else {'CUDA_VISIBLE_DEVICES': gpu}
+        # The one GPU that it sees is number 0, whatever the YAML names.
+        return (words, {}) if gpu is None else ([*words, 'gpus=0'], {'CUDA_VISIBLE_DEVICES': gpu})
     environment = {**sweep.settings, 'RUN_NAME': run.name, 'SNAPSHOT_ROOT': str(sweep.out.absolute())}
     for name, grid in (('SET_EMBEDDING', 'set'), ('SET_CLASSIFIER', 'set_classifier')):
         given = sweep.settings.get(name, os.environ.get(name, ''))

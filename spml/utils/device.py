@@ -25,6 +25,9 @@ def pick_device(name=None):
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().split('\n')[0]
         raise ConfigError(f'--device {name}: not usable here ({reason}); leave it out, or give cpu') from None
+    if device.type == 'cuda' and device.index is not None:
+        # Counters of memory and random states are those of the current device.
+        torch.cuda.set_device(device)
     # Convolutions in TF32 are off by 1e-3, which k-means and CRF amplify; results are to agree between devices.
     torch.backends.cudnn.allow_tf32 = False
     return device

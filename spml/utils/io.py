@@ -5,6 +5,7 @@ so an interrupted or full-disk run leaves the old file or none, never half of on
 leaves its temporary file behind; the name says whose it is, and `remove_abandoned` clears it away.
 """
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -55,6 +56,21 @@ def atomic_path(path, durable=False):
         if isinstance(error, OSError) and (error.filename is None or _is_temporary(error.filename)):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+@contextlib.contextmanager
+def folder_lock(folder):
+    """Let one process at a time into the block for this folder, which is made; the others wait."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        # A file system without locks leaves it to the user to run one process at a time.
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def place_file(source, path):

@@ -65,7 +65,10 @@ def choose_devices(gpus, device, wanted=None):
         ConfigError: fewer GPUs can be used than there are to be processes.
     """
     numbers = [int(number) for number in gpus.split(',')]
-    if not (torch.cuda.is_available() if device is None else device == 'cuda'):
+    if device not in (None, 'cpu', 'cuda') and (wanted or 1) > 1:
+        raise ConfigError(f'--device {device}: one device, but {wanted} processes; name GPUs with --set gpus=...')
+    # Without CUDA `--device cuda` fails where the device is picked, which says why.
+    if not (torch.cuda.is_available() and device in (None, 'cuda')):
         if device is None and len(numbers) > 1 and wanted is None:
             logger.warning('gpus=%s: there is no CUDA here, so one process runs on the CPU', gpus)
         return [device or 'cpu'] * (wanted or 1)

@@ -22,7 +22,8 @@ def random_states():
     numpy_state['state'] = {'key': torch.from_numpy(numpy_state['state']['key'].astype(np.int64)),
                             'pos': numpy_state['state']['pos']}
     states = {'cpu': torch.get_rng_state(), 'python': random.getstate(), 'numpy': numpy_state}
-    if torch.cuda.is_available():
+    # Asking would start CUDA where a run on the CPU has left it alone.
+    if torch.cuda.is_initialized():
         states['cuda'] = torch.cuda.get_rng_state()
     return states
 
@@ -36,5 +37,5 @@ def restore_random_states(states):
     if 'numpy' in states:
         inner = states['numpy']['state']
         np.random.set_state({**states['numpy'], 'state': {**inner, 'key': inner['key'].numpy().astype(np.uint32)}})  # noqa: NPY002
-    if 'cuda' in states and torch.cuda.is_available():
+    if 'cuda' in states and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(states['cuda'])

@@ -91,6 +91,26 @@ def test_other_arguments_make_everything_again(place, script):
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
+def test_results_of_images_that_left_the_list_go_when_they_would_mislead(place, script):
+    def run(lines, *more):
+        place.data.list.write_text(''.join(lines))
+        place.works(script, *more, **SCRIPTS[script])
+
+    lines = place.data.list.read_text().splitlines(keepends=True)
+    run(lines)
+    made = [path for path in place.out.rglob('a.*') if path.is_file()]
+    assert len(made) == 2
+    # The list alone: maps remain what they are, but whoever reads prototypes reads all of the folder.
+    run(lines[1:])
+    assert all(path.exists() != (script == 'prototype') for path in made)
+    run(lines)
+    assert all(path.exists() for path in made)
+    run(lines[1:], '--set', 'test.image_size=24')
+    assert not any(path.exists() for path in made)
+    assert 'those of 1 images' in place.printed
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
 def test_settings_that_cannot_matter_make_nothing_again(place, script):
     run_and_list_made(place, script)
     assert run_and_list_made(place, script, '--set', 'dataset.class_names=x,y,z', 'train.base_lr=1',

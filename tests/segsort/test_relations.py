@@ -1,4 +1,5 @@
 import math
+import sys
 
 import naive_segsort as naive
 import numpy as np
@@ -78,6 +79,13 @@ def chunks(request, monkeypatch):
 def test_loss_and_gradient_equal_the_double_loop(relation):
     for kappa in (0.5, 6.0, 16.0):
         check(relation, random_scene(), kappa)
+
+
+def test_images_of_too_many_segments_for_tables_of_their_own(monkeypatch):
+    # The package has a function of the module's name.
+    monkeypatch.setattr(sys.modules['spml.segsort.contrast'], 'CHUNK_ELEMENTS', 3)
+    for kappa in (0.5, 6.0, 16.0):
+        check('img_sim', random_scene(), kappa)
 
 
 @pytest.mark.parametrize('relation', RELATIONS)

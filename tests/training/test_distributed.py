@@ -204,11 +204,17 @@ def test_the_mistake_of_one_process_is_the_commands_own(tmp_path, small_config, 
     ('0,1', None, None, 4, ['cuda:0', 'cuda:1']), ('2', None, None, 4, ['cuda:2']),
     ('3,1', 'cuda', None, 4, ['cuda:3', 'cuda:1']), ('0', None, 2, 4, ['cuda:0', 'cuda:1']),
     ('0,1,2,3', None, 2, 2, ['cuda:0', 'cuda:1']), ('0,1', 'cuda:1', None, 2, ['cuda:1']),
+    ('0,1', 'cuda', None, 0, ['cuda']),
 ])
 def test_devices_of_a_command(monkeypatch, gpus, device, wanted, visible, expected):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: visible > 0)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: visible)
     assert launch.choose_devices(gpus, device, wanted) == expected
+
+
+def test_several_processes_on_one_named_gpu_are_an_error():
+    with pytest.raises(ConfigError, match='cuda:1: one device, but 2 processes'):
+        launch.choose_devices('0', 'cuda:1', 2)
 
 
 @pytest.mark.parametrize(('gpus', 'wanted', 'visible'), [('0,1', None, 1), ('0', 3, 2), ('4', None, 4)])

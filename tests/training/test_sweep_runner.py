@@ -170,7 +170,8 @@ folder.mkdir(parents=True)
     assert run_sweep(place.sweep, ('2',)) == {}
     folder = place.out / 'base_lr=0.5,seed=0'
     assert (folder / 'words').read_text() == '|'.join([
-        '2', '--data_dir', 'a b', '--snapshot_dir', str(folder), '--resume', '--set', 'train.base_lr=0.5', 'seed=0'])
+        '2', '--data_dir', 'a b', '--snapshot_dir', str(folder), '--resume', '--set', 'train.base_lr=0.5', 'seed=0',
+        'gpus=0'])
     assert describe(place.sweep, run).startswith(f"python {script} --data_dir 'a b' ")
     assert 'loss' in place.run().stdout
 

@@ -61,9 +61,11 @@ def prepare(coco, densepose, out, train_splits, num_prototype_images, points, nu
         num_workers: processes.
 
     Raises:
-        DataError: a file is missing, damaged, or of another form.
+        DataError: a file is missing, damaged, or of another form, or `out` holds VOC.
     """
     coco, out = pathlib.Path(coco), pathlib.Path(out)
+    if (out / 'VOC2012').exists():
+        raise DataError(f'{out}: holds VOC 2012, whose lists bear the same names; choose another folder')
     samples = read_samples(coco / 'annotations', pathlib.Path(densepose), [*train_splits, 'minival'])
     train = sorted((sample for split in train_splits for sample in samples[split]), key=lambda sample: sample.name)
     val = sorted(samples['minival'], key=lambda sample: sample.name)
