@@ -79,7 +79,7 @@ def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: 
             inside = group[rows, None] == group[None]
             return same & inside, ~same & inside
 
-        _by_masks(sums, own, masks, 1.0 / (len(count) * count[pixel_group]))
+        _by_masks(sums, own, masks, 1 / (len(count) * count[pixel_group].to(sums.vectors.dtype)))
 
     return _evaluate(embeddings, prototypes, concentration, evaluate)
 
