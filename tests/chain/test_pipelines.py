@@ -113,6 +113,11 @@ def test_a_run_explains_itself(pipeline):
     assert 'pyscripts/train/train.py' in history
     assert f'train_spml_{name.removeprefix("densepose_")}.sh' in history
     assert (run / 'lists' / 'input_val.txt').is_file()
+    scores = {entry['name']: entry['mean_iou'] for entry in json.loads((run / 'summary.json').read_text())}
+    assert scores['score_final'] == json.loads((run / 'scores' / 'score_final.json').read_text())['mean_iou']
+    usage = {entry['stage']: entry for entry in map(json.loads, (run / 'usage.jsonl').read_text().splitlines())}
+    assert usage['train_embedding']['seconds'] > 1
+    assert usage['train_embedding']['memory'] > 1 << 27
 
 
 def test_a_second_run_skips_every_stage(pipeline, folder):
