@@ -163,7 +163,7 @@ def tensor_stages(on_gpu):
     return {
         'relations': [(relation_case, many, {'pixels': 256, 'segments': 100}, bars[0], (7, 5))],
         'image_similarity': [(image_similarity_case, {'images': 16, 'pixels': 16384}, {'images': 2, 'pixels': 64,
-                              'segments': 9}, bars[1], (7, 5))],
+                              'segments': 9}, bars[1], (15, 9))],
         'kmeans': [(kmeans_case, sizes, {'images': 2, 'height': 9, 'width': 8, 'grid': (3, 3)}, bars[2], (7, 7))
                    for sizes in batches],
         'retrieval': [(retrieval_case, {'queries': 144, 'prototypes': 1500000}, {'queries': 9, 'prototypes': 999},

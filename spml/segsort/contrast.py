@@ -255,10 +255,12 @@ def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> N
         grad_targets = torch.zeros_like(targets)
         segment = segments.place[own[rows]].where(valid, 0)
         step = max(1, chunk // columns.numel())
+        # One memory for the matrices of all parts: new ones would cost a CPU as much as the arithmetic on them.
+        memory = sums.vectors.new_empty(2, min(step, rows.shape[1]) * columns.numel())
         for part in (slice(start, start + step) for start in range(0, rows.shape[1], step)):
             scaled = sums.scaled(rows[:, part])
             loss, grad = _batch_chunk(scaled, targets, segment[:, part], present, tables, weight[:, part],
-                                      sums.needs_grad)
+                                      sums.needs_grad, memory)
             sums.loss += loss
             if sums.needs_grad:
                 # Padding has weight 0, so that whatever row it repeats gets only zeros added. One group has none.
@@ -270,7 +272,8 @@ def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> N
 
 
 def _batch_chunk(scaled: Tensor, targets: Tensor, segment: Tensor, present: Tensor,
-                 tables: tuple[Tensor, Tensor, Tensor], weight: Tensor, needs_grad: bool) -> tuple[Tensor, Any]:
+                 tables: tuple[Tensor, Tensor, Tensor], weight: Tensor, needs_grad: bool,
+                 memory: Tensor) -> tuple[Tensor, Any]:
     """Return the weighted sum of the losses and, if asked, their (g, n, s) derivatives by the natural logits.
 
     Args:
@@ -280,15 +283,19 @@ def _batch_chunk(scaled: Tensor, targets: Tensor, segment: Tensor, present: Tens
         tables: of the segments, has_negative and has_positive (g, s) bool, and which are positive (g * s, s) 0 or 1.
         weight: (g, n) of the losses.
         needs_grad: whether derivatives are asked for.
+        memory: (2, at least g * n * s), overwritten; the derivatives lie in it.
     """
+    size = (*segment.shape, present.shape[1])
+    exponentials, positives = (part[:math.prod(size)].view(size) for part in memory)
     has_negative, has_positive = (table.gather(1, segment)[..., None] for table in tables[:2])
     segment_row = segment + present.shape[1] * torch.arange(len(segment), device=segment.device)[:, None]
-    exponentials = torch.bmm(scaled, targets.transpose(1, 2)).exp2_()
+    torch.bmm(scaled, targets.transpose(1, 2), out=exponentials).exp2_()
     if len(present) > 1:
         exponentials *= present[:, None]
     own_term = exponentials.gather(2, segment[..., None])
     exponentials.scatter_(2, segment[..., None], 0)
-    positives = _take(tables[2], segment_row).mul_(exponentials)
+    torch.index_select(tables[2], 0, segment_row.flatten(), out=positives.flatten(0, 1))
+    positives.mul_(exponentials)
     positive = positives.sum(dim=2, keepdim=True)
     # The rest; it is lost in rounding only where it does not matter beside the positives.
     negative = (exponentials.sum(dim=2, keepdim=True) - positive).clamp_(min=0) * has_negative
