@@ -1,4 +1,5 @@
 """What tests of several folders share: one thread, a small configuration and a small data set on disk."""
+import signal
 import types
 
 import numpy as np
@@ -7,6 +8,9 @@ import torch
 from PIL import Image
 
 from spml import config as configuration
+
+# Background jobs of a shell ignore Ctrl-C, and their children inherit that; tests of interrupting send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NUM_CLASSES = 3
 
