@@ -141,10 +141,8 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
     num_classes = config.dataset.num_classes
     with_instance = source == 'densepose_random_walk'
     entries = _read_entries(config, data_list, data_dir, (3,) if with_instance else (2, 3))
-    if list_out is not None:
-        # Made first: a path that no list can express is better found before the work than after it.
-        folder = (pathlib.Path(save_dir) / 'semantic_gray').resolve()
-        listing = format_list(list_out, entries, semantic=lambda entry: folder / f'{entry.name}.png')
+    # Made first: a path that no list can express is better found before the work than after it.
+    listing = list_out and _list_of_maps(list_out, entries, save_dir)
     cams = {entry.name: _cam_path(cam_dir, entry) for entry in entries} if traits.needs_cam else {}
     crf = crf if traits.crf else None
 
@@ -178,6 +176,12 @@ def run_pseudo_labels(config, data_dir, data_list, save_dir, source, crf, num_wo
     _run(config, entries, todo, save_dir, one, crf, num_workers, 'pseudo labels', threshold)
     if list_out is not None and distributed.rank() == 0:
         write_text(list_out, listing)
+
+
+def _list_of_maps(list_out, entries, save_dir):
+    """Return the text of the list in which the label maps made stand for the labels."""
+    folder = (pathlib.Path(save_dir) / 'semantic_gray').resolve()
+    return format_list(list_out, entries, semantic=lambda entry: folder / f'{entry.name}.png')
 
 
 def _remaining_maps(entries, save_dir, arguments, inputs, overwrite):
