@@ -14,8 +14,9 @@ ever formed and nearly all time goes into the three matrix products. `contrast_g
 their own group (an image); many groups are padded into one batch where a device prefers few large kernels. `contrast`:
 by any masks.
 
-Logits are kept in units of log 2, since exp2 is cheaper than exp. Shape letters: N pixels, S segments, D channels, K
-kinds, G groups; n, s, g of them in a chunk.
+Logits are kept in units of log 2, since exp2 is cheaper than exp; what turns dot products into them is multiplied to
+the prototypes, of which there are few. Shape letters: N pixels, S segments, D channels, K kinds, G groups; n, s, g of
+them in a chunk.
 """
 import math
 from collections.abc import Callable
@@ -25,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spml.segsort.clustering import TILE
 from spml.utils.device import CHUNK_ELEMENTS, chunk_elements
 
 # Which segments are A+ and A- of the pixels of some segments: (n,) int64 -> two (n, S) bool.
@@ -69,7 +71,7 @@ def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: 
         largest = [vectors.norm(dim=1).max() for vectors in (sums.vectors, sums.targets)]
         # Batches take tables of the segments of a group by themselves.
         small = torch.unique(group, return_counts=True)[1].max().item() ** 2 <= CHUNK_ELEMENTS
-        if small and sums.scale * (largest[0] * largest[1]).item() <= _SAFE_LOGIT:
+        if small and (largest[0] * largest[1]).item() <= _SAFE_LOGIT:
             _batch_by_batch(sums, own, group, label)
             return
         _, pixel_group, count = torch.unique(group[own], return_inverse=True, return_counts=True)
@@ -119,8 +121,8 @@ class _Contrast(torch.autograd.Function):
             sums = _Sums(embeddings.to(wide), prototypes.to(wide), concentration, any(ctx.needs_input_grad[:2]))
             evaluate(sums)
         if sums.needs_grad:
-            ctx.save_for_backward(sums.grad_vectors.mul_(concentration).to(embeddings.dtype),
-                                  sums.grad_targets.mul_(math.log(2)).to(prototypes.dtype))
+            ctx.save_for_backward(sums.grad_vectors.to(embeddings.dtype),
+                                  sums.grad_targets.mul_(sums.scale).to(prototypes.dtype))
         return sums.loss
 
     @staticmethod
@@ -134,25 +136,23 @@ class _Sums:
     """The inputs of a pass and what it adds up.
 
     Attributes:
-        vectors, targets: (N, D), (S, D) float, embeddings and prototypes.
-        scale: kappa in units of log 2; (n, D) vectors times it, times (D, S) targets, are logits.
+        vectors: (N, D) float, the embeddings.
+        scale: kappa in units of log 2.
+        targets: (S, D) float, the prototypes times `scale`, so that their products with vectors are logits.
         needs_grad: whether the gradients are asked for.
         loss: scalar.
-        grad_vectors: (N, D), lacks a factor kappa: derivatives by natural logits, times targets.
-        grad_targets: (S, D), lacks a factor log 2: the same derivatives, times scaled vectors.
+        grad_vectors: (N, D), the derivatives by the logits, times targets; has to be written everywhere.
+        grad_targets: (S, D), lacks a factor `scale`: the derivatives by the logits, times vectors.
     """
 
-    def __init__(self, vectors: Tensor, targets: Tensor, concentration: float, needs_grad: bool) -> None:
-        self.vectors, self.targets = vectors, targets
+    def __init__(self, vectors: Tensor, prototypes: Tensor, concentration: float, needs_grad: bool) -> None:
+        self.vectors = vectors
         self.scale = concentration / math.log(2)
+        self.targets = prototypes * self.scale
         self.needs_grad = needs_grad
         self.loss = vectors.new_zeros(())
-        self.grad_vectors: Any = torch.zeros_like(vectors) if needs_grad else None
-        self.grad_targets: Any = torch.zeros_like(targets) if needs_grad else None
-
-    def scaled(self, rows: Tensor) -> Tensor:
-        """Return (..., D) vectors of (...) int64 rows, times the scale."""
-        return _take(self.vectors, rows).mul_(self.scale)
+        self.grad_vectors: Any = torch.empty_like(vectors) if needs_grad else None
+        self.grad_targets: Any = torch.zeros_like(prototypes) if needs_grad else None
 
 
 def _kind_by_kind(sums: _Sums, own: Tensor, kind: Tensor, meets: Tensor) -> None:
@@ -171,27 +171,29 @@ def _kind_by_kind(sums: _Sums, own: Tensor, kind: Tensor, meets: Tensor) -> None
         rows_of_kind, start = order[start:start + pixels], start + pixels
         if pixels == 0 or positives == count:
             # Without negatives the loss and its gradients are 0.
+            if sums.needs_grad:
+                sums.grad_vectors.index_fill_(0, rows_of_kind, 0)
             continue
         columns = (~meets[index])[kind].to(torch.uint8).argsort(stable=True)
         place[columns] = torch.arange(count, device=columns.device)
         targets = _take(sums.targets, columns)
         grad_targets = torch.zeros_like(targets)
         for rows in rows_of_kind.split(chunk):
-            scaled, segment = sums.scaled(rows), own.index_select(0, rows)
-            logits = scaled @ targets.T
+            vectors, segment = _take(sums.vectors, rows), own.index_select(0, rows)
+            logits = vectors @ targets.T
             # A segment that is positive, and not the only one, is no numerator of its own pixels.
             if with_itself and positives > 1:
                 logits.scatter_(1, place[segment][:, None], -torch.inf)
             # Without any positive the numerator is the pixel's own segment, which is a negative, too.
             lone = _take(sums.targets, segment) if positives == 0 else None
-            numerator = logits[:, :positives] if lone is None else (scaled * lone).sum(dim=1, keepdim=True)
+            numerator = logits[:, :positives] if lone is None else (vectors * lone).sum(dim=1, keepdim=True)
             sums.loss += _exponentiate(numerator, logits[:, positives:], weight, sums.needs_grad).sum()
             if sums.needs_grad:
                 grad_vectors = logits @ targets
-                grad_targets.addmm_(logits.T, scaled)
+                grad_targets.addmm_(logits.T, vectors)
                 if lone is not None:
                     grad_vectors += numerator * lone
-                    sums.grad_targets.index_add_(0, segment, numerator * scaled)
+                    sums.grad_targets.index_add_(0, segment, numerator * vectors)
                 sums.grad_vectors.index_copy_(0, rows, grad_vectors)
         if sums.needs_grad:
             sums.grad_targets += _take(grad_targets, place)
@@ -201,24 +203,24 @@ def _by_masks(sums: _Sums, own: Tensor, masks: Masks, weight: Tensor) -> None:
     """Walk the pixels in their order; `weight` is the (N,) float share of each in the mean."""
     chunk = max(1, chunk_elements(own.device) // max(1, len(sums.targets)))
     for rows in torch.arange(len(own), device=own.device).split(chunk):
-        scaled, segment = sums.scaled(rows), own[rows][:, None]
+        vectors, segment = sums.vectors[rows], own[rows][:, None]
         positive, negative = masks(own[rows])
         # Decided by counting: the sign of a float difference would misjudge small sums.
         others = positive.scatter(1, segment, False)
         numerator = others.scatter(1, segment, ~others.any(dim=1, keepdim=True))
-        logits = scaled @ sums.targets.T
+        logits = vectors @ sums.targets.T
         grad, grad_negative = logits.masked_fill(~numerator, -torch.inf), logits.masked_fill_(~negative, -torch.inf)
         sums.loss += _exponentiate(grad, grad_negative, weight[rows][:, None], sums.needs_grad).sum()
         if sums.needs_grad:
             grad += grad_negative
             sums.grad_vectors[rows] = grad @ sums.targets
-            sums.grad_targets.addmm_(grad.T, scaled)
+            sums.grad_targets.addmm_(grad.T, vectors)
 
 
 def _exponentiate(positive: Tensor, negative: Tensor, weight: float | Tensor, needs_grad: bool) -> Tensor:
     """Return the (n, 1) losses of (n, p) and (n, q) logits, times their weight (a number or (n, 1)).
 
-    The logits are overwritten, with the derivatives by the natural logits if `needs_grad`.
+    The logits are overwritten, with the derivatives by them if `needs_grad`.
     """
     top_positive = positive.amax(dim=1, keepdim=True)
     # A row without negatives has no finite maximum; any finite one keeps its exponentials at exactly 0.
@@ -227,7 +229,7 @@ def _exponentiate(positive: Tensor, negative: Tensor, weight: float | Tensor, ne
     sum_negative = negative.sub_(top_negative).exp2_().sum(dim=1, keepdim=True)
     gap = math.log(2) * ((sum_negative.log2() + top_negative) - (sum_positive.log2() + top_positive))
     if needs_grad:
-        share = torch.sigmoid(gap) * weight
+        share = torch.sigmoid(gap) * (math.log(2) * weight)
         positive.mul_(-share / sum_positive)
         negative.mul_(share / sum_negative.clamp(min=torch.finfo(negative.dtype).tiny))
     return F.softplus(gap) * weight
@@ -242,72 +244,106 @@ def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> N
     pixels, segments = _Rows(pixel_group, len(groups)), _Rows(segment_group, len(groups))
     chunk = chunk_elements(own.device)
     block = max(1, chunk // (max(*pixels.counts, *segments.counts) * max(segments.counts)))
+    if sums.needs_grad and block > 1:
+        # Padding repeats rows, so that gradients are added.
+        sums.grad_vectors.zero_()
     for first in range(0, len(groups), block):
         batch = slice(first, first + block)
         (rows, valid), (columns, present) = pixels.padded(batch), segments.padded(batch)
         weight = valid.to(sums.vectors.dtype) / (valid.sum(dim=1, keepdim=True) * len(groups))
-        same = (label[columns][:, :, None] == label[columns][:, None]) & present[:, None]
-        # Of each segment: whether it has negatives, whether positives, and which.
-        has_negative = same.sum(dim=2) < present.sum(dim=1, keepdim=True)
-        others = same & ~torch.eye(columns.shape[1], dtype=torch.bool, device=own.device)
-        tables = has_negative, others.any(dim=2), others.flatten(0, 1).to(sums.vectors.dtype)
+        tables = _alike(label[columns].where(present, label.max() + 1), present)
         targets = _take(sums.targets, columns) * present[..., None]
         grad_targets = torch.zeros_like(targets)
-        segment = segments.place[own[rows]].where(valid, 0)
-        step = max(1, chunk // columns.numel())
-        # One memory for the matrices of all parts: new ones would cost a CPU as much as the arithmetic on them.
-        memory = sums.vectors.new_empty(2, min(step, rows.shape[1]) * columns.numel())
-        for part in (slice(start, start + step) for start in range(0, rows.shape[1], step)):
-            scaled = sums.scaled(rows[:, part])
-            loss, grad = _batch_chunk(scaled, targets, segment[:, part], present, tables, weight[:, part],
-                                      sums.needs_grad, memory)
+        segment = segments.place.index_select(0, own.index_select(0, rows.flatten())).view_as(rows).where(valid, 0)
+        # Several threads share out a batch of products, but not always one, so that one group goes in tiles.
+        alone = len(rows) == 1
+        parts = _parts(rows.shape[1], chunk // columns.numel(), TILE if alone else 1)
+        # One memory for the matrices of all parts: new ones would cost a CPU as much as the arithmetic on it.
+        memory = sums.vectors.new_empty(max(part.stop - part.start for part in parts) * columns.numel())
+        # The pixels of one group that follow each other need no copies of their own, either.
+        start = int(pixels.starts[first]) if alone and pixels.in_order else None
+        for part in parts:
+            tile = TILE if alone and (part.stop - part.start) % TILE == 0 else part.stop - part.start
+            taken, places, weights = (values[:, part].reshape(-1, tile) for values in (rows, segment, weight))
+            at = None if start is None else slice(start + part.start, start + part.stop)
+            vectors = _take(sums.vectors, taken) if at is None else sums.vectors[at].view(*taken.shape, -1)
+            spread = targets.expand(len(taken), -1, -1)
+            loss, grad, share = _batch_chunk(vectors, spread, places, present, tables, weights, memory)
             sums.loss += loss
-            if sums.needs_grad:
-                # Padding has weight 0, so that whatever row it repeats gets only zeros added. One group has none.
-                put = sums.grad_vectors.index_add_ if len(rows) > 1 else sums.grad_vectors.index_copy_
-                put(0, rows[:, part].flatten(), torch.bmm(grad, targets).flatten(0, 1))
-                grad_targets.baddbmm_(grad.transpose(1, 2), scaled)
+            if not sums.needs_grad:
+                continue
+            product = torch.bmm(grad.transpose(1, 2), vectors * share)
+            grad_targets += product.sum(dim=0, keepdim=True) if alone else product
+            if at is not None:
+                torch.bmm(grad, spread, out=sums.grad_vectors[at].view_as(vectors)).mul_(share)
+                continue
+            # Padding has weight 0, so that whatever row it repeats gets only zeros. One group has none.
+            put = sums.grad_vectors.index_copy_ if alone else sums.grad_vectors.index_add_
+            put(0, taken.flatten(), torch.bmm(grad, spread).mul_(share).flatten(0, 1))
         if sums.needs_grad:
             sums.grad_targets.index_add_(0, columns.flatten(), grad_targets.flatten(0, 1))
 
 
-def _batch_chunk(scaled: Tensor, targets: Tensor, segment: Tensor, present: Tensor,
-                 tables: tuple[Tensor, Tensor, Tensor], weight: Tensor, needs_grad: bool,
-                 memory: Tensor) -> tuple[Tensor, Any]:
-    """Return the weighted sum of the losses and, if asked, their (g, n, s) derivatives by the natural logits.
+def _alike(label: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return of each of g * s segments: whether it has negatives, whether positives, and which.
 
     Args:
-        scaled, targets: (g, n, D), (g, s, D).
-        segment: (g, n) int64 own segments within the group.
+        label: (g, s) int64; that of padding is its own.
         present: (g, s) bool, false for padding.
-        tables: of the segments, has_negative and has_positive (g, s) bool, and which are positive (g * s, s) 0 or 1.
+
+    Returns:
+        Two (g * s,) bool, and (g * s, m) int64 places within their group of the segments of a label, the segment itself
+        among them and also wherever there are less than m.
+    """
+    ordered, order = label.sort(dim=1)
+    start, stop = (torch.searchsorted(ordered, label, right=right) for right in (False, True))
+    count = stop - start
+    places = start[..., None] + torch.arange(int(count.max()), device=label.device)
+    itself = torch.arange(label.shape[1], device=label.device)[:, None]
+    alike = order.gather(1, places.clamp(max=label.shape[1] - 1).flatten(1)).view_as(places)
+    alike = alike.where(places < stop[..., None], itself)
+    return (count < present.sum(dim=1, keepdim=True)).flatten(), (count > 1).flatten(), alike.flatten(0, 1)
+
+
+def _parts(count: int, most: int, tile: int) -> list[slice]:
+    """Cut `count` into slices of about `most` that are multiples of `tile`, and what remains."""
+    step, whole = max(1, most // tile) * tile, count // tile * tile
+    parts = [slice(start, min(start + step, whole)) for start in range(0, whole, step)]
+    return parts + [slice(whole, count)] * (whole < count)
+
+
+def _batch_chunk(vectors: Tensor, targets: Tensor, segment: Tensor, present: Tensor,
+                 tables: tuple[Tensor, Tensor, Tensor], weight: Tensor, memory: Tensor) -> tuple[Tensor, ...]:
+    """Return the weighted sum of the losses, and derivatives by the logits as (g, n, s) times (g, n, 1).
+
+    Args:
+        vectors, targets: (g, n, D), (g, s, D); one group may come as g tiles of it.
+        segment: (g, n) int64 own segments within the group.
+        present: (g, s) bool, false for padding, or (1, s) for one group.
+        tables: of `_alike`.
         weight: (g, n) of the losses.
-        needs_grad: whether derivatives are asked for.
-        memory: (2, at least g * n * s), overwritten; the derivatives lie in it.
+        memory: (at least g * n * s,), overwritten; the (g, n, s) derivatives lie in it.
     """
     size = (*segment.shape, present.shape[1])
-    exponentials, positives = (part[:math.prod(size)].view(size) for part in memory)
-    has_negative, has_positive = (table.gather(1, segment)[..., None] for table in tables[:2])
-    segment_row = segment + present.shape[1] * torch.arange(len(segment), device=segment.device)[:, None]
-    torch.bmm(scaled, targets.transpose(1, 2), out=exponentials).exp2_()
+    exponentials, own = memory[:math.prod(size)].view(size), segment[..., None]
+    row = (segment + present.shape[1] * torch.arange(len(present), device=segment.device)[:, None]).flatten()
+    has_negative, has_positive, alike = (table.index_select(0, row).view(*segment.shape, -1) for table in tables)
+    torch.bmm(vectors, targets.transpose(1, 2), out=exponentials).exp2_()
     if len(present) > 1:
         exponentials *= present[:, None]
-    own_term = exponentials.gather(2, segment[..., None])
-    exponentials.scatter_(2, segment[..., None], 0)
-    torch.index_select(tables[2], 0, segment_row.flatten(), out=positives.flatten(0, 1))
-    positives.mul_(exponentials)
+    own_term = exponentials.gather(2, own)
+    exponentials.scatter_(2, own, 0)
+    positives = exponentials.gather(2, alike)
     positive = positives.sum(dim=2, keepdim=True)
     # The rest; it is lost in rounding only where it does not matter beside the positives.
     negative = (exponentials.sum(dim=2, keepdim=True) - positive).clamp_(min=0) * has_negative
     numerator = torch.where(has_positive, positive, own_term)
-    weight = weight[..., None]
-    loss = (torch.log1p(negative / numerator) * weight).sum()
-    if not needs_grad:
-        return loss, None
-    by_negative = weight / (numerator + negative)
-    by_positive = by_negative * negative / numerator
-    grad = exponentials.mul_(by_negative).addcmul_(positives, -(by_negative + by_positive))
-    return loss, grad.scatter_(2, segment[..., None], torch.where(has_positive, 0, -by_positive * own_term))
+    quotient, weight = negative / numerator, weight[..., None]
+    loss = (torch.log1p(quotient) * weight).sum()
+    # What the derivatives of a pixel share is cheaper to apply to products with vectors than to all segments.
+    share = math.log(2) * weight / (numerator + negative)
+    grad = exponentials.scatter_(2, alike, positives.mul_(-quotient))
+    return loss, grad.scatter_(2, own, torch.where(has_positive, 0, -negative)), share
 
 
 class _Rows:
@@ -317,15 +353,18 @@ class _Rows:
         order: (R,) int64 rows, group after group.
         counts: list of the number of rows of each group.
         place: (R,) int64 place of a row within its group.
+        in_order: whether the rows stand group after group as they are.
     """
 
     def __init__(self, group: Tensor, num_groups: int) -> None:
-        self.order = group.argsort(stable=True)
+        self.in_order = bool((group[1:] >= group[:-1]).all())
+        rows = torch.arange(len(group), device=group.device)
+        self.order = rows if self.in_order else group.argsort(stable=True)
         counts = torch.bincount(group, minlength=num_groups)
         self.starts = counts.cumsum(0) - counts
         self.counts: list[int] = counts[:num_groups].tolist()
         self.place = torch.empty_like(self.order)
-        self.place[self.order] = torch.arange(len(group), device=group.device) - self.starts[group[self.order]]
+        self.place[self.order] = rows - self.starts[group[self.order]]
 
     def padded(self, batch: slice) -> tuple[Tensor, Tensor]:
         """Return (g, w) int64 rows of a slice of the groups, w of the largest, and (g, w) bool, false for padding."""

@@ -266,6 +266,28 @@ def test_images_of_very_different_sizes_and_in_any_order():
     check('img_sim', scene)
 
 
+@pytest.mark.parametrize('in_order', [True, False])
+@pytest.mark.parametrize('chunk', [1, 120, 400])
+def test_images_in_tiles(chunk, in_order, monkeypatch):
+    # One image at once, of whole tiles and a rest, whose pixels follow each other, as in training, or do not.
+    monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', chunk)
+    monkeypatch.setattr(sys.modules['spml.segsort.contrast'], 'TILE', 4)
+    scene = random_scene(segments=20, pixels=110)
+    if in_order:
+        order = scene['image'][scene['own']].argsort(stable=True)
+        scene['own'] = scene['own'][order]
+    check('img_sim', scene)
+
+
+@pytest.mark.parametrize('most', [1, 3, 4, 9, 100])
+@pytest.mark.parametrize('count', [1, 3, 4, 11, 12])
+def test_parts_cover_all_in_multiples_of_a_tile(count, most):
+    parts = sys.modules['spml.segsort.contrast']._parts(count, most, tile=4)
+    assert [index for part in parts for index in range(part.start, part.stop)] == list(range(count))
+    assert all(0 < part.stop - part.start <= max(most, 4) for part in parts)
+    assert all((part.stop - part.start) % 4 == 0 for part in parts[:-1])
+
+
 @pytest.mark.usefixtures('chunks')
 def test_contrast_gradcheck():
     rng = np.random.default_rng()
