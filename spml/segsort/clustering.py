@@ -5,6 +5,7 @@ cluster K and is never summed.
 """
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +39,15 @@ def sum_by_label(vectors: Tensor, labels: Tensor, num_labels: int) -> Tensor:
     """Sum rows by label: (N, D) vectors, (N,) int64 labels in 0..num_labels-1 -> (num_labels, D); differentiable."""
     sums = vectors.new_zeros(num_labels, vectors.shape[1])
     return sums.scatter_add_(0, labels[:, None].expand_as(vectors), vectors)
+
+
+def _sum_by_label_on_cpu(vectors: Tensor, labels: Tensor, num_labels: int) -> Tensor:
+    """Do what `sum_by_label` does, without gradient: a radix sort and sums over bags of rows take half its time."""
+    # numpy sorts integers of 16 bits, but not wider ones, by their digits.
+    digits = labels.numpy().astype(np.int16 if num_labels < 1 << 15 else np.int64)
+    order = torch.from_numpy(digits.argsort(kind='stable'))
+    count = torch.bincount(labels, minlength=num_labels)
+    return F.embedding_bag(order, vectors, count.cumsum(0) - count, mode='sum')
 
 
 def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int,
@@ -88,9 +98,10 @@ def _iterate(vectors: Tensor, labels: Tensor, valid: Tensor | None = None, *, nu
     parts = [(tile, memory[:math.prod(size)].view(size)) for tile, size in zip(tiles, sizes, strict=True)]
     rank = -torch.arange(num_clusters, device=vectors.device, dtype=vectors.dtype)[:, None]
     flat_vectors = vectors.reshape(-1, channels)
+    sum_up = _sum_by_label_on_cpu if vectors.device.type == 'cpu' else sum_by_label
     for _ in range(iterations):
         flat_labels = (labels + offset if batch > 1 else labels).reshape(-1)
-        sums = sum_by_label(flat_vectors, flat_labels, batch * (num_clusters + 1))
+        sums = sum_up(flat_vectors, flat_labels, batch * (num_clusters + 1))
         prototypes = F.normalize(sums.view(batch, num_clusters + 1, channels)[:, :num_clusters], dim=-1)
         nearest = [_nearest(prototypes, *part, rank).view(batch, -1) for part in parts]
         labels = torch.cat(nearest, dim=1) if len(nearest) > 1 else nearest[0]
