@@ -36,9 +36,7 @@ main() {
     if [ "${1:-}" = all ]; then
         part 'tests, slow ones too' "$SPML_PYTHON" -m pytest
         part 'conformance kit_a' "$SPML_PYTHON" tests/conformance/check.py tests/conformance/kit_a
-        # Its training stage is tests/conformance/test_densepose_training.py, which says why.
-        part 'conformance kit_c' "$SPML_PYTHON" tests/conformance/check.py tests/conformance/kit_c \
-            --only pseudo_denseposerw_crf
+        part 'conformance kit_c' "$SPML_PYTHON" tests/conformance/check.py tests/conformance/kit_c
     else
         part 'unit tests' "$SPML_PYTHON" -m pytest -m 'not slow'
     fi

@@ -129,7 +129,9 @@ SCHEMA = {
                                   'batch_size; 0: batch_size counts'),
     'train.precision': Key(kinds.choice(*PRECISIONS), 'fp32',
                            'arithmetic of the network; tf32 rounds what its convolutions multiply on GPUs that can and '
-                           'changes nothing elsewhere, bf16 runs its forward in autocast. All else stays float32'),
+                           'changes nothing elsewhere, bf16 runs its forward in autocast. All else stays float32. But '
+                           'for bf16, CPUs keep to AVX2, so that all compute alike, unless the environment variable '
+                           'ONEDNN_MAX_CPU_ISA says otherwise (ALL is the fastest)'),
     'train.crop_size': Key(kinds.pair(), [512, 512], 'size of the training crops, in pixels'),
     'train.shuffle': Key(kinds.boolean(), True, 'shuffle the list each epoch'),
     'train.random_mirror': Key(kinds.boolean(), True, 'mirror with probability 0.5'),

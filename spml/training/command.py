@@ -5,6 +5,7 @@ import pathlib
 from spml import cli
 from spml.config import load_config
 from spml.utils import launch
+from spml.utils.device import steady_convolutions
 
 
 def run_training(doc, train):
@@ -27,6 +28,7 @@ def run_training(doc, train):
     cli.add_process_argument(parser, 'one on each GPU of the key gpus, 1 without CUDA')
     args = parser.parse_args()
     config = load_config(args.cfg_path, args.overrides)
+    steady_convolutions(config.train.precision)
     return launch.run(lambda device: train(config, args.data_dir, args.data_list, args.snapshot_dir, device,
                                            args.resume, args.accept_changes),
                       args.device, args.num_processes, config.gpus)

@@ -1,5 +1,6 @@
 """Choosing the device and the arithmetic on it; no other module names a device."""
 import contextlib
+import os
 
 import torch
 
@@ -36,6 +37,21 @@ def pick_device(name=None):
 def chunk_elements(device):
     """Return how many floats a chunk of a large computation should hold at once on a torch.device."""
     return CPU_CHUNK_ELEMENTS if device.type == 'cpu' else CHUNK_ELEMENTS
+
+
+def steady_convolutions(precision):
+    """Keep the convolutions of a CPU to AVX2, so that a training comes out alike on CPUs that know more and on others.
+
+    Kernels for AVX-512 add up in another order. A hundred layers with batch norm make 3e-4 in the embedding of that,
+    and three steps a cosine of 0.964 between the updates and those of the authors' release (kit_c), where AVX2's give
+    0.998. They take up to an eighth more time. It has to be said before the process's first convolution, by a variable
+    of its environment; if that is set already it stands. bf16 is left alone: AVX2 has no products for it.
+
+    Args:
+        precision: of PRECISIONS.
+    """
+    if precision != 'bf16':
+        os.environ.setdefault('ONEDNN_MAX_CPU_ISA', 'AVX2')
 
 
 def autocast(precision, device):
