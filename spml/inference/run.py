@@ -25,7 +25,7 @@ from spml.inference.sources import SOURCES
 from spml.models.build import build_classifier, build_embedding
 from spml.models.weights import load_classifier, load_embedding, model_path
 from spml.utils import distributed
-from spml.utils.io import write_npz, write_png, write_text
+from spml.utils.io import remove_abandoned, write_npz, write_png, write_text
 from spml.utils.memory import memory_advice
 from spml.utils.workers import worker_pool
 
@@ -212,6 +212,8 @@ def _run(config, entries, todo, save_dir, one, crf, num_workers, title, threshol
     # What is announced, and listed by the caller, should stand: every process's share.
     distributed.gather_objects(None)
     if distributed.rank() == 0:
+        # Workers outlive a killed run by a moment, in which this one may have begun.
+        remove_abandoned(save_dir)
         print(f'{len(entries)} label maps: {pathlib.Path(save_dir) / "semantic_gray"}')
 
 

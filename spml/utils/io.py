@@ -107,6 +107,9 @@ def _is_alive(process):
         return False
     except (PermissionError, OverflowError):  # another user's; a number that no process has is nobody's to remove
         return True
+    # One that has ended stays known until its parent asks; in a container there may be none that does.
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] not in 'ZX'
     return True
 
 

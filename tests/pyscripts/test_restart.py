@@ -1,11 +1,18 @@
 """Scripts that find results of an earlier run: what stands and still holds is left, everything else is made again."""
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from spml.inference import outputs
+from spml.inference import run as inference
+from spml.utils.io import atomic_path
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -42,6 +49,23 @@ def test_only_what_is_missing_is_made(place, script):
     (place.out / MARKERS[script].format('c')).write_bytes(b'')
     assert run_and_list_made(place, script) == ['c']
     assert contents(place) == whole
+
+
+@pytest.mark.parametrize('script', ['inference', 'pseudo_label'])
+def test_what_workers_of_a_killed_run_leave_while_this_one_works_goes_too(place, script, monkeypatch):
+    # Such a worker ends a moment after its killed parent, in the middle of a file, when the next run has begun.
+    dead = subprocess.Popen([sys.executable, '-c', ''])
+    dead.wait()
+
+    def finish(*args):
+        outputs.finish(*args)
+        with atomic_path(place.out / 'semantic_color' / 'a.png') as ours:
+            shutil.copy(place.out / 'semantic_color' / f'{args[4]}.png', ours)
+            ours.with_name(ours.name.replace(f'-{os.getpid()}-', f'-{dead.pid}-')).write_bytes(b'cut')
+
+    monkeypatch.setattr(inference, 'finish', finish)
+    place.works(script, **SCRIPTS[script])
+    assert not [path for path in place.out.rglob('*') if path.suffix == '.tmp']
 
 
 @pytest.mark.parametrize('script', ['inference', 'pseudo_label'])

@@ -83,9 +83,10 @@ def test_a_durable_file_is_synchronised_before_it_gets_its_name(tmp_path, monkey
     assert done[3:] == ['replace']
 
 
-def test_only_temporary_files_of_dead_processes_are_abandoned(tmp_path):
+@pytest.mark.parametrize('reaped', [True, False], ids=['reaped', 'zombie'])
+def test_only_temporary_files_of_dead_processes_are_abandoned(tmp_path, reaped):
     dead = subprocess.Popen([sys.executable, '-c', ''])
-    dead.wait()
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
     (tmp_path / 'deep').mkdir()
     with atomic_path(tmp_path / 'deep' / 'x') as ours:
         left = ours.with_name(ours.name.replace(f'-{os.getpid()}-', f'-{dead.pid}-'))
@@ -97,6 +98,7 @@ def test_only_temporary_files_of_dead_processes_are_abandoned(tmp_path):
         assert all(path.exists() for path in (ours, elsewhere, *others))
     assert not left.exists()
     remove_abandoned(tmp_path / 'nowhere')
+    dead.wait()
 
 
 def test_files_have_the_rights_of_any_new_file(tmp_path):
