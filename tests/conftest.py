@@ -1,4 +1,5 @@
 """What tests of several folders share: one thread, a small configuration and a small data set on disk."""
+import os
 import signal
 import types
 
@@ -11,6 +12,10 @@ from spml import config as configuration
 
 # Background jobs of a shell ignore Ctrl-C, and their children inherit that; tests of interrupting send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Without a GPU, Triton's interpreter runs the kernels; it is asked for before Triton is imported.
+if not torch.cuda.is_available():
+    os.environ['TRITON_INTERPRET'] = '1'
 
 NUM_CLASSES = 3
 

@@ -31,8 +31,8 @@ def relation_case(device, pixels, segments, channels=64, images=48):
     kappas = 6.0, 12.0
 
     def fast(vectors, targets):
-        return (relations.semantic_annotation_loss(vectors, own, targets, semantic, kappas[0], CLASSES)
-                + relations.co_occurrence_loss(vectors, own, targets, tags, kappas[1]))
+        return sum(relations.losses(vectors, own, targets, [relations.ClassRelation(kappas[0], semantic, CLASSES),
+                                                            relations.SetRelation(kappas[1], tags)]))
 
     def plain(vectors, targets):
         return sum(direct.relations(vectors, own, targets, semantic, tags, kappas, CLASSES))

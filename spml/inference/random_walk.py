@@ -48,6 +48,10 @@ def walk(scores, transitions, steps=WALK_STEPS):
         transitions: (G, G) float, columns sum to 1.
         steps: number of steps.
     """
+    if scores.device.type != 'cpu':
+        for _ in range(steps):
+            scores = scores @ transitions
+        return scores
     # A batch of products of equal numbers of columns, the last of which overlap: several threads share out a batch, but
     # hardly a single product of so few rows.
     cells = len(transitions)

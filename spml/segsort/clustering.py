@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spml.segsort import kernels
 from spml.utils.device import chunk_elements
 
 # Vectors whose similarities are one product of a batch: several threads share out a batch, but hardly ever one product
 # of a few vectors with many.
 TILE = 256
-
 
 def initial_clusters(height: int, width: int, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
     """Return the initial clusters: a grid of rectangles.
@@ -73,6 +73,11 @@ def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterati
         labels = torch.where(valid, labels, num_clusters)
     if iterations == 0 or batch == 0 or pixels == 0:
         return labels
+    fits = vectors.shape[2] <= kernels.MAX_CHANNELS and num_clusters <= kernels.MAX_CLUSTERS
+    if fits and vectors.dtype == torch.float32 and kernels.available(vectors.device):
+        from spml.segsort.kernels import kmeans as fused_kmeans
+
+        return fused_kmeans.iterate(vectors, labels, num_clusters, iterations)
     # Made out here, it is an ordinary tensor, which graphs may keep.
     found = torch.empty_like(labels, memory_format=torch.contiguous_format)
     # As many images at once as fit a chunk; one after the other where it should stay in a CPU's caches.

@@ -12,7 +12,8 @@ What is positive can be said in three ways. `contrast_kinds`: it depends on the 
 set of tags); pixels are walked kind by kind with the segments sorted into positives and negatives, so that no mask is
 ever formed and nearly all time goes into the three matrix products. `contrast_groups`: pixels only meet segments of
 their own group (an image); many groups are padded into one batch where a device prefers few large kernels. `contrast`:
-by any masks.
+by any masks. On GPUs that run Triton, kernels (`kernels/contrast.py`) take the place of the second, and of the first
+where kinds are classes or sets that fit an integer.
 
 Logits are kept in units of log 2, since exp2 is cheaper than exp; what turns dot products into them is multiplied to
 the prototypes, of which there are few. Shape letters: N pixels, S segments, D channels, K kinds, G groups; n, s, g of
@@ -26,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spml.segsort import kernels
 from spml.segsort.clustering import TILE
 from spml.utils.device import CHUNK_ELEMENTS, chunk_elements
 
@@ -35,6 +37,13 @@ Masks = Callable[[Tensor], tuple[Tensor, Tensor]]
 # Logits up to this size, in units of log 2, are exponentiated as they are: sums of 2^40 and of 2^-40 and their
 # quotients are far from the limits of float32.
 _SAFE_LOGIT = 40.0
+
+
+def fusible(embeddings: Tensor, prototypes: Tensor) -> bool:
+    """Return whether `kernels/contrast.py` takes such vectors."""
+    return (kernels.available(embeddings.device) and len(embeddings) > 0 and len(prototypes) > 0
+            and embeddings.shape[1] <= kernels.MAX_CHANNELS
+            and torch.promote_types(embeddings.dtype, prototypes.dtype) != torch.float64)
 
 
 def contrast_kinds(embeddings: Tensor, own: Tensor, prototypes: Tensor, kind: Tensor, meets: Tensor,
@@ -67,6 +76,14 @@ def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: 
         group: (S,) int64 group of each segment.
         label: (S,) int64; segments of the group are positive where their labels are equal and negative where not.
     """
+    if fusible(embeddings, prototypes):
+        from spml.segsort.kernels import contrast as fused_contrast
+
+        relation = fused_contrast.Relation(label, fused_contrast.EQUAL, concentration)
+        losses = fused_contrast.contrast(embeddings, own, prototypes, [relation], group)
+        if losses is not None:
+            return losses[0]
+
     def evaluate(sums: '_Sums') -> None:
         largest = [vectors.norm(dim=1).max() for vectors in (sums.vectors, sums.targets)]
         # Batches take tables of the segments of a group by themselves.

@@ -47,27 +47,26 @@ class RelationCriterion(nn.Module):
             Dict from `<relation>_loss` to a scalar tensor, active relations only, unweighted.
         """
         own = pixels.segment + own_start
+        together: dict[str, relations.ClassRelation | relations.SetRelation] = {}
         losses = {}
         for name, kappa in self.concentrations.items():
             if name == 'sem_ann':
-                loss = relations.semantic_annotation_loss(pixels.embedding, own, everyone.prototype, everyone.semantic,
-                                                          kappa, self.num_classes)
+                together[name] = relations.ClassRelation(kappa, everyone.semantic, self.num_classes)
             elif name == 'sem_occ':
-                loss = relations.co_occurrence_loss(pixels.embedding, own, everyone.prototype,
-                                                    everyone.tags[:, 1:self.num_classes], kappa)
+                together[name] = relations.SetRelation(kappa, everyone.tags[:, 1:self.num_classes])
             elif name == 'feat_aff':
-                sets = relations.propagate_classes(everyone.prototype_with_location, everyone.image, everyone.semantic,
-                                                   self.num_classes)
-                loss = relations.feature_affinity_loss(pixels.embedding, own, everyone.prototype, sets, kappa)
+                together[name] = relations.SetRelation(kappa, relations.propagate_classes(
+                    everyone.prototype_with_location, everyone.image, everyone.semantic, self.num_classes))
             elif self.image_similarity_with_location:
-                loss = relations.image_similarity_loss(pixels.embedding_with_location, pixels.segment,
-                                                       local.prototype_with_location, local.image, local.instance,
-                                                       kappa)
+                losses[name] = relations.image_similarity_loss(
+                    pixels.embedding_with_location, pixels.segment, local.prototype_with_location, local.image,
+                    local.instance, kappa)
             else:
-                loss = relations.image_similarity_loss(pixels.embedding, pixels.segment, local.prototype, local.image,
-                                                       local.instance, kappa)
-            losses[f'{name}_loss'] = loss
-        return losses
+                losses[name] = relations.image_similarity_loss(
+                    pixels.embedding, pixels.segment, local.prototype, local.image, local.instance, kappa)
+        losses |= zip(together, relations.losses(pixels.embedding, own, everyone.prototype, list(together.values())),
+                      strict=True)
+        return {f'{name}_loss': losses[name] for name in self.concentrations}
 
 
 @torch.no_grad()

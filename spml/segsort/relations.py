@@ -1,21 +1,122 @@
 """The four pixel-to-segment relations as pure functions of plain tensors.
 
 METHOD.md, "The four relations"; paper, section 3. A relation says which segments are positive and which negative for a
-pixel; the loss that follows is computed in `contrast.py`.
+pixel; the loss that follows is computed in `contrast.py`, or on GPUs by `kernels/contrast.py`, two relations at once.
 
 Shape letters: N pixels, S segments, D channels, C classes. Every loss is a scalar mean over the pixels it applies to
 and 0 (still differentiable) when there are none.
 """
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from spml.segsort.contrast import contrast, contrast_groups, contrast_kinds
+from spml.segsort.contrast import contrast, contrast_groups, contrast_kinds, fusible
 from spml.utils.device import chunk_elements
+
+if TYPE_CHECKING:
+    from spml.segsort.kernels import contrast as fused_contrast
 
 # Bits of an int64 that hold tags; its sign is left alone.
 _WORD_BITS = 62
 # More different sets than images have tags, or than there are classes, are not worth a walk set by set.
 _MANY_SETS = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassRelation:
+    """Labelled pixels against labelled segments of their class and of other classes.
+
+    Attributes:
+        concentration: kappa.
+        semantic: (S,) int64 labels of the segments; >= num_classes is unlabelled. A pixel has its segment's label.
+        num_classes: C.
+    """
+
+    concentration: float
+    semantic: Tensor
+    num_classes: int
+
+    def loss(self, embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor) -> Tensor:
+        """Return the loss, see `losses`."""
+        labelled = self.semantic < self.num_classes
+        keep, segments = labelled[segment_ids], labelled.nonzero()[:, 0]
+        rank = labelled.cumsum(0) - 1
+        same = torch.eye(self.num_classes, dtype=torch.bool, device=labelled.device)
+        return contrast_kinds(embeddings[keep], rank[segment_ids[keep]], prototypes[segments], self.semantic[segments],
+                              same, self.concentration)
+
+    def fused(self, segment_ids: Tensor) -> 'fused_contrast.Relation':
+        """Return the relation as the kernels take it."""
+        from spml.segsort.kernels import contrast as fused_contrast
+
+        labelled = self.semantic < self.num_classes
+        weights = labelled[segment_ids].float()
+        return fused_contrast.Relation(self.semantic.where(labelled, -1).int(), fused_contrast.EQUAL_LABELLED,
+                                       self.concentration, weights / weights.sum().clamp(min=1))
+
+
+@dataclasses.dataclass(frozen=True)
+class SetRelation:
+    """All pixels against segments whose set shares an element with theirs, or shares none.
+
+    Attributes:
+        concentration: kappa.
+        sets: (S, T) bool. An empty set shares nothing, not even with itself.
+    """
+
+    concentration: float
+    sets: Tensor
+
+    def loss(self, embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor) -> Tensor:
+        """Return the loss, see `losses`."""
+        kind, members = _distinct_sets(self.sets)
+        # Products of 0/1 rows count common members exactly in float32.
+        members = members.float()
+        if len(members) > _MANY_SETS:
+            def masks(rows: Tensor) -> tuple[Tensor, Tensor]:
+                meets = members[kind[rows]] @ members[kind].T > 0.5
+                return meets, ~meets
+
+            return contrast(embeddings, segment_ids, prototypes, masks, self.concentration)
+        meets = members @ members.T > 0.5
+        return contrast_kinds(embeddings, segment_ids, prototypes, kind, meets, self.concentration)
+
+    def fused(self, segment_ids: Tensor) -> 'fused_contrast.Relation | None':
+        """Return the relation as the kernels take it; None where the sets do not fit an integer."""
+        from spml.segsort.kernels import contrast as fused_contrast
+
+        if self.sets.shape[1] > _WORD_BITS:
+            return None
+        weights = torch.full_like(segment_ids, 1 / len(segment_ids), dtype=torch.float32)
+        # Half as wide is twice as fast to compare.
+        codes = _bits(self.sets).int() if self.sets.shape[1] <= _WORD_BITS // 2 else _bits(self.sets)
+        return fused_contrast.Relation(codes, fused_contrast.BITS, self.concentration, weights)
+
+
+def losses(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
+           relations: Sequence[ClassRelation | SetRelation]) -> list[Tensor]:
+    """Return the losses of relations between the same pixels and segments.
+
+    Args:
+        embeddings: (N, D) float unit vectors.
+        segment_ids: (N,) int64 index of each pixel's own segment in `prototypes`.
+        prototypes: (S, D) float unit vectors.
+        relations: any number.
+    """
+    found: dict[int, Tensor] = {}
+    if fusible(embeddings, prototypes):
+        from spml.segsort.kernels import contrast as fused_contrast
+
+        ready = [(index, fused) for index, relation in enumerate(relations) if (fused := relation.fused(segment_ids))]
+        for start in range(0, len(ready), fused_contrast.MAX_RELATIONS):
+            indices, together = zip(*ready[start:start + fused_contrast.MAX_RELATIONS], strict=True)
+            if (values := fused_contrast.contrast(embeddings, segment_ids, prototypes, together)) is not None:
+                found |= zip(indices, values.unbind(), strict=True)
+    return [found[index] if index in found else relation.loss(embeddings, segment_ids, prototypes)
+            for index, relation in enumerate(relations)]
 
 
 def semantic_annotation_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, semantic: Tensor,
@@ -30,12 +131,7 @@ def semantic_annotation_loss(embeddings: Tensor, segment_ids: Tensor, prototypes
         concentration: kappa.
         num_classes: C.
     """
-    labelled = semantic < num_classes
-    keep, segments = labelled[segment_ids], labelled.nonzero()[:, 0]
-    rank = labelled.cumsum(0) - 1
-    same = torch.eye(num_classes, dtype=torch.bool, device=semantic.device)
-    return contrast_kinds(embeddings[keep], rank[segment_ids[keep]], prototypes[segments], semantic[segments], same,
-                          concentration)
+    return losses(embeddings, segment_ids, prototypes, [ClassRelation(concentration, semantic, num_classes)])[0]
 
 
 def co_occurrence_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, tags: Tensor,
@@ -47,7 +143,7 @@ def co_occurrence_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tens
         tags: (S, T) bool foreground tags of each segment's image. An image without any shares none, not even with
             itself.
     """
-    return _set_loss(embeddings, segment_ids, prototypes, tags, concentration)
+    return losses(embeddings, segment_ids, prototypes, [SetRelation(concentration, tags)])[0]
 
 
 def feature_affinity_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, class_sets: Tensor,
@@ -58,7 +154,7 @@ def feature_affinity_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: T
         embeddings, segment_ids, prototypes, concentration: as in `semantic_annotation_loss`.
         class_sets: (S, C) bool of `propagate_classes`.
     """
-    return _set_loss(embeddings, segment_ids, prototypes, class_sets, concentration)
+    return losses(embeddings, segment_ids, prototypes, [SetRelation(concentration, class_sets)])[0]
 
 
 def image_similarity_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, image: Tensor,
@@ -110,29 +206,18 @@ def propagate_classes(prototypes_with_location: Tensor, image: Tensor, semantic:
     return sets
 
 
-def _set_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, sets: Tensor,
-              concentration: float) -> Tensor:
-    kind, members = _distinct_sets(sets)
-    # Products of 0/1 rows count common members exactly in float32.
-    members = members.float()
-    if len(members) > _MANY_SETS:
-        def masks(rows: Tensor) -> tuple[Tensor, Tensor]:
-            meets = members[kind[rows]] @ members[kind].T > 0.5
-            return meets, ~meets
-
-        return contrast(embeddings, segment_ids, prototypes, masks, concentration)
-    meets = members @ members.T > 0.5
-    return contrast_kinds(embeddings, segment_ids, prototypes, kind, meets, concentration)
-
-
 def _distinct_sets(sets: Tensor) -> tuple[Tensor, Tensor]:
     """Number the distinct rows of (S, T) bool sets: (S,) int64 numbers in 0..K-1 and the (K, T) bool rows."""
     kind = torch.zeros(len(sets), dtype=torch.int64, device=sets.device)
     # Tags as bit masks: sorting ints is far cheaper than sorting rows.
     for word in sets.split(_WORD_BITS, dim=1):
-        bits = (word.long() << torch.arange(word.shape[1], device=sets.device)).sum(dim=1)
-        _, ranks = torch.unique(bits, return_inverse=True)
+        _, ranks = torch.unique(_bits(word), return_inverse=True)
         distinct, kind = torch.unique(kind * len(sets) + ranks, return_inverse=True)
     members = torch.zeros(len(distinct), sets.shape[1], dtype=torch.bool, device=sets.device)
     members[kind] = sets
     return kind, members
+
+
+def _bits(sets: Tensor) -> Tensor:
+    """Return (S, T) bool sets of at most `_WORD_BITS` elements as the bits of (S,) int64."""
+    return (sets.long() << torch.arange(sets.shape[1], device=sets.device)).sum(dim=1)

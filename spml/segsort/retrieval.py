@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spml.segsort import kernels
 from spml.segsort.clustering import sum_by_label, tiled
 from spml.utils.device import chunk_elements
 
 NEIGHBOURS = 20
 # Prototypes of which only the best is looked at in the first pass; divides TILE.
 _BLOCK = 32
-
 
 def cluster_prototypes(vectors: Tensor, clusters: Tensor) -> tuple[Tensor, Tensor]:
     """Return the (K, D) prototypes of the K clusters that occur, and the (P,) int64 clusters renumbered to 0..K-1.
@@ -58,16 +58,29 @@ def _nearest(queries: Tensor, prototypes: Tensor, neighbours: int) -> Tensor:
     So one pass over the products keeps only a maximum for every block, and only the members of the best blocks are
     ranked: the memory is that of a chunk of products, not of all of them.
     """
-    count, num_queries = len(prototypes), len(queries)
-    parts = []
-    for tiles in tiled(prototypes[None], chunk_elements(queries.device) // max(1, num_queries)):
-        products = torch.bmm(queries.expand(len(tiles), -1, -1), tiles)
-        products = F.pad(products, (0, -products.shape[2] % _BLOCK), value=-torch.inf)
-        parts.append(products.unflatten(2, (-1, _BLOCK)).amax(dim=3).transpose(0, 1).flatten(1))
-    best = torch.cat(parts, dim=1)
+    count = len(prototypes)
+    if (queries.dtype == prototypes.dtype == torch.float32 and queries.shape[1] <= kernels.MAX_CHANNELS
+            and kernels.available(queries.device)):
+        from spml.segsort.kernels import retrieval as fused_retrieval
+
+        block, best = fused_retrieval.BLOCK, fused_retrieval.largest_by_block(queries, prototypes)
+    else:
+        block, best = _BLOCK, _largest_by_block(queries, prototypes)
     blocks = best.topk(min(neighbours, best.shape[1]), dim=1).indices
-    members = (blocks[:, :, None] * _BLOCK + torch.arange(_BLOCK, device=blocks.device)).flatten(1)
+    members = (blocks[:, :, None] * block + torch.arange(block, device=blocks.device)).flatten(1)
     within = members.clamp(max=count - 1)
     products = torch.bmm(prototypes[within], queries[:, :, None])[:, :, 0].masked_fill(members >= count, -torch.inf)
     nearest: Tensor = within.gather(1, products.topk(neighbours, dim=1).indices)
     return nearest
+
+
+def _largest_by_block(queries: Tensor, prototypes: Tensor) -> Tensor:
+    """Return (Q, blocks), the largest product of each query with `_BLOCK` prototypes in turn."""
+    parts = []
+    for tiles in tiled(prototypes[None], chunk_elements(queries.device) // max(1, len(queries))):
+        products = torch.bmm(queries.expand(len(tiles), -1, -1), tiles)
+        # Padding by nothing would be a copy.
+        if products.shape[2] % _BLOCK:
+            products = F.pad(products, (0, -products.shape[2] % _BLOCK), value=-torch.inf)
+        parts.append(products.unflatten(2, (-1, _BLOCK)).amax(dim=3).transpose(0, 1).flatten(1))
+    return torch.cat(parts, dim=1)

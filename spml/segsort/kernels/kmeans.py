@@ -1,0 +1,168 @@
+"""The iterations of spherical k-means, see `clustering.spherical_kmeans`, as Triton kernels.
+
+A program takes a range of an image's pixels, moves each to its nearest prototype and sums up the vectors of every
+cluster, as products with one-hot rows: vectors are read once an iteration, similarities never reach memory, and nothing
+is added atomically, so results are the same in every run.
+
+Tensor cores multiply no float32. A number between -1 and 1 is two float16 but for 3e-8, which float32 rounds off a sum
+of many, too, so three products of such parts do for one (`products.py` cuts numbers of any size, into three).
+"""
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from spml.segsort.kernels.products import load, store, tiles
+
+# Pixels of a tile.
+_COLUMNS = 64
+# So many programs occupy a large GPU, by whether clusters fill a small tile; each brings sums of its own, of which so
+# many are added up at a time.
+_PROGRAMS = {True: 396, False: 132}
+_SUMS = 64
+
+
+def iterate(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int) -> Tensor:
+    """Return (B, P) int64 clusters after some iterations.
+
+    Args:
+        vectors: (B, P, D) float32 unit vectors, D up to 128.
+        labels: (B, P) int64 clusters; K and above stay what they are.
+        num_clusters: K, up to 256.
+        iterations: at least 1.
+    """
+    batch, pixels, channels = vectors.shape
+    first, rest = tiles(channels)
+    sizes = {'CHANNELS': channels, 'FIRST': first, 'REST': rest}
+    parts, prototypes = (vectors.new_empty(2, count, first + rest, dtype=torch.float16)
+                         for count in (batch * pixels, batch * num_clusters))
+    _cut[(-(-batch * pixels // 64),)](vectors.contiguous(), parts, batch * pixels, ROWS=64, **sizes)
+    is_small = num_clusters <= 64
+    rows = 64 if is_small else 1 << (num_clusters - 1).bit_length()
+    each = -(-pixels * batch // (_PROGRAMS[is_small] * _COLUMNS)) * _COLUMNS
+    programs = -(-pixels // each)
+    sums = vectors.new_empty(batch, programs, num_clusters, channels)
+    labels = labels.clone().contiguous()
+    for iteration in range(iterations + 1):
+        is_last = iteration == iterations
+        _assign_and_sum[(programs, batch)](
+            parts, prototypes, labels, sums, pixels, each, num_clusters, batch, ASSIGN=iteration > 0, SUM=not is_last,
+            ROWS=rows, COLUMNS=_COLUMNS, num_warps=4 if is_small else 8, num_stages=3, **sizes)
+        if not is_last:
+            _normalise[(num_clusters, batch)](sums, prototypes, programs, num_clusters, batch, SUMS=_SUMS, **sizes)
+    return labels
+
+
+@triton.jit
+def _store_cut(parts, step, values, rows, valid, START: tl.constexpr, COUNT: tl.constexpr, WIDTH: tl.constexpr):
+    high = values.to(tl.float16)
+    store(parts, high, rows, valid, WIDTH, START, COUNT)
+    store(parts + step, (values - high.to(tl.float32)).to(tl.float16), rows, valid, WIDTH, START, COUNT)
+
+
+@triton.jit
+def _cut(vectors, parts, num_rows, ROWS: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr):
+    """Store (2, rows, FIRST + REST) float16 that add up to the vectors, padded with zeros."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    valid = rows < num_rows
+    step = tl.cast(num_rows, tl.int64) * (FIRST + REST)
+    _store_cut(parts, step, load(vectors, rows, valid, CHANNELS, 0, FIRST), rows, valid, 0, FIRST, FIRST + REST)
+    if REST > 0:
+        _store_cut(parts, step, load(vectors, rows, valid, CHANNELS, FIRST, REST), rows, valid, FIRST, REST,
+                   FIRST + REST)
+
+
+@triton.jit
+def _normalise(sums, prototypes, num_programs, num_clusters, batch, SUMS: tl.constexpr, CHANNELS: tl.constexpr,
+               FIRST: tl.constexpr, REST: tl.constexpr):
+    """Add up the programs' sums of a cluster, normalise them and store their parts."""
+    image, cluster = tl.program_id(1).to(tl.int64), tl.program_id(0)
+    first = tl.zeros([1, FIRST], tl.float32)
+    rest = first
+    if REST > 0:
+        rest = tl.zeros([1, REST], tl.float32)
+    sums += image * num_programs * num_clusters * CHANNELS
+    for start in range(0, num_programs, SUMS):
+        programs = start + tl.arange(0, SUMS)
+        rows = programs * num_clusters + cluster
+        first += tl.sum(load(sums, rows, programs < num_programs, CHANNELS, 0, FIRST), axis=0, keep_dims=True)
+        if REST > 0:
+            rest += tl.sum(load(sums, rows, programs < num_programs, CHANNELS, FIRST, REST), axis=0, keep_dims=True)
+    square = tl.sum(first * first)
+    if REST > 0:
+        square += tl.sum(rest * rest)
+    norm = tl.maximum(tl.sqrt(square), 1e-12)
+    row = image * num_clusters + cluster + tl.arange(0, 1)
+    step = tl.cast(batch, tl.int64) * num_clusters * (FIRST + REST)
+    valid = row >= 0
+    _store_cut(prototypes, step, first / norm, row, valid, 0, FIRST, FIRST + REST)
+    if REST > 0:
+        _store_cut(prototypes, step, rest / norm, row, valid, FIRST, REST, FIRST + REST)
+
+
+@triton.jit
+def _load_parts(parts, step, rows, valid, START: tl.constexpr, COUNT: tl.constexpr, WIDTH: tl.constexpr):
+    pointers = parts + rows.to(tl.int64)[:, None] * WIDTH + (START + tl.arange(0, COUNT))[None, :]
+    return tl.load(pointers, mask=valid[:, None], other=0.0), tl.load(pointers + step, mask=valid[:, None], other=0.0)
+
+
+@triton.jit
+def _product(one, other, total):
+    total = tl.dot(one[1], tl.trans(other[0]), total)
+    total = tl.dot(one[0], tl.trans(other[1]), total)
+    return tl.dot(one[0], tl.trans(other[0]), total)
+
+
+@triton.jit
+def _assign_and_sum(parts, prototypes, labels, sums, num_pixels, each, num_clusters, batch, ASSIGN: tl.constexpr,
+                    SUM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
+                    FIRST: tl.constexpr, REST: tl.constexpr):
+    """Give the pixels of a program their nearest prototypes (ASSIGN) and store the sums of its clusters (SUM)."""
+    image = tl.program_id(1).to(tl.int64)
+    step = tl.cast(batch, tl.int64) * num_pixels * (FIRST + REST)
+    parts += image * num_pixels * (FIRST + REST)
+    labels += image * num_pixels
+    clusters = tl.arange(0, ROWS)
+    occurs = clusters < num_clusters
+    sum_first = tl.zeros([ROWS, FIRST], tl.float32)
+    sum_rest = sum_first
+    if REST > 0:
+        sum_rest = tl.zeros([ROWS, REST], tl.float32)
+    if ASSIGN:
+        prototype_step = tl.cast(batch, tl.int64) * num_clusters * (FIRST + REST)
+        prototypes += image * num_clusters * (FIRST + REST)
+        prototype_first = _load_parts(prototypes, prototype_step, clusters, occurs, 0, FIRST, FIRST + REST)
+        prototype_rest = prototype_first
+        if REST > 0:
+            prototype_rest = _load_parts(prototypes, prototype_step, clusters, occurs, FIRST, REST, FIRST + REST)
+    start = tl.program_id(0) * each
+    stop = tl.minimum(start + each, num_pixels)
+    for column in range(start, stop, COLUMNS):
+        columns = column + tl.arange(0, COLUMNS)
+        valid = columns < stop
+        first = _load_parts(parts, step, columns, valid, 0, FIRST, FIRST + REST)
+        rest = first
+        if REST > 0:
+            rest = _load_parts(parts, step, columns, valid, FIRST, REST, FIRST + REST)
+        found = tl.load(labels + columns, mask=valid, other=num_clusters).to(tl.int32)
+        if ASSIGN:
+            products = tl.zeros([ROWS, COLUMNS], tl.float32)
+            if REST > 0:
+                products = _product(prototype_rest, rest, products)
+            products = _product(prototype_first, first, products)
+            # The first on ties. What is not finite gets some cluster: the loss will tell, with the images' names.
+            nearest = tl.argmax(tl.where(occurs[:, None], products, float('-inf')), axis=0)
+            found = tl.where(found < num_clusters, tl.minimum(nearest, num_clusters - 1), found)
+            tl.store(labels + columns, found.to(tl.int64), mask=valid)
+        if SUM:
+            members = tl.where(clusters[:, None] == found[None, :], 1.0, 0.0).to(tl.float16)
+            sum_first = tl.dot(members, first[1], sum_first)
+            sum_first = tl.dot(members, first[0], sum_first)
+            if REST > 0:
+                sum_rest = tl.dot(members, rest[1], sum_rest)
+                sum_rest = tl.dot(members, rest[0], sum_rest)
+    if SUM:
+        sums += (image * tl.num_programs(0) + tl.program_id(0)) * num_clusters * CHANNELS
+        store(sums, sum_first, clusters, occurs, CHANNELS, 0, FIRST)
+        if REST > 0:
+            store(sums, sum_rest, clusters, occurs, CHANNELS, FIRST, REST)

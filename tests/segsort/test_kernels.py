@@ -1,0 +1,264 @@
+"""The Triton kernels against double loops in float64: on the GPU where there is one, else by Triton's interpreter.
+
+`tests/conftest.py` asks for the interpreter.
+"""
+import naive_segsort as naive
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_relations import CLASSES, RELATIONS, both, random_scene
+
+from spml.segsort import clustering, kernels, relations, retrieval
+
+pytest.importorskip('triton')
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+@pytest.fixture(scope='module', autouse=True)
+def interpreter():
+    """Have the interpreter, which takes the bits of bfloat16 for whole numbers, multiply them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if DEVICE == 'cpu':
+            import triton.language as tl
+            from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+            multiply = InterpreterBuilder.create_dot
+
+            def widened(handle):
+                if handle.dtype.scalar != tl.bfloat16:
+                    return handle
+                return TensorHandle((handle.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+            patch.setattr(InterpreterBuilder, 'create_dot', lambda self, one, other, *rest: multiply(
+                self, widened(one), widened(other), *rest))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def used(monkeypatch):
+    """Let the library take the kernels, in small tiles, and return the list of what it took them for."""
+    from spml.segsort.kernels import contrast, kmeans
+    from spml.segsort.kernels import retrieval as fused_retrieval
+
+    calls = []
+    if DEVICE == 'cuda':
+        assert kernels.available(torch.device('cuda', torch.cuda.current_device()))
+        assert kernels.available(torch.device('cuda'))
+    else:
+        monkeypatch.setattr(kernels, 'available', lambda device: True)
+        for module, name, value in ((contrast, '_ROWS', 16), (contrast, '_COLUMNS', 16), (kmeans, '_COLUMNS', 16),
+                                    (kmeans, '_PROGRAMS', {True: 3, False: 2}), (fused_retrieval, '_ROWS', 16)):
+            monkeypatch.setattr(module, name, value)
+    for module, function in ((contrast, contrast.contrast), (kmeans, kmeans.iterate),
+                             (fused_retrieval, fused_retrieval.largest_by_block)):
+        def spy(*args, function=function, **options):
+            calls.append(function.__name__)
+            return function(*args, **options)
+        monkeypatch.setattr(module, function.__name__, spy)
+    return calls
+
+
+def rounded(scene):
+    """Return the scene with float32 leaves on the device, and the same numbers as float64 leaves."""
+    narrow = {key: (value.detach().float() if value.is_floating_point() else value).to(DEVICE)
+              for key, value in scene.items()}
+    wide = {key: value.double() if value.is_floating_point() else value for key, value in
+            ((key, value.cpu()) for key, value in narrow.items())}
+    for one in (narrow, wide):
+        for key in ('embeddings', 'prototypes'):
+            one[key].requires_grad_()
+    return narrow, wide
+
+
+def compare(got, narrow, want, wide):
+    """Compare a loss of the kernels and its gradients with those in float64."""
+    assert got.item() == pytest.approx(want.item(), rel=1e-5, abs=1e-6)
+    leaves = ('embeddings', 'prototypes')
+    found = torch.autograd.grad(got, [narrow[key] for key in leaves], retain_graph=True)
+    expected = torch.autograd.grad(want, [wide[key] for key in leaves], retain_graph=True)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        # Relative to the largest: single entries may cancel out.
+        torch.testing.assert_close(one.cpu().double(), other, rtol=1e-5, atol=2e-6 * max(1, other.abs().max().item()))
+
+
+def check(relation, scene, used, kappa=8.0):
+    """Compare one relation with the double loop; return the loss."""
+    narrow, wide = rounded(scene)
+    want = both(relation, wide, kappa)[1]
+    used.clear()
+    got = loss(relation, narrow, kappa)
+    assert set(used) == {'contrast'}
+    compare(got, narrow, want, wide)
+    return got.item()
+
+
+def loss(relation, scene, kappa):
+    vectors = scene['embeddings'], scene['own'], scene['prototypes']
+    if relation == 'sem_ann':
+        return relations.semantic_annotation_loss(*vectors, scene['semantic'], kappa, CLASSES)
+    if relation == 'img_sim':
+        return relations.image_similarity_loss(*vectors, scene['image'], scene['instance'], kappa)
+    function = relations.co_occurrence_loss if relation == 'sem_occ' else relations.feature_affinity_loss
+    return function(*vectors, scene['sets'], kappa)
+
+
+@pytest.mark.parametrize('channels', [4, 16, 18])
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_loss_and_gradient_equal_the_double_loop(relation, channels, used):
+    for kappa in (0.5, 16.0):
+        check(relation, random_scene(segments=20, pixels=40, channels=channels), used, kappa)
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_pixels_and_segments_in_whole_tiles_and_parts_of_the_columns(relation, used):
+    check(relation, random_scene(segments=128, pixels=160, images=2), used)
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_segments_without_own_pixels_take_part(relation, used):
+    scene = random_scene(segments=20, pixels=40)
+    scene['own'] = scene['own'].clamp(max=3)
+    check(relation, scene, used)
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_no_segment_has_another_positive(relation, used):
+    scene = random_scene(segments=CLASSES)
+    scene['semantic'], scene['image'] = torch.arange(CLASSES), torch.zeros(CLASSES, dtype=torch.int64)
+    scene['instance'], scene['sets'] = torch.arange(CLASSES), torch.eye(CLASSES, dtype=torch.bool)
+    assert check(relation, scene, used) > 0
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_no_segment_has_a_negative(relation, used):
+    scene = random_scene()
+    for key, value in (('semantic', 1), ('instance', 5), ('sets', True)):
+        scene[key][:] = value
+    assert check(relation, scene, used) == 0
+
+
+def test_no_labelled_pixel(used):
+    scene = random_scene()
+    scene['semantic'][:] = 200
+    assert check('sem_ann', scene, used) == 0
+
+
+def test_empty_sets_share_nothing_not_even_with_themselves(used):
+    scene = random_scene(segments=20, pixels=40)
+    scene['sets'][::2] = False
+    check('sem_occ', scene, used)
+    scene['sets'][:] = False
+    check('sem_occ', scene, used)
+
+
+@pytest.mark.parametrize('images', [[3] * 9 + [70] * 3 + [8, 200], [10 ** 6] * 7 + [5] * 7])
+def test_images_of_any_number_and_size_in_any_order(images, used):
+    scene = random_scene(segments=14, pixels=40)
+    scene['image'] = torch.from_numpy(np.random.default_rng().permutation(images))
+    # One image has no pixel at all.
+    scene['own'] = scene['own'][scene['image'][scene['own']] != images[-1]]
+    scene['embeddings'] = scene['embeddings'][:len(scene['own'])].detach().requires_grad_()
+    check('img_sim', scene, used)
+
+
+def test_relations_evaluated_together_are_those_evaluated_alone(used):
+    narrow, wide = rounded(random_scene(segments=20, pixels=40))
+    rng = np.random.default_rng()
+    affine = torch.from_numpy(rng.random((20, CLASSES)) < 0.4)
+    found = relations.losses(narrow['embeddings'], narrow['own'], narrow['prototypes'], [
+        relations.ClassRelation(6.0, narrow['semantic'], CLASSES), relations.SetRelation(12.0, narrow['sets']),
+        relations.SetRelation(9.0, affine.to(DEVICE))])
+    assert used == ['contrast'] * 2
+    wanted = [both('sem_ann', wide, 6.0)[1], both('sem_occ', wide, 12.0)[1],
+              both('feat_aff', {**wide, 'sets': affine}, 9.0)[1]]
+    for got, want in zip(found, wanted, strict=True):
+        compare(got, narrow, want, wide)
+    shares = rng.random(3)
+    compare(sum(share * one for share, one in zip(shares, found, strict=True)), narrow,
+            sum(share * one for share, one in zip(shares, wanted, strict=True)), wide)
+
+
+@pytest.mark.parametrize('count', [30, 32, 40, 62])
+def test_sets_of_many_elements(count, used):
+    scene = random_scene(segments=20, pixels=40)
+    scene['sets'] = torch.from_numpy(np.random.default_rng().random((20, count)) < 1 / count)
+    scene['sets'][0, -1] = scene['sets'][1, -1] = True
+    check('sem_occ', scene, used)
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_what_kernels_cannot_do_is_done_without(relation, used):
+    narrow, wide = rounded(random_scene())
+    # float64; exponentials out of the range of float32.
+    for given, kappa in (({key: value.to(DEVICE) for key, value in wide.items()}, 8.0), (narrow, 300.0)):
+        torch.testing.assert_close(loss(relation, given, kappa).cpu().double(), both(relation, wide, kappa)[1],
+                                   rtol=1e-4, atol=1e-4)
+        assert used == ['contrast'] * (kappa == 300.0)
+
+
+def test_sets_of_more_elements_than_an_integer_has_bits_go_without(used):
+    scene = random_scene()
+    scene['sets'] = torch.cat([scene['sets'], torch.zeros(9, 70, dtype=torch.bool)], dim=1)
+    narrow, wide = rounded(scene)
+    assert loss('sem_occ', narrow, 8.0).item() == pytest.approx(both('sem_occ', wide, 8.0)[1].item(), rel=1e-5)
+    assert not used
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_a_vector_that_is_not_finite_makes_a_loss_that_is_not(relation):
+    narrow, _ = rounded(random_scene())
+    with torch.no_grad():
+        narrow['embeddings'][7, 2] = torch.nan
+        narrow['semantic'][narrow['own'][7]] = 1
+        assert not torch.isfinite(loss(relation, narrow, 8.0))
+
+
+@pytest.mark.parametrize('relation', RELATIONS)
+def test_bfloat16_is_reduced_in_float32(relation, used):
+    scene = random_scene(segments=20, pixels=40)
+    halves = {key: value.detach().bfloat16().to(DEVICE) if value.is_floating_point() else value.to(DEVICE)
+              for key, value in scene.items()}
+    wide = {key: value.detach().cpu().double() if value.is_floating_point() else value.cpu()
+            for key, value in halves.items()}
+    got = loss(relation, {**halves, 'embeddings': halves['embeddings'].requires_grad_()}, 6.0)
+    got.backward()
+    assert set(used) == {'contrast'}
+    assert halves['embeddings'].grad.dtype == torch.bfloat16
+    assert got.item() == pytest.approx(both(relation, wide, 6.0)[1].item(), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(('clusters', 'channels'), [(1, 4), (5, 4), (9, 18), (20, 5), (70, 18)])
+def test_kmeans_equals_the_double_loop(clusters, channels, used):
+    rng = np.random.default_rng()
+    vectors = naive.random_units(2, 50, channels).float()
+    labels = torch.from_numpy(rng.integers(0, clusters, (2, 50)))
+    valid = torch.from_numpy(rng.random((2, 50)) < 0.9)
+    got = clustering.spherical_kmeans(vectors.to(DEVICE), labels.to(DEVICE), clusters, 3, valid.to(DEVICE)).cpu()
+    assert used == ['iterate']
+    assert (got[~valid] == clusters).all()
+    for image in range(2):
+        taking = valid[image]
+        want = naive.kmeans(vectors[image][taking].double().numpy(), labels[image][taking].tolist(), clusters, 3)
+        assert got[image][taking].tolist() == want
+
+
+def test_kmeans_of_many_clusters_and_of_wide_vectors_goes_without(used):
+    for clusters, channels in ((257, 4), (5, 129)):
+        vectors = naive.random_units(1, 300, channels).float().to(DEVICE)
+        labels = torch.arange(300, device=DEVICE)[None] % clusters
+        assert clustering.spherical_kmeans(vectors, labels, clusters, 2).max() < clusters
+    assert not used
+
+
+@pytest.mark.parametrize(('queries', 'stored', 'channels'), [(3, 21, 4), (20, 64, 16), (17, 300, 18)])
+def test_retrieval_counts_the_labels_of_the_nearest(queries, stored, channels, used):
+    vectors, bank = (F.normalize(torch.randn(count, channels, dtype=torch.float64), dim=1).float()
+                     for count in (queries, stored))
+    labels = torch.randint(0, 5, (stored,))
+    got = retrieval.nearest_label_counts(vectors.to(DEVICE), bank.to(DEVICE), labels.to(DEVICE), 5)
+    assert used == ['largest_by_block']
+    nearest = (vectors.double() @ bank.double().T).argsort(dim=1, descending=True)[:, :20]
+    want = torch.stack([torch.bincount(labels[row], minlength=5) for row in nearest])
+    assert torch.equal(got.cpu(), want.float())
