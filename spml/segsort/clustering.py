@@ -73,8 +73,8 @@ def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterati
         labels = torch.where(valid, labels, num_clusters)
     if iterations == 0 or batch == 0 or pixels == 0:
         return labels
-    fits = vectors.shape[2] <= kernels.MAX_CHANNELS and num_clusters <= kernels.MAX_CLUSTERS
-    if fits and vectors.dtype == torch.float32 and kernels.available(vectors.device):
+    if (vectors.dtype == torch.float32 and kernels.kmeans_fits(num_clusters, vectors.shape[2])
+            and kernels.available(vectors.device)):
         from spml.segsort.kernels import kmeans as fused_kmeans
 
         return fused_kmeans.iterate(vectors, labels, num_clusters, iterations)

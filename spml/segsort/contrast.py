@@ -42,7 +42,7 @@ _SAFE_LOGIT = 40.0
 def fusible(embeddings: Tensor, prototypes: Tensor) -> bool:
     """Return whether `kernels/contrast.py` takes such vectors."""
     return (kernels.available(embeddings.device) and len(embeddings) > 0 and len(prototypes) > 0
-            and embeddings.shape[1] <= kernels.MAX_CHANNELS
+            and embeddings.shape[1] <= kernels.CONTRAST_CHANNELS
             and torch.promote_types(embeddings.dtype, prototypes.dtype) != torch.float64)
 
 

@@ -59,7 +59,7 @@ def _nearest(queries: Tensor, prototypes: Tensor, neighbours: int) -> Tensor:
     ranked: the memory is that of a chunk of products, not of all of them.
     """
     count = len(prototypes)
-    if (queries.dtype == prototypes.dtype == torch.float32 and queries.shape[1] <= kernels.MAX_CHANNELS
+    if (queries.dtype == prototypes.dtype == torch.float32 and queries.shape[1] <= kernels.RETRIEVAL_CHANNELS
             and kernels.available(queries.device)):
         from spml.segsort.kernels import retrieval as fused_retrieval
 

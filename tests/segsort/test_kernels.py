@@ -47,7 +47,7 @@ def used(monkeypatch):
         assert kernels.available(torch.device('cuda'))
     else:
         monkeypatch.setattr(kernels, 'available', lambda device: True)
-        for module, name, value in ((contrast, '_ROWS', 16), (contrast, '_COLUMNS', 16), (kmeans, '_COLUMNS', 16),
+        for module, name, value in ((contrast, '_ROWS', 16), (contrast, '_COLUMNS', 16), (kmeans, '_SMALL', (16, 2)),
                                     (kmeans, '_PROGRAMS', {True: 3, False: 2}), (fused_retrieval, '_ROWS', 16)):
             monkeypatch.setattr(module, name, value)
     for module, function in ((contrast, contrast.contrast), (kmeans, kmeans.iterate),
@@ -153,7 +153,7 @@ def test_empty_sets_share_nothing_not_even_with_themselves(used):
     check('sem_occ', scene, used)
 
 
-@pytest.mark.parametrize('images', [[3] * 9 + [70] * 3 + [8, 200], [10 ** 6] * 7 + [5] * 7])
+@pytest.mark.parametrize('images', [[3] * 9 + [70] * 3 + [8, 200], [10 ** 6] * 7 + [5] * 7, [4, 5] * 6 + [2 ** 60, -3]])
 def test_images_of_any_number_and_size_in_any_order(images, used):
     scene = random_scene(segments=14, pixels=40)
     scene['image'] = torch.from_numpy(np.random.default_rng().permutation(images))
@@ -245,7 +245,7 @@ def test_kmeans_equals_the_double_loop(clusters, channels, used):
 
 
 def test_kmeans_of_many_clusters_and_of_wide_vectors_goes_without(used):
-    for clusters, channels in ((257, 4), (5, 129)):
+    for clusters, channels in ((257, 4), (5, 129), (129, 81)):
         vectors = naive.random_units(1, 300, channels).float().to(DEVICE)
         labels = torch.arange(300, device=DEVICE)[None] % clusters
         assert clustering.spherical_kmeans(vectors, labels, clusters, 2).max() < clusters

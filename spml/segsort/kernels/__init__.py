@@ -11,14 +11,15 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-# More channels, or clusters, do not fit the memory of a multiprocessor beside what else the kernels keep there.
-MAX_CHANNELS, MAX_CLUSTERS = 128, 256
+# More channels do not fit the memory of a multiprocessor, 99 KiB on the smaller GPUs.
+CONTRAST_CHANNELS, RETRIEVAL_CHANNELS = 128, 80
 
 
 @functools.cache
 def available(device: torch.device) -> bool:
     """Return whether the kernels run on a torch.device: by trying, since much may be missing, as a C compiler."""
-    if device.type != 'cuda' or importlib.util.find_spec('triton') is None:
+    if (device.type != 'cuda' or importlib.util.find_spec('triton') is None
+            or torch.cuda.get_device_capability(device) < (8, 0)):  # before, no bfloat16
         return False
     try:
         from spml.segsort.kernels import kmeans
@@ -31,3 +32,9 @@ def available(device: torch.device) -> bool:
         logger.warning('the Triton kernels do not run on %s (%s); PyTorch does their work, slower', device, reason)
         return False
     return True
+
+
+def kmeans_fits(num_clusters: int, channels: int) -> bool:
+    """Return whether so many clusters, of vectors of so many channels, fit the memory of a multiprocessor."""
+    tile = max(64, 1 << (num_clusters - 1).bit_length())
+    return tile <= 256 and channels <= 128 and tile * channels <= 256 * 80

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from spml.segsort.kernels.products import load, store, tiles
 
-# Pixels of a tile.
-_COLUMNS = 64
+# Pixels of a tile and stages of the pipeline: on GPUs of data centres, whose multiprocessors have more memory than
+# others, and elsewhere.
+_LARGE, _SMALL = (64, 3), (32, 2)
 # So many programs occupy a large GPU, by whether clusters fill a small tile; each brings sums of its own, of which so
 # many are added up at a time.
 _PROGRAMS = {True: 396, False: 132}
@@ -26,9 +27,9 @@ def iterate(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int)
     """Return (B, P) int64 clusters after some iterations.
 
     Args:
-        vectors: (B, P, D) float32 unit vectors, D up to 128.
+        vectors: (B, P, D) float32 unit vectors; D and K as `kmeans_fits` allows.
         labels: (B, P) int64 clusters; K and above stay what they are.
-        num_clusters: K, up to 256.
+        num_clusters: K.
         iterations: at least 1.
     """
     batch, pixels, channels = vectors.shape
@@ -39,7 +40,8 @@ def iterate(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int)
     _cut[(-(-batch * pixels // 64),)](vectors.contiguous(), parts, batch * pixels, ROWS=64, **sizes)
     is_small = num_clusters <= 64
     rows = 64 if is_small else 1 << (num_clusters - 1).bit_length()
-    each = -(-pixels * batch // (_PROGRAMS[is_small] * _COLUMNS)) * _COLUMNS
+    columns, num_stages = _LARGE if _has_large_memory(vectors.device) else _SMALL
+    each = -(-pixels * batch // (_PROGRAMS[is_small] * columns)) * columns
     programs = -(-pixels // each)
     sums = vectors.new_empty(batch, programs, num_clusters, channels)
     labels = labels.clone().contiguous()
@@ -47,10 +49,14 @@ def iterate(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int)
         is_last = iteration == iterations
         _assign_and_sum[(programs, batch)](
             parts, prototypes, labels, sums, pixels, each, num_clusters, batch, ASSIGN=iteration > 0, SUM=not is_last,
-            ROWS=rows, COLUMNS=_COLUMNS, num_warps=4 if is_small else 8, num_stages=3, **sizes)
+            ROWS=rows, COLUMNS=columns, num_warps=4 if is_small else 8, num_stages=num_stages, **sizes)
         if not is_last:
             _normalise[(num_clusters, batch)](sums, prototypes, programs, num_clusters, batch, SUMS=_SUMS, **sizes)
     return labels
+
+
+def _has_large_memory(device: torch.device) -> bool:
+    return device.type == 'cuda' and torch.cuda.get_device_capability(device) in ((8, 0), (9, 0), (10, 0), (10, 3))
 
 
 @triton.jit

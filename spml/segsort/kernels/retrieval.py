@@ -19,7 +19,7 @@ def largest_by_block(queries: Tensor, prototypes: Tensor) -> Tensor:
     """Return (Q, blocks) float32, the largest product of each query with BLOCK prototypes in turn.
 
     Args:
-        queries: (Q, D) float32, D up to 128.
+        queries: (Q, D) float32, D up to RETRIEVAL_CHANNELS.
         prototypes: (M, D) float32.
     """
     queries, prototypes = queries.contiguous(), prototypes.contiguous()
