@@ -225,7 +225,7 @@ def measure_rates(device):
     """Return the Rates of a torch.device in float32."""
     size, length = 4096, 1 << 26
     left, right = torch.rand(size, size, device=device), torch.rand(size, size, device=device)
-    # In a CPU's cache; on a GPU, where starting takes longer than so many exponentials, in its cache.
+    # In a CPU's cache. A GPU would do so few in less time than it takes to start.
     cached = torch.rand(1 << 19 if device.type == 'cpu' else 1 << 22, device=device)
     large = torch.rand(length, device=device)
     copy = torch.empty_like(large)

@@ -41,13 +41,36 @@ def sum_by_label(vectors: Tensor, labels: Tensor, num_labels: int) -> Tensor:
     return sums.scatter_add_(0, labels[:, None].expand_as(vectors), vectors)
 
 
-def _sum_by_label_on_cpu(vectors: Tensor, labels: Tensor, num_labels: int) -> Tensor:
-    """Do what `sum_by_label` does, without gradient: a radix sort and sums over bags of rows take half its time."""
-    # numpy sorts integers of 16 bits, but not wider ones, by their digits.
-    digits = labels.numpy().astype(np.int16 if num_labels < 1 << 15 else np.int64)
-    order = torch.from_numpy(digits.argsort(kind='stable'))
-    count = torch.bincount(labels, minlength=num_labels)
-    return F.embedding_bag(order, vectors, count.cumsum(0) - count, mode='sum')
+class _SumsOnCpu:
+    """Sums of the rows of (N, D) vectors by (N,) labels that change little from call to call, without gradient."""
+
+    def __init__(self, vectors: Tensor, num_labels: int) -> None:
+        self.vectors = vectors
+        self.num_labels = num_labels
+        self.labels: Tensor | None = None
+
+    def __call__(self, labels: Tensor) -> Tensor:
+        """Return (num_labels, D); from the last sums where less than an eighth of the rows moved."""
+        before, self.labels = self.labels, labels
+        moved = None if before is None else (labels != before).nonzero()[:, 0]
+        if before is None or moved is None or 8 * len(moved) >= len(labels):
+            self.sums, self.counts = self._add_up(self.vectors, labels)
+            return self.sums
+        rows = self.vectors.index_select(0, moved)
+        for sign, found in ((1, labels), (-1, before)):
+            sums, counts = self._add_up(rows, found.index_select(0, moved))
+            self.sums.add_(sums, alpha=sign)
+            self.counts.add_(counts, alpha=sign)
+        # What rounding leaves of a cluster that lost all its pixels would have a direction.
+        return self.sums.mul_((self.counts > 0)[:, None])
+
+    def _add_up(self, vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sums and counts; a radix sort and sums over bags of rows take half the time of additions by index."""
+        # numpy sorts integers of 16 bits, but not wider ones, by their digits.
+        digits = labels.numpy().astype(np.int16 if self.num_labels < 1 << 15 else np.int64)
+        order = torch.from_numpy(digits.argsort(kind='stable'))
+        counts = torch.bincount(labels, minlength=self.num_labels)
+        return F.embedding_bag(order, vectors, counts.cumsum(0) - counts, mode='sum'), counts
 
 
 def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int,
@@ -74,7 +97,7 @@ def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterati
     if iterations == 0 or batch == 0 or pixels == 0:
         return labels
     if (vectors.dtype == torch.float32 and kernels.kmeans_fits(num_clusters, vectors.shape[2])
-            and kernels.available(vectors.device)):
+            and kernels.available(vectors.device, 'kmeans')):
         from spml.segsort.kernels import kmeans as fused_kmeans
 
         return fused_kmeans.iterate(vectors, labels, num_clusters, iterations)
@@ -103,10 +126,11 @@ def _iterate(vectors: Tensor, labels: Tensor, valid: Tensor | None = None, *, nu
     parts = [(tile, memory[:math.prod(size)].view(size)) for tile, size in zip(tiles, sizes, strict=True)]
     rank = -torch.arange(num_clusters, device=vectors.device, dtype=vectors.dtype)[:, None]
     flat_vectors = vectors.reshape(-1, channels)
-    sum_up = _sum_by_label_on_cpu if vectors.device.type == 'cpu' else sum_by_label
+    count = batch * (num_clusters + 1)
+    on_cpu = _SumsOnCpu(flat_vectors, count) if vectors.device.type == 'cpu' else None
     for _ in range(iterations):
         flat_labels = (labels + offset if batch > 1 else labels).reshape(-1)
-        sums = sum_up(flat_vectors, flat_labels, batch * (num_clusters + 1))
+        sums = sum_by_label(flat_vectors, flat_labels, count) if on_cpu is None else on_cpu(flat_labels)
         prototypes = F.normalize(sums.view(batch, num_clusters + 1, channels)[:, :num_clusters], dim=-1)
         nearest = [_nearest(prototypes, *part, rank).view(batch, -1) for part in parts]
         labels = torch.cat(nearest, dim=1) if len(nearest) > 1 else nearest[0]

@@ -12,8 +12,8 @@ What is positive can be said in three ways. `contrast_kinds`: it depends on the 
 set of tags); pixels are walked kind by kind with the segments sorted into positives and negatives, so that no mask is
 ever formed and nearly all time goes into the three matrix products. `contrast_groups`: pixels only meet segments of
 their own group (an image); many groups are padded into one batch where a device prefers few large kernels. `contrast`:
-by any masks. On GPUs that run Triton, kernels (`kernels/contrast.py`) take the place of the second, and of the first
-where kinds are classes or sets that fit an integer.
+by any masks. On GPUs that run Triton, kernels (`kernels/contrast.py`) take the place of all three, but for sets of more
+elements than an integer has bits.
 
 Logits are kept in units of log 2, since exp2 is cheaper than exp; what turns dot products into them is multiplied to
 the prototypes, of which there are few. Shape letters: N pixels, S segments, D channels, K kinds, G groups; n, s, g of
@@ -34,14 +34,10 @@ from spml.utils.device import CHUNK_ELEMENTS, chunk_elements
 # Which segments are A+ and A- of the pixels of some segments: (n,) int64 -> two (n, S) bool.
 Masks = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-# Logits up to this size, in units of log 2, are exponentiated as they are: sums of 2^40 and of 2^-40 and their
-# quotients are far from the limits of float32.
-_SAFE_LOGIT = 40.0
-
 
 def fusible(embeddings: Tensor, prototypes: Tensor) -> bool:
     """Return whether `kernels/contrast.py` takes such vectors."""
-    return (kernels.available(embeddings.device) and len(embeddings) > 0 and len(prototypes) > 0
+    return (kernels.available(embeddings.device, 'contrast') and len(embeddings) > 0 and len(prototypes) > 0
             and embeddings.shape[1] <= kernels.CONTRAST_CHANNELS
             and torch.promote_types(embeddings.dtype, prototypes.dtype) != torch.float64)
 
@@ -88,7 +84,7 @@ def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: 
         largest = [vectors.norm(dim=1).max() for vectors in (sums.vectors, sums.targets)]
         # Batches take tables of the segments of a group by themselves.
         small = torch.unique(group, return_counts=True)[1].max().item() ** 2 <= CHUNK_ELEMENTS
-        if small and (largest[0] * largest[1]).item() <= _SAFE_LOGIT:
+        if small and (largest[0] * largest[1]).item() <= kernels.SAFE_LOGIT:
             _batch_by_batch(sums, own, group, label)
             return
         _, pixel_group, count = torch.unique(group[own], return_inverse=True, return_counts=True)
@@ -253,7 +249,7 @@ def _exponentiate(positive: Tensor, negative: Tensor, weight: float | Tensor, ne
 
 
 def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> None:
-    """Walk the groups, as many at once as fit a chunk when padded to the largest; logits within `_SAFE_LOGIT`."""
+    """Walk the groups, as many at once as fit a chunk when padded to the largest; logits within `SAFE_LOGIT`."""
     groups, pixel_group = torch.unique(group[own], return_inverse=True)
     # Segments of groups without pixels come last and are left out.
     segment_group = torch.searchsorted(groups, group)

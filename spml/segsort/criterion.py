@@ -1,6 +1,6 @@
 """The relations as one module: named, unweighted losses of a batch; their weights live in the training loop.
 
-Adding a relation means a function in `relations.py`, its name and its branch here, and its keys in
+Adding a relation means a class or function in `relations.py`, its name and its branch here, and its keys in
 `spml/config/schema.py`; the training loop is not touched.
 """
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ and 0 (still differentiable) when there are none.
 """
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,15 +38,22 @@ class ClassRelation:
     concentration: float
     semantic: Tensor
     num_classes: int
+    fits: ClassVar[bool] = True
 
     def loss(self, embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor) -> Tensor:
         """Return the loss, see `losses`."""
+        embeddings, segment_ids, prototypes, relation = self.of_labelled(embeddings, segment_ids, prototypes)
+        same = torch.eye(self.num_classes, dtype=torch.bool, device=self.semantic.device)
+        return contrast_kinds(embeddings, segment_ids, prototypes, relation.semantic, same, self.concentration)
+
+    def of_labelled(self, embeddings: Tensor, segment_ids: Tensor,
+                    prototypes: Tensor) -> tuple[Tensor, Tensor, Tensor, 'ClassRelation']:
+        """Return pixels, their segments, segments, and the relation without what is unlabelled."""
         labelled = self.semantic < self.num_classes
         keep, segments = labelled[segment_ids], labelled.nonzero()[:, 0]
         rank = labelled.cumsum(0) - 1
-        same = torch.eye(self.num_classes, dtype=torch.bool, device=labelled.device)
-        return contrast_kinds(embeddings[keep], rank[segment_ids[keep]], prototypes[segments], self.semantic[segments],
-                              same, self.concentration)
+        return (embeddings[keep], rank[segment_ids[keep]], prototypes[segments],
+                dataclasses.replace(self, semantic=self.semantic[segments]))
 
     def fused(self, segment_ids: Tensor) -> 'fused_contrast.Relation':
         """Return the relation as the kernels take it."""
@@ -84,12 +91,15 @@ class SetRelation:
         meets = members @ members.T > 0.5
         return contrast_kinds(embeddings, segment_ids, prototypes, kind, meets, self.concentration)
 
-    def fused(self, segment_ids: Tensor) -> 'fused_contrast.Relation | None':
-        """Return the relation as the kernels take it; None where the sets do not fit an integer."""
+    @property
+    def fits(self) -> bool:
+        """Whether sets fit an integer, as the kernels take them."""
+        return self.sets.shape[1] <= _WORD_BITS
+
+    def fused(self, segment_ids: Tensor) -> 'fused_contrast.Relation':
+        """Return the relation as the kernels take it."""
         from spml.segsort.kernels import contrast as fused_contrast
 
-        if self.sets.shape[1] > _WORD_BITS:
-            return None
         weights = torch.full_like(segment_ids, 1 / len(segment_ids), dtype=torch.float32)
         # Half as wide is twice as fast to compare.
         codes = _bits(self.sets).int() if self.sets.shape[1] <= _WORD_BITS // 2 else _bits(self.sets)
@@ -106,17 +116,35 @@ def losses(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
         prototypes: (S, D) float unit vectors.
         relations: any number.
     """
-    found: dict[int, Tensor] = {}
+    found: list[Tensor | None] = [None] * len(relations)
     if fusible(embeddings, prototypes):
         from spml.segsort.kernels import contrast as fused_contrast
 
-        ready = [(index, fused) for index, relation in enumerate(relations) if (fused := relation.fused(segment_ids))]
+        ready = [index for index, relation in enumerate(relations) if relation.fits]
         for start in range(0, len(ready), fused_contrast.MAX_RELATIONS):
-            indices, together = zip(*ready[start:start + fused_contrast.MAX_RELATIONS], strict=True)
-            if (values := fused_contrast.contrast(embeddings, segment_ids, prototypes, together)) is not None:
-                found |= zip(indices, values.unbind(), strict=True)
-    return [found[index] if index in found else relation.loss(embeddings, segment_ids, prototypes)
-            for index, relation in enumerate(relations)]
+            together = ready[start:start + fused_contrast.MAX_RELATIONS]
+            values = _fused(embeddings, segment_ids, prototypes, [relations[index] for index in together])
+            for index, value in zip(together, values, strict=True):
+                found[index] = value
+    return [relation.loss(embeddings, segment_ids, prototypes) if value is None else value
+            for relation, value in zip(relations, found, strict=True)]
+
+
+def _fused(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
+           relations: Sequence[ClassRelation | SetRelation]) -> list[Tensor | None]:
+    """Return the losses of one or two relations by kernels; None for those that they cannot take."""
+    from spml.segsort.kernels import contrast as fused_contrast
+
+    if len(relations) == 1 and isinstance(relations[0], ClassRelation):
+        embeddings, segment_ids, prototypes, only = relations[0].of_labelled(embeddings, segment_ids, prototypes)
+        relations = [only]
+    if len(embeddings) == 0:
+        return [None]
+    values = fused_contrast.contrast(embeddings, segment_ids, prototypes,
+                                     [relation.fused(segment_ids) for relation in relations])
+    if values is None and len(relations) > 1:
+        return [value for relation in relations for value in _fused(embeddings, segment_ids, prototypes, [relation])]
+    return [None] if values is None else list(values.unbind())
 
 
 def semantic_annotation_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, semantic: Tensor,

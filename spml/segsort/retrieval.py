@@ -45,27 +45,32 @@ def nearest_label_counts(queries: Tensor, prototypes: Tensor, labels: Tensor, nu
     Returns:
         (Q, C) float32 counts that sum to `neighbours`. The argmax is the label, the smallest on ties.
     """
+    block, largest_by_block = _BLOCK, _largest_by_block
+    if (queries.dtype == prototypes.dtype == torch.float32 and queries.shape[1] <= kernels.RETRIEVAL_CHANNELS
+            and kernels.available(queries.device, 'retrieval')):
+        from spml.segsort.kernels import retrieval as fused
+
+        block, largest_by_block = fused.BLOCK, fused.largest_by_block
     # The prototypes of the best blocks are gathered for every query.
-    step = max(1, 8 * chunk_elements(queries.device) // (neighbours * _BLOCK * queries.shape[1]))
-    nearest = torch.cat([_nearest(part, prototypes, neighbours) for part in queries.split(step)])
+    step = max(1, 8 * chunk_elements(queries.device) // (neighbours * block * queries.shape[1]))
+    nearest = torch.cat([_nearest(part, prototypes, neighbours, largest_by_block(part, prototypes), block)
+                         for part in queries.split(step)])
     return F.one_hot(labels[nearest], num_classes).sum(dim=1).float()
 
 
-def _nearest(queries: Tensor, prototypes: Tensor, neighbours: int) -> Tensor:
+def _nearest(queries: Tensor, prototypes: Tensor, neighbours: int, best: Tensor, block: int) -> Tensor:
     """Return (Q, neighbours) int64 indices of the prototypes of the largest dot products.
 
     The largest `neighbours` products lie in the `neighbours` blocks of prototypes whose largest products are largest.
     So one pass over the products keeps only a maximum for every block, and only the members of the best blocks are
     ranked: the memory is that of a chunk of products, not of all of them.
+
+    Args:
+        queries, prototypes, neighbours: as in `nearest_label_counts`.
+        best: (Q, blocks) float32, the largest products of the blocks.
+        block: prototypes of a block.
     """
     count = len(prototypes)
-    if (queries.dtype == prototypes.dtype == torch.float32 and queries.shape[1] <= kernels.RETRIEVAL_CHANNELS
-            and kernels.available(queries.device)):
-        from spml.segsort.kernels import retrieval as fused_retrieval
-
-        block, best = fused_retrieval.BLOCK, fused_retrieval.largest_by_block(queries, prototypes)
-    else:
-        block, best = _BLOCK, _largest_by_block(queries, prototypes)
     blocks = best.topk(min(neighbours, best.shape[1]), dim=1).indices
     members = (blocks[:, :, None] * block + torch.arange(block, device=blocks.device)).flatten(1)
     within = members.clamp(max=count - 1)

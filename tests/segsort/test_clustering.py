@@ -52,6 +52,24 @@ def test_sum_by_label():
     np.testing.assert_allclose(got.numpy(), want, atol=1e-12)
 
 
+@pytest.mark.parametrize('moves', [1, 3, 40])
+def test_sums_on_a_cpu_follow_the_labels_that_move(moves):
+    rng = np.random.default_rng()
+    vectors, labels = torch.from_numpy(rng.standard_normal((64, 5))).float(), torch.from_numpy(rng.integers(0, 4, 64))
+    labels[[5, 17, 40]] = 4
+    sums_of = clustering._SumsOnCpu(vectors, 5)
+    for leaving in (None, 17, 5, 40, None):
+        if leaving is not None:
+            labels = labels.clone()
+            labels[torch.from_numpy(rng.choice([row for row in range(64) if labels[row] < 4], moves - 1))] = 2
+            labels[leaving] = 3
+        got = sums_of(labels)
+        want = torch.stack([vectors[labels == label].double().sum(dim=0) for label in range(5)])
+        torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+    # Not what rounding leaves: it would have a direction.
+    assert (got[4] == 0).all()
+
+
 @pytest.mark.parametrize('iterations', [0, 1, 2, 10])
 def test_kmeans_of_a_batch_with_different_void_equals_naive_image_by_image(iterations):
     rng = np.random.default_rng()

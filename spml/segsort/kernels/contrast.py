@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spml.segsort.kernels import CONTRAST_CHANNELS, SAFE_LOGIT
 from spml.segsort.kernels import contrast_programs as programs
 from spml.segsort.kernels.products import tiles
 
@@ -28,9 +29,6 @@ from spml.segsort.kernels.products import tiles
 # are equal, and a segment of a negative code takes no part.
 BITS, EQUAL, EQUAL_LABELLED = range(3)
 MAX_RELATIONS = 2
-# Logits up to this size, in units of log 2, are exponentiated as they are: sums of 2^40 and of 2^-40 and their
-# quotients are far from the limits of float32.
-SAFE_LOGIT = 40.0
 # Rows of a program and columns of a tile, and how Triton compiles it.
 _ROWS, _COLUMNS = 64, 32
 _COMPILATION = {'num_warps': 4, 'num_stages': 2}
@@ -77,16 +75,18 @@ def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Seq
         relations: one or two.
         group: (S,) int64; pixels meet the segments of their segment's group alone. None: all meet all.
     """
-    embeddings, own, prototypes = (tensor.contiguous() for tensor in (embeddings, own, prototypes))
-    options = _options(relations, embeddings.shape[1])
-    facts = torch.full((len(_FACTS),), -1, device=own.device)
-    parts = [_cut(vectors.detach(), facts[index:]) for index, vectors in enumerate((embeddings, prototypes))]
-    codes = _stack([relation.codes for relation in relations])
-    itself = torch.empty(len(relations), len(own), device=own.device)
-    programs.multiply_own[(-(-len(own) // _ROWS),)](embeddings, prototypes, own, itself, len(own), **options)
-    starts = None if group is None else _find_groups(group.contiguous(), own, facts)
-    pixels = _Side(parts[0], codes[:, own], starts and starts[0])
-    segments = _Side(parts[1], codes, starts and starts[1])
+    # Triton works on the current device.
+    with torch.cuda.device_of(embeddings):
+        embeddings, own, prototypes = (tensor.contiguous() for tensor in (embeddings, own, prototypes))
+        options = _options(relations, embeddings.shape[1])
+        facts = torch.full((len(_FACTS),), -1, device=own.device)
+        parts = [_cut(vectors.detach(), facts[index:]) for index, vectors in enumerate((embeddings, prototypes))]
+        codes = _stack([relation.codes for relation in relations])
+        itself = torch.empty(len(relations), len(own), dtype=torch.float32, device=own.device)
+        programs.multiply_own[(-(-len(own) // _ROWS),)](embeddings, prototypes, own, itself, len(own), **options)
+        starts = None if group is None else _find_groups(group.contiguous(), own, facts)
+        pixels = _Side(parts[0], codes[:, own], starts and starts[0])
+        segments = _Side(parts[1], codes, starts and starts[1])
     # All that steers this comes in one transfer, and by then the GPU has all of the above to do.
     known = dict(zip(_FACTS, facts.tolist(), strict=True))
     lengths = [struct.unpack('f', struct.pack('i', known[name]))[0] for name in ('pixel_square', 'segment_square')]
@@ -100,6 +100,16 @@ def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Seq
                             for side in (pixels, segments))
     losses: Tensor = _FusedContrast.apply(embeddings, prototypes, own, (pixels, segments), relations, itself, options)
     return losses
+
+
+def try_out(device: torch.device) -> None:
+    """Compile and run the kernels at their largest."""
+    vectors = torch.ones(2, CONTRAST_CHANNELS, dtype=torch.float32, device=device, requires_grad=True)
+    own, codes = torch.arange(2, device=device), torch.zeros(2, dtype=torch.int32, device=device)
+    relation = Relation(codes, BITS, 0.0, vectors.detach()[:, 0])
+    losses = contrast(vectors, own, vectors, [relation, relation])
+    if losses is not None:
+        losses.sum().backward()
 
 
 def _in_order(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Sequence[Relation],
@@ -119,30 +129,36 @@ class _FusedContrast(torch.autograd.Function):
     """Backward computes the tiles again instead of keeping them."""
 
     @staticmethod
-    def forward(ctx: Any, embeddings: Tensor, prototypes: Tensor, own: Tensor, sides: tuple[Any, Any],
+    def forward(ctx: Any, embeddings: Tensor, prototypes: Tensor, own: Tensor, sides: 'tuple[_Side, _Side]',
                 relations: Sequence[Relation], itself: Tensor, options: dict[str, Any]) -> Tensor:
         is_grouped = sides[0].starts is not None
         weights = itself if is_grouped else torch.stack([relation.weights for relation in relations])
-        factors = torch.empty(len(relations), 3, len(own), device=own.device)
+        factors = itself.new_empty(len(relations), 3, len(own))
         grid, _ = _grid(*sides)
-        losses = torch.empty(len(relations), grid[0], device=own.device)
-        programs.sum_up[grid](*_arguments(*sides), own, weights, itself, losses, factors, GROUPED=is_grouped, **options)
-        ctx.save_for_backward(own, factors)
-        ctx.sides, ctx.options, ctx.types = sides, options, (embeddings.dtype, prototypes.dtype)
+        losses = itself.new_empty(len(relations), grid[0])
+        with torch.cuda.device_of(own):
+            programs.sum_up[grid](*_arguments(*sides), own, weights, itself, losses, factors, GROUPED=is_grouped,
+                                  **options)
+        # Saved, memory is free again after backward. Integers made for inference cannot be, but copies of them.
+        ctx.save_for_backward(own.clone() if own.is_inference() else own, factors,
+                              *(tensor for side in sides for tensor in (side.parts, side.codes, side.starts)))
+        ctx.options, ctx.types = options, (embeddings.dtype, prototypes.dtype)
         return losses.sum(dim=1)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grads: Tensor) -> tuple[Tensor | None, ...]:
-        own, factors = ctx.saved_tensors
+        own, factors, *tensors = ctx.saved_tensors
+        sides = _Side(*tensors[:3]), _Side(*tensors[3:])
         found: list[Tensor | None] = [None, None]
         for index in range(2):
             if ctx.needs_input_grad[index]:
-                rows, columns = ctx.sides[index], ctx.sides[1 - index]
+                rows, columns = sides[index], sides[1 - index]
                 grid, parts = _grid(rows, columns, _PARTS)
                 grad = factors.new_empty(parts, rows.size, ctx.options['CHANNELS'])
-                programs.multiply[grid](*_arguments(rows, columns), own, factors, grads.contiguous(), grad,
-                                        GROUPED=rows.starts is not None, ROWS_ARE_PIXELS=index == 0, **ctx.options)
+                with torch.cuda.device_of(own):
+                    programs.multiply[grid](*_arguments(rows, columns), own, factors, grads.contiguous(), grad,
+                                            GROUPED=rows.starts is not None, ROWS_ARE_PIXELS=index == 0, **ctx.options)
                 found[index] = (grad[0] if parts == 1 else grad.sum(dim=0)).to(ctx.types[index])
         return *found, None, None, None, None, None
 

@@ -2,7 +2,7 @@
 
 Rows of a program and their columns are pixels or segments, the other way round in half of the backward. Both come with
 their parts (three bfloat16 that add up to a vector, channels padded to W), their codes for one or two relations, and
-where their groups start; N pixels, S segments, R relations.
+where their groups start; N pixels, S segments, R relations. Sizes that change from step to step are not compiled in.
 """
 import triton
 import triton.language as tl
@@ -17,7 +17,7 @@ def _store_cut(parts, num_rows, values, rows, valid, START: tl.constexpr, COUNT:
         store(parts + tl.cast(num_rows, tl.int64) * (part * WIDTH), cuts[part], rows, valid, WIDTH, START, COUNT)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_rows'])
 def store_parts(vectors, parts, square, num_rows, ROWS: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr,
                  REST: tl.constexpr):
     """Store the parts of vectors, and in `square` the bits of the largest squared length, which order as it does."""
@@ -30,7 +30,7 @@ def store_parts(vectors, parts, square, num_rows, ROWS: tl.constexpr, CHANNELS: 
         values = load(vectors, rows, valid, CHANNELS, FIRST, REST)
         squares += tl.sum(values * values, axis=1)
         _store_cut(parts, num_rows, values, rows, valid, FIRST, REST, FIRST + REST)
-    # What is not a number is to be found, too.
+    # What is not a number is to be found, too: it counts as infinite.
     largest = tl.max(tl.where(squares == squares, squares, float('inf')), axis=0)
     tl.atomic_max(square, largest.to(tl.int32, bitcast=True).to(tl.int64))
 
@@ -44,7 +44,7 @@ def _load_parts(parts, num_rows, rows, valid, START: tl.constexpr, COUNT: tl.con
             tl.load(pointers + 2 * step, mask=known, other=0.0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_pixels', 'num_segments'])
 def look_at_groups(group, own, pixel_group, facts, num_pixels, num_segments, COUNT: tl.constexpr):
     """Store the group of each pixel, whether pixels and segments are mixed, and by how much the last differs."""
     numbers = tl.program_id(0) * COUNT + tl.arange(0, COUNT)
@@ -91,7 +91,7 @@ def _block(row_starts, num_rows, column_starts, num_columns, num_groups, GROUPED
     return first_row, stop_row, first_column, tl.minimum(first_column + tiles * COLUMNS, stop_column), weight
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_pixels'])
 def multiply_own(vectors, targets, own, itself, num_pixels, scale_0, scale_1, MODE_0: tl.constexpr,
                   MODE_1: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr,
                   ROWS: tl.constexpr, COLUMNS: tl.constexpr):
@@ -153,7 +153,7 @@ def _store_results(positive, negative, scale, codes, weights, itself, losses, fa
     tl.store(factors + 2 * num_pixels + rows, tl.where(positive > 0, 0.0, as_numerator), mask=valid)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_rows', 'num_columns', 'num_groups'])
 def sum_up(row_parts, row_codes, row_starts, num_rows, column_parts, column_codes, column_starts, num_columns,
             num_groups, own, weights, itself, losses, factors, scale_0, scale_1, GROUPED: tl.constexpr,
             MODE_0: tl.constexpr, MODE_1: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr,
@@ -219,7 +219,7 @@ def _derivatives(products, scale, grad, row_codes, column_codes, segment_codes, 
     return tl.exp2(products * scale) * (tl.where(is_own, of_own, factor) * grad)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_rows', 'num_columns', 'num_groups'])
 def multiply(row_parts, row_codes, row_starts, num_rows, column_parts, column_codes, column_starts, num_columns,
               num_groups, own, factors, grads, result, scale_0, scale_1, GROUPED: tl.constexpr,
               ROWS_ARE_PIXELS: tl.constexpr, MODE_0: tl.constexpr, MODE_1: tl.constexpr, CHANNELS: tl.constexpr,

@@ -35,24 +35,34 @@ def iterate(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int)
     batch, pixels, channels = vectors.shape
     first, rest = tiles(channels)
     sizes = {'CHANNELS': channels, 'FIRST': first, 'REST': rest}
-    parts, prototypes = (vectors.new_empty(2, count, first + rest, dtype=torch.float16)
-                         for count in (batch * pixels, batch * num_clusters))
-    _cut[(-(-batch * pixels // 64),)](vectors.contiguous(), parts, batch * pixels, ROWS=64, **sizes)
     is_small = num_clusters <= 64
     rows = 64 if is_small else 1 << (num_clusters - 1).bit_length()
     columns, num_stages = _LARGE if _has_large_memory(vectors.device) else _SMALL
     each = -(-pixels * batch // (_PROGRAMS[is_small] * columns)) * columns
     programs = -(-pixels // each)
+    parts, prototypes = (vectors.new_empty(2, count, first + rest, dtype=torch.float16)
+                         for count in (batch * pixels, batch * num_clusters))
     sums = vectors.new_empty(batch, programs, num_clusters, channels)
     labels = labels.clone().contiguous()
-    for iteration in range(iterations + 1):
-        is_last = iteration == iterations
-        _assign_and_sum[(programs, batch)](
-            parts, prototypes, labels, sums, pixels, each, num_clusters, batch, ASSIGN=iteration > 0, SUM=not is_last,
-            ROWS=rows, COLUMNS=columns, num_warps=4 if is_small else 8, num_stages=num_stages, **sizes)
-        if not is_last:
-            _normalise[(num_clusters, batch)](sums, prototypes, programs, num_clusters, batch, SUMS=_SUMS, **sizes)
+    # Triton works on the current device.
+    with torch.cuda.device_of(vectors):
+        _halve[(-(-batch * pixels // 64),)](vectors.contiguous(), labels, parts, batch * pixels, num_clusters, ROWS=64,
+                                            **sizes)
+        for iteration in range(iterations + 1):
+            is_last = iteration == iterations
+            _assign_and_sum[(programs, batch)](
+                parts, prototypes, labels, sums, pixels, each, num_clusters, batch, ASSIGN=iteration > 0,
+                SUM=not is_last, ROWS=rows, COLUMNS=columns, num_warps=4 if is_small else 8, num_stages=num_stages,
+                **sizes)
+            if not is_last:
+                _normalise[(num_clusters, batch)](sums, prototypes, programs, num_clusters, batch, SUMS=_SUMS, **sizes)
     return labels
+
+
+def try_out(device: torch.device) -> None:
+    """Compile and run the kernels at their largest."""
+    vectors = torch.ones(1, 2, 80, dtype=torch.float32, device=device)
+    iterate(vectors, torch.zeros(1, 2, dtype=torch.int64, device=device), num_clusters=256, iterations=1)
 
 
 def _has_large_memory(device: torch.device) -> bool:
@@ -60,25 +70,31 @@ def _has_large_memory(device: torch.device) -> bool:
 
 
 @triton.jit
-def _store_cut(parts, step, values, rows, valid, START: tl.constexpr, COUNT: tl.constexpr, WIDTH: tl.constexpr):
+def _store_halves(parts, step, values, rows, valid, START: tl.constexpr, COUNT: tl.constexpr, WIDTH: tl.constexpr):
     high = values.to(tl.float16)
     store(parts, high, rows, valid, WIDTH, START, COUNT)
     store(parts + step, (values - high.to(tl.float32)).to(tl.float16), rows, valid, WIDTH, START, COUNT)
 
 
-@triton.jit
-def _cut(vectors, parts, num_rows, ROWS: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr):
-    """Store (2, rows, FIRST + REST) float16 that add up to the vectors, padded with zeros."""
+@triton.jit(do_not_specialize=['num_rows', 'num_clusters'])
+def _halve(vectors, labels, parts, num_rows, num_clusters, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
+           FIRST: tl.constexpr, REST: tl.constexpr):
+    """Store (2, rows, FIRST + REST) float16 that add up to the vectors, padded with zeros.
+
+    What takes no part becomes 0, in case that it is not finite: products with 0 would spread it to all clusters.
+    """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     valid = rows < num_rows
     step = tl.cast(num_rows, tl.int64) * (FIRST + REST)
-    _store_cut(parts, step, load(vectors, rows, valid, CHANNELS, 0, FIRST), rows, valid, 0, FIRST, FIRST + REST)
+    takes_part = tl.load(labels + rows, mask=valid, other=num_clusters) < num_clusters
+    _store_halves(parts, step, load(vectors, rows, takes_part, CHANNELS, 0, FIRST), rows, valid, 0, FIRST,
+                  FIRST + REST)
     if REST > 0:
-        _store_cut(parts, step, load(vectors, rows, valid, CHANNELS, FIRST, REST), rows, valid, FIRST, REST,
-                   FIRST + REST)
+        _store_halves(parts, step, load(vectors, rows, takes_part, CHANNELS, FIRST, REST), rows, valid, FIRST, REST,
+                      FIRST + REST)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_programs', 'num_clusters', 'batch'])
 def _normalise(sums, prototypes, num_programs, num_clusters, batch, SUMS: tl.constexpr, CHANNELS: tl.constexpr,
                FIRST: tl.constexpr, REST: tl.constexpr):
     """Add up the programs' sums of a cluster, normalise them and store their parts."""
@@ -101,13 +117,13 @@ def _normalise(sums, prototypes, num_programs, num_clusters, batch, SUMS: tl.con
     row = image * num_clusters + cluster + tl.arange(0, 1)
     step = tl.cast(batch, tl.int64) * num_clusters * (FIRST + REST)
     valid = row >= 0
-    _store_cut(prototypes, step, first / norm, row, valid, 0, FIRST, FIRST + REST)
+    _store_halves(prototypes, step, first / norm, row, valid, 0, FIRST, FIRST + REST)
     if REST > 0:
-        _store_cut(prototypes, step, rest / norm, row, valid, FIRST, REST, FIRST + REST)
+        _store_halves(prototypes, step, rest / norm, row, valid, FIRST, REST, FIRST + REST)
 
 
 @triton.jit
-def _load_parts(parts, step, rows, valid, START: tl.constexpr, COUNT: tl.constexpr, WIDTH: tl.constexpr):
+def _load_halves(parts, step, rows, valid, START: tl.constexpr, COUNT: tl.constexpr, WIDTH: tl.constexpr):
     pointers = parts + rows.to(tl.int64)[:, None] * WIDTH + (START + tl.arange(0, COUNT))[None, :]
     return tl.load(pointers, mask=valid[:, None], other=0.0), tl.load(pointers + step, mask=valid[:, None], other=0.0)
 
@@ -119,7 +135,7 @@ def _product(one, other, total):
     return tl.dot(one[0], tl.trans(other[0]), total)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['num_pixels', 'each', 'num_clusters', 'batch'])
 def _assign_and_sum(parts, prototypes, labels, sums, num_pixels, each, num_clusters, batch, ASSIGN: tl.constexpr,
                     SUM: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr,
                     FIRST: tl.constexpr, REST: tl.constexpr):
@@ -137,19 +153,19 @@ def _assign_and_sum(parts, prototypes, labels, sums, num_pixels, each, num_clust
     if ASSIGN:
         prototype_step = tl.cast(batch, tl.int64) * num_clusters * (FIRST + REST)
         prototypes += image * num_clusters * (FIRST + REST)
-        prototype_first = _load_parts(prototypes, prototype_step, clusters, occurs, 0, FIRST, FIRST + REST)
+        prototype_first = _load_halves(prototypes, prototype_step, clusters, occurs, 0, FIRST, FIRST + REST)
         prototype_rest = prototype_first
         if REST > 0:
-            prototype_rest = _load_parts(prototypes, prototype_step, clusters, occurs, FIRST, REST, FIRST + REST)
+            prototype_rest = _load_halves(prototypes, prototype_step, clusters, occurs, FIRST, REST, FIRST + REST)
     start = tl.program_id(0) * each
     stop = tl.minimum(start + each, num_pixels)
     for column in range(start, stop, COLUMNS):
         columns = column + tl.arange(0, COLUMNS)
         valid = columns < stop
-        first = _load_parts(parts, step, columns, valid, 0, FIRST, FIRST + REST)
+        first = _load_halves(parts, step, columns, valid, 0, FIRST, FIRST + REST)
         rest = first
         if REST > 0:
-            rest = _load_parts(parts, step, columns, valid, FIRST, REST, FIRST + REST)
+            rest = _load_halves(parts, step, columns, valid, FIRST, REST, FIRST + REST)
         found = tl.load(labels + columns, mask=valid, other=num_clusters).to(tl.int32)
         if ASSIGN:
             products = tl.zeros([ROWS, COLUMNS], tl.float32)

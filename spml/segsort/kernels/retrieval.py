@@ -4,6 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from spml.segsort.kernels import RETRIEVAL_CHANNELS
 from spml.segsort.kernels.products import cut, load, product, tiles, transposed
 
 # Prototypes of a block.
@@ -24,16 +25,25 @@ def largest_by_block(queries: Tensor, prototypes: Tensor) -> Tensor:
     """
     queries, prototypes = queries.contiguous(), prototypes.contiguous()
     blocks, query_tiles = -(-len(prototypes) // BLOCK), -(-len(queries) // _ROWS)
-    each = -(-blocks * query_tiles // _PROGRAMS)
+    each = max(1, -(-blocks * query_tiles // _PROGRAMS))
     first, rest = tiles(queries.shape[1])
-    largest = torch.empty(len(queries), blocks, device=queries.device)
-    _keep_largest[(query_tiles, -(-blocks // each))](
-        queries, prototypes, largest, len(queries), len(prototypes), blocks, each, ROWS=_ROWS, COLUMNS=BLOCK,
-        CHANNELS=queries.shape[1], FIRST=first, REST=rest, **_COMPILATION)
+    largest = queries.new_empty(len(queries), blocks)
+    if len(queries):
+        # Triton works on the current device.
+        with torch.cuda.device_of(queries):
+            _keep_largest[(query_tiles, -(-blocks // each))](
+                queries, prototypes, largest, len(queries), len(prototypes), blocks, each, ROWS=_ROWS, COLUMNS=BLOCK,
+                CHANNELS=queries.shape[1], FIRST=first, REST=rest, **_COMPILATION)
     return largest
 
 
-@triton.jit
+def try_out(device: torch.device) -> None:
+    """Compile and run the kernel at its largest."""
+    vectors = torch.ones(2, RETRIEVAL_CHANNELS, dtype=torch.float32, device=device)
+    largest_by_block(vectors, vectors)
+
+
+@triton.jit(do_not_specialize=['num_queries', 'num_prototypes', 'num_blocks', 'each'])
 def _keep_largest(queries, prototypes, largest, num_queries, num_prototypes, num_blocks, each, ROWS: tl.constexpr,
                   COLUMNS: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr):
     """Take a tile of the queries through some of the blocks."""
