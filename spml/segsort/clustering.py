@@ -52,13 +52,14 @@ class _SumsOnCpu:
     def __call__(self, labels: Tensor) -> Tensor:
         """Return (num_labels, D); from the last sums where less than an eighth of the rows moved."""
         before, self.labels = self.labels, labels
-        moved = None if before is None else (labels != before).nonzero()[:, 0]
+        moved = None if before is None else np.flatnonzero(labels.numpy() != before.numpy())
         if before is None or moved is None or 8 * len(moved) >= len(labels):
             self.sums, self.counts = self._add_up(self.vectors, labels)
             return self.sums
-        rows = self.vectors.index_select(0, moved)
+        index = torch.from_numpy(moved)
+        rows = self.vectors.index_select(0, index)
         for sign, found in ((1, labels), (-1, before)):
-            sums, counts = self._add_up(rows, found.index_select(0, moved))
+            sums, counts = self._add_up(rows, found.index_select(0, index))
             self.sums.add_(sums, alpha=sign)
             self.counts.add_(counts, alpha=sign)
         # What rounding leaves of a cluster that lost all its pixels would have a direction.
@@ -66,9 +67,7 @@ class _SumsOnCpu:
 
     def _add_up(self, vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return sums and counts; a radix sort and sums over bags of rows take half the time of additions by index."""
-        # numpy sorts integers of 16 bits, but not wider ones, by their digits.
-        digits = labels.numpy().astype(np.int16 if self.num_labels < 1 << 15 else np.int64)
-        order = torch.from_numpy(digits.argsort(kind='stable'))
+        order = torch.from_numpy(labels.numpy().argsort(kind='stable'))
         counts = torch.bincount(labels, minlength=self.num_labels)
         return F.embedding_bag(order, vectors, counts.cumsum(0) - counts, mode='sum'), counts
 
@@ -128,11 +127,14 @@ def _iterate(vectors: Tensor, labels: Tensor, valid: Tensor | None = None, *, nu
     flat_vectors = vectors.reshape(-1, channels)
     count = batch * (num_clusters + 1)
     on_cpu = _SumsOnCpu(flat_vectors, count) if vectors.device.type == 'cpu' else None
+    # Narrow labels take less time; numpy sorts integers of 16 bits, but not wider ones, by digits.
+    kind = torch.int16 if on_cpu is not None and count < 1 << 15 else torch.int64
+    labels, offset = labels.to(kind), offset.to(kind)
     for _ in range(iterations):
         flat_labels = (labels + offset if batch > 1 else labels).reshape(-1)
         sums = sum_by_label(flat_vectors, flat_labels, count) if on_cpu is None else on_cpu(flat_labels)
         prototypes = F.normalize(sums.view(batch, num_clusters + 1, channels)[:, :num_clusters], dim=-1)
-        nearest = [_nearest(prototypes, *part, rank).view(batch, -1) for part in parts]
+        nearest = [_nearest(prototypes, *part, rank).to(kind).view(batch, -1) for part in parts]
         labels = torch.cat(nearest, dim=1) if len(nearest) > 1 else nearest[0]
         if valid is not None:
             labels.masked_fill_(~valid, num_clusters)
@@ -165,15 +167,15 @@ def _nearest(prototypes: Tensor, tiles: Tensor, similarity: Tensor, rank: Tensor
         rank: (K, 1), minus k.
 
     Returns:
-        (B * tiles, n) int64.
+        (B * tiles, n) float, whole numbers.
     """
     batch, count, channels = prototypes.shape
     prototypes = prototypes[:, None].expand(-1, len(tiles) // batch, -1, -1).reshape(-1, count, channels)
     torch.bmm(prototypes, tiles, out=similarity)
     similarity.sub_(similarity.amax(dim=1, keepdim=True))
     torch.add(rank, similarity, alpha=torch.finfo(torch.float32).max, out=similarity)
-    # Clamped, so that vectors that are not finite give some cluster: the loss will tell, with the images' names.
-    return similarity.amax(dim=1).neg_().long().clamp_(0, count - 1)
+    # Vectors that are not finite give some cluster: the loss will tell, with the images' names.
+    return similarity.amax(dim=1).neg_().nan_to_num_(0).clamp_(0, count - 1)
 
 
 def cluster_image(vectors: Tensor, grid: tuple[int, int], iterations: int) -> tuple[Tensor, int]:
