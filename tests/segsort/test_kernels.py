@@ -291,7 +291,8 @@ def test_a_vector_that_is_not_finite_makes_a_loss_that_is_not(relation, value, m
 
 def test_kernels_are_tried_out_where_they_are_used(used):
     for name in MODULES:
-        importlib.import_module(f'spml.segsort.kernels.{name}').try_out(torch.device(DEVICE))
+        with torch.inference_mode():
+            importlib.import_module(f'spml.segsort.kernels.{name}').try_out(torch.device(DEVICE))
     assert set(used) == set(MODULES)
 
 

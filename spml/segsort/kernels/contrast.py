@@ -104,12 +104,14 @@ def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Seq
 
 def try_out(device: torch.device) -> None:
     """Compile and run the kernels at their largest."""
-    vectors = torch.ones(2, CONTRAST_CHANNELS, dtype=torch.float32, device=device, requires_grad=True)
-    own, codes = torch.arange(2, device=device), torch.zeros(2, dtype=torch.int32, device=device)
-    relation = Relation(codes, BITS, 0.0, vectors.detach()[:, 0])
-    losses = contrast(vectors, own, vectors, [relation, relation])
-    if losses is not None:
-        losses.sum().backward()
+    # Wherever they are called first, backward is to be tried, too.
+    with torch.inference_mode(False), torch.enable_grad():
+        vectors = torch.ones(2, CONTRAST_CHANNELS, dtype=torch.float32, device=device, requires_grad=True)
+        own, codes = torch.arange(2, device=device), torch.zeros(2, dtype=torch.int32, device=device)
+        relation = Relation(codes, BITS, 0.0, vectors.detach()[:, 0])
+        losses = contrast(vectors, own, vectors, [relation, relation])
+        if losses is not None:
+            losses.sum().backward()
 
 
 def _in_order(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Sequence[Relation],
