@@ -52,8 +52,7 @@ class _SumsOnCpu:
     def __call__(self, labels: Tensor) -> Tensor:
         """Return (num_labels, D); from the last sums where less than an eighth of the rows moved."""
         before, self.labels = self.labels, labels
-        moved = None if before is None else np.flatnonzero(labels.numpy() != before.numpy())
-        if before is None or moved is None or 8 * len(moved) >= len(labels):
+        if before is None or 8 * len(moved := np.flatnonzero(labels.numpy() != before.numpy())) >= len(labels):
             self.sums, self.counts = self._add_up(self.vectors, labels)
             return self.sums
         index = torch.from_numpy(moved)

@@ -12,8 +12,8 @@ What is positive can be said in three ways. `contrast_kinds`: it depends on the 
 set of tags); pixels are walked kind by kind with the segments sorted into positives and negatives, so that no mask is
 ever formed and nearly all time goes into the three matrix products. `contrast_groups`: pixels only meet segments of
 their own group (an image); many groups are padded into one batch where a device prefers few large kernels. `contrast`:
-by any masks. On GPUs that run Triton, kernels (`kernels/contrast.py`) take the place of all three, but for sets of more
-elements than an integer has bits.
+by any masks. On GPUs that run Triton, kernels (`kernels/contrast.py`) do the second, and `relations.py` has them do
+classes and sets that fit an integer.
 
 Logits are kept in units of log 2, since exp2 is cheaper than exp; what turns dot products into them is multiplied to
 the prototypes, of which there are few. Shape letters: N pixels, S segments, D channels, K kinds, G groups; n, s, g of

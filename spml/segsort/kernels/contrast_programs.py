@@ -19,7 +19,7 @@ def _store_cut(parts, num_rows, values, rows, valid, START: tl.constexpr, COUNT:
 
 @triton.jit(do_not_specialize=['num_rows'])
 def store_parts(vectors, parts, square, num_rows, ROWS: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr,
-                 REST: tl.constexpr):
+                REST: tl.constexpr):
     """Store the parts of vectors, and in `square` the bits of the largest squared length, which order as it does."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     valid = rows < num_rows
@@ -93,8 +93,8 @@ def _block(row_starts, num_rows, column_starts, num_columns, num_groups, GROUPED
 
 @triton.jit(do_not_specialize=['num_pixels'])
 def multiply_own(vectors, targets, own, itself, num_pixels, scale_0, scale_1, MODE_0: tl.constexpr,
-                  MODE_1: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr,
-                  ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+                 MODE_1: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr,
+                 ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Store (R, N) exponentials of the pixels with their own segments."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     valid = rows < num_pixels
@@ -155,9 +155,9 @@ def _store_results(positive, negative, scale, codes, weights, itself, losses, fa
 
 @triton.jit(do_not_specialize=['num_rows', 'num_columns', 'num_groups'])
 def sum_up(row_parts, row_codes, row_starts, num_rows, column_parts, column_codes, column_starts, num_columns,
-            num_groups, own, weights, itself, losses, factors, scale_0, scale_1, GROUPED: tl.constexpr,
-            MODE_0: tl.constexpr, MODE_1: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr,
-            REST: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+           num_groups, own, weights, itself, losses, factors, scale_0, scale_1, GROUPED: tl.constexpr,
+           MODE_0: tl.constexpr, MODE_1: tl.constexpr, CHANNELS: tl.constexpr, FIRST: tl.constexpr,
+           REST: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Sum up the exponentials of the positives and of the negatives of a block of pixels."""
     first_row, stop_row, start, stop, weight = _block(row_starts, num_rows, column_starts, num_columns, num_groups,
                                                       GROUPED, ROWS, COLUMNS)
@@ -221,9 +221,9 @@ def _derivatives(products, scale, grad, row_codes, column_codes, segment_codes, 
 
 @triton.jit(do_not_specialize=['num_rows', 'num_columns', 'num_groups'])
 def multiply(row_parts, row_codes, row_starts, num_rows, column_parts, column_codes, column_starts, num_columns,
-              num_groups, own, factors, grads, result, scale_0, scale_1, GROUPED: tl.constexpr,
-              ROWS_ARE_PIXELS: tl.constexpr, MODE_0: tl.constexpr, MODE_1: tl.constexpr, CHANNELS: tl.constexpr,
-              FIRST: tl.constexpr, REST: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+             num_groups, own, factors, grads, result, scale_0, scale_1, GROUPED: tl.constexpr,
+             ROWS_ARE_PIXELS: tl.constexpr, MODE_0: tl.constexpr, MODE_1: tl.constexpr, CHANNELS: tl.constexpr,
+             FIRST: tl.constexpr, REST: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Store the derivatives by the products times the columns' vectors, of some rows and some of their columns."""
     first_row, stop_row, start, stop, _ = _block(row_starts, num_rows, column_starts, num_columns, num_groups, GROUPED,
                                                  ROWS, COLUMNS)
