@@ -171,6 +171,9 @@ def run(main):
         _complain(f'out of memory ({error or type(error).__name__}); end other programs, or work on less at a time')
         status = 2
     usage.record(status or 0)
+    distributed = sys.modules.get('spml.utils.distributed')  # of a script that needs torch
+    if distributed and distributed.world_size() > 1:
+        distributed.leave_at_once(status or 0)
     sys.exit(status or 0)
 
 

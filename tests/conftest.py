@@ -1,7 +1,13 @@
-"""What tests of several folders share: one thread, a small configuration and a small data set on disk."""
+"""What tests of several folders share: random inputs, one thread, a small configuration and a small data set on disk.
+
+Inputs are fresh in every run. All are drawn from one seed, which pytest prints at its start; `pytest --seed N` draws
+them again, those of a test whatever other tests are run.
+"""
 import os
+import secrets
 import signal
 import types
+import zlib
 
 import numpy as np
 import pytest
@@ -18,6 +24,23 @@ if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'
 
 NUM_CLASSES = 3
+
+
+def pytest_addoption(parser):
+    parser.addoption('--seed', type=int, default=secrets.randbelow(10 ** 6), help='of the random inputs')
+
+
+def pytest_report_header(config):
+    return f'random inputs: --seed {config.getoption("seed")} draws them again'
+
+
+@pytest.fixture(autouse=True)
+def _random_inputs(request, monkeypatch):
+    """Seed torch, and numpy's `default_rng()`, by the seed of the run and the name of the test."""
+    seeds = np.random.SeedSequence([request.config.getoption('seed'), zlib.crc32(request.node.nodeid.encode())])
+    make = np.random.default_rng
+    monkeypatch.setattr(np.random, 'default_rng', lambda seed=None: make(seeds.spawn(1)[0] if seed is None else seed))
+    torch.manual_seed(int(seeds.generate_state(1)[0]))
 
 
 @pytest.fixture

@@ -3,9 +3,12 @@
 A script is one of many when torchrun has set its environment; `start` joins the group then. Every other function asks
 `torch.distributed` itself, so nothing is handed round.
 """
+import atexit
 import contextlib
+import importlib
 import logging
 import os
+import sys
 
 import torch
 import torch.distributed as dist
@@ -40,6 +43,9 @@ def start(device):
                             f'{visible} (--nproc_per_node={visible}), or give --device cpu')
         device = torch.device('cuda', number)
         torch.cuda.set_device(device)
+    # Its functions keep the group of the moment of their import, in defaults; DistributedDataParallel imports them. The
+    # threads of a group that is kept so until the interpreter ends can abort the process then.
+    importlib.import_module('torch.distributed.nn.functional')
     dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
     if rank() > 0:  # what there is to note is the same in all; errors are another matter
         logging.getLogger('spml').setLevel(logging.ERROR)
@@ -51,6 +57,19 @@ def start(device):
         raise LostPeerError(f'process {rank()} lost another process and ends; that one says why') from None
     # Not after an error: the others may be stuck in a collective, and leaving would wait for them.
     dist.destroy_process_group()
+
+
+def leave_at_once(status):
+    """End a process that an error took out of `start`, after what is due at exit.
+
+    It is still in the group, whose threads would end with the interpreter: that can abort the process, and its status
+    would be lost.
+    """
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):  # whoever read the output is gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
 
 
 def _names_lost_peer(error):

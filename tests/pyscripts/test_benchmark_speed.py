@@ -22,11 +22,14 @@ def scripts(monkeypatch):
 
 
 def scene(naive, pixels=25, segments=8):
-    """Return float64 vectors, segments of pixels, and labels: two images, consecutive, of five and three segments."""
+    """Return float64 vectors, segments of pixels, and labels: two images, consecutive, of five and three segments.
+
+    The first segment is labelled: the mean over labelled pixels is that of none otherwise.
+    """
     rng = np.random.default_rng()
     own = torch.from_numpy(np.r_[:segments, rng.integers(0, segments, pixels - segments)])
     return (naive.random_units(pixels, 4).requires_grad_(), own, naive.random_units(segments, 4).requires_grad_(),
-            torch.tensor([0, 0, 0, 0, 0, 1, 1, 1]), torch.from_numpy(rng.integers(0, 3, segments)),
+            torch.tensor([0, 0, 0, 0, 0, 1, 1, 1]), torch.from_numpy(np.r_[0, rng.integers(0, 3, segments - 1)]),
             torch.from_numpy(rng.random((segments, 5)) < 0.3))
 
 

@@ -22,8 +22,8 @@ def free_port():
         return found.getsockname()[1]
 
 
-def run_two(script, *arguments, attempts=3):
-    """Run a script as two processes of a group and return what each printed; fail if one fails."""
+def run_two(script, *arguments, status=0, attempts=3):
+    """Run a script as two processes of a group and return what each printed; fail if one ends with another status."""
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'WORLD_SIZE': '2',
                    'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port())}
     processes = [subprocess.Popen([sys.executable, str(script), *map(str, arguments)], text=True,
@@ -35,8 +35,8 @@ def run_two(script, *arguments, attempts=3):
         for process in processes:
             process.kill()
     if attempts > 1 and 'EADDRINUSE' in ''.join(printed):  # the free port was taken meanwhile
-        return run_two(script, *arguments, attempts=attempts - 1)
-    assert [process.returncode for process in processes] == [0, 0], printed
+        return run_two(script, *arguments, status=status, attempts=attempts - 1)
+    assert [process.returncode for process in processes] == [status, status], printed
     return printed
 
 
@@ -53,6 +53,8 @@ def ends(tmp_path, small_data, small_config):
 @pytest.mark.usefixtures('one_thread')
 def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identical):
     assert ends['once'] == ends['resumed'] == (['done', 0, ''], ['done', 0, ''])
+    # The group ended with its work, not with the interpreter.
+    assert not [name for names in ends['threads'] for name in names if 'gloo' in name]
 
     # Stopped by a signal to one of them, and resumed: bit by bit what one go gives.
     (kind, status, message), other = ends['stopped']
@@ -90,3 +92,32 @@ def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identic
     train_embedding(*options, accept_changes=True)
     assert 'processes: 2 -> 1' in caplog.text
     assert (tmp_path / 'damaged' / 'model-3.pth').is_file()
+
+
+def test_a_mistake_in_the_group_keeps_its_status(tmp_path):
+    """The interpreter is not taken down around the group's threads, which may abort; what is due at exit happens."""
+    script = tmp_path / 'mistaken.py'
+    script.write_text("""
+import atexit
+import torch
+from spml import cli
+from spml.errors import SpmlError
+from spml.utils import distributed
+
+
+class TakenDown:
+    def __del__(self):
+        print('taken down')
+
+
+def main():
+    with distributed.start(torch.device('cpu')):
+        distributed.gather_objects(None)
+        raise SpmlError('a mistake')
+
+
+atexit.register(print, 'cleared away')
+kept = TakenDown()
+cli.run(main)
+""")
+    assert run_two(script, status=2) == ['error: a mistake\ncleared away\n'] * 2

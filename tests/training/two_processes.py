@@ -91,7 +91,9 @@ def main():
         if first:
             (out / 'prototypes' / 'semantic_prototype' / 'b.npz').unlink()
         inference.run_prototypes(*options)
-        (out / f'{distributed.rank()}.json').write_text(json.dumps(ends))
+        rank = distributed.rank()
+    ends['threads'] = [path.read_text().strip() for path in pathlib.Path('/proc/self/task').glob('*/comm')]
+    (out / f'{rank}.json').write_text(json.dumps(ends))
 
 
 if __name__ == '__main__':
