@@ -280,10 +280,17 @@ def test_a_vector_that_is_not_finite_makes_a_loss_that_is_not(relation, value, m
     contrast, found = importlib.import_module('spml.segsort.kernels.contrast'), []
     monkeypatch.setattr(contrast, 'contrast', lambda *args, function=contrast.contrast: (
         found.append(function(*args)) or found[-1]))
-    narrow, _ = rounded(random_scene())
+    scene = random_scene()
+    # Of its segment, one other is negative in every relation: the loss of a pixel without negatives is 0.
+    segment = scene['own'][7]
+    other = (segment + 1) % len(scene['prototypes'])
+    scene['image'][other] = scene['image'][segment]
+    for index, name in ((segment, 1), (other, 2)):
+        scene['semantic'][index] = scene['instance'][index] = name
+        scene['sets'][index] = torch.arange(scene['sets'].shape[1]) == name
+    narrow, _ = rounded(scene)
     with torch.no_grad():
         narrow['embeddings'][7, 2] = value
-        narrow['semantic'][narrow['own'][7]] = 1
         assert not torch.isfinite(loss(relation, narrow, 8.0))
     # The kernels hand such vectors back.
     assert found
