@@ -151,6 +151,10 @@ def run(main):
         if not (error.is_secondary and LAUNCHED in os.environ):
             _complain(error)
         status = error.exit_status
+    except SystemExit as error:
+        # Of several processes, those that leave the word to another one.
+        _leave_group(error.code)
+        raise
     except KeyboardInterrupt:
         # A pipeline that runs this as a stage says itself how to go on; of several processes one speaks for all.
         if 'SPML_STAGE' not in os.environ and os.environ.get('RANK', '0') == '0':
@@ -171,10 +175,15 @@ def run(main):
         _complain(f'out of memory ({error or type(error).__name__}); end other programs, or work on less at a time')
         status = 2
     usage.record(status or 0)
+    _leave_group(status or 0)
+    sys.exit(status or 0)
+
+
+def _leave_group(status):
+    """Leave at once where an error has left this process in a group with others."""
     distributed = sys.modules.get('spml.utils.distributed')  # of a script that needs torch
     if distributed and distributed.world_size() > 1:
-        distributed.leave_at_once(status or 0)
-    sys.exit(status or 0)
+        distributed.leave_at_once(status)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """What tests of several folders share: random inputs, one thread, a small configuration and a small data set on disk.
 
-Inputs are fresh in every run. All are drawn from one seed, which pytest prints at its start; `pytest --seed N` draws
-them again, those of a test whatever other tests are run.
+Inputs are fresh in every run. What a test draws by numpy's `default_rng()` and by torch comes from the test's name and
+a seed that pytest prints at its start (without -q): `pytest --seed N` draws it again, whatever else is run.
 """
 import os
 import secrets

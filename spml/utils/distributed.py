@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 
 import torch
 import torch.distributed as dist
@@ -43,8 +44,9 @@ def start(device):
                             f'{visible} (--nproc_per_node={visible}), or give --device cpu')
         device = torch.device('cuda', number)
         torch.cuda.set_device(device)
-    # Its functions keep the group of the moment of their import, in defaults; DistributedDataParallel imports them. The
-    # threads of a group that is kept so until the interpreter ends can abort the process then.
+    # Before there is a group: this module, which DistributedDataParallel imports by and by, takes the group of that
+    # moment as a default of its functions, and so keeps it until the interpreter ends; the group's threads can abort
+    # the process then.
     importlib.import_module('torch.distributed.nn.functional')
     dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
     if rank() > 0:  # what there is to note is the same in all; errors are another matter
@@ -60,11 +62,12 @@ def start(device):
 
 
 def leave_at_once(status):
-    """End a process that an error took out of `start`, after what is due at exit.
+    """End a process that an error took out of `start`, after its threads and what is due at exit.
 
     It is still in the group, whose threads would end with the interpreter: that can abort the process, and its status
     would be lost.
     """
+    threading._shutdown()
     atexit._run_exitfuncs()
     with contextlib.suppress(OSError):  # whoever read the output is gone
         sys.stdout.flush()

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds between looks at the processes; what a dead one costs before the others are ended.
 _MONITOR_INTERVAL = 1.0
+# Status of a process that Ctrl-C ended, or SIGTERM from the launcher.
+_INTERRUPTED = 130
 
 
 class ProcessDiedError(SpmlError):
@@ -106,7 +108,7 @@ def launch(devices):
         try:
             elastic_launch(config, sys.executable)('-u', *sys.argv)
         except SignalException:
-            return 130
+            return _INTERRUPTED
         except ChildFailedError as error:
             return _status(error.failures, len(devices))
         finally:
@@ -125,7 +127,7 @@ def _status(failures, count):
     # The others end too, by a lost connection or by the launcher's hand: they are not the cause.
     def order(rank):
         code = failures[rank].exitcode
-        return (code in (-signal.SIGTERM, distributed.LOST_PEER_STATUS), code < 0, rank)
+        return (code in (-signal.SIGTERM, _INTERRUPTED, distributed.LOST_PEER_STATUS), code < 0, rank)
 
     rank = min(failures, key=order)
     code = failures[rank].exitcode

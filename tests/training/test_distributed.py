@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import naive_segsort as naive
 import numpy as np
@@ -223,3 +224,10 @@ def test_more_processes_than_gpus_are_an_error_that_says_so(monkeypatch, gpus, w
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: visible)
     with pytest.raises(ConfigError, match=f'gpus={gpus}: .*{visible} can be used'):
         launch.choose_devices(gpus, None, wanted)
+
+
+@pytest.mark.parametrize(('codes', 'status'), [
+    ((130, 2), 2), ((2, 130), 2), ((130, 130), 130), ((-signal.SIGTERM, 2), 2), ((75, 2), 2), ((75, 130), 75)])
+def test_the_status_is_that_of_the_process_at_fault(codes, status):
+    failures = {rank: types.SimpleNamespace(exitcode=code) for rank, code in enumerate(codes)}
+    assert launch._status(failures, len(codes)) == status

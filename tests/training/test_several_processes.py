@@ -54,7 +54,9 @@ def ends(tmp_path, small_data, small_config):
 def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identical):
     assert ends['once'] == ends['resumed'] == (['done', 0, ''], ['done', 0, ''])
     # The group ended with its work, not with the interpreter.
-    assert not [name for names in ends['threads'] for name in names if 'gloo' in name]
+    for before, after in ends['threads']:
+        assert [name for name in before if 'gloo' in name]
+        assert not [name for name in after if 'gloo' in name]
 
     # Stopped by a signal to one of them, and resumed: bit by bit what one go gives.
     (kind, status, message), other = ends['stopped']
@@ -94,10 +96,11 @@ def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identic
     assert (tmp_path / 'damaged' / 'model-3.pth').is_file()
 
 
-def test_a_mistake_in_the_group_keeps_its_status(tmp_path):
+@pytest.mark.parametrize(('error', 'line'), [("SpmlError('a mistake')", 'error: a mistake\n'), ('SystemExit(2)', '')])
+def test_an_error_in_the_group_keeps_its_status(tmp_path, error, line):
     """The interpreter is not taken down around the group's threads, which may abort; what is due at exit happens."""
     script = tmp_path / 'mistaken.py'
-    script.write_text("""
+    script.write_text(f"""
 import atexit
 import torch
 from spml import cli
@@ -113,11 +116,11 @@ class TakenDown:
 def main():
     with distributed.start(torch.device('cpu')):
         distributed.gather_objects(None)
-        raise SpmlError('a mistake')
+        raise {error}
 
 
 atexit.register(print, 'cleared away')
 kept = TakenDown()
 cli.run(main)
 """)
-    assert run_two(script, status=2) == ['error: a mistake\ncleared away\n'] * 2
+    assert run_two(script, status=2) == [f'{line}cleared away\n'] * 2

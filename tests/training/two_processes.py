@@ -2,6 +2,7 @@
 
 Arguments: a folder for results, the data folder, the list. Writes what each training ended with to `<rank>.json`.
 """
+import contextlib
 import json
 import os
 import pathlib
@@ -60,6 +61,15 @@ def outcome(config, data, data_list, folder, restore=lambda: None, **options):
     return ['done', 0, '']
 
 
+def threads():
+    """Return the names of this process's threads."""
+    names = []
+    for path in pathlib.Path('/proc/self/task').glob('*/comm'):
+        with contextlib.suppress(OSError):  # it has just ended
+            names.append(path.read_text().strip())
+    return names
+
+
 def main():
     out, data, data_list = map(pathlib.Path, sys.argv[1:])
     config = configuration.load_config(out / 'config.yaml', SETTINGS)
@@ -91,8 +101,8 @@ def main():
         if first:
             (out / 'prototypes' / 'semantic_prototype' / 'b.npz').unlink()
         inference.run_prototypes(*options)
-        rank = distributed.rank()
-    ends['threads'] = [path.read_text().strip() for path in pathlib.Path('/proc/self/task').glob('*/comm')]
+        rank, before = distributed.rank(), threads()
+    ends['threads'] = before, threads()
     (out / f'{rank}.json').write_text(json.dumps(ends))
 
 
