@@ -6,13 +6,13 @@ when they are first used, so that `import spml` stays light.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from spml.names import __version__
+
 if TYPE_CHECKING:
     from spml import segsort
     from spml.api import Segmentation, Segmenter, load_segmenter
 
-__version__ = '0.1.0'
-
-__all__ = ['Segmentation', 'Segmenter', 'load_segmenter', 'segsort']
+__all__ = ['Segmentation', 'Segmenter', '__version__', 'load_segmenter', 'segsort']
 
 
 def __getattr__(name: str) -> Any:

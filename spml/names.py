@@ -1,5 +1,7 @@
 """Values and names that several parts share. No imports, so that nothing heavy comes with them."""
 
+__version__ = '0.1.0'
+
 # Label value of pixels that are dropped; also the padding value (METHOD.md, "Labels").
 VOID = 255
 

@@ -9,14 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from spml import cli
+from spml.cli import arguments
 from spml.errors import CheckpointError, ConfigError, DataError, SpmlError
+from spml.program import execute
 from spml.training.stopping import InterruptedRunError
 
 
 def status_of(main):
     with pytest.raises(SystemExit) as caught:
-        cli.run(main)
+        execute(main)
     return caught.value.code
 
 
@@ -104,7 +105,7 @@ def test_what_the_machine_refuses_is_one_line(capsys, number):
 @pytest.mark.parametrize('error', [ValueError('a bug'), OSError(errno.ENOTSUP, 'odd'), AssertionError()])
 def test_a_fault_of_the_program_keeps_its_traceback(error):
     with pytest.raises(type(error)):
-        cli.run(failing(error))
+        execute(failing(error))
 
 
 def test_a_reader_that_went_away_is_no_error(monkeypatch, tmp_path):
@@ -114,14 +115,14 @@ def test_a_reader_that_went_away_is_no_error(monkeypatch, tmp_path):
 
 
 def test_shares():
-    assert [cli.share(text) for text in ('1', '0.25', '1e-3')] == [1, 0.25, 0.001]
+    assert [arguments.share(text) for text in ('1', '0.25', '1e-3')] == [1, 0.25, 0.001]
     for text in ('0', '-0.5', '1.01', 'nan', 'inf', 'much', ''):
         with pytest.raises(argparse.ArgumentTypeError):
-            cli.share(text)
+            arguments.share(text)
 
 
 def test_common_options():
-    parser = cli.build_parser('what it does')
+    parser = arguments.build_parser('what it does')
     args = parser.parse_args(['--cfg_path', 'x.yaml', '--set', 'a.b=1', 'c.d=2', '--set', 'e.f=3', '--device', 'cpu'])
     assert args.cfg_path == pathlib.Path('x.yaml')
     assert args.overrides == ['a.b=1', 'c.d=2', 'e.f=3']
@@ -137,7 +138,7 @@ def help_of(parser, capsys, monkeypatch):
 
 
 def test_help_is_made_of_the_docstring_and_shows_defaults(capsys, monkeypatch):
-    parser = cli.script_parser('Do it.\n\n    python do.py --a 1 \\\n        --b 2\n\nMore words.\n')
+    parser = arguments.script_parser('Do it.\n\n    python do.py --a 1 \\\n        --b 2\n\nMore words.\n')
     parser.add_argument('source')
     parser.add_argument('--needed', type=pathlib.Path, required=True, help='a folder')
     parser.add_argument('--number', type=int, default=3, help='how many')
@@ -162,8 +163,8 @@ def test_help_is_made_of_the_docstring_and_shows_defaults(capsys, monkeypatch):
 def test_required_options_are_named_together():
     args = argparse.Namespace(a=None, b=1, c=None)
     with pytest.raises(SpmlError, match=r'^--source x needs --a and --c$'):
-        cli.require(args, '--source x', 'a', 'b', 'c')
-    cli.require(args, '--source x', 'b')
+        arguments.require(args, '--source x', 'a', 'b', 'c')
+    arguments.require(args, '--source x', 'b')
 
 
 def test_a_run_that_saved_before_it_stopped_leaves_as_an_interrupted_one(capsys):
@@ -171,6 +172,6 @@ def test_a_run_that_saved_before_it_stopped_leaves_as_an_interrupted_one(capsys)
         raise InterruptedRunError('stopped after iteration 7; go on with --resume')
 
     with pytest.raises(SystemExit) as left:
-        cli.run(main)
+        execute(main)
     assert left.value.code == 130
     assert 'go on with --resume' in capsys.readouterr().err

@@ -38,7 +38,7 @@ table() {
     read -r -a seeds <<<"$SEEDS"
     choose_python
     printf '\n'
-    "$SPML_PYTHON" "$ROOT/pyscripts/benchmark/spread.py" --runs_dir "$folder" --seeds "${seeds[@]}" \
+    "$SPML_PYTHON" "$ROOT/pyscripts/results/spread.py" --runs_dir "$folder" --seeds "${seeds[@]}" \
         --json "$folder/table.json" "$@" >"$folder/table.md.tmp" || exit
     mv "$folder/table.md.tmp" "$folder/table.md" && cat "$folder/table.md"
     printf '\ntable: %s, logs and runs beside it\n' "$folder/table.md"

@@ -221,7 +221,7 @@ train_classifier() {
 
 # picture PSEUDO_LABELS: the contact sheet of these (a folder under $RUN; empty: none) and of the final predictions.
 picture() {
-    stage picture "$RUN/contact_sheet.png" pyscripts/benchmark/contact_sheet.py --data_dir "$DATAROOT" \
+    stage picture "$RUN/contact_sheet.png" pyscripts/results/contact_sheet.py --data_dir "$DATAROOT" \
         --train_list "$TRAIN_LIST" ${1:+--pseudo_dir "$RUN/$1/semantic_gray"} ${FULL_LIST:+--full_list "$FULL_LIST"} \
         --val_list "$VAL_LIST" --pred_dir "$RUN/inference_final/semantic_gray" "${CLASSES[@]}" \
         --out "$RUN/contact_sheet.png"

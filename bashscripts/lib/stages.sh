@@ -27,7 +27,7 @@ run_pipeline() {
     "$1"
     keep_lists
     printf '\n'
-    "$SPML_PYTHON" "$ROOT/pyscripts/benchmark/summary.py" --run_dir "$RUN" "${SCORES[@]}" || exit
+    "$SPML_PYTHON" "$ROOT/pyscripts/results/summary.py" --run_dir "$RUN" "${SCORES[@]}" || exit
     printf '\nresults:  %s\npictures: %s (overview)\n' "$RUN" "$RUN/contact_sheet.png"
     printf '          %s (each prediction, in colour)\n' "$RUN/*/semantic_color"
 }

@@ -5,17 +5,12 @@ python pyscripts/benchmark/benchmark_by_mIoU.py --pred_dir out/semantic_gray --g
 """
 import numpy as np
 
-from spml.cli import run
-from spml.evaluation.benchmark import (
-    build_benchmark_parser,
-    find_images,
-    map_images,
-    read_same_size,
-    resolve_classes,
-)
+from spml.cli.classes import resolve_classes
 from spml.evaluation.miou import confusion, iou_from_confusion, pixel_accuracy, unions
-from spml.evaluation.report import format_table, score_summary
-from spml.utils.io import write_json
+from spml.evaluation.pairs import build_benchmark_parser, find_images, map_images, read_same_size
+from spml.evaluation.scores import format_table, score_summary
+from spml.program import execute
+from spml.utils.formats import write_json
 
 
 def main(argv=None):
@@ -34,4 +29,4 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-    run(main)
+    execute(main)

@@ -8,16 +8,17 @@ the labels and their list are written under --save_dir and checked in place of t
 """
 import pathlib
 
-from spml import cli
+from spml.cli import arguments
+from spml.cli.classes import add_class_arguments, resolve_classes
 from spml.config import load_config
 from spml.data.check import parse_fix
 from spml.data.check_report import check_and_report
-from spml.evaluation.benchmark import add_class_arguments, resolve_classes
+from spml.program import execute
 
 
 def _parser():
-    parser = cli.script_parser(__doc__)
-    cli.add_data_arguments(parser)
+    parser = arguments.script_parser(__doc__)
+    arguments.add_data_arguments(parser)
     add_class_arguments(parser)
     parser.add_argument('--val_list', type=pathlib.Path, metavar='FILE',
                         help='list of the images that are to be kept out of this one')
@@ -28,7 +29,7 @@ def _parser():
                              "(default: snapshots/data_check/<the list's name>)")
     parser.add_argument('--lenient', action='store_true',
                         help='exit status 0 when things are suspicious, but not wrong')
-    cli.add_workers_argument(parser, 'threads that read files')
+    arguments.add_workers_argument(parser, 'threads that read files')
     return parser
 
 
@@ -46,4 +47,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -9,19 +9,20 @@ network, put the file where the error says. Run again, it goes on where it stopp
 """
 import pathlib
 
-from spml import cli
-from spml.data.prepare import released_weights
-from spml.data.prepare.released_weights import ARCHIVES, IMAGENET
+from spml.cli import arguments
+from spml.prepare import released_weights
+from spml.prepare.released_weights import ARCHIVES, IMAGENET
+from spml.program import execute
 
 
 def _parser():
-    parser = cli.script_parser(__doc__)
+    parser = arguments.script_parser(__doc__)
     names = [IMAGENET, *ARCHIVES]
     parser.add_argument('--files', nargs='+', choices=names, default=names, metavar='NAME',
                         help=f'of {", ".join(names)} (default: all)')
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('snapshots'), metavar='DIR',
                         help='folder for snapshots')
-    cli.add_workers_argument(parser, 'that unpack and check; 0 does so in this one')
+    arguments.add_workers_argument(parser, 'that unpack and check; 0 does so in this one')
     return parser
 
 
@@ -32,4 +33,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -7,12 +7,13 @@ Running it again with the same options does nothing.
 import argparse
 import pathlib
 
-from spml import cli
-from spml.data import synthetic
+from spml.cli import arguments
+from spml.program import execute
+from spml.scenes import dataset as synthetic
 
 
 def _parser():
-    parser = cli.script_parser(__doc__)
+    parser = arguments.script_parser(__doc__)
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DIR', help='data root to write')
     parser.add_argument('--num_train', type=int, default=120, help='training images')
     parser.add_argument('--num_val', type=int, default=24, help='validation images')
@@ -44,4 +45,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -8,19 +8,20 @@ colour and texture. Each image gets a PNG of region ids 0..254 in --save_dir. Ru
 """
 import pathlib
 
-from spml import cli
-from spml.data.prepare import oversegmentation
+from spml.cli import arguments
+from spml.prepare import oversegmentation
+from spml.program import execute
 
 
 def _parser():
-    parser = cli.script_parser(__doc__)
-    cli.add_data_arguments(parser)
+    parser = arguments.script_parser(__doc__)
+    arguments.add_data_arguments(parser)
     parser.add_argument('--save_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder for the regions')
     oversegmentation.add_arguments(parser)
     parser.add_argument('--report', action='store_true', help='print how many regions the images have')
     parser.add_argument('--truth_dir', type=pathlib.Path, metavar='DIR',
                         help='labels NAME.png: report the boundary recall too, the share of their boundaries found')
-    cli.add_workers_argument(parser)
+    arguments.add_workers_argument(parser)
     return parser
 
 
@@ -34,4 +35,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

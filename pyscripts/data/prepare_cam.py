@@ -12,25 +12,26 @@ every box is background. prepare_voc12.py comes first. Run again, it goes on whe
 """
 import pathlib
 
-from spml import cli
+from spml.cli import arguments
 from spml.data.cam_labels import BACKGROUND_POWER, BOX_THRESHOLD, TAG_THRESHOLD
-from spml.data.prepare import cam
 from spml.errors import ConfigError
+from spml.prepare import cam
+from spml.program import execute
 
 
 def _parser():
-    parser = cli.script_parser(__doc__)
+    parser = arguments.script_parser(__doc__)
     parser.add_argument('--cam_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder of CAMs')
     parser.add_argument('--boxes', type=pathlib.Path, metavar='DIR',
                         help="VOC's Annotations (XML): write box labels instead of tag labels")
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT',
                         help='data root that prepare_voc12.py wrote')
-    parser.add_argument('--alpha', type=cli.positive, metavar='N',
+    parser.add_argument('--alpha', type=arguments.positive, metavar='N',
                         help=f"power of background's score in tag labels (default: {BACKGROUND_POWER})")
-    parser.add_argument('--threshold', type=cli.share, metavar='N',
+    parser.add_argument('--threshold', type=arguments.share, metavar='N',
                         help=f'of a label (default: {TAG_THRESHOLD}; {BOX_THRESHOLD} within boxes)')
     parser.add_argument('--normalise', action='store_true', help='divide the scores of a pixel by their sum first')
-    cli.add_workers_argument(parser)
+    arguments.add_workers_argument(parser)
     return parser
 
 
@@ -47,4 +48,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -12,13 +12,14 @@ what is new or changed.
 import argparse
 import pathlib
 
-from spml import cli
+from spml.cli import arguments
 from spml.data import voc_layout as layout
-from spml.data.prepare import custom, custom_config, oversegmentation
-from spml.data.prepare.custom_sources import Sources
-from spml.data.prepare.owt_ucm import require_higra
-from spml.data.prepare.shapes import ShapeRules
 from spml.names import UNLABELLED, VOID
+from spml.prepare import custom, custom_config, oversegmentation
+from spml.prepare.custom_sources import Sources
+from spml.prepare.owt_ucm import require_higra
+from spml.prepare.shapes import ShapeRules
+from spml.program import execute
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _REST = {'background': 0, 'unlabelled': UNLABELLED}
@@ -26,7 +27,7 @@ _OTHERS = {'refuse': None, 'background': 0, 'void': VOID}
 
 
 def _parser():
-    parser = cli.script_parser(__doc__)
+    parser = arguments.script_parser(__doc__)
     parser.add_argument('--images', type=pathlib.Path, required=True, metavar='DIR', help='JPEGs and PNGs')
     parser.add_argument('--classes', type=pathlib.Path, required=True, metavar='FILE', help='the class list')
     parser.add_argument('--scribbles', type=pathlib.Path, metavar='DIR', help='PNGs of class ids or colours')
@@ -50,7 +51,7 @@ def _parser():
     parser.add_argument('--width', type=_pixels, default=3, metavar='N',
                         help='width of lines and points of LabelMe in pixels')
     oversegmentation.add_arguments(parser)
-    cli.add_workers_argument(parser)
+    arguments.add_workers_argument(parser)
     return parser
 
 
@@ -86,4 +87,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -10,13 +10,14 @@ goes on where it stopped. The JSON of COCO's instances takes several times its s
 """
 import pathlib
 
-from spml import cli
-from spml.data.prepare import densepose
-from spml.data.prepare.densepose import PointOptions
+from spml.cli import arguments
+from spml.prepare import densepose
+from spml.prepare.densepose import PointOptions
+from spml.program import execute
 
 
 def _parser():
-    parser = cli.script_parser(__doc__)
+    parser = arguments.script_parser(__doc__)
     parser.add_argument('--coco', type=pathlib.Path, required=True, metavar='DIR',
                         help='folder with train2014/, val2014/ and annotations/instances_{train,val}2014.json')
     parser.add_argument('--densepose', type=pathlib.Path, metavar='DIR',
@@ -24,16 +25,17 @@ def _parser():
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT', help='data root to write')
     parser.add_argument('--train_splits', nargs='+', choices=('train', 'valminusminival'), default=['train'],
                         help='splits to train on, both together if both are given (default: train)')
-    parser.add_argument('--prototype_images', type=cli.count, default=2000, metavar='N',
+    parser.add_argument('--prototype_images', type=arguments.count, default=2000, metavar='N',
                         help='training images in the list with full truth, for prototypes')
-    parser.add_argument('--points', type=cli.count, default=PointOptions().per_part, metavar='N',
+    parser.add_argument('--points', type=arguments.count, default=PointOptions().per_part, metavar='N',
                         help='points on each part of each person')
-    parser.add_argument('--background_points', type=cli.count, default=PointOptions().background, metavar='N',
+    parser.add_argument('--background_points', type=arguments.count, default=PointOptions().background, metavar='N',
                         help='points on background in an image')
-    parser.add_argument('--radius', type=cli.positive, default=PointOptions().radius, metavar='N',
+    parser.add_argument('--radius', type=arguments.positive, default=PointOptions().radius, metavar='N',
                         help='radius of a point in pixels, cut to its part')
-    parser.add_argument('--seed', type=cli.count, default=0, metavar='N', help='another seed chooses other points')
-    cli.add_workers_argument(parser)
+    parser.add_argument('--seed', type=arguments.count, default=0, metavar='N',
+                        help='another seed chooses other points')
+    arguments.add_workers_argument(parser)
     return parser
 
 
@@ -46,4 +48,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -10,13 +10,14 @@ VOC2012/scribble/clicks_6. Each kind has its list. prepare_voc12.py comes first.
 import argparse
 import pathlib
 
-from spml import cli
-from spml.data.prepare import scribble
+from spml.cli import arguments
 from spml.errors import ConfigError
+from spml.prepare import scribble
+from spml.program import execute
 
 
 def _parser():
-    parser = cli.script_parser(__doc__)
+    parser = arguments.script_parser(__doc__)
     parser.add_argument('--scribbles', type=pathlib.Path, metavar='DIR', help="ScribbleSup's <image>.xml files")
     parser.add_argument('--points', type=pathlib.Path, metavar='FILE', help='the JSON of "What\'s the point"')
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT',
@@ -25,7 +26,7 @@ def _parser():
     parser.add_argument('--radius', type=_pixels, default=3, help='radius of points in pixels')
     parser.add_argument('--alias', type=_alias, action='extend', nargs='+', default=[], metavar='TAG=CLASS',
                         help='take a tag of the scribbles for a class, for example steed=horse')
-    cli.add_workers_argument(parser)
+    arguments.add_workers_argument(parser)
     return parser
 
 
@@ -55,4 +56,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -8,12 +8,13 @@ labels come from prepare_scribble.py, prepare_cam.py and oversegment.py.
 """
 import pathlib
 
-from spml import cli
-from spml.data.prepare import voc12, voc12_download
+from spml.cli import arguments
+from spml.prepare import voc12, voc12_download
+from spml.program import execute
 
 
 def _parser():
-    parser = cli.script_parser(__doc__)
+    parser = arguments.script_parser(__doc__)
     parser.add_argument('--voc', type=pathlib.Path, required=True, metavar='DIR', help='VOCdevkit/VOC2012')
     parser.add_argument('--sbd', type=pathlib.Path, required=True, metavar='DIR', help='benchmark_RELEASE/dataset')
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT', help='data root to write')
@@ -21,7 +22,7 @@ def _parser():
                         help='VOCdevkit/VOC2012 of the test archive (default: --voc, if it holds the test split)')
     parser.add_argument('--download', action='store_true',
                         help='first fetch what is missing of --voc and --sbd with torchvision (about 3.4 GB)')
-    cli.add_workers_argument(parser)
+    arguments.add_workers_argument(parser)
     return parser
 
 
@@ -34,4 +35,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -9,8 +9,8 @@ python pyscripts/inference/inference.py --cfg_path configs/voc12/scribble.yaml -
 
 The softmax head needs the weights alone, retrieval prototypes too. The list may name images alone (a test set).
 """
-from spml import cli
 from spml.inference import command
+from spml.program import execute
 
 
 def main():
@@ -25,4 +25,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

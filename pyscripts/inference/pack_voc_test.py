@@ -8,9 +8,9 @@ the predictions in OUT/semantic_gray, of this script or inference.py, are packed
 """
 import pathlib
 
-from spml import cli
 from spml.errors import ConfigError
 from spml.inference import command
+from spml.program import execute
 
 
 def main():
@@ -45,4 +45,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -9,14 +9,15 @@ Two options go beyond the release, both off by default: --tagged_classes_only an
 """
 import pathlib
 
-from spml import cli
+from spml.cli import arguments
 from spml.inference import command
 from spml.inference.sources import SOURCES
+from spml.program import execute
 
 
 def main():
     """Parse, build, call."""
-    parser = cli.build_parser(__doc__)
+    parser = arguments.build_parser(__doc__)
     command.add_inference_arguments(parser)
     parser.add_argument('--source', choices=tuple(SOURCES), required=True,
                         help='what the scores come from: raw CAMs, the softmax head (with one step of the walk or the '
@@ -29,7 +30,7 @@ def main():
     parser.add_argument('--tagged_classes_only', action='store_true',
                         help="retrieval: drop classes (background too) that the image's weak label lacks; pixels where "
                              'no tagged class was retrieved stay unlabelled (254)')
-    parser.add_argument('--confidence_threshold', type=cli.share, default=None, metavar='T',
+    parser.add_argument('--confidence_threshold', type=arguments.share, default=None, metavar='T',
                         help='leave pixels unlabelled (254) whose largest probability is below T, 0 < T <= 1: '
                              "the marginal of CRF, or without CRF the largest score over the scores' sum")
     command.add_crf_arguments(parser)
@@ -43,7 +44,7 @@ def main():
     source = SOURCES[args.source]
     needed = [name for name, wanted in (('cam_dir', source.needs_cam), ('semantic_memory_dir', source.needs_memory),
                                         ('kmeans_num_clusters', source.needs_clusters)) if wanted]
-    cli.require(args, f'--source {args.source}', *needed)
+    arguments.require(args, f'--source {args.source}', *needed)
 
     def make(device):
         checkpoint = run.checkpoint_path(config, args.snapshot_dir, args.checkpoint)
@@ -62,4 +63,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -9,11 +9,12 @@ import pathlib
 
 from tqdm import tqdm
 
-from spml import cli
 from spml.api import load_segmenter
+from spml.cli import arguments
 from spml.data.readers import read_image
 from spml.errors import DataError
-from spml.utils.io import write_png
+from spml.program import execute
+from spml.utils.formats import write_png
 from spml.visualization.overlay import class_shares, overlay
 
 ENDINGS = ('.jpg', '.jpeg', '.png')
@@ -21,13 +22,13 @@ ENDINGS = ('.jpg', '.jpeg', '.png')
 
 def build_parser():
     """Return the parser of this script."""
-    parser = cli.build_parser(__doc__, cfg_default='the one the checkpoint carries')
+    parser = arguments.build_parser(__doc__, cfg_default='the one the checkpoint carries')
     parser.add_argument('image', type=pathlib.Path, metavar='IMAGE_OR_FOLDER', help='a JPEG or PNG, or a folder')
     parser.add_argument('--run', type=pathlib.Path, required=True, metavar='RUN',
                         help="folder of a pipeline's run or of a training, or a model-*.pth")
     parser.add_argument('--save_dir', type=pathlib.Path,
                         help='folder for the pictures (default: overlays/ in the folder of the run)')
-    parser.add_argument('--opacity', type=cli.share, default=0.5, metavar='A', help='of the colours, 0 < A <= 1')
+    parser.add_argument('--opacity', type=arguments.share, default=0.5, metavar='A', help='of the colours, 0 < A <= 1')
     parser.add_argument('--multi_scale', action='store_true', help='scales 0.5 to 1.5 and their mirrors')
     parser.add_argument('--crf', action='store_true', help='sharpen the result with DenseCRF')
     return parser
@@ -68,4 +69,4 @@ def find_images(path):
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

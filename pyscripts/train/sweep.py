@@ -8,14 +8,15 @@ stands in table.csv (numbers) and table.md (mean ± standard deviation), every s
 """
 import pathlib
 
-from spml import cli
-from spml.training.sweep import read_results, read_sweep, write_tables
-from spml.training.sweep_runner import SweepFailedError, describe, is_done, log_path, run_sweep
+from spml.cli import arguments
+from spml.program import execute
+from spml.sweep.grid import read_results, read_sweep, write_tables
+from spml.sweep.runner import SweepFailedError, describe, is_done, log_path, run_sweep
 
 
 def build_parser():
     """Return the parser of this script."""
-    parser = cli.script_parser(__doc__)
+    parser = arguments.script_parser(__doc__)
     parser.add_argument('sweep', type=pathlib.Path, metavar='SWEEP.yaml', help='what to run')
     parser.add_argument('--gpus', type=lambda text: tuple(text.split(',')), default=(None,), metavar='N,N,...',
                         help='GPUs, each of which works at one run at a time (default: one run after the other, on '
@@ -52,4 +53,4 @@ def show(sweep):
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -3,7 +3,7 @@ r"""Train the embedding network from weak labels (stage 1).
 python pyscripts/train/train.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \
     --snapshot_dir OUT --set network.pretrained=FILE
 """
-from spml import cli
+from spml.program import execute
 from spml.training.command import run_training
 from spml.training.run import train_embedding
 
@@ -14,4 +14,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

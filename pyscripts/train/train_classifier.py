@@ -3,7 +3,7 @@ r"""Train the softmax classifier on pseudo labels with the embedding frozen (sta
 python pyscripts/train/train_classifier.py --cfg_path configs/voc12/scribble_classifier.yaml --data_dir DATA \
     --data_list LIST --snapshot_dir OUT --set network.pretrained=FILE
 """
-from spml import cli
+from spml.program import execute
 from spml.training.command import run_training
 from spml.training.run import train_classifier
 
@@ -14,4 +14,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

@@ -1,6 +1,6 @@
 """Print every configuration key with its values, default and meaning: `python -m spml.config`."""
-from spml import cli
 from spml.config import describe
+from spml.program import execute
 
 
 def main():
@@ -9,4 +9,4 @@ def main():
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    execute(main)

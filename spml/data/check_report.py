@@ -6,7 +6,7 @@ from spml.data.check import SUSPICIOUS, WRONG, check_list
 from spml.data.lists import parse_list, write_list
 from spml.errors import DataError
 from spml.names import VOID
-from spml.utils.io import write_png, write_text
+from spml.utils.formats import write_png, write_text
 from spml.visualization.class_balance import class_balance
 
 _SHOWN = 5

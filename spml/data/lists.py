@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping
 
 from spml.errors import DataError
-from spml.utils.io import write_text
+from spml.utils.formats import write_text
 
 FIELD_NAMES = ('image', 'semantic', 'instance')
 

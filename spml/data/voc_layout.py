@@ -5,7 +5,7 @@ either.
 """
 import pathlib
 
-from spml.utils.io import write_text
+from spml.utils.formats import write_text
 
 IMAGES, TEST_IMAGES = 'VOC2012/JPEGImages', 'VOC2012-test/JPEGImages'
 TRUTH, INSTANCES, REGIONS = 'VOC2012/segcls', 'VOC2012/seginst', 'VOC2012/hed'

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import pathlib
 
-from spml import cli
+from spml.cli import arguments
 from spml.inference.crf import CrfParameters
 from spml.names import MAX_CLUSTERS
 
@@ -27,7 +27,7 @@ def build_parser(doc, predictor=None):
         doc: the script's docstring.
         predictor: default of `--predictor`; None makes it required.
     """
-    parser = cli.build_parser(doc)
+    parser = arguments.build_parser(doc)
     add_inference_arguments(parser)
     parser.add_argument('--predictor', choices=('retrieval', 'softmax'), required=predictor is None, default=predictor,
                         help='label by the nearest prototypes, or by the softmax head')
@@ -41,14 +41,14 @@ def build_parser(doc, predictor=None):
 
 def add_inference_arguments(parser):
     """Add what every inference script takes: data, weights, output."""
-    cli.add_data_arguments(parser)
+    arguments.add_data_arguments(parser)
     parser.add_argument('--snapshot_dir', type=pathlib.Path, help='folder that holds model-<max_iteration - 1>.pth')
     parser.add_argument('--checkpoint', type=pathlib.Path, metavar='FILE', help='weights to use instead of that file')
     parser.add_argument('--save_dir', type=pathlib.Path, required=True, help='folder for the results')
     parser.add_argument('--overwrite', action='store_true',
                         help='make every result again; by default those that stand in --save_dir and were made with '
                              'the same arguments from the same files are left')
-    cli.add_process_argument(parser, '1')
+    arguments.add_process_argument(parser, '1')
 
 
 def add_clustering_arguments(parser, required=False):
@@ -68,9 +68,10 @@ def add_memory_argument(parser):
 def add_crf_arguments(parser):
     """Add the parameters of DenseCRF and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
-        parser.add_argument(f'--crf_{field.name}', type=cli.at_least_one if field.type is int else cli.positive,
-                            default=field.default, metavar='N', help=_CRF_HELP[field.name])
-    cli.add_workers_argument(parser, 'processes that run CRF beside the network; 0 runs it in between')
+        kind = arguments.at_least_one if field.type is int else arguments.positive
+        parser.add_argument(f'--crf_{field.name}', type=kind, default=field.default, metavar='N',
+                            help=_CRF_HELP[field.name])
+    arguments.add_workers_argument(parser, 'processes that run CRF beside the network; 0 runs it in between')
 
 
 def crf_parameters(args):
@@ -105,7 +106,7 @@ def predict_list(args, config, device):
     from spml.inference import run
 
     if args.predictor == 'retrieval':
-        cli.require(args, '--predictor retrieval', 'semantic_memory_dir', 'kmeans_num_clusters')
+        arguments.require(args, '--predictor retrieval', 'semantic_memory_dir', 'kmeans_num_clusters')
     checkpoint = run.checkpoint_path(config, args.snapshot_dir, args.checkpoint)
     embedder = run.build_embedder(config, checkpoint, device)
     if args.predictor == 'softmax':

@@ -9,7 +9,7 @@ import numpy as np
 
 from spml.inference.crf import crf_marginals
 from spml.names import UNLABELLED, VOID
-from spml.utils.io import write_png
+from spml.utils.formats import write_png
 from spml.visualization.palette import colourise
 
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from spml.inference.outputs import Prediction
 from spml.inference.views import pad_to_crop, pyramid, resize_view, single_scale_size, sliding_window
-from spml.models.local_features import location_features
 from spml.segsort.clustering import initial_clusters, spherical_kmeans
+from spml.segsort.location import location_features
 from spml.segsort.retrieval import NEIGHBOURS, cluster_prototypes, nearest_label_counts
 
 MULTI_SCALE_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5)

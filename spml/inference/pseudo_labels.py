@@ -15,8 +15,8 @@ from spml.inference.outputs import Prediction
 from spml.inference.predictors import cut, predict
 from spml.inference.random_walk import affinity, transition, walk
 from spml.inference.views import pyramid
-from spml.models.local_features import location_features
 from spml.segsort.clustering import cluster_image
+from spml.segsort.location import location_features
 from spml.segsort.retrieval import cluster_prototypes
 from spml.segsort.segments import group, nearest_resize
 

@@ -20,12 +20,13 @@ from spml.inference.crf import require_crf
 from spml.inference.outputs import denormalise, finish, nearest_resize
 from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, RetrievalPredictor, SoftmaxPredictor, predict
 from spml.inference.prototypes import image_prototypes, read_memory
-from spml.inference.restart import describe, fingerprint, remaining
+from spml.inference.resume import describe, fingerprint, remaining
 from spml.inference.sources import SOURCES
 from spml.models.build import build_classifier, build_embedding
 from spml.models.weights import load_classifier, load_embedding, model_path
 from spml.utils import distributed
-from spml.utils.io import remove_abandoned, write_npz, write_png, write_text
+from spml.utils.atomic import remove_abandoned
+from spml.utils.formats import write_npz, write_png, write_text
 from spml.utils.memory import memory_advice
 from spml.utils.workers import worker_pool
 

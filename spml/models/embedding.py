@@ -10,7 +10,8 @@ from torch import nn
 from spml.models.backbones.resnet import OUT_CHANNELS, ResNetBackbone
 from spml.models.heads.deeplab import DeepLabHead
 from spml.models.heads.pspnet import pspnet_head
-from spml.models.local_features import ColourFeatures, location_features
+from spml.models.local_features import ColourFeatures
+from spml.segsort.location import location_features
 
 
 class EmbeddingNetwork(nn.Module):

@@ -1,18 +1,10 @@
-"""What k-means sees beside the embedding: where a pixel is and, for DensePose, its smoothed colour.
+"""What k-means sees on DensePose beside embedding and location: smoothed colour.
 
 METHOD.md, "Network", local features.
 """
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-
-def location_features(height: int, width: int, device: torch.device | None = None,
-                      dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return (2, height, width): `linspace(0, 1) - 0.5` along y, then along x."""
-    y = torch.linspace(0, 1, height, device=device, dtype=dtype) - 0.5
-    x = torch.linspace(0, 1, width, device=device, dtype=dtype) - 0.5
-    return torch.stack(torch.meshgrid(y, x, indexing='ij'))
+from torch import nn
 
 
 def distance_kernel(size=5):

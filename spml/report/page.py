@@ -7,12 +7,12 @@ import numpy as np
 import plotly.offline
 from tqdm import tqdm
 
-from spml import __version__
 from spml.config.schema import REQUIRED, SCHEMA, Derived
 from spml.data.lists import read_list
+from spml.names import __version__
 from spml.report import charts, pictures
 from spml.report.prototypes import prototype_statistics
-from spml.utils.io import write_text
+from spml.utils.formats import write_text
 from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, voc_colour_map
 
 _SECTIONS = {'scores': 'Scores', 'confusion': 'Confusion', 'images': 'Images', 'curves': 'Curves',

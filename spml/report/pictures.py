@@ -9,8 +9,8 @@ from PIL import Image
 from spml.data.lists import located, read_list
 from spml.data.readers import check_same_size, read_image, read_label
 from spml.errors import DataError
-from spml.evaluation.benchmark import map_images
 from spml.evaluation.miou import confusion, iou_from_confusion, unions
+from spml.evaluation.pairs import map_images
 from spml.visualization.overlay import class_shares
 from spml.visualization.palette import colourise
 

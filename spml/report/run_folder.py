@@ -10,8 +10,8 @@ import shlex
 import yaml
 
 from spml.errors import DataError
-from spml.evaluation.report import read_score
-from spml.utils.io import read_json, read_json_lines
+from spml.evaluation.scores import read_score
+from spml.utils.formats import read_json, read_json_lines
 from spml.utils.usage import read_usage
 
 # Settings that only say where things lie: no difference between runs that a reader looks for.

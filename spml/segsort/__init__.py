@@ -4,10 +4,10 @@ A batch goes from a network's embeddings to `make_segments`, which clusters the 
 `MemoryBank.extend`, which adds those of earlier steps; to `RelationCriterion`, which returns one loss a relation. The
 relations are also plain functions of tensors, for segments of any other origin.
 """
-from spml.models.local_features import location_features
 from spml.segsort.clustering import cluster_image, initial_clusters, spherical_kmeans, sum_by_label
 from spml.segsort.contrast import contrast
 from spml.segsort.criterion import RelationCriterion, retrieval_accuracy
+from spml.segsort.location import location_features
 from spml.segsort.memory_bank import MemoryBank
 from spml.segsort.relations import (
     co_occurrence_loss,

@@ -13,7 +13,7 @@ from spml import config as configuration
 from spml.errors import CheckpointError, ConfigError
 from spml.models.weights import load_state, model_path, read_checkpoint, tensors
 from spml.utils import distributed
-from spml.utils.io import atomic_path
+from spml.utils.atomic import atomic_path
 from spml.utils.seeding import random_states, restore_random_states
 
 _NEEDED = ('optimizer', 'memory', 'random')

@@ -2,7 +2,7 @@
 import argparse
 import pathlib
 
-from spml import cli
+from spml.cli import arguments
 from spml.config import load_config
 from spml.utils import launch
 from spml.utils.device import steady_convolutions
@@ -17,15 +17,15 @@ def run_training(doc, train):
         doc: the script's docstring.
         train: a function of `spml.training.run`.
     """
-    parser = cli.build_parser(doc)
-    cli.add_data_arguments(parser)
+    parser = arguments.build_parser(doc)
+    arguments.add_data_arguments(parser)
     parser.add_argument('--snapshot_dir', type=pathlib.Path, required=True,
                         help='folder for snapshots, logs and config.yaml')
     parser.add_argument('--resume', action=argparse.BooleanOptionalAction, default=False,
                         help='go on from the newest complete snapshot in --snapshot_dir, if there is one')
     parser.add_argument('--accept_changes', action='store_true',
                         help='with --resume: go on even where settings, list or number of processes have changed')
-    cli.add_process_argument(parser, 'one on each GPU of the key gpus, 1 without CUDA')
+    arguments.add_process_argument(parser, 'one on each GPU of the key gpus, 1 without CUDA')
     args = parser.parse_args()
     config = load_config(args.cfg_path, args.overrides)
     steady_convolutions(config.train.precision)

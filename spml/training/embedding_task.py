@@ -10,6 +10,7 @@ from torch import nn
 from spml.models.heads.softmax import softmax_loss
 from spml.names import VOID
 from spml.segsort.criterion import retrieval_accuracy
+from spml.segsort.gather import gather_segments
 from spml.segsort.segments import make_segments, nearest_resize
 from spml.utils import distributed
 from spml.utils.device import autocast
@@ -61,7 +62,7 @@ class EmbeddingTask(nn.Module):
             nearest_resize(batch['instance_label'], size), batch['tags'], grid=self.grid,
             iterations=self.kmeans_iterations, image_offset=distributed.rank() * len(images),
             embedding_scale=self.embedding_scale)
-        step_segments, own_start = distributed.gather_segments(local)
+        step_segments, own_start = gather_segments(local)
         everyone = self.bank.extend(step_segments)
         losses = self.criterion(pixels, local, everyone, own_start)
 

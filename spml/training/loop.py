@@ -14,7 +14,8 @@ from spml.training.schedule import learning_rate
 from spml.training.snapshot_keeper import SnapshotKeeper
 from spml.training.stopping import InterruptedRunError, Wish, leave, stop_requests
 from spml.utils import distributed
-from spml.utils.io import remove_abandoned, write_text
+from spml.utils.atomic import remove_abandoned
+from spml.utils.formats import write_text
 from spml.utils.memory import memory_advice
 from spml.utils.seeding import seed_everything
 

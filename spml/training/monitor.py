@@ -5,7 +5,7 @@ import pathlib
 from tqdm import tqdm
 
 from spml.utils import distributed
-from spml.utils.io import append_line, read_json_lines, write_text
+from spml.utils.formats import append_line, read_json_lines, write_text
 from spml.visualization.tensorboard import TrainingWriter
 
 # Pictures are this many times rarer than scalars.

@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 
-from spml.utils.io import read_json_lines
+from spml.utils.formats import read_json_lines
 
 # Scripts import the command line, and with it this module, before anything that takes long.
 _STARTED = time.time()

@@ -2,7 +2,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from spml.utils.io import write_png
+from spml.utils.formats import write_png
 from spml.visualization.palette import voc_colour_map
 from spml.visualization.text import TEXT_COLOUR, TEXT_HEIGHT, text_width, write_line
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from PIL import Image, ImageDraw
 
-from spml.utils.io import write_png
+from spml.utils.formats import write_png
 from spml.visualization.legend import GAP, Legend
 from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, colourise, voc_colour_map
 from spml.visualization.text import TEXT_HEIGHT, write_line

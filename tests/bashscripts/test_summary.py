@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def summary(run_dir, *arguments):
-    script = str(ROOT / 'pyscripts' / 'benchmark' / 'summary.py')
+    script = str(ROOT / 'pyscripts' / 'results' / 'summary.py')
     return subprocess.run([sys.executable, script, '--run_dir', str(run_dir), *arguments], capture_output=True,
                           text=True, check=False, timeout=60)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml import cli
+from spml.program import execute
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CLASSES = ('ground 128 128 128', 'disc 60 20 20', 'square 180 255 180')
@@ -56,7 +56,7 @@ def works(monkeypatch, path, *arguments):
     spec.loader.exec_module(module)
     monkeypatch.setattr(sys, 'argv', [path, *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
-        cli.run(module.main)
+        execute(module.main)
     assert caught.value.code == 0
 
 

@@ -20,9 +20,9 @@ import torch
 import yaml
 from PIL import Image
 
-from spml import cli
 from spml import config as configuration
 from spml.models.build import build_classifier, build_embedding
+from spml.program import execute
 
 ROOT = pathlib.Path(__file__).parents[2]
 KILLS = 5
@@ -45,7 +45,7 @@ def run_script(script, arguments, log):
         spec = importlib.util.spec_from_file_location('script', ROOT / 'pyscripts' / script)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        cli.run(module.main)
+        execute(module.main)
 
 
 @pytest.fixture(scope='module')

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.data.synthetic_labels import draw_strokes, strokes
-from spml.data.synthetic_scene import render_scene
+from spml.scenes.labels import draw_strokes, strokes
+from spml.scenes.scene import render_scene
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COLOURS = {'ground': (90, 60, 30), 'striped disc': (255, 0, 0), 'square': (0, 160, 0), 'dots': (0, 0, 255)}

@@ -9,8 +9,8 @@ import yaml
 
 from spml.config import describe, dump, load_config, resolve, to_dict
 from spml.config.schema import SCHEMA
-from spml.data.synthetic import class_names
 from spml.errors import ConfigError
+from spml.scenes.dataset import class_names
 
 ROOT = pathlib.Path(__file__).parents[2]
 KITS = sorted((pathlib.Path(__file__).parent / 'data').glob('kit_*.yaml'))

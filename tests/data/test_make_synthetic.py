@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from spml.data import synthetic
 from spml.errors import DataError
+from spml.scenes import dataset as synthetic
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 TINY = {'num_train': 3, 'num_val': 2, 'num_test': 1, 'size': (48, 64), 'num_classes': 4, 'seed': 7}

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spml import config as configuration
-from spml.cli import one_line
 from spml.data.lists import parse_list, read_list
 from spml.data.readers import read_cam, read_image, read_label, read_prototypes
 from spml.errors import SpmlError
 from spml.models.weights import read_checkpoint
+from spml.program import one_line
 
 QUICK, SLOW = 250, 10_000
 

@@ -6,7 +6,8 @@ import torch
 from naive_layers import bilinear
 
 from spml.models.embedding import EmbeddingNetwork
-from spml.models.local_features import ColourFeatures, location_features
+from spml.models.local_features import ColourFeatures
+from spml.segsort.location import location_features
 
 
 def naive_location(height, width):

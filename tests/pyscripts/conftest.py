@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from spml import cli
 from spml import config as configuration
 from spml.models.build import build_classifier, build_embedding
+from spml.program import execute
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = {path.stem: path for path in (ROOT / 'pyscripts').glob('*/*.py')}
@@ -67,7 +67,7 @@ class Workplace:
         self.monkeypatch.setattr(sys, 'argv', [str(SCRIPTS[script]), *self.arguments(script, *more, **options)])
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
-            cli.run(module.main)
+            execute(module.main)
         self.printed, err = self.capsys.readouterr()
         return caught.value.code, err
 

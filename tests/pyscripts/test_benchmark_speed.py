@@ -1,13 +1,14 @@
 """The speed benchmark on inputs of a few numbers: that what it compares is right, and what it says and returns."""
 import importlib
 import pathlib
+import runpy
 import sys
 
 import numpy as np
 import pytest
 import torch
 
-from spml import cli
+from spml.program import execute
 
 ROOT = pathlib.Path(__file__).parents[2]
 CPU = torch.device('cpu')
@@ -16,7 +17,7 @@ CPU = torch.device('cpu')
 @pytest.fixture
 def scripts(monkeypatch):
     """A function from the name of a module beside the benchmark, or of the oracle, to the module."""
-    monkeypatch.syspath_prepend(ROOT / 'pyscripts' / 'benchmark')
+    monkeypatch.syspath_prepend(ROOT / 'pyscripts' / 'benchmark' / 'speed')
     monkeypatch.syspath_prepend(ROOT / 'tests' / 'segsort')
     return importlib.import_module
 
@@ -65,7 +66,7 @@ def test_direct_clustering_retrieval_and_walk_are_the_formulas(scripts):
 @pytest.mark.parametrize('stage', ['relations', 'image_similarity', 'kmeans', 'retrieval', 'random_walk'])
 def test_both_versions_of_a_stage_agree_and_a_difference_would_be_told(scripts, stage):
     for on_gpu in (False, True):
-        for build, sizes, small, _, _ in scripts('speed_stages').tensor_stages(on_gpu)[stage]:
+        for build, sizes, small, _, _ in scripts('stages').tensor_stages(on_gpu)[stage]:
             assert not set(small) - set(build.__code__.co_varnames)
             assert sizes.keys() <= set(build.__code__.co_varnames)
             case = build(CPU, **small)
@@ -76,9 +77,9 @@ def test_both_versions_of_a_stage_agree_and_a_difference_would_be_told(scripts, 
 
 
 def test_growth_doubles_one_size_after_the_other(scripts, monkeypatch):
-    suite = scripts('speed_suite')
+    suite = scripts('suite')
     monkeypatch.setattr(suite, 'peak_memory', lambda build, arguments, *_: 100 * arguments['height'])
-    rows = suite.growth(scripts('speed_stages').walk_case, {'height': 3, 'width': 4}, CPU)
+    rows = suite.growth(scripts('stages').walk_case, {'height': 3, 'width': 4}, CPU)
     assert [row['doubled'] for row in rows] == [None, 'height', 'width']
     assert ['6 x 4' in rows[1]['title'], '3 x 8' in rows[2]['title']] == [True, True]
     assert [row['memory_growth'] for row in rows] == [1, 2, 1]
@@ -87,11 +88,11 @@ def test_growth_doubles_one_size_after_the_other(scripts, monkeypatch):
 
 @pytest.mark.parametrize(('met', 'status'), [(True, 0), (False, 1)])
 def test_a_missed_bar_is_named_and_ends_with_status_1(scripts, monkeypatch, tmp_path, capsys, met, status):
-    script, suite = scripts('benchmark_speed'), scripts('speed_suite')
+    script, suite = runpy.run_path(str(ROOT / 'pyscripts' / 'benchmark' / 'speed')), scripts('suite')
     monkeypatch.setattr(suite, 'run', lambda device, names: {'stages': [{'title': f'{device} {names}', 'met': met}]})
     monkeypatch.setattr(sys, 'argv', ['x', '--device', 'cpu', '--stage', 'kmeans', '--json', str(tmp_path / 'a.json')])
     with pytest.raises(SystemExit) as caught:
-        cli.run(script.main)
+        execute(script['main'])
     assert caught.value.code == status
     assert capsys.readouterr().err == ('' if met else "missed: cpu ['kmeans']\n")
     assert '"stages"' in (tmp_path / 'a.json').read_text()
@@ -99,7 +100,7 @@ def test_a_missed_bar_is_named_and_ends_with_status_1(scripts, monkeypatch, tmp_
 
 @pytest.mark.slow
 def test_the_parts_of_the_program_run(scripts, capsys):
-    runs, suite, speed = scripts('speed_runs'), scripts('speed_suite'), importlib.import_module('spml.evaluation.speed')
+    runs, suite, speed = scripts('runs'), scripts('suite'), scripts('measure')
     rates = speed.Rates(1e9, 1e9, 1e9)
     rows = [runs.crf_row(CPU, rates, maps=2, size=(20, 30), repeats=(1, 1)),
             runs.step_row(CPU, rates, 1, 64, depth=14, repeats=(1, 1)),

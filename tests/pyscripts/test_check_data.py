@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml import cli
 from spml import config as configuration
 from spml.data.readers import read_label
+from spml.program import execute
 
 SCRIPT = pathlib.Path(__file__).parents[2] / 'pyscripts' / 'data' / 'check_data.py'
 
@@ -27,7 +27,7 @@ def check(tmp_path, small_data, monkeypatch, capsys):
                                           *map(str, more)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
-            cli.run(module.main)
+            execute(module.main)
         return caught.value.code, *capsys.readouterr()
     return run
 

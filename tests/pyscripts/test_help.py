@@ -45,7 +45,7 @@ def test_help_shows_purpose_defaults_and_an_example(script, help_text):
     for line in lines:
         if not line.startswith('  -h, --help'):
             assert re.search(r'\w.* {2,}\w.*\((required|default: .+)\)', line), f'no help, or no default: {line}'
-    assert example.startswith(f'  python {script} ')
+    assert example.startswith(f'  python {script.removesuffix("/__main__.py")} ')
 
 
 def test_the_example_fits_the_options(help_text):

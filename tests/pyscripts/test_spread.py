@@ -21,7 +21,7 @@ def runs(tmp_path):
 
 def table(runs, *more):
     return subprocess.run(
-        [sys.executable, str(ROOT / 'pyscripts/benchmark/spread.py'), '--runs_dir', str(runs), '--seeds', '0', '1',
+        [sys.executable, str(ROOT / 'pyscripts/results/spread.py'), '--runs_dir', str(runs), '--seeds', '0', '1',
          '--row', 'A=a_{seed}', '--row', 'B = b=b_{seed}', '--column', 'end=score_final', *more],
         capture_output=True, text=True, check=False, env={'PYTHONPATH': str(ROOT)})
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from spml import config as configuration
 from spml.evaluation.miou import confusion, iou_from_confusion
-from spml.evaluation.report import score_summary
+from spml.evaluation.scores import score_summary
 
 CLASS_NAMES = ['sky', 'cat', 'big <b>dog</b> "x" & </script>']
 PARTS = {'train': ['t0', 't1', 't2', 't3', 't4'], 'val': ['v0', 'v1', 'v2', 'v3']}

@@ -52,7 +52,7 @@ def report(monkeypatch, capsys):
         monkeypatch.setattr(sys, 'argv', ['report.py', *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(ROOT / 'pyscripts' / 'benchmark' / 'report.py'), run_name='__main__')
+            runpy.run_path(str(ROOT / 'pyscripts' / 'results' / 'report.py'), run_name='__main__')
         return left.value.code, *capsys.readouterr()
     return run
 

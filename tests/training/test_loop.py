@@ -18,7 +18,7 @@ from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD
 from spml.training.run import train_embedding
 from spml.training.stopping import InterruptedRunError
-from spml.utils.io import atomic_path
+from spml.utils.atomic import atomic_path
 
 CPU = torch.device('cpu')
 WEIGHTS = {'sem_ann_loss': 0.5, 'softmax_loss': 2.0}

@@ -103,7 +103,7 @@ def test_an_error_in_the_group_keeps_its_status(tmp_path, error, line):
     script.write_text(f"""
 import atexit
 import torch
-from spml import cli
+from spml.program import execute
 from spml.errors import SpmlError
 from spml.utils import distributed
 
@@ -121,6 +121,6 @@ def main():
 
 atexit.register(print, 'cleared away')
 kept = TakenDown()
-cli.run(main)
+execute(main)
 """)
     assert run_two(script, status=2) == [f'{line}cleared away\n'] * 2

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.utils.io import (
-    atomic_path,
-    place_file,
-    read_json_lines,
-    remove_abandoned,
-    write_json,
-    write_npz,
-    write_png,
-    write_text,
-)
+from spml.utils.atomic import atomic_path, remove_abandoned
+from spml.utils.files import place_file
+from spml.utils.formats import read_json_lines, write_json, write_npz, write_png, write_text
 
 
 def test_a_complete_file_appears_under_its_name(tmp_path):

@@ -5,14 +5,14 @@ import pathlib
 import subprocess
 import sys
 
-from spml.utils.io import read_json_lines
+from spml.utils.formats import read_json_lines
 from spml.utils.usage import read_usage
 
 ROOT = pathlib.Path(__file__).parents[2]
 MIB = 1 << 20
 
 SCRIPT = """
-from spml import cli
+from spml.program import execute
 from spml.errors import DataError
 
 def main():
@@ -20,7 +20,7 @@ def main():
     del held
     {end}
 
-cli.run(main)
+execute(main)
 """
 
 

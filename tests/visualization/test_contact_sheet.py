@@ -70,7 +70,7 @@ def data(tmp_path):
 
 def run_script(data, *options):
     return subprocess.run(
-        [sys.executable, str(REPOSITORY / 'pyscripts/benchmark/contact_sheet.py'), '--data_dir', str(data),
+        [sys.executable, str(REPOSITORY / 'pyscripts/results/contact_sheet.py'), '--data_dir', str(data),
          '--num_classes', '7', '--out', str(data / 'out/sheet.png'), *map(str, options)],
         capture_output=True, text=True, check=False,
         env={**os.environ, 'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'})

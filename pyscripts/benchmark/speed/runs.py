@@ -1,0 +1,226 @@
+"""The stages of this benchmark that run parts of the program: CRF workers, a training step, data loading.
+
+Their data are made up: smooth noise as images and scores, blocks as labels. The functions return rows for
+`measure.judge`.
+"""
+import contextlib
+import io
+import pathlib
+import tempfile
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from measure import Bar, Case, allocator_peak, measure, run_in_turn
+
+from spml import config as configuration
+from spml.data.datasets import SegmentationDataset
+from spml.data.lists import read_list
+from spml.data.loader import StreamSampler, build_loader
+from spml.inference.crf import CrfParameters
+from spml.inference.outputs import Prediction, finish
+from spml.inference.predictors import Embedder, SoftmaxPredictor
+from spml.inference.run import run_inference
+from spml.names import PRECISIONS, RELATIONS
+from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
+from spml.training.run import EMBEDDING_AUGMENTATION, build_embedding_task
+from spml.utils.device import convolutions
+from spml.utils.formats import write_png, write_text
+from spml.utils.workers import worker_pool
+
+CLASSES = 21
+VOC_SIZE = (375, 500)
+
+
+def crf_row(device, rates, maps=16, size=VOC_SIZE, repeats=(3, 3)):
+    """Return the row of CRF over saved score maps: two workers against one."""
+    with _noise_folder(maps, size) as folder:
+        for index in range(maps):
+            np.save(folder / f'{index}.npy', _smooth(CLASSES, *size, seed=index).softmax(dim=0).numpy())
+        case = Case(f'CRF: {maps} score maps {size[1]} x {size[0]} x {CLASSES}, 2 workers against 1',
+                    lambda: _finish_saved(folder, maps, size, 2), lambda: _finish_saved(folder, maps, size, 1),
+                    lambda two, one: None if two == one else 'the label maps differ')
+        return measure(case, Bar(1.7), rates, device, repeats)
+
+
+def overlap_row(device, images=64, size=VOC_SIZE, depth=101, crop=512, num_workers=16):
+    """Return the row of multi-scale inference with CRF: together, against the slower of network and CRF alone."""
+    config = _config(depth, images=1, crop=crop)
+    task = build_embedding_task(config).to(device).eval()
+    embedder = Embedder(task.embedding, tuple(config.test.crop_size), tuple(config.test.stride), device)
+    predictor = SoftmaxPredictor(embedder, task.classifier)
+    with _noise_folder(images, size) as folder:
+        for index in range(images):
+            np.save(folder / f'{index}.npy', _smooth(CLASSES, *size, seed=index).softmax(dim=0).numpy())
+        functions = {
+            name: lambda name=name, crf=crf, workers=workers: run_inference(
+                config, folder, folder / 'images.txt', folder / name, predictor, True, crf, workers)
+            for name, crf, workers in (('network', None, 0), ('both', CrfParameters(), num_workers))}
+        functions['crf'] = lambda: _finish_saved(folder, images, size, num_workers)
+        # The runs announce where their label maps are, but those are gone soon.
+        with contextlib.redirect_stdout(io.StringIO()):
+            write_text(folder / 'first.txt', '0.jpg\n')
+            run_inference(config, folder, folder / 'first.txt', folder / 'first', predictor, True, None, 0)
+            seconds, _ = run_in_turn(functions, dict.fromkeys(functions, 1), device)
+    slower = max(seconds['network'], seconds['crf'])
+    return {'title': f'multi scale + CRF of {images} images, {num_workers} workers, against the slower of network '
+                     f'({seconds["network"]:.1f} s) and CRF ({seconds["crf"]:.1f} s) alone', 'fast': seconds['both'],
+            'direct': slower, 'ratio': slower / seconds['both'], 'bar': Bar(1 / 1.15), 'difference': None}
+
+
+def step_row(device, rates, images, side, depth=101, repeats=(3, 3)):
+    """Return the row of a training step against forward and backward of its networks alone."""
+    task, batch, weights, optimizer = _training(device, depth, images, side)
+
+    def step():
+        losses, extras = task(batch)
+        optimizer.zero_grad()
+        sum(weights[name] * loss for name, loss in losses.items()).backward()
+        optimizer.step(1e-4)
+        task.after_step(extras)
+
+    def networks():
+        task.zero_grad()
+        embeddings = task.embedding(batch['image'])
+        (embeddings.mean() + task.classifier(embeddings.detach()).mean()).backward()
+
+    # The memory bank fills.
+    for _ in range(3):
+        step()
+    case = Case(f'training step: deeplab-{depth}, {images} x {side} x {side}, against its networks alone', step,
+                networks, lambda fast, direct: None)
+    return measure(case, Bar(1 / 1.15) if device.type != 'cpu' else None, rates, device, repeats)
+
+
+def precision_rows(device, images, side, depth=101, repeats=3):
+    """Yield, by `train.precision`, time and memory of forward and backward, and what changes against fp32.
+
+    A deep network of random weights makes much of little: the row of fp32 on images rounded to bfloat16 says how much.
+    """
+    task, batch, weights, _ = _training(device, depth, images, side)
+    rounded = {**batch, 'image': batch['image'].bfloat16().to(batch['image'].dtype)}
+    reference = None
+    for title, precision, used in (('fp32', 'fp32', batch), ('fp32, images rounded to bfloat16', 'fp32', rounded),
+                                   *((name, name, batch) for name in PRECISIONS[1:])):
+        task.precision = precision
+
+        def run(used=used):
+            task.zero_grad()
+            # The same dropout every time.
+            torch.manual_seed(0)
+            losses, extras = task(used)
+            total = sum(weights[name] * loss for name, loss in losses.items())
+            total.backward()
+            grads = torch.cat([p.grad.flatten() for p in task.embedding.parameters() if p.grad is not None])
+            return total.detach(), F.normalize(extras['embedding'], dim=1).flatten(), grads
+
+        with convolutions(precision, device):
+            run()
+            seconds, results = run_in_turn({'step': run}, {'step': repeats}, device)
+            # What the last run left is part of what a run takes.
+            task.zero_grad()
+            peak = allocator_peak(run, device)
+        found = results['step']
+        reference = reference or found
+        yield {'precision': title, 'seconds': seconds['step'], 'bytes': peak,
+               'loss_change': (found[0] / reference[0] - 1).item(),
+               **{f'{name}_cosine': F.cosine_similarity(one.double(), other.double(), dim=0).item()
+                  for name, one, other in zip(('embedding', 'gradient'), found[1:], reference[1:], strict=True)}}
+
+
+def loader_rows(needed, images=96, size=VOC_SIZE, crop=512, num_workers=4):
+    """Yield the rows of data loading: one worker's seconds an image, with and without augmentation.
+
+    Args:
+        needed: seconds an image that the training step takes; `num_workers` workers have to be as fast together.
+        images: how many are loaded.
+        size: (h, w) of the files.
+        crop: side of the crops.
+        num_workers: workers of a process by default.
+    """
+    with _noise_folder(images, size) as folder:
+        entries = read_list(folder / 'images.txt', folder, fields=(3,))
+        for augmented in (True, False):
+            dataset = SegmentationDataset(entries, (crop, crop), CLASSES, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
+                                          *3 * [augmented], **EMBEDDING_AUGMENTATION)
+
+            def load(dataset=dataset):
+                for _ in build_loader(dataset, StreamSampler(images, 4, num_steps=images // 4), num_workers=1):
+                    pass
+
+            seconds, _ = run_in_turn({'load': load}, {'load': 3}, torch.device('cpu'))
+            each = seconds['load'] / images
+            yield {'title': f'data loading {"with" if augmented else "without"} augmentation: {1 / each:.1f} '
+                            f'images/s a worker, {num_workers} workers against the step, per image',
+                   'fast': each / num_workers, 'direct': needed, 'ratio': needed * num_workers / each,
+                   'bar': Bar(1.0), 'difference': None}
+
+
+def _finish_saved(folder, maps, size, num_workers):
+    """Run CRF over the score maps of a folder; returns the bytes of the label maps."""
+    target = folder / f'workers_{num_workers}'
+    with worker_pool(num_workers, 'CRF') as submit:
+        for index in range(maps):
+            prediction = Prediction(np.load(folder / f'{index}.npy'), None, size)
+            submit(finish, prediction, _picture(*size, seed=index), CrfParameters(), None, str(index), str(target))
+    return [(target / 'semantic_gray' / f'{index}.png').read_bytes() for index in range(maps)]
+
+
+@contextlib.contextmanager
+def _noise_folder(images, size):
+    """Yield a folder of pictures (JPEG), class and region labels (PNG) and `images.txt`, the list of them."""
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as name:
+        folder, lines = pathlib.Path(name), []
+        for index in range(images):
+            Image.fromarray(_picture(*size, seed=index)).save(folder / f'{index}.jpg', quality=90)
+            for kind in ('class', 'region'):
+                write_png(folder / f'{kind}_{index}.png', _blocks(*size, seed=index).numpy().astype(np.uint8))
+            lines.append(f'{index}.jpg class_{index}.png region_{index}.png\n')
+        write_text(folder / 'images.txt', ''.join(lines))
+        yield folder
+
+
+def _smooth(channels, height, width, seed):
+    """Return (channels, height, width) smooth noise with a little rough noise on it."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(1, channels, 8, 10, generator=generator)
+    smooth = F.interpolate(coarse, size=(height, width), mode='bicubic')[0]
+    return smooth + 0.05 * torch.randn(smooth.shape, generator=generator)
+
+
+def _picture(height, width, seed):
+    """Return (height, width, 3) uint8."""
+    return (128 + 60 * _smooth(3, height, width, seed)).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def _blocks(height, width, seed, side=40):
+    """Return (height, width) int64 blocks: background, two classes, and unlabelled (CLASSES)."""
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.tensor([0, *torch.randint(1, CLASSES, (2,), generator=generator), CLASSES])
+    blocks = classes[torch.randint(0, 4, (-(-height // side), -(-width // side)), generator=generator)]
+    return blocks.repeat_interleave(side, 0).repeat_interleave(side, 1)[:height, :width]
+
+
+def _config(depth, images, crop=512):
+    relations = {f'{name}_loss_types': 'none' if name == 'feat_aff' else 'segsort' for name in RELATIONS}
+    return configuration.resolve({
+        'dataset': {'num_classes': CLASSES}, 'train': {'max_iteration': 1, 'batch_size': images, **relations},
+        'network': {'backbone_types': f'panoptic_deeplab_{depth}', 'embedding_dim': 64},
+        'test': {'crop_size': [crop, crop]}}, ())
+
+
+def _training(device, depth, images, side):
+    """Return task, batch, weights of the losses, and optimizer of the published VOC training."""
+    config = _config(depth, images)
+    torch.manual_seed(0)
+    task = build_embedding_task(config).to(device).train()
+    freeze_stages(task.embedding.resnet_backbone, config.network.frozen_stages)
+    labels = torch.stack([_blocks(side, side, seed=index) for index in range(images)])
+    batch = {'image': torch.stack([_smooth(3, side, side, seed=index) for index in range(images)]),
+             'semantic_label': labels, 'tags': F.one_hot(labels, 256).amax(dim=(1, 2)).bool(),
+             'instance_label': torch.stack([_blocks(side, side, seed=100 + index) for index in range(images)])}
+    weights = {f'{name}_loss': config.train[f'{name}_loss_weight'] for name in RELATIONS} | {'softmax_loss': 1.0}
+    groups = parameter_groups(task.embedding.resnet_backbone, [task.embedding.head, task.classifier], 5e-4)
+    return task, {name: value.to(device) for name, value in batch.items()}, weights, FoldedSGD(groups, 0.9)

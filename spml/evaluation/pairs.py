@@ -1,0 +1,130 @@
+"""What the benchmark command lines share: their options, finding each prediction's truth, and going through the images.
+
+The images scored are the predictions found; the truth bears the same name under its own folder, or is the label that a
+list file gives to the image.
+"""
+import argparse
+import logging
+import pathlib
+from multiprocessing.pool import ThreadPool
+
+from tqdm import tqdm
+
+from spml.cli import arguments
+from spml.cli.classes import add_class_arguments
+from spml.data.lists import read_list
+from spml.data.readers import read_label
+from spml.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def build_benchmark_parser(doc):
+    """Return a parser with the options of every benchmark; `doc` is the script's docstring."""
+    parser = arguments.script_parser(doc)
+    parser.add_argument('--pred_dir', type=pathlib.Path, required=True, metavar='DIR',
+                        help='predictions: 8-bit PNGs of class ids, searched in sub-folders too')
+    parser.add_argument('--gt_dir', type=pathlib.Path, required=True, metavar='DIR',
+                        help='ground truth: PNGs of the same names')
+    parser.add_argument('--gt_list', type=pathlib.Path, default=None, metavar='FILE',
+                        help='list file whose labels are the truth, its paths taken from --gt_dir; predictions that it '
+                             'does not name are left out')
+    add_class_arguments(parser)
+    parser.add_argument('--string_replace', type=_replacement, default=('', ''), metavar='A,B',
+                        help='replace A by B in the path of the truth (and of the instances)')
+    parser.add_argument('--json', type=pathlib.Path, default=None, metavar='FILE', help='also write the scores here')
+    parser.add_argument('--num_workers', type=int, default=4, metavar='N', help='threads that read images')
+    return parser
+
+
+def find_images(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list=None):
+    """Pair every prediction with its truth, and with its instances where asked.
+
+    Args:
+        pred_dir: folder of `*.png`, searched recursively.
+        gt_dir: folder in which the same relative path is the truth.
+        inst_dir: None, or the same for the instances.
+        string_replace: (a, b); every a in a full path of truth and instances is replaced by b. An empty a replaces
+            nothing.
+        gt_list: None, or a list file, its paths relative to `gt_dir`, whose label for an image is the truth.
+            Predictions of images that it does not name are left out, with a warning.
+
+    Returns:
+        list of tuples of paths `(prediction, truth)` or `(prediction, truth, instances)`, sorted by prediction.
+
+    Raises:
+        DataError: a folder or a file is missing, or there is no prediction.
+    """
+    pred_dir = pathlib.Path(pred_dir)
+    if not pred_dir.is_dir():
+        raise DataError(f'{pred_dir}: no such folder; give the folder of the predictions as --pred_dir')
+    predictions = sorted(path for path in pred_dir.rglob('[!.]*.png') if path.is_file())
+    if not predictions:
+        raise DataError(f'{pred_dir}: holds no *.png; run the inference first or give another --pred_dir')
+    truths = _listed_truths(gt_list, gt_dir, pred_dir, predictions) if gt_list else {}
+    rows = []
+    for prediction in predictions:
+        if gt_list and prediction.stem not in truths:
+            continue
+        name = prediction.relative_to(pred_dir)
+        others = [truths.get(prediction.stem, pathlib.Path(gt_dir) / name)]
+        if inst_dir is not None:
+            others.append(pathlib.Path(inst_dir) / name)
+        others = [_replace(other, string_replace) for other in others]
+        for other in others:
+            if not other.is_file():
+                raise DataError(f'{other}: no such file, wanted for the prediction {prediction}; '
+                                'check the folder and --string_replace')
+        rows.append((prediction, *others))
+    return rows
+
+
+def _listed_truths(gt_list, gt_dir, pred_dir, predictions):
+    """Return the label's path for each image name of a list; raise DataError if it names none of the predictions."""
+    truths = {entry.name: entry.semantic for entry in read_list(gt_list, gt_dir, fields=(2, 3))}
+    absent = sum(prediction.stem not in truths for prediction in predictions)
+    if absent == len(predictions):
+        raise DataError(f'{gt_list}: names none of the images in {pred_dir}; give their own list as --gt_list')
+    if absent:
+        logger.warning('%s: no truth for %d of %d predictions, which are left out', gt_list, absent, len(predictions))
+    return truths
+
+
+def read_same_size(paths):
+    """Read the label maps of one image.
+
+    Returns:
+        list of (H, W) uint8 arrays.
+
+    Raises:
+        DataError: a file cannot be read or differs in size from the first.
+    """
+    labels = [read_label(path) for path in paths]
+    for path, label in zip(paths, labels, strict=True):
+        if label.shape != labels[0].shape:
+            raise DataError(f'{path}: {_size(label)}, but the prediction {paths[0]} is {_size(labels[0])}; '
+                            'predictions must have the size of their truth')
+    return labels
+
+
+def map_images(function, rows, num_workers=4):
+    """Yield `function(row)` in order for every row, computed by threads, under a progress bar."""
+    with ThreadPool(max(num_workers, 1)) as pool:
+        yield from tqdm(pool.imap(function, rows), total=len(rows), desc='score', unit='image', dynamic_ncols=True)
+
+
+def _replace(path, string_replace):
+    old, new = string_replace
+    return pathlib.Path(str(path).replace(old, new)) if old else path
+
+
+def _size(label):
+    return f'{label.shape[1]}x{label.shape[0]}'
+
+
+def _replacement(text):
+    parts = text.split(',')
+    # `,` replaces nothing by nothing: a harmless default that scripts pass.
+    if len(parts) != 2 or (parts[1] and not parts[0]):
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form A,B, for example _image,_label')
+    return tuple(parts)

@@ -1,0 +1,175 @@
+"""A data set of one's own to the VOC layout: images, label maps, lists; `custom_sources` says which image is which."""
+import dataclasses
+import functools
+import logging
+import pathlib
+import shlex
+
+import numpy as np
+
+from spml.data import voc_layout as layout
+from spml.data.readers import image_size, read_label
+from spml.errors import DataError
+from spml.names import UNLABELLED
+from spml.prepare import drawings, shapes
+from spml.prepare.class_list import ClassList, read_class_list
+from spml.prepare.custom_sources import WEAK, gather, split
+from spml.prepare.runner import check_options, run_items, summary, unfinished
+from spml.utils.files import place_file
+from spml.utils.formats import write_png, write_text
+
+logger = logging.getLogger(__name__)
+
+# list name: folders of its labels, None for images alone
+_LISTS = {'train_scribble': (WEAK, layout.REGIONS), 'train_full': (layout.TRUTH, layout.REGIONS),
+          'val': (layout.TRUTH, layout.TRUTH), 'test': ()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What `prepare` made."""
+
+    classes: ClassList
+    lists: dict  # of `custom_sources.split`
+    train_list: pathlib.Path
+    longest_side: int  # of an image, in pixels
+
+
+def prepare(sources, out, num_workers):
+    """Write images, label maps and lists under the data root `out`, and print what the training labels hold.
+
+    What stands there already is kept, unless its original is newer.
+
+    Args:
+        sources: custom_sources.Sources.
+        out: data root.
+        num_workers: processes.
+
+    Returns:
+        Prepared.
+
+    Raises:
+        ConfigError: `sources` names no label, or two of one kind.
+        DataError: an original is missing, damaged, or does not fit; or `out` holds other data.
+    """
+    classes = read_class_list(sources.classes)
+    samples = gather(sources, classes)
+    lists = split(samples, sources.val)
+    _check_folders(sources, out, samples)
+    todo = unfinished(samples, functools.partial(_outputs, out))
+    missing = {sample.name for sample in todo}
+    todo += [sample for sample in samples if sample.name not in missing and _is_outdated(sources, out, sample)]
+    run_items(functools.partial(_convert, sources, classes, out), todo, num_workers, 'images and labels')
+    summary('images with their labels', out, len(todo), len(samples))
+    for name in _LISTS:
+        _write_list(out, name, lists[name])
+    trained_on = {sample.name for sample in lists['train']}
+    found = run_items(functools.partial(_inspect, out), [(sample, sample.name in trained_on) for sample in samples],
+                      num_workers, 'check')
+    _report_classes(classes, [values for values, _ in found if values is not None])
+    train_list = _list_path(out, 'train_scribble' if lists['train_scribble'] else 'train_full')
+    return Prepared(classes, lists, train_list, max(side for _, side in found))
+
+
+def next_step(prepared, out, cfg_dir, base, root):
+    """Return what to say of how to go on.
+
+    Args:
+        prepared: Prepared.
+        out, cfg_dir: data root and folder of the configurations.
+        base: name of what they are made from.
+        root: folder of this project.
+    """
+    if not prepared.lists['val']:
+        return ('There is no truth to score on. Train and predict with train.py, pseudo_label.py, train_classifier.py '
+                'and inference.py, as under "Command lines" in README.md.')
+    settings = {'DATASET': cfg_dir.name, 'DATAROOT': out}
+    if not prepared.lists['train_scribble']:
+        settings['TRAIN_LIST'] = prepared.train_list
+    elif not prepared.lists['train_full']:
+        settings['FULL_LIST'] = ''
+    if base == 'demo':
+        settings['PRETRAINED'] = ''
+    words = [f'{name}={shlex.quote(str(value)) if str(value) else ""}' for name, value in settings.items()]
+    move = '' if cfg_dir.resolve().parent == root / 'configs' else f', with {cfg_dir} moved to configs/{cfg_dir.name}'
+    return f'To train{move}:\n  {" ".join(words)} bash bashscripts/voc12/train_spml_scribble.sh'
+
+
+def _check_folders(sources, out, samples):
+    """Raise DataError if `out` holds other data, or labels made with other options."""
+    if (out / 'lists').exists() and not (out / layout.IMAGES / '.prepared_with.json').exists():
+        raise DataError(f'{out}: holds other data; choose another folder')
+    check_options(out / layout.IMAGES, {'images': str(sources.images.resolve())})
+    kinds = {folder: kind for sample in samples for folder, (kind, _) in _by_folder(sample)}
+    for folder, kind in kinds.items():
+        check_options(out / folder, sources.options(kind))
+
+
+def _by_folder(sample):
+    return [(str(pathlib.PurePath(path).parent), source) for path, source in sample.labels()]
+
+
+def _outputs(out, sample):
+    return [out / sample.image_path, *(out / path for path, _ in sample.labels())]
+
+
+def _is_outdated(sources, out, sample):
+    """Return whether the original of a label was changed since its label map was written."""
+    return any(sources.original(*source).stat().st_mtime_ns > (out / path).stat().st_mtime_ns
+               for path, source in sample.labels())
+
+
+def _convert(sources, classes, out, sample):
+    """Write the files of an image."""
+    size = image_size(sample.image)
+    for path, (kind, label) in sample.labels():
+        original = sources.original(kind, label)
+        if kind == 'coco':
+            labels = shapes.draw_coco(label, size, sources.rules)
+        elif kind == 'labelme':
+            labels = shapes.draw_labelme(label, size, classes, sources.rules)
+        elif kind == 'masks':
+            labels = drawings.read_mask(label, classes)
+        else:
+            labels = drawings.read_scribbles(label, classes, sources.undrawn)
+        if labels.shape != tuple(size):
+            raise DataError(f'{original}: {labels.shape[1]}x{labels.shape[0]} pixels (width x height), but its image '
+                            f'{sample.image} has {size[1]}x{size[0]}; if that is stored turned (EXIF orientation), '
+                            'turn its pixels upright')
+        if (labels >= UNLABELLED).all():
+            raise DataError(f'{original}: labels no pixel of {sample.image}; draw in it, or remove it')
+        write_png(out / path, labels)
+    place_file(sample.image, out / sample.image_path)
+
+
+def _list_path(out, name):
+    return out / 'lists' / f'{name}.txt'
+
+
+def _write_list(out, name, samples):
+    """Write a list, or remove an older one that would be empty now."""
+    path = _list_path(out, name)
+    if not samples:
+        path.unlink(missing_ok=True)
+        return
+    lines = [' '.join([sample.image_path, *(f'{folder}/{sample.name}.png' for folder in _LISTS[name])])
+             for sample in samples]
+    write_text(path, ''.join(f'{line}\n' for line in lines))
+    print(f'{len(samples)} images: {path}')
+
+
+def _inspect(out, item):
+    """Return of a (sample, whether trained on) the values in its training label, or None, and its longer side."""
+    sample, trained_on = item
+    values = np.unique(read_label(out / sample.labels()[0][0])).tolist() if trained_on else None
+    return values, max(image_size(out / sample.image_path))
+
+
+def _report_classes(classes, values):
+    """Print in how many of the training labels each class occurs, and warn of those that occur in none."""
+    counts = [sum(index in present for present in values) for index in range(len(classes.names))]
+    print(f'of {len(values)} training labels '
+          + ', '.join(f'{count} have {name}' for name, count in zip(classes.names, counts, strict=True)))
+    for name, count in zip(classes.names, counts, strict=True):
+        if not count:
+            logger.warning('WARNING: no training label has %s, so nothing will be predicted as it', name)

@@ -1,0 +1,167 @@
+"""COCO 2014 and DensePose-COCO as their owners publish them, to the DensePose layout: images, part maps, points, lists.
+
+A person of COCO whom DensePose did not annotate is void.
+"""
+import functools
+import json
+import logging
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from spml.data.readers import image_size
+from spml.errors import DataError
+from spml.prepare.densepose_parts import is_annotated, part_map, point_map
+from spml.prepare.runner import check_options, run_items, summary, unfinished
+from spml.utils.files import place_file
+from spml.utils.formats import write_png, write_text
+
+logger = logging.getLogger(__name__)
+
+TRUTH, POINTS, REGIONS = 'segcls/densepose/gray', 'segcls/densepose_points/gray', 'seginst/pmi_0.1_256'
+# DensePose's splits, and the part of COCO 2014 whose images each takes
+SPLITS = {'train': 'train2014', 'valminusminival': 'val2014', 'minival': 'val2014'}
+VAL_SIZE = 1508
+_PERSON = 1  # COCO's category
+
+
+class PointOptions(NamedTuple):
+    """How many points the weak labels have (see `densepose_parts.point_map`)."""
+
+    per_part: int = 1
+    background: int = 5
+    radius: float = 3
+    seed: int = 0
+
+
+class Sample(NamedTuple):
+    """One image with its people; each annotation comes with the file and the id, for messages."""
+
+    file: str  # below `images`
+    size: tuple  # (H, W)
+    unannotated: list
+    bodies: list
+
+    @property
+    def name(self):
+        """The image's base name without its ending."""
+        return pathlib.PurePath(self.file).stem
+
+
+def prepare(coco, densepose, out, train_splits, num_prototype_images, points, num_workers):
+    """Write images, part maps, point labels and lists under the data root `out`.
+
+    Args:
+        coco: folder with `train2014/`, `val2014/` and `annotations/instances_*.json`.
+        densepose: folder with `densepose_coco_2014_*.json`.
+        out: data root.
+        train_splits: names of `SPLITS` whose union is trained on.
+        num_prototype_images: images of the list for prototypes, a random choice of the training images.
+        points: PointOptions.
+        num_workers: processes.
+
+    Raises:
+        DataError: a file is missing, damaged, or of another form, or `out` holds VOC.
+    """
+    coco, out = pathlib.Path(coco), pathlib.Path(out)
+    if (out / 'VOC2012').exists():
+        raise DataError(f'{out}: holds VOC 2012, whose lists bear the same names; choose another folder')
+    samples = read_samples(coco / 'annotations', pathlib.Path(densepose), [*train_splits, 'minival'])
+    train = sorted((sample for split in train_splits for sample in samples[split]), key=lambda sample: sample.name)
+    val = sorted(samples['minival'], key=lambda sample: sample.name)
+    check_options(out / POINTS, points._asdict())
+    todo = unfinished(train + val, lambda sample: [out / 'images' / sample.file, *_label_paths(out, sample)])
+    run_items(functools.partial(_convert, coco, out, points), todo, num_workers, 'DensePose')
+    for folder, what in ((TRUTH, 'part maps'), (POINTS, 'point labels')):
+        summary(what, out / folder, len(todo), len(train) + len(val))
+    chosen = np.random.default_rng([points.seed, len(train)]).permutation(len(train))[:num_prototype_images]
+    _write_lists(out, train, [train[index] for index in sorted(chosen)], val)
+    if len(val) != VAL_SIZE:
+        logger.warning('WARNING: minival has %d images, not %d as in the published results: the annotation file is not '
+                       'the original', len(val), VAL_SIZE)
+
+
+def read_samples(annotations, densepose, splits):
+    """Return a dict from each of the splits to the list of its `Sample`s."""
+    samples = {}
+    for part in dict.fromkeys(SPLITS[split] for split in splits):
+        contents = {split: _read_json(densepose / f'densepose_coco_2014_{split}.json')
+                    for split in splits if SPLITS[split] == part}
+        wanted = {record['id'] for content in contents.values() for record in content['images']}
+        path = annotations / f'instances_{part}.json'
+        people = [(f'{path}: annotation {person["id"]}', person) for person in _read_json(path)['annotations']
+                  if person['image_id'] in wanted and person.get('category_id') == _PERSON]
+        for split, content in contents.items():
+            where = densepose / f'densepose_coco_2014_{split}.json'
+            of_split = [(f'{where}: annotation {person["id"]}', person) for person in content['annotations']]
+            samples[split] = _gather(part, content['images'], of_split, people)
+    return samples
+
+
+def _gather(part, records, of_split, people):
+    """Return the `Sample`s of a split: its image records with its own annotations and those of COCO."""
+    annotated = {person['id'] for _, person in of_split if is_annotated(person)}
+    bodies, unannotated = {}, {}
+    for where, person in of_split:
+        if is_annotated(person):
+            bodies.setdefault(person['image_id'], []).append((where, person))
+    for where, person in people:
+        if person['id'] not in annotated:
+            unannotated.setdefault(person['image_id'], []).append((where, person.get('segmentation')))
+    return [Sample(f'{part}/{record["file_name"]}', (record['height'], record['width']),
+                   unannotated.get(record['id'], []), bodies.get(record['id'], [])) for record in records]
+
+
+def _read_json(path):
+    """Return a COCO JSON whose `images` and `annotations` are lists of dicts with the fields that are used here."""
+    print(f'reading {path}', flush=True)
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f'{path}: cannot read the file: {error.strerror}; see --coco and --densepose') from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f'{path}: not valid JSON ({error}); fetch the file again') from None
+    needed = {'images': ('id', 'file_name', 'height', 'width'), 'annotations': ('id', 'image_id')}
+    for group, fields in needed.items():
+        entries = content.get(group) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise DataError(f'{path}: has no list of {group}; is it a file of COCO or DensePose-COCO?')
+        for entry in entries:
+            for field in fields:
+                if not isinstance(entry.get(field), str if field == 'file_name' else int):
+                    raise DataError(f'{path}: one of the {group} has {field} = {entry.get(field)!r}; fetch the file '
+                                    'again')
+    for record in content['images']:
+        if pathlib.PurePath(record['file_name']).name != record['file_name']:
+            raise DataError(f'{path}: {record["file_name"]!r} is no file name; fetch the file again')
+    return content
+
+
+def _label_paths(out, sample):
+    return [out / folder / f'{sample.name}.png' for folder in (TRUTH, POINTS)]
+
+
+def _convert(coco, out, points, sample):
+    """Write the files of one image."""
+    image = coco / sample.file
+    size = image_size(image)
+    if size != sample.size:
+        raise DataError(f'{image}: {size[1]}x{size[0]} pixels (width x height), but the annotations speak of '
+                        f'{sample.size[1]}x{sample.size[0]}; use the images of COCO 2014')
+    labels = part_map(size, sample.unannotated, sample.bodies)
+    # The name takes part, so that every image has a choice of its own whichever others there are.
+    seed = [points.seed, *sample.name.encode()]
+    weak = point_map(labels, sample.bodies, points.per_part, points.background, points.radius, seed)
+    for path, label in zip(_label_paths(out, sample), (labels, weak), strict=True):
+        write_png(path, label)
+    place_file(image, out / 'images' / sample.file)
+
+
+def _write_lists(out, train, chosen, val):
+    for name, folder, samples in (('train_point', POINTS, train), ('train_full', TRUTH, chosen), ('val', TRUTH, val)):
+        path = out / 'lists' / f'{name}.txt'
+        instance = TRUTH if name == 'val' else REGIONS
+        write_text(path, ''.join(f'images/{sample.file} {folder}/{sample.name}.png {instance}/{sample.name}.png\n'
+                                 for sample in samples))
+        print(f'{len(samples)} images: {path}')

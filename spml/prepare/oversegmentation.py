@@ -1,0 +1,194 @@
+"""Over-segmentation of the images of a list, from contour maps or from the images alone, and how good it is."""
+import dataclasses
+import functools
+import logging
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from spml.cli import arguments
+from spml.data.lists import check_files, check_unique, located, read_list
+from spml.data.readers import check_same_size, read_entry, read_label
+from spml.errors import DataError, first_line
+from spml.evaluation.boundary_recall import boundary_recall
+from spml.prepare.image_gradient import change_tensor
+from spml.prepare.owt_ucm import MAX_REGIONS, cut_regions, principal, regions_from_contours, require_higra
+from spml.prepare.runner import check_options, run_items, summary, unfinished
+from spml.utils.formats import write_png
+
+logger = logging.getLogger(__name__)
+
+THRESHOLD = 0.3
+_ROUNDING = 1e-3  # by which a float map may leave 0..1
+
+
+def add_arguments(parser):
+    """Add the options of the over-segmentation."""
+    parser.add_argument('--contours', type=pathlib.Path, metavar='DIR',
+                        help='contour maps, bright on dark: NAME.png (8-bit grey) or NAME.npy (floats in 0..1)')
+    parser.add_argument('--threshold', type=arguments.share, default=THRESHOLD, metavar='T',
+                        help='how strong a contour must be to part regions, up to 1 (default: %(default)s)')
+    parser.add_argument('--max_regions', type=int, choices=range(1, MAX_REGIONS + 1), default=MAX_REGIONS, metavar='N',
+                        help='an image with more regions has its threshold raised (default and limit: %(default)s)')
+
+
+def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIONS):
+    """Split an image into connected regions.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        contours: (H, W) float contour map in 0..1, high on contours; None finds them in the image's colour and texture.
+        threshold: 0..1, how strong a contour must be to part regions; for the image's own it is the root mean square
+            change across it.
+        max_regions: 1..255; where an image would have more regions, its threshold rises.
+
+    Returns:
+        (H, W) uint8 ids 0..n-1, each of one 4-connected region.
+    """
+    if contours is not None:
+        return regions_from_contours(contours, threshold, max_regions)
+    return cut_regions(*principal(change_tensor(image)), threshold ** 2, max_regions)
+
+
+def oversegment_list(data_dir, data_list, save_dir, contours_dir=None, threshold=THRESHOLD, max_regions=MAX_REGIONS,
+                     num_workers=0):
+    """Write `save_dir/<image name>.png`, the regions of each image of a list, but for those that stand there already.
+
+    Args:
+        data_dir, data_list: the list and the folder its paths start from; of its labels none is read.
+        save_dir: folder.
+        contours_dir: folder of `<image name>.png` (8-bit, one channel) or `<image name>.npy` (float in 0..1), or None.
+        threshold, max_regions: as in `oversegment`.
+        num_workers: processes.
+
+    Returns:
+        The list's entries without labels, each image once.
+
+    Raises:
+        DataError: a file is missing or unfit, or `save_dir` holds regions made with other options.
+        SpmlError: higra is not installed.
+    """
+    require_higra()
+    entries = _image_entries(data_dir, data_list)
+    contours = {entry: _contour_path(contours_dir, entry) for entry in entries} if contours_dir else {}
+    check_options(save_dir, {'threshold': threshold, 'max_regions': max_regions,
+                             'contours': contours_dir and str(pathlib.Path(contours_dir).resolve())})
+    todo = unfinished(entries, lambda entry: [_region_path(save_dir, entry)])
+    run_items(functools.partial(_write_regions, save_dir, threshold, max_regions),
+              [(entry, contours.get(entry)) for entry in todo], num_workers, 'over-segmentation')
+    summary('over-segmentations', save_dir, len(todo), len(entries))
+    return entries
+
+
+def report(entries, save_dir, truth_dir=None, num_workers=0):
+    """Print how many regions the entries' images have and, against `truth_dir/<image name>.png`, the boundary recall.
+
+    Raises:
+        DataError: a file is missing or unfit; of the truth, only all of it.
+    """
+    measures = run_items(functools.partial(_measure, save_dir, truth_dir), entries, num_workers, 'report')
+    counts = [count for count, _ in measures]
+    print(f'regions: {np.mean(counts):.1f} an image, from {min(counts)} to {max(counts)}')
+    if truth_dir is None:
+        return
+    found = [recall for _, recall in measures if recall is not None]
+    if not found:
+        raise DataError(f'{truth_dir}: holds the truth of none of the images, such as {entries[0].name}.png; give '
+                        'another --truth_dir')
+    if len(found) < len(entries):
+        logger.warning('%s: no truth for %d of %d images, which are left out', truth_dir, len(entries) - len(found),
+                       len(entries))
+    near, total = np.sum(found, axis=0)
+    print(f'boundary recall: {100 * near / max(total, 1):.1f} % of {total} boundary pixels of the truth, at 2 pixels')
+
+
+def read_contours(path):
+    """Read a contour map as (H, W) float64 in 0..1.
+
+    Args:
+        path: an 8-bit single-channel PNG, or a `.npy` of floats in 0..1, (H, W) beside axes of length 1; bright is
+            contour. Nothing in it is unpickled.
+
+    Raises:
+        DataError: the file is missing, damaged, of another kind, or dark where the contours are.
+    """
+    contours = _read_float_map(path) if path.suffix == '.npy' else _read_grey_map(path)
+    if contours.size and contours.mean() > 0.5:
+        raise DataError(f'{path}: more than half of it is contour; contours must be bright on dark: invert the map')
+    return contours
+
+
+def _read_grey_map(path):
+    try:
+        with Image.open(path, formats=('PNG',)) as image:
+            if image.mode != 'L':
+                raise DataError(f'{path}: a PNG of mode {image.mode}; a contour map must be an 8-bit single-channel '
+                                'PNG, or a .npy of floats in 0..1')
+            return np.asarray(image) / 255
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f'{path}: not a readable PNG ({first_line(error)}); replace the file') from None
+
+
+def _read_float_map(path):
+    try:
+        # Mapped: a header that lies about the size is found out before memory is taken for it.
+        contours = np.load(path, mmap_mode='r', allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f'{path}: not a readable .npy array ({first_line(error)}); replace the file') from None
+    shape = [side for side in contours.shape if side != 1] if contours.ndim > 2 else contours.shape
+    if contours.dtype.kind != 'f' or len(shape) != 2:
+        raise DataError(f'{path}: {contours.dtype} {contours.shape}; a contour map must be floats (H, W) in 0..1, or '
+                        'an 8-bit PNG')
+    contours = np.array(contours, np.float64).reshape(shape)
+    if not np.isfinite(contours).all() or contours.min() < -_ROUNDING or contours.max() > 1 + _ROUNDING:
+        raise DataError(f'{path}: has values outside 0..1; divide all maps by what their values cannot exceed')
+    return contours.clip(0, 1)
+
+
+def _image_entries(data_dir, data_list):
+    entries = read_list(data_list, data_dir, unique_names=False)
+    entries = [dataclasses.replace(entry, semantic=None, instance=None) for entry in entries]
+    # A training list may repeat an image.
+    entries = list({entry.image: entry for entry in reversed(entries)}.values())[::-1]
+    check_unique(entries)
+    check_files(entries)
+    return entries
+
+
+def _contour_path(contours_dir, entry):
+    paths = [pathlib.Path(contours_dir) / f'{entry.name}{ending}' for ending in ('.png', '.npy')]
+    for path in paths:
+        if path.is_file():
+            return path
+    raise DataError(f'{paths[0]}: no contour map, nor a .npy, for the image of {entry.place}; check --contours')
+
+
+def _region_path(save_dir, entry):
+    return pathlib.Path(save_dir) / f'{entry.name}.png'
+
+
+def _write_regions(save_dir, threshold, max_regions, item):
+    entry, contour_path = item
+    image, _, _ = read_entry(entry, with_semantic=False, with_instance=False)
+    contours = None
+    if contour_path is not None:
+        with located(entry):
+            contours = read_contours(contour_path)
+            check_same_size(entry, image, contours, contour_path)
+    write_png(_region_path(save_dir, entry), oversegment(image, contours, threshold, max_regions))
+
+
+def _measure(save_dir, truth_dir, entry):
+    """Return the number of regions of an image, and its (found, all) boundary pixels or None without truth."""
+    path = _region_path(save_dir, entry)
+    regions = read_label(path)
+    count = len(np.unique(regions))
+    truth_path = truth_dir and pathlib.Path(truth_dir) / path.name
+    if not truth_path or not truth_path.is_file():
+        return count, None
+    truth = read_label(truth_path)
+    if truth.shape != regions.shape:
+        raise DataError(f'{truth_path}: {truth.shape[1]}x{truth.shape[0]} pixels (width x height), but the image of '
+                        f'{entry.place} has {regions.shape[1]}x{regions.shape[0]}; give its own truth as --truth_dir')
+    return count, boundary_recall(regions, truth)

@@ -1,0 +1,171 @@
+"""The authors' released weights from the Hugging Face hub: fetched, unpacked, and checked to fit the networks here.
+
+Archives are fetched to `<out>/released/archives` and unpacked to `<out>/released/<name>`; the ImageNet weights go where
+the bash scripts look for them. A file that is put there by hand is used as if it had been fetched.
+"""
+import errno
+import functools
+import os
+import pathlib
+import shutil
+import stat
+import zipfile
+import zlib
+from typing import NamedTuple
+
+from spml.errors import CheckpointError, DataError, SpmlError
+from spml.prepare.runner import run_items
+
+REPOSITORY = 'twke/SPML'
+DOWNLOADS = 'released/archives'
+MAX_UNPACKED = 16 << 30  # bytes; the archives hold a few networks each
+
+
+class Architecture(NamedTuple):
+    """What the weights of an archive have to fit."""
+
+    head: str
+    embedding_dim: int
+    num_classes: int
+    colour: bool
+
+
+_VOC, _DENSEPOSE = Architecture('deeplab', 64, 21, False), Architecture('pspnet', 32, 15, True)
+IMAGENET = 'resnet-101-cuhk'
+ARCHIVES = {'voc12_tag': _VOC, 'voc12_box': _VOC, 'voc12_scribble': _VOC, 'voc12_point': _VOC,
+            'densepose_point': _DENSEPOSE}
+
+
+def fetch(names, out, num_workers):
+    """Fetch, unpack and check some of the released weights, and print where each stands.
+
+    Args:
+        names: list of `IMAGENET` and keys of `ARCHIVES`.
+        out: folder for snapshots.
+        num_workers: processes that unpack and check.
+
+    Raises:
+        SpmlError: a file cannot be fetched, is no archive, would be unpacked outside its folder, or holds no weights
+            that fit. What is fetched and checked already stays.
+    """
+    out = pathlib.Path(out)
+    for name in names:
+        if not (out / 'released' / name).is_dir():
+            _download(_fetched_path(out, name), out / DOWNLOADS)
+    for lines in run_items(functools.partial(_check, out), names, num_workers, 'unpacking and checking'):
+        print('\n'.join(lines))
+
+
+def unpack(archive, folder):
+    """Unpack a zip archive to `folder`, which must not exist yet; it appears complete or not at all.
+
+    Raises:
+        DataError: the archive is damaged or too large, or a member is a link or would leave the folder.
+    """
+    partial = folder.with_name(f'.{folder.name}.unpacking')
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as source:
+            members = [member for member in source.infolist() if not member.is_dir()]
+            if sum(member.file_size for member in members) > MAX_UNPACKED:
+                raise DataError(f'{archive}: unpacks to more than {MAX_UNPACKED >> 30} GiB; fetch the released file')
+            for member in members:
+                _check_member(archive, member)
+                target = partial / member.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with source.open(member) as reader, open(target, 'wb') as writer:
+                    shutil.copyfileobj(reader, writer)
+        partial.rename(folder)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(f'{archive}: not a readable archive ({error}); delete it and fetch it again') from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def describe_checkpoint(path, architecture):
+    """Return what networks a released `.pth` holds; raise CheckpointError unless they fit the architecture."""
+    from spml.models.embedding import EmbeddingNetwork
+    from spml.models.heads.softmax import JOINT_DROPOUT, SoftmaxClassifier
+    from spml.models.weights import classifier_state, embedding_state, load_state, read_checkpoint
+
+    content = read_checkpoint(path)
+    head, dim, num_classes, colour = architecture
+    load_state(EmbeddingNetwork(101, head, dim, colour=colour), embedding_state(content, path), path)
+    if not content.get('prediction_model'):
+        return 'embedding'
+    load_state(SoftmaxClassifier(dim, num_classes, JOINT_DROPOUT), classifier_state(content, path), path)
+    return 'embedding and softmax head'
+
+
+def _fetched_path(out, name):
+    """Return where a file is kept as it was fetched."""
+    return out / 'imagenet' / 'trained' / f'{name}.pth' if name == IMAGENET else out / DOWNLOADS / f'{name}.zip'
+
+
+def _check(out, name):
+    """Unpack one of the files if need be and check its weights; return the lines that say what stands where."""
+    path = _fetched_path(out, name)
+    if name == IMAGENET:
+        _check_imagenet(path)
+        return [f'{path}: ImageNet backbone']
+    folder = out / 'released' / name
+    if not folder.is_dir():
+        unpack(path, folder)
+    # What a training needs beside the weights, to be resumed, is of no use here.
+    checkpoints = [path for path in sorted(folder.rglob('*.pth')) if not path.name.endswith('.state.pth')]
+    if not checkpoints:
+        raise CheckpointError(f'{folder}: holds no .pth file; delete it and run the same command again')
+    found = [_try_checkpoint(path, ARCHIVES[name]) for path in checkpoints]
+    if not any(usable for usable, _ in found):
+        raise CheckpointError(found[0][1])
+    return [line if usable else f'not usable here: {line}' for usable, line in found]
+
+
+def _try_checkpoint(path, architecture):
+    """Return whether a `.pth` fits, and the line that says what it is or why not."""
+    try:
+        return True, f'{path}: {describe_checkpoint(path, architecture)}'
+    except CheckpointError as error:
+        return False, str(error)
+
+
+def _check_imagenet(path):
+    """Raise CheckpointError unless the file holds all weights of the backbone."""
+    from spml.models.backbones.resnet import ResNetBackbone
+    from spml.models.weights import BACKBONE, embedding_state, load_state, read_checkpoint
+
+    state = embedding_state(read_checkpoint(path), path)
+    load_state(ResNetBackbone(101), {key.removeprefix(BACKBONE): value for key, value in state.items()
+                                     if key.startswith(BACKBONE)}, path)
+
+
+def _download(path, downloads):
+    """Fetch the file of that name from the hub, through the folder `downloads`, unless it stands."""
+    if path.is_file():
+        return
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.utils import logging
+    except ImportError:
+        raise SpmlError("fetching weights needs huggingface_hub: pip install -e '.[data]'") from None
+    logging.set_verbosity_error()  # else it reports each of its attempts
+    try:
+        fetched = hf_hub_download(REPOSITORY, path.name, local_dir=downloads)
+    except Exception as error:  # the hub raises many kinds, all meaning that the file did not come
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0].split('. ')[0][:200]
+        raise DataError(f'{path}: cannot be fetched ({reason}); put the file '
+                        f'https://huggingface.co/{REPOSITORY}/resolve/main/{path.name} there and run the same command '
+                        'again') from None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(fetched, path)
+
+
+def _check_member(archive, member):
+    parts = pathlib.PurePosixPath(member.filename.replace('\\', '/')).parts
+    if not parts or parts[0] == '/' or ':' in parts[0] or '..' in parts:
+        raise DataError(f'{archive}: the member {member.filename!r} would be unpacked outside its folder; fetch the '
+                        'released file')
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise DataError(f'{archive}: the member {member.filename!r} is a link; fetch the released file')

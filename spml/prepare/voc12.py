@@ -1,0 +1,174 @@
+"""VOC 2012 and SBD as their owners publish them, to the VOC layout: images, class ids, instances and lists.
+
+VOC's truth wins where both data sets annotate an image. `train+` is (VOC train + SBD train + SBD val) minus VOC val.
+"""
+import functools
+import logging
+import pathlib
+
+import numpy as np
+from scipy.io import loadmat
+
+from spml.data import voc_layout as layout
+from spml.data.readers import image_size, read_colour_label
+from spml.errors import DataError
+from spml.names import VOID
+from spml.prepare.runner import run_items, summary, unfinished
+from spml.utils.files import place_file
+from spml.utils.formats import write_png
+
+logger = logging.getLogger(__name__)
+
+NUM_CLASSES = 21
+SPLIT_SIZES = {'train': 10582, 'val': 1449, 'test': 1456}
+SBD_TRUTH = 'sbd/dataset/clsimg'
+_SPLITS = 'ImageSets/Segmentation'
+
+
+def prepare(voc, sbd, out, num_workers, voc_test=None):
+    """Write images, truth, instances and the lists of every split and kind of label under the data root `out`.
+
+    Args:
+        voc: VOCdevkit/VOC2012 of the training and validation data.
+        sbd: benchmark_RELEASE/dataset of SBD.
+        out: data root.
+        num_workers: processes.
+        voc_test: VOCdevkit/VOC2012 of the test data; None takes `voc` where it has a test split.
+
+    Raises:
+        DataError: a split file, an image or an annotation is missing, damaged, or does not fit the others.
+    """
+    voc, sbd, out = pathlib.Path(voc), pathlib.Path(sbd), pathlib.Path(out)
+    splits = read_splits(voc, sbd)
+    test_root = pathlib.Path(voc_test or voc)
+    has_test = voc_test is not None or (test_root / _SPLITS / 'test.txt').is_file()
+    splits['test'] = read_names(test_root / _SPLITS / 'test.txt') if has_test else []
+    items = [(name, name in splits['sbd']) for name in sorted({*splits['train'], *splits['val']})]
+    todo = unfinished(items, lambda item: [out / path for path in _outputs(*item)])
+    run_items(functools.partial(_convert, voc, sbd, out), todo, num_workers, 'VOC and SBD')
+    for name in splits['test']:
+        place_file(_existing(test_root / 'JPEGImages' / f'{name}.jpg'), out / layout.TEST_IMAGES / f'{name}.jpg')
+    layout.write_lists(out, splits['train'], splits['val'], splits['test'])
+    summary('images with their truth and instances', out / 'VOC2012', len(todo), len(items))
+    _report_splits(splits, out)
+
+
+def read_splits(voc, sbd):
+    """Return {'train': train+, 'val': VOC's val, 'sbd': all of SBD}, sorted lists of image names; 'sbd' is a set."""
+    voc_splits = {split: set(read_names(voc / _SPLITS / f'{split}.txt')) for split in ('train', 'val')}
+    of_sbd = {name for split in ('train', 'val') for name in read_names(sbd / f'{split}.txt')}
+    return {'train': sorted((voc_splits['train'] | of_sbd) - voc_splits['val']), 'val': sorted(voc_splits['val']),
+            'sbd': of_sbd}
+
+
+def read_names(path):
+    """Return the image names in a split file, one a line, in its order."""
+    try:
+        names = path.read_text(encoding='utf-8-sig').split('\n')
+    except OSError as error:
+        raise DataError(f'{path}: cannot read the split file: {error.strerror}; name the folders by --voc '
+                        'VOCdevkit/VOC2012 and --sbd benchmark_RELEASE/dataset') from None
+    except UnicodeDecodeError:
+        raise DataError(f'{path}: not a text file; a split file has one image name a line') from None
+    names = [name.strip() for name in names if name.strip()]
+    for name in names:
+        if len(name.split()) > 1 or pathlib.PurePath(name).name != name:
+            raise DataError(f'{path}: {name!r} is no image name; a split file has one a line')
+    return names
+
+
+def read_voc_truth(path):
+    """Return VOC's truth in `SegmentationClass`, palette or RGB, as (H, W) uint8 class ids with 255 as void."""
+    label = read_colour_label(path)
+    _check_classes(path, label[label != VOID])
+    return label
+
+
+def read_sbd_truth(path):
+    """Return the (H, W) uint8 class ids in a file of SBD's `cls`; SBD has no void."""
+    label = read_sbd(path, 'GTcls')
+    _check_classes(path, label)
+    return label
+
+
+def read_sbd(path, variable):
+    """Return the (H, W) uint8 segmentation in a `.mat` of SBD.
+
+    Args:
+        path: the file.
+        variable: `GTcls` (class ids, in the folder `cls`) or `GTinst` (instance ids, in `inst`).
+
+    Raises:
+        DataError: the file is missing, damaged, or has no such segmentation.
+    """
+    try:
+        with open(path, 'rb') as source:
+            label = np.asarray(loadmat(source)[variable][0, 0]['Segmentation'])
+    except FileNotFoundError:
+        raise DataError(f'{path}: no such file; --sbd must be the folder benchmark_RELEASE/dataset') from None
+    except Exception as error:  # scipy raises many kinds for a damaged file; all mean the same to the user
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(f'{path}: not a .mat with {variable}.Segmentation ({reason}); fetch it again') from None
+    if label.ndim != 2 or label.dtype.kind not in 'iu' or label.size == 0 or not 0 <= label.min() <= label.max() < 255:
+        raise DataError(f'{path}: {variable}.Segmentation is {label.dtype} {label.shape}, but must be whole numbers in '
+                        '0..254 (H, W); fetch the file again')
+    return label.astype(np.uint8)
+
+
+def _check_classes(path, ids):
+    if ids.size and ids.max() >= NUM_CLASSES:
+        raise DataError(f'{path}: holds the class {ids.max()}, but VOC has 0..{NUM_CLASSES - 1}; use the original file')
+
+
+def _outputs(name, in_sbd):
+    """Return the paths below the data root that an image yields."""
+    paths = [f'{layout.IMAGES}/{name}.jpg', f'{layout.TRUTH}/{name}.png', f'{layout.INSTANCES}/{name}.png']
+    return [*paths, f'{SBD_TRUTH}/{name}.png'] if in_sbd else paths
+
+
+def _convert(voc, sbd, out, item):
+    """Write the files of an image, given by (name, whether SBD annotates it)."""
+    name, in_sbd = item
+    image = voc / 'JPEGImages' / f'{name}.jpg'
+    if not image.is_file():
+        image = sbd / 'img' / f'{name}.jpg'
+    size = image_size(_existing(image))
+    truth, instances = (voc / folder / f'{name}.png' for folder in ('SegmentationClass', 'SegmentationObject'))
+    labels = {}
+    if in_sbd:
+        source = sbd / 'cls' / f'{name}.mat'
+        labels[SBD_TRUTH] = source, read_sbd_truth(source)
+    if truth.is_file():
+        labels[layout.TRUTH] = truth, read_voc_truth(truth)
+        labels[layout.INSTANCES] = instances, read_colour_label(instances)
+    elif in_sbd:
+        source = sbd / 'inst' / f'{name}.mat'
+        labels[layout.TRUTH] = labels[SBD_TRUTH]
+        labels[layout.INSTANCES] = source, read_sbd(source, 'GTinst')
+    else:
+        raise DataError(f'{truth}: no such file, though the split files name it; --voc must be VOCdevkit/VOC2012')
+    for source, label in labels.values():
+        if label.shape != size:
+            raise DataError(f'{source}: {label.shape[1]}x{label.shape[0]} pixels (width x height), but its image '
+                            f'{image} has {size[1]}x{size[0]}; fetch both again')
+    for folder, (_, label) in labels.items():
+        write_png(out / folder / f'{name}.png', label)
+    place_file(image, out / layout.IMAGES / f'{name}.jpg')
+
+
+def _existing(image):
+    if not image.is_file():
+        raise DataError(f'{image}: no such image, though the split files name it; fetch the data set again')
+    return image
+
+
+def _report_splits(splits, out):
+    """Print the sizes of the splits, and say aloud where they are not those of the published results."""
+    for split, title in (('train', 'train+'), ('val', 'val'), ('test', 'test')):
+        found, due = len(splits[split]), SPLIT_SIZES[split]
+        print(f'{title}: {found} images: {out / "lists" / split}{"_*" if split == "train" else ""}.txt')
+        if split == 'test' and not found:
+            print('  (the test images come in an archive of their own from the VOC server: --voc_test)')
+        elif found != due:
+            logger.warning('WARNING: %s has %d images, not %d as in every published result: the split files of '
+                           '--voc or --sbd are not the originals, or not complete', title, found, due)

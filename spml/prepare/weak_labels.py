@@ -1,0 +1,86 @@
+"""Writing the weak labels of VOC's training images: for each image some label maps, each kind in its folder and list.
+
+The images are those of `lists/train_full.txt`, which prepare_voc12.py writes.
+"""
+import functools
+import logging
+import pathlib
+from typing import NamedTuple
+
+from spml.data import voc_layout as layout
+from spml.data.lists import read_list
+from spml.data.readers import image_size
+from spml.errors import DataError
+from spml.prepare.runner import run_items, summary, unfinished
+from spml.utils.formats import write_png
+
+logger = logging.getLogger(__name__)
+
+
+class Labels(NamedTuple):
+    """A kind of weak labels: its list is `lists/train_<kind>.txt`, its folder below the data root holds the maps.
+
+    The folder's name says what the maps are made with, so that none mixes maps made in two ways.
+    """
+
+    kind: str
+    folder: str
+
+
+def write_labels(out, kinds, sources, draw, num_workers, title):
+    """Write the label maps of all training images that have a source, and the lists of these.
+
+    Args:
+        out: data root.
+        kinds: list of `Labels`.
+        sources: dict from image name to what `draw` makes the maps from.
+        draw: function of a module from (source, (H, W)) to the list of (H, W) uint8 maps, one for each of `kinds`.
+        num_workers: processes.
+        title: what the annotations are, for bar and messages.
+
+    Returns:
+        The list of the names of the images that have labels now.
+
+    Raises:
+        DataError: prepare_voc12.py did not write its lists yet, no image has a source, or what `draw` raises.
+    """
+    out = pathlib.Path(out)
+    names = training_names(out)
+    items = [(name, sources[name]) for name in names if name in sources]
+    if not items:
+        raise DataError(f'none of the {len(names)} images of {out / "lists/train_full.txt"} has {title}; check the '
+                        'path of the annotations: they are called like the images')
+    folders = [out / kind.folder for kind in kinds]
+    todo = unfinished(items, lambda item: [folder / f'{item[0]}.png' for folder in folders])
+    run_items(functools.partial(_write, out / layout.IMAGES, folders, draw), todo, num_workers, title)
+    for kind in kinds:
+        summary('label maps', out / kind.folder, len(todo), len(items))
+        path = layout.write_train_list(out, kind.kind, [name for name, _ in items], kind.folder)
+        print(f'  list of {len(items)} images: {path}')
+    if len(items) < len(names):
+        logger.warning('WARNING: %d of %d training images have no %s and are left out of these lists, for example %s',
+                       len(names) - len(items), len(names), title, next(name for name in names if name not in sources))
+    return [name for name, _ in items]
+
+
+def training_names(out):
+    """Return the names of the training images under the data root `out`."""
+    path = out / 'lists' / 'train_full.txt'
+    if not path.is_file():
+        raise DataError(f'{path}: no such list; run prepare_voc12.py with the same --out first')
+    return [entry.name for entry in read_list(path, out)]
+
+
+def annotation_files(folder, ending):
+    """Return the dict from name to path of the files of a folder with an ending."""
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise DataError(f'{folder}: no such folder of annotations')
+    return {path.stem: path for path in folder.iterdir() if path.suffix == ending}
+
+
+def _write(images, folders, draw, item):
+    name, source = item
+    maps = draw(source, image_size(images / f'{name}.jpg'))
+    for folder, label in zip(folders, maps, strict=True):
+        write_png(folder / f'{name}.png', label)

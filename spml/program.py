@@ -1,0 +1,116 @@
+"""How every script ends: errors as one line with exit status 2, interruptions as status 130."""
+import contextlib
+import errno
+import hashlib
+import os
+import pathlib
+import signal
+import sys
+import threading
+
+from spml.errors import SpmlError
+from spml.names import LAUNCHED
+from spml.utils import usage
+from spml.utils.memory import is_out_of_memory
+
+
+def execute(main):
+    """Call `main()` and leave with its status; a user's mistake is one line on standard error and status 2.
+
+    SIGTERM ends a script as Ctrl-C does.
+    """
+    try:
+        with _sigterm_as_interrupt():
+            status = main()
+    except SpmlError as error:
+        if not (error.is_secondary and LAUNCHED in os.environ):
+            _complain(error)
+        status = error.exit_status
+    except SystemExit as error:
+        # Of several processes, those that leave the word to another one.
+        _leave_group(error.code)
+        raise
+    except KeyboardInterrupt:
+        # A pipeline that runs this as a stage says itself how to go on; of several processes one speaks for all.
+        if 'SPML_STAGE' not in os.environ and os.environ.get('RANK', '0') == '0':
+            print('\ninterrupted; what was complete is kept, run the same command again to go on', file=sys.stderr)
+        status = 130
+    except BrokenPipeError:
+        # The reader (`| head`) went away: that is no error. Keep the interpreter from flushing into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT_ERRORS:
+            raise
+        _complain(f'{error.filename or "write"}: {error.strerror}; {_ENVIRONMENT_ERRORS[error.errno]}')
+        status = 2
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        _complain(f'out of memory ({error or type(error).__name__}); end other programs, or work on less at a time')
+        status = 2
+    usage.record(status or 0)
+    _leave_group(status or 0)
+    sys.exit(status or 0)
+
+
+def _leave_group(status):
+    """Leave at once where an error has left this process in a group with others."""
+    distributed = sys.modules.get('spml.utils.distributed')  # of a script that needs torch
+    if distributed and distributed.world_size() > 1:
+        distributed.leave_at_once(status)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt():
+    """Raise KeyboardInterrupt on SIGTERM too, so that temporary files and worker processes are cleared away."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_ENVIRONMENT_ERRORS = {
+    errno.ENOENT: 'check the path',
+    errno.EACCES: 'check the permissions',
+    errno.EPERM: 'check the permissions',
+    errno.EROFS: 'choose a folder that can be written',
+    errno.ENOSPC: 'free some space and run the same command again',
+    errno.EDQUOT: 'free some space and run the same command again',
+    errno.EFBIG: 'raise the limit on the size of files (ulimit -f) and run the same command again',
+    errno.ESTALE: 'its disk went away; mount it again and run the same command again',
+    errno.ENAMETOOLONG: 'use a shorter name',
+    errno.ENOTDIR: 'check the path',
+    errno.EISDIR: 'give a file, not a folder',
+    errno.EEXIST: 'a file stands where a folder is needed',
+    errno.EIO: 'check the disk',
+}
+
+
+def one_line(message):
+    """Return a message as one line that any terminal shows as it is: it may quote what a file holds."""
+    return ''.join(letter if letter.isprintable() else '?' for letter in ' '.join(str(message).split()))
+
+
+def _complain(message):
+    message = one_line(message)
+    if not _is_said(message):
+        print(f'error: {message}', file=sys.stderr)
+
+
+def _is_said(message):
+    """Whether another process that the same command launched has said this; if not, note that this one does."""
+    folder = os.environ.get(LAUNCHED)
+    if folder is None:
+        return False
+    try:
+        (pathlib.Path(folder) / hashlib.sha256(message.encode()).hexdigest()).open('x').close()
+    except FileExistsError:
+        return True
+    except OSError:  # better twice than never
+        return False
+    return False

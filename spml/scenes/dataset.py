@@ -1,0 +1,165 @@
+"""The built-in data set: small textured scenes in the VOC 2012 layout with every kind of label and the list files.
+
+It lets the pipelines run through the scripts and file formats of real data where no real data is. Each image is drawn
+from its own seed, derived from (seed, split, index), so neither order nor number of images changes any of them.
+`synthetic_scene` draws, `synthetic_regions` over-segments, `synthetic_labels` annotates; this module writes files.
+"""
+import json
+import pathlib
+import re
+
+import numpy as np
+from PIL import Image
+
+from spml.data.cam_labels import box_labels, tag_labels
+from spml.data.voc_layout import (
+    ACTIVATIONS,
+    BOXES,
+    IMAGES,
+    INSTANCES,
+    REGIONS,
+    STROKES,
+    TAGS,
+    TEST_IMAGES,
+    TRUTH,
+    write_lists,
+)
+from spml.errors import DataError
+from spml.scenes.labels import class_activations, draw_strokes, object_boxes, strokes
+from spml.scenes.regions import over_segmentation
+from spml.scenes.scene import MAX_CLASSES, class_names, render_scene
+from spml.utils.atomic import atomic_path
+from spml.utils.files import folder_lock
+from spml.utils.formats import write_json, write_png, write_text
+
+__all__ = ['class_names', 'generate']
+
+FORMAT_VERSION = 1  # rises whenever the same options would give other files
+SPLITS = ('train', 'val', 'test')
+_FOLDERS = (IMAGES, TEST_IMAGES, TRUTH, INSTANCES, REGIONS, TAGS, BOXES, ACTIVATIONS, *(s[0] for s in STROKES.values()))
+_OWN_NAME = re.compile(rf'({"|".join(SPLITS)})_\d{{5}}\.(jpg|png|npy)')
+_BEGUN = '.meta.json.begun'  # stands while the files are being written, so that an interrupted run may start over
+_JPEG_QUALITY = 95
+_MIN_SIZE, _MAX_SIZE, _MAX_ASPECT = 48, 1024, 2
+_SIZE_SPREAD = 0.06  # sides vary by this share
+_PORTRAIT = 0.3  # share of the images that stand upright
+
+
+def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_classes=6, seed=0, overwrite=False):
+    """Write the data set with its lists under the folder `out`.
+
+    `num_train`, `num_val`, `num_test` count images; `size` (height, width) in pixels is what image sizes vary around;
+    `num_classes` includes background. `out/meta.json`, written last, holds the options and the class names; when it
+    holds these options already, nothing is done. Interrupted runs start over;
+    of several processes that write the same folder at once, one writes and the others wait.
+    Returns True when files were written, False when all was there. Raises DataError for an impossible option, for a
+    folder that holds this data set with other options (unless `overwrite`), and for one that holds other images.
+    """
+    out = pathlib.Path(out)
+    options = {'num_train': num_train, 'num_val': num_val, 'num_test': num_test, 'size': list(size),
+               'num_classes': num_classes, 'seed': seed}
+    _check_options(options)
+    meta = {'format_version': FORMAT_VERSION, 'options': options, 'class_names': class_names(num_classes)}
+    with folder_lock(out):
+        return _generate(out, meta, overwrite)
+
+
+def _generate(out, meta, overwrite):
+    if _is_done(out, meta, overwrite):
+        return False
+    options = meta['options']
+    write_text(out / _BEGUN, 'the built-in data set is being written here\n')
+    _remove_previous(out)
+    names = {split: [f'{split}_{index:05d}' for index in range(options[f'num_{split}'])] for split in SPLITS}
+    for split in SPLITS:
+        for index, name in enumerate(names[split]):
+            _write_sample(out, split, index, name, options)
+    write_lists(out, **names)
+    write_json(out / 'meta.json', meta)
+    (out / _BEGUN).unlink()
+    return True
+
+
+def _check_options(options):
+    """Raise DataError naming the first impossible option."""
+    lowest = {'num_train': 1, 'num_val': 1, 'num_test': 0, 'seed': 0}
+    for key, least in lowest.items():
+        if options[key] < least:
+            raise DataError(f'{key}: {options[key]} is too small, give at least {least}')
+        if key != 'seed' and options[key] > 99999:
+            raise DataError(f'{key}: {options[key]} is too large, give at most 99999')
+    if not 2 <= options['num_classes'] <= MAX_CLASSES:
+        raise DataError(f'num_classes: {options["num_classes"]} is out of range, give 2 to {MAX_CLASSES}, '
+                        'background included')
+    size = options['size']
+    if len(size) != 2 or min(size) < _MIN_SIZE or max(size) > min(_MAX_SIZE, _MAX_ASPECT * min(size)):
+        raise DataError(f'size: {size} is out of range, give height and width from {_MIN_SIZE} to {_MAX_SIZE}, '
+                        f'one at most {_MAX_ASPECT} times the other')
+
+
+def _is_done(out, meta, overwrite):
+    """Return whether `out` holds the data set of `meta`; raise DataError when it may not be written to."""
+    path = out / 'meta.json'
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding='utf-8'))
+        except ValueError:
+            found = None
+        if found == meta:
+            return True
+        if not overwrite:
+            raise DataError(f'{out}: holds a data set made with other options or by another version (see {path.name}); '
+                            'choose another folder, or --overwrite to replace it')
+    elif not (out / _BEGUN).exists():
+        for folder in ('VOC2012', 'VOC2012-test', 'lists'):
+            if (out / folder).exists():
+                raise DataError(f'{out}: holds a {folder} that is not of the built-in data set; choose another folder')
+    for folder in (IMAGES, TEST_IMAGES):
+        for file in (out / folder).glob('*'):
+            if not file.name.startswith('.') and not _OWN_NAME.fullmatch(file.name):
+                raise DataError(f'{out}: holds images that are not of the built-in data set, such as '
+                                f'{folder}/{file.name}; choose another folder')
+    return False
+
+
+def _remove_previous(out):
+    """Remove `meta.json`, so that from now on the data set counts as incomplete, and the files of earlier runs."""
+    (out / 'meta.json').unlink(missing_ok=True)
+    for folder in _FOLDERS:
+        for file in (out / folder).glob('*'):
+            if _OWN_NAME.fullmatch(file.name):
+                file.unlink()
+
+
+def _write_sample(out, split, index, name, options):
+    """Draw the image of a split with its labels and write the files that the split's lists name."""
+    rng = np.random.default_rng([options['seed'], SPLITS.index(split), index])
+    sides = np.rint(np.array(options['size']) * rng.uniform(1 - _SIZE_SPREAD, 1 + _SIZE_SPREAD, 2)).astype(int)
+    height, width = sides[::-1] if rng.random() < _PORTRAIT else sides
+    num_classes = options['num_classes']
+    scene = render_scene(rng, height, width, num_classes, first_class=1 + index % (num_classes - 1))
+    file = out / (TEST_IMAGES if split == 'test' else IMAGES) / f'{name}.jpg'
+    with atomic_path(file) as temporary:
+        Image.fromarray(scene.image).save(temporary, format='JPEG', quality=_JPEG_QUALITY)
+    if split == 'test':
+        return
+    write_png(out / TRUTH / f'{name}.png', scene.semantic)
+    write_png(out / INSTANCES / f'{name}.png', scene.instance)
+    if split == 'train':
+        # The over-segmentation sees what a user of the data sees: the image as stored.
+        with Image.open(file) as stored:
+            write_png(out / REGIONS / f'{name}.png', over_segmentation(np.asarray(stored)))
+        _write_weak_labels(rng, out, name, scene)
+
+
+def _write_weak_labels(rng, out, name, scene):
+    """Write the scribbles, points, CAM labels and raw CAMs of one training image."""
+    paths = strokes(rng, scene.instance)
+    for folder, fraction, dilation in STROKES.values():
+        write_png(out / folder / f'{name}.png', draw_strokes(paths, scene.instance, scene.classes, fraction, dilation))
+    activations = class_activations(rng, scene.visible, scene.classes)
+    write_png(out / TAGS / f'{name}.png', tag_labels(activations, scene.visible.shape))
+    boxes = object_boxes(scene.visible, scene.classes)
+    write_png(out / BOXES / f'{name}.png', box_labels(activations, boxes, scene.visible.shape))
+    with atomic_path(out / ACTIVATIONS / f'{name}.npy') as temporary, open(temporary, 'wb') as stream:
+        np.save(stream, activations)

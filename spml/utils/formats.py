@@ -1,0 +1,67 @@
+"""Text, JSON, PNG and `.npz` files: written whole or not at all, read with errors that name the file."""
+import json
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from spml.errors import DataError
+from spml.utils.atomic import atomic_path
+
+
+def write_text(path, text):
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+
+
+def append_line(path, line):
+    """Add a line to a UTF-8 text file; a kill may leave a part of it, which readers have to expect."""
+    try:
+        with open(path, 'a', encoding='utf-8') as out:
+            out.write(f'{line}\n')
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON atomically."""
+    write_text(path, json.dumps(value, indent=2) + '\n')
+
+
+def read_json(path, way_out):
+    """Return what a JSON file holds; DataError, ending in `way_out`, if it cannot be read."""
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+    except OSError as error:
+        raise DataError(f'{path}: {error.strerror}; {way_out}') from None
+    except ValueError:
+        raise DataError(f'{path}: not valid JSON; {way_out}') from None
+
+
+def read_json_lines(path):
+    """Return the objects of a JSON-lines file, none without the file; what follows a line cut short is dropped."""
+    rows = []
+    if pathlib.Path(path).is_file():
+        for line in pathlib.Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break
+            if not isinstance(row, dict):
+                break
+            rows.append(row)
+    return rows
+
+
+def write_png(path, array):
+    """Write an (H, W) uint8 or uint16 or an (H, W, 3) uint8 RGB array as PNG atomically."""
+    with atomic_path(path) as temporary:
+        Image.fromarray(array).save(temporary, format='PNG')
+
+
+def write_npz(path, **arrays):
+    """Write the named arrays as an uncompressed `.npz` atomically."""
+    with atomic_path(path) as temporary, open(temporary, 'wb') as out:
+        np.savez(out, **arrays)

@@ -1,0 +1,73 @@
+"""A miniature of VOC 2012 and SBD as their owners publish them, and a way to run the preparation scripts."""
+import importlib.util
+import pathlib
+import sys
+import types
+
+import numpy as np
+import pytest
+from originals import Originals, write_palette, write_rgb
+
+from spml.prepare import voc12
+from spml.program import execute
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def originals(tmp_path):
+    """VOC train: 07_a, 07_b; val: 07_c; SBD train: 08_d, 07_a; val: 07_c, 08_e, whose image VOC lacks."""
+    rng = np.random.default_rng()
+    made = Originals(tmp_path)
+    for name in ('07_a', '07_b', '07_c', '08_d'):
+        made.image(name, rng, made.voc / 'JPEGImages')
+    for name in ('08_d', '07_a', '07_c', '08_e'):
+        made.image(name, rng, made.sbd / 'img')
+        made.sbd_labels(name, rng)
+    made.voc_labels('07_a', rng)
+    made.voc_labels('07_b', rng, write_rgb)
+    made.voc_labels('07_c', rng, lambda path, label: write_palette(path, label, rng.permutation(256)))
+    splits = made.voc / 'ImageSets' / 'Segmentation'
+    made.split(splits / 'train.txt', ['07_b', '07_a'])
+    made.split(splits / 'val.txt', ['07_c'])
+    made.split(splits / 'trainval.txt', ['07_a', '07_b', '07_c'])
+    made.split(made.sbd / 'train.txt', ['08_d', '07_a'])
+    made.split(made.sbd / 'val.txt', ['07_c', '08_e'])
+    return made
+
+
+@pytest.fixture
+def prepared(originals):
+    """The same after prepare_voc12: under `out` stand images, truth and lists; train+ is 07_a, 07_b, 08_d, 08_e."""
+    voc12.prepare(originals.voc, originals.sbd, originals.out, 0)
+    return originals
+
+
+@pytest.fixture
+def run_script(monkeypatch, capfd):
+    """A function from a script's name and arguments to its status, standard output and standard error."""
+    def run(name, *arguments):
+        path, = ROOT.glob(f'pyscripts/*/{name}.py')
+        spec = importlib.util.spec_from_file_location(f'script_{name}', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            execute(module.main)
+        return types.SimpleNamespace(status=caught.value.code, **capfd.readouterr()._asdict())
+    return run
+
+
+@pytest.fixture
+def fails(run_script):
+    """A function that runs a script and asserts status 2 and one line of error, the last, that holds some words."""
+    def check(name, *arguments, naming):
+        result = run_script(name, *arguments)
+        assert result.status == 2, result.err
+        assert 'Traceback' not in result.err
+        lines = result.err.rstrip('\n').split('\n')
+        assert [line.startswith('error: ') for line in lines] == [False] * (len(lines) - 1) + [True], result.err
+        for word in naming:
+            assert str(word) in lines[-1]
+    return check

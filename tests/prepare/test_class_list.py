@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from spml.errors import DataError
+from spml.prepare.class_list import read_class_list
+
+
+def written(tmp_path, text):
+    path = tmp_path / 'classes.txt'
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_names_and_colours_in_every_spelling(tmp_path):
+    classes = read_class_list(written(tmp_path, '\ufeffbackground 0 0 0\r\n\n  palm   tree\t#00fF10 \ncat 1, 2,3\n'
+                                                'void 255 255 255\nunlabelled 9,9,9\nroute 66 4 5 6\n'))
+    assert classes.names == ('background', 'palm tree', 'cat', 'route 66')
+    assert classes.colours == ((0, 0, 0), (0, 255, 16), (1, 2, 3), (4, 5, 6))
+    assert [classes.id_of(name) for name in ('cat', 'background', 'void', 'dog')] == [2, 0, None, None]
+    pixels = np.array([[(1, 2, 3), (0, 255, 16), (0, 0, 0)], [(255, 255, 255), (9, 9, 9), (3, 2, 1)]], np.uint8)
+    assert classes.look_up(pixels).tolist() == [[2, 1, 0], [255, 254, -1]]
+
+
+def test_without_colours_those_of_voc_count(tmp_path):
+    classes = read_class_list(written(tmp_path, 'background\naeroplane\nroute 66\n'))
+    assert classes.names == ('background', 'aeroplane', 'route 66')
+    assert classes.colours is None
+    pixels = np.array([[(0, 128, 0), (128, 0, 0), (0, 0, 0), (224, 224, 192), (128, 128, 0)]], np.uint8)
+    assert classes.look_up(pixels).tolist() == [[2, 1, 0, 255, -1]]
+
+
+@pytest.mark.parametrize(('text', 'words'), [
+    ('background\n', '1 classes'), ('', '0 classes'), ('void 1 2 3\nbackground 0 0 0\n', '1 classes'),
+    ('\n'.join(f'class {letter}' for letter in map(chr, range(300, 554))), '254 classes'),
+    ('background 0 0 0\ncat\n', ':2: colours'), ('background\n\ncat 1 2 3\n', ':3: colours'),
+    ('background 0 0 0\ncat 1 2 256\n', ':2: '), ('background 0 0 0\n1 2 3\n', ':2: '),
+    ('background\ncat\ncat\n', ':3: the name cat stands at'), ('a 1 2 3\nb #010203\n', ':2: the colour'),
+    (b'\xff\xfe\x00', 'not a UTF-8'),
+])
+def test_lists_that_cannot_be_used(tmp_path, text, words):
+    path = written(tmp_path, text)
+    with pytest.raises(DataError, match=words) as caught:
+        read_class_list(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_missing_list(tmp_path):
+    with pytest.raises(DataError, match=r'none\.txt'):
+        read_class_list(tmp_path / 'none.txt')

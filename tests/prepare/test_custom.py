@@ -1,0 +1,296 @@
+"""prepare_custom.py: a miniature data set of one's own, of every kind of label."""
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from originals import read
+from PIL import Image
+
+from spml.config import load_config
+from spml.data.lists import check_files, read_list
+from spml.data.readers import read_image
+from spml.errors import DataError
+from spml.prepare.class_list import read_class_list
+from spml.prepare.custom_config import write_configs
+from spml.prepare.custom_sources import Sample, split
+
+CLASSES = 'ground 5 5 5\ncat 200 0 0\ntree 0 200 0\nvoid 250 250 250\n'
+COLOURS = np.array([(5, 5, 5), (200, 0, 0), (0, 200, 0), (250, 250, 250)], np.uint8)
+
+
+class Own:
+    """Folders of photos (a, `b 1`, c.x, d, e), scribbles of a, `b 1`, c.x, and masks of c.x, d, e."""
+
+    def __init__(self, folder):
+        rng = np.random.default_rng()
+        self.folder, self.out, self.configs = folder, folder / 'data', folder / 'configs'
+        self.classes = folder / 'classes.txt'
+        self.classes.write_text(CLASSES)
+        for name in ('photos', 'scribbles', 'masks', 'labelme'):
+            (folder / name).mkdir()
+        self.ids = {}
+        for name, file in (('a', 'a.jpg'), ('b 1', 'b 1.JPG'), ('c.x', 'c.x.png'), ('d', 'd.jpeg'), ('e', 'e.jpg')):
+            size = tuple(rng.integers(20, 40, 2).tolist())
+            Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(folder / 'photos' / file)
+            self.ids[name] = rng.integers(0, 4, size)
+            self.ids[name][0, :4] = range(4)
+        for name in ('a', 'b 1', 'c.x'):
+            drawn = np.where(self.ids[name] < 3, 255, 0)
+            self.save(f'scribbles/{name}.png', np.dstack([COLOURS[self.ids[name]], drawn]))
+        for name in ('c.x', 'd', 'e'):
+            self.save(f'masks/{name}.png', COLOURS[self.ids[name]])
+
+    def save(self, path, pixels):
+        Image.fromarray(np.asarray(pixels, np.uint8)).save(self.folder / path)
+
+    def arguments(self, *labels, more=()):
+        """Command line with these kinds of labels."""
+        return ['--images', self.folder / 'photos', '--classes', self.classes, '--out', self.out, '--cfg_dir',
+                self.configs, '--num_workers', 0,
+                *(word for label in labels for word in (f'--{label}', self.folder / label)), *more]
+
+    def list(self, name):
+        """The entries of a list, whose files are all there."""
+        entries = read_list(self.out / 'lists' / f'{name}.txt', self.out)
+        check_files(entries)
+        return entries
+
+    def lists(self):
+        """Names of the images in each list."""
+        paths = sorted((self.out / 'lists').iterdir())
+        return {path.stem: [entry.name for entry in self.list(path.stem)] for path in paths}
+
+
+@pytest.fixture
+def own(tmp_path):
+    return Own(tmp_path)
+
+
+def test_scribbles_train_and_masks_score(own, run_script, caplog):
+    (own.folder / 'photos/notes.txt').write_text('no photo')
+    result = run_script('prepare_custom', *own.arguments('scribbles', 'masks'))
+    assert result.status == 0, result.err
+    assert own.lists() == {'train_scribble': ['a', 'b_1', 'c.x'], 'train_full': ['c.x'], 'val': ['d', 'e']}
+    for entry in own.list('train_scribble'):
+        ids = own.ids[entry.name.replace('_', ' ')]
+        np.testing.assert_array_equal(read(entry.semantic), np.where(ids == 3, 254, ids))
+        regions = read(entry.instance)
+        assert regions.shape == ids.shape
+        assert regions.max() < 255
+    for entry in own.list('val') + own.list('train_full'):
+        ids = own.ids[entry.name]
+        np.testing.assert_array_equal(read(entry.semantic), np.where(ids == 3, 255, ids))
+    photo = own.list('train_scribble')[1].image
+    np.testing.assert_array_equal(read_image(photo), read_image(own.folder / 'photos/b 1.JPG'))
+    for words in ('5 images with their labels written', '3 over-segmentations written',
+                  'of 3 training labels 3 have ground, 3 have cat, 3 have tree'):
+        assert words in result.out
+    assert 'notes.txt' in caplog.text
+    assert f'DATASET=configs DATAROOT={own.out} bash' in result.out
+
+
+def test_a_ready_pair_of_configurations(own, run_script, fails, caplog):
+    assert run_script('prepare_custom', *own.arguments('scribbles')).status == 0
+    for name, kind, base in (('scribble', 'segsort', 30000), ('scribble_classifier', 'softmax_classifier', 4000)):
+        config = load_config(own.configs / f'{name}.yaml')
+        assert config.dataset.class_names == ['ground', 'cat', 'tree']
+        assert config.dataset.color_map == COLOURS[:3].tolist()
+        assert config.dataset.num_classes == 3
+        assert (config.network.prediction_types, config.train.max_iteration) == (kind, base)
+        longest = max(max(ids.shape) for ids in own.ids.values())
+        size = config.train.crop_size[0]
+        assert size % 8 == 0
+        assert longest <= size <= max(32, longest + 8)
+        assert config.test.crop_size == config.test.stride == config.train.crop_size == [size, size]
+        assert config.test.image_size == 0
+    edited = own.configs / 'scribble.yaml'
+    edited.write_text(edited.read_text().replace('base_lr: 0.003', 'base_lr: 0.5'))
+    assert run_script('prepare_custom', *own.arguments('scribbles')).status == 0
+    assert load_config(edited).train.base_lr == 0.5
+    own.out = own.out.with_name('other')
+    own.classes.write_text(CLASSES.replace('tree', 'bush'))
+    fails('prepare_custom', *own.arguments('scribbles'), naming=[edited, '--cfg_dir'])
+    own.configs = own.configs.with_name('small')
+    own.classes.write_text('ground\ncat\ntree\n')
+    for label in (own.folder / 'scribbles').iterdir():
+        Image.fromarray(np.where(np.array(Image.open(label))[..., 3] == 0, 255, 1).astype(np.uint8)).save(label)
+    own.out = own.out.with_name('third')
+    result = run_script('prepare_custom', *own.arguments('scribbles', more=['--base', 'demo']))
+    config = load_config(own.configs / 'scribble.yaml')
+    assert config.dataset.color_map is None
+    assert config.train.crop_size == [32, 32]
+    assert config.network.backbone_types == 'panoptic_deeplab_14'
+    assert 'no training label has tree' in caplog.text
+    assert 'There is no truth to score on' in result.out
+    assert own.lists() == {'train_scribble': ['a', 'b_1', 'c.x'], 'test': ['d', 'e']}
+
+
+@pytest.mark.parametrize(('longest', 'sizes'), [(500, [512, 512, 512]), (375, [384, 384, 384]), (4000, [512] * 3),
+                                                (20, [32, 32, 32])])
+def test_crops_and_windows_are_made_for_the_images(tmp_path, longest, sizes):
+    (tmp_path / 'classes.txt').write_text(CLASSES)
+    root = pathlib.Path(__file__).parents[2] / 'configs'
+    write_configs(root / 'voc12', tmp_path / 'big', read_class_list(tmp_path / 'classes.txt'), longest)
+    config = load_config(tmp_path / 'big/scribble.yaml')
+    assert [config.train.crop_size[0], config.test.crop_size[0], config.test.stride[1]] == sizes
+    # The built-in data's images are 160 long: at that length its sizes are as they are.
+    write_configs(root / 'demo', tmp_path / 'small', read_class_list(tmp_path / 'classes.txt'), 160)
+    found, given = load_config(tmp_path / 'small/scribble.yaml'), load_config(root / 'demo/scribble.yaml')
+    assert found.train == given.train
+    assert found.test == given.test
+    assert found.network == given.network
+
+
+def test_masks_alone_are_trained_on_but_for_some(own, run_script):
+    result = run_script('prepare_custom', *own.arguments('masks'))
+    assert result.status == 0, result.err
+    assert own.lists() == {'train_full': ['c.x', 'd'], 'val': ['e'], 'test': ['a', 'b_1']}
+    assert f'TRAIN_LIST={own.out / "lists/train_full.txt"}' in result.out
+    for entry in own.list('train_full'):
+        assert read(entry.instance).shape == own.ids[entry.name].shape
+    val = own.folder / 'val.txt'
+    val.write_text('d.jpeg\n\nc.x\n')
+    assert run_script('prepare_custom', *own.arguments('masks', more=['--val', val])).status == 0
+    assert own.lists() == {'train_full': ['e'], 'val': ['d', 'c.x'], 'test': ['a', 'b_1']}
+
+
+def shape(label, kind, points):
+    return {'label': label, 'shape_type': kind, 'points': points}
+
+
+def test_labelme_as_truth_and_as_scribbles(own, run_script, fails):
+    for name in own.ids:
+        shapes = [shape('cat', 'rectangle', [[2, 3], [9, 8]])] if name != 'e' else [shape('tree', 'point', [[4, 4]])]
+        (own.folder / f'labelme/{name}.json').write_text(json.dumps({'shapes': shapes}))
+    fails('prepare_custom', *own.arguments('labelme'), naming=[own.folder / 'labelme/e.json', '--rest unlabelled'])
+    (own.folder / 'labelme/e.json').unlink()
+    own.out = own.out.with_name('truth')
+    assert run_script('prepare_custom', *own.arguments('scribbles', 'labelme')).status == 0
+    assert own.lists() == {'train_scribble': ['a', 'b_1', 'c.x'], 'train_full': ['a', 'b_1', 'c.x'], 'val': ['d'],
+                           'test': ['e']}
+    expected = np.zeros(own.ids['d'].shape)
+    expected[3:9, 2:10] = 1
+    np.testing.assert_array_equal(read(own.list('val')[0].semantic), expected)
+    own.out = own.out.with_name('weak')
+    (own.folder / 'labelme/e.json').write_text(json.dumps({'shapes': [shape('tree', 'point', [[4, 4]])]}))
+    weak = own.arguments('labelme', more=['--rest', 'unlabelled', '--width', 1])
+    assert run_script('prepare_custom', *weak).status == 0
+    assert own.lists() == {'train_scribble': ['a', 'b_1', 'c.x', 'd', 'e']}
+    expected = np.full(own.ids['e'].shape, 254)
+    expected[4, 4] = 2
+    np.testing.assert_array_equal(read(own.list('train_scribble')[-1].semantic), expected)
+
+
+def test_coco_as_truth_and_as_weak_labels(own, run_script):
+    images = [{'id': index, 'file_name': f'train/{name}.jpg'} for index, name in enumerate(['a', 'b 1', 'c.x', 'd'])]
+    annotations = [{'id': 9 + index, 'image_id': index, 'category_id': 6,
+                    'segmentation': [[2, 3, 10, 3, 10, 9, 2, 9]]} for index in range(3)]
+    content = {'images': images, 'annotations': annotations, 'categories': [{'id': 6, 'name': 'cat'}]}
+    coco = own.folder / 'coco'
+    coco.write_text(json.dumps(content))
+    assert run_script('prepare_custom', *own.arguments('coco')).status == 0
+    assert own.lists() == {'train_full': ['a', 'b_1', 'c.x'], 'val': ['d'], 'test': ['e']}
+    expected = np.zeros(own.ids['a'].shape)
+    expected[3:9, 2:10] = 1
+    np.testing.assert_array_equal(read(own.list('train_full')[0].semantic), expected)
+    assert (read(own.list('val')[0].semantic) == 0).all()
+    own.out = own.out.with_name('weak')
+    assert run_script('prepare_custom', *own.arguments('coco', 'masks', more=['--rest', 'unlabelled'])).status == 0
+    assert own.lists() == {'train_scribble': ['a', 'b_1', 'c.x'], 'train_full': ['c.x'], 'val': ['d', 'e']}
+    np.testing.assert_array_equal(read(own.list('train_scribble')[0].semantic), np.where(expected, 1, 254))
+
+
+def test_goes_on_and_takes_in_what_is_new_or_changed(own, run_script, fails):
+    assert run_script('prepare_custom', *own.arguments('scribbles')).status == 0
+    assert '0 images with their labels written' in run_script('prepare_custom', *own.arguments('scribbles')).out
+    ids = np.roll(own.ids['a'], 1, axis=1)
+    own.save('scribbles/a.png', np.dstack([COLOURS[ids], np.where(ids < 3, 255, 0)]))
+    written = own.out / 'VOC2012/scribble/dilate_3/a.png'
+    os.utime(own.folder / 'scribbles/a.png', ns=(written.stat().st_mtime_ns + 10 ** 9,) * 2)
+    result = run_script('prepare_custom', *own.arguments('scribbles', 'masks'))  # and masks, which is three more
+    assert '4 images with their labels written' in result.out
+    np.testing.assert_array_equal(read(written), np.where(ids == 3, 254, ids))
+    assert own.lists()['val'] == ['d', 'e']
+    fails('prepare_custom', *own.arguments('scribbles', more=['--undrawn', '5,5,5']), naming=['undrawn', own.out])
+    own.classes.write_text(CLASSES.replace('cat', 'dog'))
+    fails('prepare_custom', *own.arguments('scribbles', 'masks'), naming=['class list'])
+
+
+def test_workers_write_the_same(own, run_script):
+    assert run_script('prepare_custom', *own.arguments('scribbles', 'masks')).status == 0
+    one = {path.relative_to(own.out): path.read_bytes() for path in own.out.rglob('*.png')}
+    own.out = own.out.with_name('two')
+    assert run_script('prepare_custom', *own.arguments('scribbles', 'masks', more=['--num_workers', 2])).status == 0
+    assert {path.relative_to(own.out): path.read_bytes() for path in own.out.rglob('*.png')} == one
+
+
+def test_what_cannot_be_used(own, fails):
+    fails('prepare_custom', *own.arguments(), naming=['--scribbles', '--coco'])
+    fails('prepare_custom', *own.arguments('masks', 'labelme'), naming=['--masks and --labelme', 'truth'])
+    fails('prepare_custom', *own.arguments('masks', more=['--images', own.folder / 'none']), naming=['none'])
+    fails('prepare_custom', *own.arguments('masks', more=['--images', own.folder / 'labelme']), naming=['no image'])
+    fails('prepare_custom', *own.arguments('masks', more=['--classes', own.folder / 'none']), naming=['none'])
+    own.save('photos/z.jpg', np.zeros((9, 9, 3)))
+    own.save('labelme/y.png', np.zeros((9, 9, 3)))
+    fails('prepare_custom', *own.arguments(more=['--masks', own.folder / 'labelme']), naming=['labelme', 'photos'])
+    own.save('masks/z.png', np.full((9, 10, 3), 5))
+    fails('prepare_custom', *own.arguments('masks'), naming=['masks/z.png', 'photos/z.jpg', '10x9', '9x9', 'EXIF'])
+    own.save('masks/z.png', np.full((9, 9, 3), 250))
+    fails('prepare_custom', *own.arguments('masks'), naming=['masks/z.png', 'no pixel'])
+    own.save('photos/z.png', np.zeros((9, 9, 3)))
+    fails('prepare_custom', *own.arguments('masks'), naming=['photos/z.png', 'photos/z.jpg'])
+
+
+def test_names_for_validation_that_cannot_be_used(own, fails):
+    val = own.folder / 'val.txt'
+    for text, naming in (('c.x\na\n', [f'{val}:2', 'a is no image']), ('\n', [val]),
+                         ('c.x\nd\ne\n', ['left to train'])):
+        val.write_text(text)
+        fails('prepare_custom', *own.arguments('masks', more=['--val', val]), naming=naming)
+    fails('prepare_custom', *own.arguments('masks', more=['--val', own.folder / 'none']), naming=['none'])
+
+
+def test_a_folder_with_other_data_is_left_alone(own, fails):
+    (own.out / 'lists').mkdir(parents=True)
+    (own.out / 'lists/train_full.txt').write_text('years of work')
+    fails('prepare_custom', *own.arguments('masks'), naming=[own.out, 'other data'])
+    assert [path for path in own.out.rglob('*') if path.is_file()] == [own.out / 'lists/train_full.txt']
+
+
+def test_an_original_that_breaks_costs_nothing_that_is_done(own, run_script, fails):
+    mask = own.folder / 'masks/e.png'
+    content = mask.read_bytes()
+    mask.write_bytes(content[:60])
+    fails('prepare_custom', *own.arguments('masks'), naming=[mask])
+    done = {path: path.stat().st_mtime_ns for path in (own.out / 'VOC2012/segcls').glob('*.png')}
+    assert len(done) == 2
+    mask.write_bytes(content)
+    assert run_script('prepare_custom', *own.arguments('masks')).status == 0
+    assert done == {path: path.stat().st_mtime_ns for path in done}
+
+
+def samples(*kinds):
+    """Samples named 0, 1, ...; w: weak label, t: truth, b: both, anything else: neither."""
+    return [Sample(str(index), None, 'weak' if kind in 'wb' else None, 'truth' if kind in 'tb' else None)
+            for index, kind in enumerate(kinds)]
+
+
+@pytest.mark.parametrize(('kinds', 'expected'), [
+    ('wwt-', {'train': '01', 'train_scribble': '01', 'train_full': '', 'val': '2', 'test': '3'}),
+    ('bbbbbbw', {'train': '012356', 'train_scribble': '012356', 'train_full': '01235', 'val': '4', 'test': ''}),
+    ('ttt', {'train': '01', 'train_scribble': '', 'train_full': '01', 'val': '2', 'test': ''}),
+    ('tttttttttt', {'train': '01235678', 'train_scribble': '', 'train_full': '01235678', 'val': '49', 'test': ''}),
+    ('btt', {'train': '0', 'train_scribble': '0', 'train_full': '0', 'val': '12', 'test': ''}),
+    ('w-', {'train': '0', 'train_scribble': '0', 'train_full': '', 'val': '', 'test': '1'}),
+])
+def test_what_becomes_of_images(kinds, expected):
+    lists = split(samples(*kinds))
+    assert {name: ''.join(sample.name for sample in part) for name, part in lists.items()} == expected
+
+
+def test_nothing_left_to_train_on():
+    for kinds in ('t', '--', 'b'):
+        with pytest.raises(DataError, match='left to train on'):
+            split(samples(*kinds))

@@ -1,0 +1,163 @@
+"""Masks and scribbles of every kind of PNG, pixel by pixel."""
+import numpy as np
+import pytest
+from PIL import Image
+
+from spml.errors import DataError
+from spml.prepare.class_list import read_class_list
+from spml.prepare.drawings import read_mask, read_scribbles
+
+COLOURS = [(0, 0, 0), (250, 10, 10), (10, 250, 10), (240, 240, 240)]  # of three classes and void
+
+
+@pytest.fixture
+def plain(tmp_path):
+    return written(tmp_path, 'ground\ncat\ntree\n')
+
+
+@pytest.fixture
+def coloured(tmp_path):
+    names = ('ground', 'cat', 'tree', 'void')
+    return written(tmp_path, ''.join(f'{name} {r} {g} {b}\n' for name, (r, g, b) in zip(names, COLOURS, strict=True)))
+
+
+def written(tmp_path, text):
+    path = tmp_path / 'classes.txt'
+    path.write_text(text)
+    return read_class_list(path)
+
+
+@pytest.fixture
+def ids():
+    """Ids 0..3, each there, where 3 stands for void."""
+    ids = np.random.default_rng().integers(0, 4, (9, 11))
+    ids[0, :4] = range(4)
+    return ids
+
+
+def save(tmp_path, array, mode=None, palette=None):
+    image = Image.fromarray(np.asarray(array, np.uint8))
+    if palette is not None:
+        image = Image.frombytes('P', image.size, image.tobytes())
+        image.putpalette([value for colour in palette for value in colour])
+    path = tmp_path / 'drawing.png'
+    (image.convert(mode) if mode else image).save(path)
+    return path
+
+
+def test_masks_of_ids(tmp_path, plain, coloured, ids):
+    labels = np.where(ids == 3, 255, ids)
+    for classes in (plain, coloured):
+        np.testing.assert_array_equal(read_mask(save(tmp_path, labels), classes), labels)
+    palette = np.random.default_rng().integers(0, 256, (256, 3)).tolist()
+    np.testing.assert_array_equal(read_mask(save(tmp_path, labels, palette=palette), plain), labels)
+    labels[2, 2] = 254
+    assert read_mask(save(tmp_path, labels), plain)[2, 2] == 254
+    labels[4, 5] = 3
+    with pytest.raises(DataError, match=r'drawing\.png: .*x = 5, y = 4 .*value 3, .*classes\.txt.* 0\.\.2'):
+        read_mask(save(tmp_path, labels), plain)
+
+
+def test_masks_in_colours(tmp_path, coloured, ids):
+    labels = np.where(ids == 3, 255, ids)
+    rgb = np.array(COLOURS)[ids]
+    for mode in ('RGB', 'RGBA'):
+        np.testing.assert_array_equal(read_mask(save(tmp_path, rgb, mode), coloured), labels)
+    # The palette's order does not matter, its colours do.
+    order = np.random.default_rng().permutation(4)
+    shuffled = save(tmp_path, np.argsort(order)[ids], palette=[COLOURS[index] for index in order])
+    np.testing.assert_array_equal(read_mask(shuffled, coloured), labels)
+    rgb[6, 3] = (250, 10, 11)
+    with pytest.raises(DataError, match=r'x = 3, y = 6 .*\(250, 10, 11\)'):
+        read_mask(save(tmp_path, rgb), coloured)
+    rgba = np.dstack([np.array(COLOURS)[ids], np.full(ids.shape, 255)])
+    rgba[1, 1, 3] = 0
+    with pytest.raises(DataError, match='transparent'):
+        read_mask(save(tmp_path, rgba), coloured)
+
+
+def test_masks_in_vocs_colours(tmp_path, plain, ids):
+    voc = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (224, 224, 192)])
+    np.testing.assert_array_equal(read_mask(save(tmp_path, voc[ids]), plain), np.where(ids == 3, 255, ids))
+
+
+@pytest.mark.parametrize('undrawn', [3, 254, 255])
+def test_scribbles_of_ids(tmp_path, plain, coloured, ids, undrawn):
+    drawn = np.where(ids == 3, undrawn, ids)
+    expected = np.where(ids == 3, 254, ids)
+    for classes in (plain, coloured):
+        for given in (None, undrawn, (undrawn,) * 3):
+            np.testing.assert_array_equal(read_scribbles(save(tmp_path, drawn), classes, given), expected)
+
+
+def test_scribbles_whose_zero_is_not_drawn(tmp_path, plain, ids):
+    path = save(tmp_path, (ids + 1) % 4)  # the first class is 1, and so on
+    np.testing.assert_array_equal(read_scribbles(path, plain, 0), np.where(ids == 3, 254, ids))
+
+
+def test_scribbles_whose_value_of_a_class_is_not_drawn(tmp_path, plain, ids):
+    np.testing.assert_array_equal(read_scribbles(save(tmp_path, ids), plain, 1), np.where(ids % 2 == 1, 254, ids))
+
+
+def test_scribbles_in_colours(tmp_path, coloured, ids):
+    # Void is drawn, too; white paper, and the soft edge of a brush, are not.
+    colours = np.array([*COLOURS, (255, 255, 255), (250, 130, 130)])
+    ids[5:7], ids[7:] = 4, 5
+    expected = np.choose(ids, [0, 1, 2, 255, 254, 254])
+    np.testing.assert_array_equal(read_scribbles(save(tmp_path, colours[ids]), coloured), expected)
+    without_ground = read_scribbles(save(tmp_path, colours[ids]), coloured, (0, 0, 0))
+    np.testing.assert_array_equal(without_ground, np.where(expected == 0, 254, expected))
+
+
+@pytest.mark.parametrize('mode', ['RGBA', 'LA', 'P'])
+def test_transparent_pixels_are_not_drawn(tmp_path, plain, coloured, ids, mode):
+    hidden = ids == 3
+    if mode == 'P':
+        path = save(tmp_path, ids, palette=COLOURS)
+        Image.open(path).save(path, transparency=3)
+    else:
+        pixels = np.array(COLOURS)[np.where(hidden, 1, ids)] if mode == 'RGBA' else np.where(hidden, 1, ids)
+        path = save(tmp_path, np.dstack([pixels, np.where(hidden, 0, 255)]))
+    assert Image.open(path).mode == mode
+    classes = coloured if mode == 'RGBA' else plain
+    np.testing.assert_array_equal(read_scribbles(path, classes), np.where(hidden, 254, ids))
+
+
+def test_scribbles_of_nothing_and_of_everything(tmp_path, plain):
+    with pytest.raises(DataError, match=r'drawing\.png: nothing is drawn'):
+        read_scribbles(save(tmp_path, np.full((4, 5), 254)), plain)
+    with pytest.raises(DataError, match=r'drawing\.png: every pixel .*--undrawn'):
+        read_scribbles(save(tmp_path, np.ones((4, 5))), plain)
+
+
+@pytest.mark.parametrize(('image', 'words'), [
+    (Image.fromarray(np.zeros((4, 5), np.uint16)), '16-bit'), (Image.new('1', (5, 4)), '1-bit'),
+    (b'', 'not a readable PNG'), (b'\x89PNG\r\n\x1a\n', 'not a readable PNG'), ('jpeg', 'not a readable PNG'),
+    (None, 'no such file')])
+@pytest.mark.parametrize('read', [read_mask, read_scribbles])
+def test_files_that_are_no_drawing(tmp_path, plain, read, image, words):
+    path = tmp_path / 'drawing.png'
+    if image == 'jpeg':
+        Image.new('L', (5, 4)).save(path, format='JPEG')
+    elif isinstance(image, bytes):
+        path.write_bytes(image)
+    elif image is not None:
+        image.save(path)
+    with pytest.raises(DataError, match=words) as caught:
+        read(path, plain)
+    assert str(path) in str(caught.value)
+
+
+def test_fewer_bits_of_grey_are_not_widened(tmp_path, plain):
+    """Pillow cannot write 2-bit grey, so its header is made: a 4x1 image of the values 0, 1, 2, 3."""
+    import struct
+    import zlib
+
+    def chunk(kind, content):
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+    path = tmp_path / 'drawing.png'
+    path.write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 4, 1, 2, 0, 0, 0, 0))
+                     + chunk(b'IDAT', zlib.compress(bytes([0, 0b00011011]))) + chunk(b'IEND', b''))
+    with pytest.raises(DataError, match='2-bit PNG'):
+        read_mask(path, plain)

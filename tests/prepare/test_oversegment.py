@@ -1,0 +1,180 @@
+"""oversegment.py as users run it."""
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spml.data.readers import read_label
+from spml.errors import DataError
+from spml.evaluation.boundary_recall import boundary_recall
+from spml.prepare.oversegmentation import read_contours
+from spml.prepare.owt_ucm import regions_from_contours
+
+
+class Data:
+    """Four images of two sizes in a folder, a list of them that names labels which are not there, and contour maps."""
+
+    def __init__(self, folder):
+        rng = np.random.default_rng()
+        self.folder, self.list, self.out = folder / 'data', folder / 'data' / 'list.txt', folder / 'out'
+        self.maps, self.truth = folder / 'maps', folder / 'truth'
+        for path in (self.folder / 'images', self.maps, self.truth):
+            path.mkdir(parents=True)
+        self.names = ['a', 'b.1', 'c', 'd']
+        self.contours = {}
+        for index, name in enumerate(self.names):
+            blocks = rng.integers(0, 256, (2, 3, 3))
+            pixels = np.kron(blocks, np.ones((14, 12, 1), int))
+            pixels = pixels.swapaxes(0, 1) if index == 3 else pixels
+            Image.fromarray(pixels.astype(np.uint8)).save(self.folder / f'images/{name}.png')
+            self.contours[name] = rng.random(pixels.shape[:2]) ** 3
+            if index % 2:
+                np.save(self.maps / f'{name}.npy', self.contours[name].astype(np.float32)[None, ..., None])
+            else:
+                self.contours[name] = np.round(self.contours[name] * 255) / 255
+                Image.fromarray(np.round(self.contours[name] * 255).astype(np.uint8)).save(self.maps / f'{name}.png')
+            labels = rng.integers(0, 3, pixels.shape[:2]).astype(np.uint8)
+            Image.fromarray(labels).save(self.truth / f'{name}.png')
+        lines = [f'images/{name}.png weak/{name}.png regions/{name}.png' for name in self.names]
+        self.list.write_text('\n'.join([*lines, lines[1]]) + '\n')  # one image twice
+
+    def arguments(self, *more):
+        return ['--data_dir', self.folder, '--data_list', self.list, '--save_dir', self.out, '--num_workers', 0, *more]
+
+
+@pytest.fixture
+def data(tmp_path):
+    return Data(tmp_path)
+
+
+def test_regions_of_the_images(data, run_script):
+    result = run_script('oversegment', *data.arguments('--report', '--truth_dir', data.truth))
+    assert result.status == 0, result.err
+    assert f'4 over-segmentations written: {data.out}' in result.out
+    assert sorted(path.name for path in data.out.glob('[!.]*')) == sorted(f'{name}.png' for name in data.names)
+    maps = {name: read_label(data.out / f'{name}.png') for name in data.names}
+    counts = [len(np.unique(regions)) for regions in maps.values()]
+    assert f'regions: {np.mean(counts):.1f} an image, from {min(counts)} to {max(counts)}' in result.out
+    near, total = np.sum([boundary_recall(maps[name], read_label(data.truth / f'{name}.png')) for name in maps], axis=0)
+    assert f'boundary recall: {100 * near / total:.1f} % of {total} boundary pixels' in result.out
+
+
+def test_regions_along_contour_maps(data, run_script):
+    result = run_script('oversegment', *data.arguments('--contours', data.maps, '--threshold', 0.12,
+                                                       '--max_regions', 9))
+    assert result.status == 0, result.err
+    assert 'regions:' not in result.out
+    for name in data.names:
+        expected = regions_from_contours(data.contours[name].astype(np.float32).clip(0, 1), 0.12, 9)
+        found = read_label(data.out / f'{name}.png')
+        assert found.shape == expected.shape
+        if (data.maps / f'{name}.npy').exists():
+            np.testing.assert_array_equal(found, expected)
+        assert 1 < len(np.unique(found)) <= 9
+
+
+def test_goes_on_where_it_stopped_with_the_same_options_only(data, run_script, fails):
+    assert run_script('oversegment', *data.arguments()).status == 0
+    before = {path: path.read_bytes() for path in data.out.glob('*.png')}
+    (data.out / 'c.png').unlink()
+    kept = data.out / 'a.png'
+    kept.write_bytes(before[data.out / 'd.png'])
+    result = run_script('oversegment', *data.arguments('--report'))
+    assert '1 over-segmentations written' in result.out
+    assert '(3 stood there already)' in result.out
+    assert (data.out / 'c.png').read_bytes() == before[data.out / 'c.png']
+    assert kept.read_bytes() == before[data.out / 'd.png']
+    fails('oversegment', *data.arguments('--threshold', 0.2), naming=[data.out, 'threshold = 0.3', '0.2'])
+    fails('oversegment', *data.arguments('--contours', data.maps), naming=[data.out, 'contours'])
+
+
+def test_workers_write_the_same(data, run_script):
+    assert run_script('oversegment', *data.arguments()).status == 0
+    one = {path.name: path.read_bytes() for path in data.out.glob('*.png')}
+    data.out = data.out.with_name('two')
+    result = run_script('oversegment', *data.arguments('--num_workers', 2))
+    assert result.status == 0, result.err
+    assert {path.name: path.read_bytes() for path in data.out.glob('*.png')} == one
+
+
+def test_images_and_lists_that_cannot_be_used(data, fails):
+    image = data.folder / 'images/c.png'
+    content = image.read_bytes()
+    image.write_bytes(content[:50])
+    fails('oversegment', *data.arguments(), naming=[f'{data.list}:3', image])
+    image.unlink()
+    fails('oversegment', *data.arguments(), naming=[f'{data.list}:3', image])
+    data.list.write_text('images/a.png\nother/a.png\n')
+    fails('oversegment', *data.arguments(), naming=[f'{data.list}:2', 'line 1'])
+
+
+def test_maps_and_truth_that_cannot_be_used(data, fails):
+    contours = data.arguments('--contours', data.maps)
+    path = data.maps / 'b.1.npy'
+    np.save(path, data.contours['b.1'][1:])
+    fails('oversegment', *contours, naming=[f'{data.list}:2', path, data.folder / 'images/b.1.png'])
+    path.unlink()
+    fails('oversegment', *contours, naming=[f'{data.list}:2', data.maps / 'b.1.png', '.npy'])
+    truth = data.arguments('--truth_dir', data.truth)
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(data.truth / 'c.png')
+    data.out = data.out.with_name('two')
+    truth = data.arguments('--truth_dir', data.truth)
+    fails('oversegment', *truth, naming=[data.truth / 'c.png', f'{data.list}:3'])
+    fails('oversegment', *data.arguments('--truth_dir', data.maps.with_name('none')), naming=['none', 'a.png'])
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ('raise SystemExit("executed")',)
+
+
+@pytest.mark.parametrize(('write', 'words'), [
+    (lambda path: np.save(path, np.array([Evil()], object), allow_pickle=True), 'not a readable .npy'),
+    (lambda path: path.write_bytes(pickle.dumps(Evil())), 'not a readable .npy'),
+    (lambda path: path.write_bytes(b''), 'not a readable .npy'),
+    (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': "
+                                   b'(9999999, 9999999), }'.ljust(128)), 'not a readable .npy'),
+    (lambda path: np.save(path, np.zeros((4, 5), int)), 'int64'),
+    (lambda path: np.save(path, np.zeros((4, 5, 2))), r'4, 5, 2'),
+    (lambda path: np.save(path, np.full((4, 5), 1.1)), 'outside 0..1'),
+    (lambda path: np.save(path, np.full((4, 5), np.nan)), 'outside 0..1'),
+    (lambda path: np.save(path, np.full((4, 5), 0.9)), 'invert'),
+])
+def test_float_maps_that_cannot_be_used(tmp_path, write, words):
+    path = tmp_path / 'a.npy'
+    write(path)
+    with pytest.raises(DataError, match=words) as caught:
+        read_contours(path)
+    assert str(path) in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(('image', 'words'), [
+    (Image.new('RGB', (4, 5)), 'mode RGB'), (Image.new('1', (4, 5)), 'mode 1'), (Image.new('P', (4, 5)), 'mode P'),
+    (Image.fromarray(np.zeros((4, 5), np.uint16)), 'mode I;16'), (Image.new('L', (4, 5), 200), 'invert'),
+])
+def test_pictures_that_are_no_contour_map(tmp_path, image, words):
+    path = tmp_path / 'a.png'
+    image.save(path)
+    with pytest.raises(DataError, match=words):
+        read_contours(path)
+
+
+@pytest.mark.parametrize('kept', [0, 20, 300])
+def test_damaged_pictures(tmp_path, kept):
+    path = tmp_path / 'a.png'
+    Image.fromarray(np.random.default_rng().integers(0, 60, (40, 50), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match='not a readable PNG'):
+        read_contours(path)
+
+
+def test_maps_are_read_as_they_are(tmp_path):
+    values = np.random.default_rng().random((4, 5)) / 2
+    np.save(tmp_path / 'a.npy', values)
+    np.testing.assert_array_equal(read_contours(tmp_path / 'a.npy'), values)
+    np.save(tmp_path / 'b.npy', values.astype(np.float16)[None, None])
+    np.testing.assert_array_equal(read_contours(tmp_path / 'b.npy'), values.astype(np.float16))
+    Image.fromarray(np.arange(20, dtype=np.uint8).reshape(4, 5)).save(tmp_path / 'c.png')
+    np.testing.assert_allclose(read_contours(tmp_path / 'c.png'), np.arange(20).reshape(4, 5) / 255)

@@ -1,0 +1,170 @@
+import json
+
+import numpy as np
+import pytest
+from originals import read, write_scribbles
+
+from spml.errors import DataError
+from spml.prepare import strokes
+from spml.prepare.scribble import read_clicks
+from spml.prepare.voc_xml import class_table, read_scribbles
+
+NAMES = ('07_a', '07_b', '08_d', '08_e')  # train+ of the miniature
+FOLDERS = ('dilate_3', 'dilate_3_0.8', 'dilate_3_0.5', 'dilate_3_0.3', 'dilate_6_0.0')
+
+
+@pytest.fixture
+def place(prepared, tmp_path):
+    """The prepared miniature of VOC with an empty folder for scribbles."""
+    prepared.scribbles = tmp_path / 'pascal_2012'
+    prepared.scribbles.mkdir()
+    return prepared
+
+
+def random_scribbles(rng, size):
+    tags = rng.choice(['background', 'person', 'tvmonitor', 'pottedplant'], 3)
+    return [(tag, [tuple(rng.integers(0, size[::-1]).tolist()) for _ in range(count)])
+            for tag, count in zip(tags, (4, 2, 1), strict=True)]
+
+
+POLYGON = '<polygon><tag>cat</tag><point><X>1</X><Y>2</Y></point></polygon>'
+CLASSES = {'background': 0, 'person': 15, 'pottedplant': 16, 'tvmonitor': 20}
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_the_five_lengths_of_every_image(place, run_script, num_workers):
+    rng = np.random.default_rng()
+    drawn = {name: random_scribbles(rng, place.sizes[name]) for name in NAMES}
+    for name, scribbles in drawn.items():
+        write_scribbles(place.scribbles / f'{name}.xml', scribbles, place.sizes[name])
+    write_scribbles(place.scribbles / '07_c.xml', drawn['07_a'])  # a val image: not wanted
+    result = run_script('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out,
+                        '--num_workers', num_workers)
+    assert result.status == 0, result.err
+    root = place.out / 'VOC2012' / 'scribble'
+    assert {path.name for path in root.iterdir()} == set(FOLDERS)
+    for folder in FOLDERS:
+        assert {path.stem for path in (root / folder).glob('*.png')} == set(NAMES)
+        assert f'4 label maps written: {root / folder}\n' in result.out
+        kind = {'dilate_3': 'scribble', 'dilate_6_0.0': 'point'}.get(folder, f'scribble_{folder[-3:]}')
+        assert (place.out / f'lists/train_{kind}.txt').read_text() == ''.join(
+            f'VOC2012/JPEGImages/{name}.jpg VOC2012/scribble/{folder}/{name}.png VOC2012/hed/{name}.png\n'
+            for name in NAMES)
+    for name, scribbles in drawn.items():
+        for folder, fraction, radius in zip(FOLDERS, (1, 0.8, 0.5, 0.3, 0), (1.5, 1.5, 1.5, 1.5, 3), strict=True):
+            cut = [(CLASSES[tag], strokes.middle(np.array(points, float), fraction)) for tag, points in scribbles]
+            np.testing.assert_array_equal(read(root / folder / f'{name}.png'),
+                                          strokes.draw(cut, place.sizes[name], radius))
+
+
+def test_a_drawing_by_hand(place, run_script):
+    height, width = place.sizes['07_a']
+    write_scribbles(place.scribbles / '07_a.xml', [('Background', [(1, 1), (9, 1)]), ('TV/monitor', [(5, height + 9)])])
+    result = run_script('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--width', 1,
+                        '--radius', 1, '--num_workers', 0)
+    assert result.status == 0, result.err
+    want = {'1': np.full((height, width), 254), '1_0.5': np.full((height, width), 254)}
+    want['1'][1, 1:10] = want['1_0.5'][1, 3:8] = 0
+    want['1'][-1, 5] = want['1_0.5'][-1, 5] = 20
+    want['2_0.0'] = np.full((height, width), 254)
+    want['2_0.0'][[0, 1, 1, 1, 2], [5, 4, 5, 6, 5]] = 0
+    want['2_0.0'][[-1, -1, -1, -2], [4, 5, 6, 5]] = 20
+    for folder, label in want.items():
+        np.testing.assert_array_equal(read(place.out / f'VOC2012/scribble/dilate_{folder}/07_a.png'), label)
+    for kind in ('scribble_dilate_1', 'scribble_dilate_1_0.3', 'point_dilate_2_0.0'):
+        assert len((place.out / f'lists/train_{kind}.txt').read_text().splitlines()) == 1
+    assert len((place.out / 'lists/train_scribble.txt').read_text().splitlines()) == 4  # of prepare_voc12
+
+
+def test_images_without_scribbles_are_left_out_aloud_and_a_second_run_goes_on(place, run_script, caplog):
+    arguments = ['prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--num_workers', 0]
+    write_scribbles(place.scribbles / '08_d.xml', [('cat', [(3, 3), (8, 8)])])
+    run_script(*arguments)
+    assert 'WARNING: 3 of 4 training images have no scribbles' in caplog.text
+    assert (place.out / 'lists/train_scribble.txt').read_text().split('\n')[1:] == ['']
+    for name in ('07_a', '07_b', '08_e'):
+        write_scribbles(place.scribbles / f'{name}.xml', [('dog', [(3, 3), (8, 8)])])
+    before = (place.out / 'VOC2012/scribble/dilate_3/08_d.png').stat().st_mtime_ns
+    result = run_script(*arguments)
+    assert '3 label maps written' in result.out
+    assert '(1 stood there already)' in result.out
+    assert (place.out / 'VOC2012/scribble/dilate_3/08_d.png').stat().st_mtime_ns == before
+    assert len((place.out / 'lists/train_scribble.txt').read_text().splitlines()) == 4
+
+
+def test_both_cases_of_coordinates_and_fractions_are_read(tmp_path):
+    write_scribbles(tmp_path / 'a.xml', [('dining table', [(1.5, 2)])], (8, 9), '<x>{}</x><y>{}</y>')
+    scribbles, size = read_scribbles(tmp_path / 'a.xml', class_table())
+    assert size == (8, 9)
+    assert [(label, points.tolist()) for label, points in scribbles] == [(11, [[1.5, 2.0]])]
+
+
+def test_clicks_of_one_and_of_several_annotators(place, run_script, tmp_path):
+    height, width = place.sizes['08_d']
+    path = tmp_path / 'points.json'
+    path.write_text(json.dumps({
+        '07_a': [{'cls': 3, 'x': 5, 'y': 4, 'rank': 1}, {'cls': 20, 'x': 10, 'y': 12, 'rank': 2}],
+        '08_d': [[{'cls': 1, 'x': 6, 'y': 7}], [{'cls': 0, 'x': width, 'y': height}]],
+        '07_b': [], '2011_009999': [{'cls': 1, 'x': 900, 'y': 900}]}))
+    result = run_script('prepare_scribble', '--points', path, '--out', place.out, '--num_workers', 0, '--radius', 1)
+    assert result.status == 0, result.err
+    for name, dots in (('07_a', [(3, 4, 5), (20, 12, 10)]), ('08_d', [(1, 7, 6), (0, height - 1, width - 1)])):
+        want = np.full(place.sizes[name], 254)
+        for label, y, x in dots:
+            for dy, dx in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0)):
+                if y + dy < place.sizes[name][0] and x + dx < place.sizes[name][1]:
+                    want[y + dy, x + dx] = label
+        np.testing.assert_array_equal(read(place.out / f'VOC2012/scribble/clicks_2/{name}.png'), want)
+    names = [line.split()[1] for line in (place.out / 'lists/train_click_2.txt').read_text().splitlines()]
+    assert names == [f'VOC2012/scribble/clicks_2/{name}.png' for name in ('07_a', '08_d')]
+    assert run_script('prepare_scribble', '--points', path, '--out', place.out, '--num_workers', 0).status == 0
+    assert (place.out / 'lists/train_click.txt').is_file()
+
+
+@pytest.mark.parametrize('content', [
+    '[', '[]', '{"a": 3}', '{"a": [3]}', '{"a": [{"cls": 21, "x": 1, "y": 1}]}', '{"a": [{"cls": 1, "x": 1}]}',
+    '{"a": [{"cls": true, "x": 1, "y": 1}]}', '{"a": [{"cls": 1.5, "x": 1, "y": 1}]}',
+    '{"a": [{"cls": 1, "x": NaN, "y": 1}]}', '{"a": [[{"cls": 1, "x": 1, "y": 1}], {"cls": 1, "x": 1, "y": 1}]}',
+    '{"a": [{"cls": "cat", "x": 1, "y": 1}]}', '{"a": ' + '[' * 100000])
+def test_other_json_is_refused_by_name(tmp_path, content):
+    path = tmp_path / 'points.json'
+    path.write_text(content)
+    with pytest.raises(DataError, match=r'points\.json: ') as caught:
+        read_clicks(path)
+    assert '\n' not in str(caught.value)
+    if content.startswith('{"a": [{'):
+        assert 'image a' in str(caught.value)
+
+
+@pytest.mark.parametrize(('content', 'naming'), [
+    ('<annotation>', ['not valid XML']),
+    ('<annotation></annotation>', ['no scribble']),
+    ('<a><polygon><tag>cat</tag></polygon></a>', ['polygon 1', 'no points']),
+    ('<a><polygon><point><X>1</X><Y>2</Y></point></polygon></a>', ['polygon 1', 'no tag']),
+    ('<a><polygon><tag>cat</tag><point><X>1</X></point></polygon></a>', ['polygon 1', 'Y = None']),
+    ('<a><polygon><tag>cat</tag><point><X>one</X><Y>2</Y></point></polygon></a>', ["X = 'one'"]),
+    ('<a><polygon><tag>cat</tag><point><X>inf</X><Y>2</Y></point></polygon></a>', ["X = 'inf'"]),
+    ('<a><polygon><tag>steed</tag><point><X>1</X><Y>2</Y></point></polygon></a>', ["'steed'", '--alias']),
+    ('<a><size><width>3</width><height>4</height></size>' + POLYGON + '</a>', ['3x4']),
+    ('<!DOCTYPE a [<!ENTITY b "' + 'c' * 1000 + '">' + ''.join(
+        f'<!ENTITY b{i} "' + f'&b{i - 1 if i else ""};' * 50 + '">' for i in range(6)) + ']><a>&b5;</a>', ['XML'])])
+def test_a_bad_scribble_file_is_one_line(place, fails, content, naming):
+    path = place.scribbles / '07_a.xml'
+    path.write_text(content)
+    fails('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--num_workers', 0,
+          naming=[path, *naming])
+
+
+def test_mistakes_on_the_command_line_are_one_line(place, fails, run_script, tmp_path):
+    out = ['--out', place.out, '--num_workers', 0]
+    fails('prepare_scribble', *out, naming=['--scribbles', '--points'])
+    fails('prepare_scribble', '--scribbles', tmp_path / 'none', *out, naming=[tmp_path / 'none'])
+    fails('prepare_scribble', '--scribbles', place.scribbles, *out, naming=['none of the 4 images', 'scribbles'])
+    fails('prepare_scribble', '--points', tmp_path / 'none.json', *out, naming=['none.json'])
+    fails('prepare_scribble', '--scribbles', place.scribbles, '--out', tmp_path / 'empty', naming=['prepare_voc12.py'])
+    write_scribbles(place.scribbles / '07_a.xml', [('steed', [(3, 3), (8, 8)])])
+    fails('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=hors', naming=['hors', 'horse'])
+    assert run_script('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=horse').status == 0
+    assert 13 in read(place.out / 'VOC2012/scribble/dilate_3/07_a.png')
+    (tmp_path / 'points.json').write_text('{"07_a": [{"cls": 1, "x": 99, "y": 3}]}')
+    fails('prepare_scribble', '--points', tmp_path / 'points.json', *out, naming=['points.json', 'x = 99'])

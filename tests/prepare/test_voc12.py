@@ -1,0 +1,244 @@
+import shutil
+
+import numpy as np
+import pytest
+from originals import read, voc_colour, write_mat, write_palette, write_rgb
+from PIL import Image
+from scipy.io import savemat
+
+from spml.data.readers import read_colour_label
+from spml.errors import DataError
+from spml.prepare import voc12
+from spml.prepare.voc12 import read_sbd_truth, read_splits, read_voc_truth
+
+SCRIBBLE, CAM = 'VOC2012/scribble', 'VOC2012/cam'
+FOLDERS = {'scribble': f'{SCRIBBLE}/dilate_3', 'scribble_0.8': f'{SCRIBBLE}/dilate_3_0.8',
+           'scribble_0.5': f'{SCRIBBLE}/dilate_3_0.5', 'scribble_0.3': f'{SCRIBBLE}/dilate_3_0.3',
+           'point': f'{SCRIBBLE}/dilate_6_0.0', 'tag': f'{CAM}/seam_a6_th0.2', 'box': f'{CAM}/seambox_a6_th0.5',
+           'full': 'VOC2012/segcls'}
+
+
+@pytest.fixture
+def prepare(run_script, originals):
+    def run(*more, num_workers=0):
+        return run_script('prepare_voc12', '--voc', originals.voc, '--sbd', originals.sbd, '--out', originals.out,
+                          '--num_workers', num_workers, *more)
+    return run
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_every_file_is_exact(prepare, originals, num_workers):
+    result = prepare(num_workers=num_workers)
+    assert result.status == 0, result.err
+    out = originals.out
+    # VOC's truth where there is one, SBD's elsewhere.
+    truth, instances = ({**originals.sbd_truth, **originals.truth},
+                        {**originals.sbd_instances, **originals.instances})
+    for folder, labels in (('VOC2012/segcls', truth), ('VOC2012/seginst', instances),
+                           ('sbd/dataset/clsimg', originals.sbd_truth)):
+        assert {path.stem for path in (out / folder).iterdir()} == set(labels)
+        for name, label in labels.items():
+            np.testing.assert_array_equal(read(out / folder / f'{name}.png'), label)
+    images = {name: originals.voc / 'JPEGImages' / f'{name}.jpg' for name in ('07_a', '07_b', '07_c', '08_d')}
+    images['08_e'] = originals.sbd / 'img' / '08_e.jpg'
+    assert {path.stem for path in (out / 'VOC2012/JPEGImages').iterdir()} == set(images)
+    for name, path in images.items():
+        assert (out / 'VOC2012/JPEGImages' / f'{name}.jpg').read_bytes() == path.read_bytes()
+
+
+def test_lists_of_every_split_and_kind(prepare, originals):
+    test = originals.voc.parent / 'test'
+    for folder in ('ImageSets/Segmentation', 'JPEGImages'):
+        (test / folder).mkdir(parents=True)
+    shutil.copy(originals.voc / 'JPEGImages' / '07_a.jpg', test / 'JPEGImages' / '09_t.jpg')
+    originals.split(test / 'ImageSets' / 'Segmentation' / 'test.txt', ['09_t'])
+    result = prepare('--voc_test', test)
+    assert result.status == 0, result.err
+    lists = originals.out / 'lists'
+    for kind, folder in FOLDERS.items():
+        assert (lists / f'train_{kind}.txt').read_text() == ''.join(
+            f'VOC2012/JPEGImages/{name}.jpg {folder}/{name}.png VOC2012/hed/{name}.png\n'
+            for name in ('07_a', '07_b', '08_d', '08_e'))
+    assert (lists / 'val.txt').read_text() == (
+        'VOC2012/JPEGImages/07_c.jpg VOC2012/segcls/07_c.png VOC2012/segcls/07_c.png\n')
+    assert (lists / 'test.txt').read_text() == 'VOC2012-test/JPEGImages/09_t.jpg\n'
+    assert {path.stem for path in lists.iterdir()} == {*(f'train_{kind}' for kind in FOLDERS), 'val', 'test'}
+    assert (originals.out / 'VOC2012-test/JPEGImages/09_t.jpg').is_file()
+
+
+def test_it_says_what_it_wrote_and_that_this_is_not_train_plus(prepare, originals, caplog):
+    first = prepare()
+    assert f'5 images with their truth and instances written: {originals.out / "VOC2012"}\n' in first.out
+    assert 'train+: 4 images' in first.out
+    assert 'WARNING: train+ has 4 images, not 10582' in caplog.text
+    assert 'WARNING: val has 1 images, not 1449' in caplog.text
+    (originals.out / 'VOC2012/segcls/08_d.png').unlink()
+    (originals.out / 'sbd/dataset/clsimg/07_a.png').unlink()
+    before = (originals.out / 'VOC2012/segcls/07_b.png').stat().st_mtime_ns
+    again = prepare()
+    assert '2 images with their truth and instances written' in again.out
+    assert '(3 stood there already)' in again.out
+    assert (originals.out / 'VOC2012/segcls/07_b.png').stat().st_mtime_ns == before
+    np.testing.assert_array_equal(read(originals.out / 'VOC2012/segcls/08_d.png'), originals.sbd_truth['08_d'])
+
+
+def test_train_plus_has_its_size_without_a_warning(tmp_path, originals, caplog):
+    """The owners' numbers: VOC 1464 + 1449, SBD 8498 + 2857, all of which but 9118 train and val images overlap."""
+    voc, sbd = originals.voc, originals.sbd
+    names = [f'n{index}' for index in range(12031)]
+    originals.split(voc / 'ImageSets/Segmentation/val.txt', names[:1449])
+    originals.split(voc / 'ImageSets/Segmentation/train.txt', names[1449:2913])
+    of_sbd = names[676:]  # all but some that VOC has alone
+    originals.split(sbd / 'train.txt', of_sbd[:8498])
+    originals.split(sbd / 'val.txt', of_sbd[8498:])
+    splits = read_splits(voc, sbd)
+    assert (len(splits['train']), len(splits['val'])) == (10582, 1449)
+    voc12._report_splits({**splits, 'test': []}, tmp_path)
+    assert not caplog.records
+
+
+def test_every_id_and_void_come_out_of_all_three_forms(tmp_path):
+    rng = np.random.default_rng()
+    label = rng.permutation(np.resize([*range(21), 255], 600)).reshape(20, 30)
+    order = rng.permutation(256)
+    write_palette(tmp_path / 'a.png', label)
+    write_palette(tmp_path / 'b.png', label, order)
+    write_rgb(tmp_path / 'c.png', label)
+    Image.fromarray(label.astype(np.uint8)).save(tmp_path / 'd.png')
+    assert Image.open(tmp_path / 'a.png').mode == 'P'
+    for name in 'abcd':
+        found = read_voc_truth(tmp_path / f'{name}.png')
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, label)
+
+
+def test_palettes_of_fewer_bits(tmp_path):
+    label = np.random.default_rng().integers(0, 4, (9, 13))
+    image = Image.frombytes('P', label.shape[::-1], label.astype(np.uint8).tobytes())
+    image.putpalette([value for index in range(4) for value in voc_colour(index)])
+    image.save(tmp_path / 'a.png', bits=2)
+    assert (tmp_path / 'a.png').read_bytes()[24] == 2
+    np.testing.assert_array_equal(read_colour_label(tmp_path / 'a.png'), label)
+
+
+def test_a_strange_colour_is_named(tmp_path):
+    colours = np.zeros((4, 6, 3), np.uint8)
+    colours[2, 5] = 1, 2, 3
+    Image.fromarray(colours).save(tmp_path / 'a.png')
+    with pytest.raises(DataError, match=r'a\.png: .* x = 5, y = 2 .*\(1, 2, 3\)'):
+        read_colour_label(tmp_path / 'a.png')
+
+
+@pytest.mark.parametrize('value', [21, 254])
+def test_ids_beyond_the_classes_are_refused(tmp_path, value):
+    write_palette(tmp_path / 'a.png', np.full((3, 3), value))
+    with pytest.raises(DataError, match=rf'a\.png: holds the class {value}'):
+        read_voc_truth(tmp_path / 'a.png')
+    write_mat(tmp_path / 'a.mat', 'GTcls', np.full((3, 3), value, np.uint8))
+    with pytest.raises(DataError, match=rf'a\.mat: holds the class {value}'):
+        read_sbd_truth(tmp_path / 'a.mat')
+
+
+@pytest.mark.parametrize('kind', ['16-bit', 'alpha', 'jpeg', 'cut', 'missing'])
+def test_other_images_are_no_truth(tmp_path, kind):
+    path = tmp_path / 'a.png'
+    rng = np.random.default_rng()
+    if kind == '16-bit':
+        Image.fromarray(rng.integers(0, 21, (8, 8)).astype(np.uint16)).save(path)
+    elif kind == 'alpha':
+        Image.new('RGBA', (8, 8)).save(path)
+    elif kind == 'jpeg':
+        Image.new('RGB', (8, 8)).save(path, format='JPEG')
+    elif kind == 'cut':
+        write_palette(path, rng.integers(0, 21, (50, 50)))
+        path.write_bytes(path.read_bytes()[:-600])
+    with pytest.raises(DataError, match=r'a\.png: '):
+        read_colour_label(path)
+
+
+@pytest.mark.parametrize('kind', ['text', 'other', 'floats', 'cut', 'missing', 'plain'])
+def test_other_files_are_no_mat_of_sbd(tmp_path, kind):
+    path = tmp_path / 'a.mat'
+    label = np.random.default_rng().integers(0, 21, (30, 30), np.uint8)
+    if kind == 'text':
+        path.write_text('no matrix')
+    elif kind == 'other':
+        write_mat(path, 'GTinst', label)
+    elif kind == 'floats':
+        write_mat(path, 'GTcls', label + 0.5)
+    elif kind == 'plain':
+        savemat(path, {'GTcls': label})
+    elif kind == 'cut':
+        write_mat(path, 'GTcls', label)
+        path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(DataError, match=r'a\.mat: ') as caught:
+        read_sbd_truth(path)
+    assert '\n' not in str(caught.value)
+
+
+def test_mistakes_are_one_line(fails, originals):
+    def check(*naming, **changed):
+        paths = {'voc': originals.voc, 'sbd': originals.sbd, 'out': originals.out, **changed}
+        fails('prepare_voc12', *(text for name, path in paths.items() for text in (f'--{name}', path)),
+              '--num_workers', 0, naming=naming)
+
+    check('nowhere', '--voc', voc='nowhere')
+    check('train.txt', '--sbd', sbd=originals.voc)
+    check('VOCdevkit/VOC2012', voc_test=originals.sbd)
+    truth = originals.voc / 'SegmentationClass' / '07_b.png'
+    kept = truth.read_bytes()
+    write_palette(truth, np.zeros((5, 7), int))
+    check(truth, '7x5')
+    truth.unlink()
+    check(truth, '--voc')
+    truth.write_bytes(kept)
+    image = originals.sbd / 'img' / '08_e.jpg'
+    image.unlink()
+    check(image)
+    originals.split(originals.sbd / 'train.txt', ['08_d', '../08_e'])
+    check(originals.sbd / 'train.txt', '../08_e')
+    originals.split(originals.sbd / 'train.txt', ['08_d 1'])
+    check(originals.sbd / 'train.txt', '08_d 1')
+
+
+class FakeSource:
+    """Stands in for torchvision's data sets: notes the call, and writes the split file or fails."""
+
+    filename, url = 'fake.tar', 'https://example.org/fake.tar'
+    calls, error, sign = [], None, ''
+
+    def __init__(self, root, **options):
+        type(self).calls.append((root, options))
+        if self.error:
+            raise self.error
+        (root / self.sign).parent.mkdir(parents=True, exist_ok=True)
+        (root / self.sign).touch()
+
+
+def test_downloads_are_torchvisions(fails, run_script, originals, monkeypatch):
+    voc_type, sbd_type = (type(name, (FakeSource,), {'calls': [], 'sign': sign}) for name, sign in (
+        ('Voc', 'VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt'), ('Sbd', 'val.txt')))
+    monkeypatch.setattr('torchvision.datasets.VOCSegmentation', voc_type)
+    monkeypatch.setattr('torchvision.datasets.SBDataset', sbd_type)
+    arguments = ['--voc', originals.voc, '--sbd', originals.sbd, '--out', originals.out, '--num_workers', 0,
+                 '--download']
+    result = run_script('prepare_voc12', *arguments)
+    assert result.status == 0, result.err
+    assert voc_type.calls + sbd_type.calls == []  # both are there
+    fails('prepare_voc12', *arguments[2:], '--voc', originals.voc.parent, naming=['VOCdevkit/VOC2012'])
+
+    shutil.rmtree(originals.voc)
+    voc_type.error = OSError('no route')
+    fails('prepare_voc12', *arguments, naming=['no route', 'VOCtrainval_11-May-2012.tar', originals.voc.parents[1]])
+    voc_type.error = None
+    (originals.voc / 'ImageSets/Segmentation').mkdir(parents=True)
+    (originals.voc / 'ImageSets/Segmentation/val.txt').touch()  # unpacked in part: begun again
+    (originals.sbd / 'val.txt').unlink()
+    run_script('prepare_voc12', *arguments)
+    assert len(voc_type.calls) == 2
+    root, options = voc_type.calls[-1]
+    assert root == originals.voc.parents[1]
+    assert options == {'year': '2012', 'image_set': 'trainval', 'download': True}
+    assert sbd_type.calls == [(originals.sbd, {'image_set': 'train', 'mode': 'segmentation', 'download': True})]
+    run_script('prepare_voc12', *arguments)
+    assert len(voc_type.calls) + len(sbd_type.calls) == 3

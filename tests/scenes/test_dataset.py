@@ -1,0 +1,219 @@
+import itertools
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from spml.scenes import dataset as synthetic
+from spml.scenes.regions import over_segmentation
+
+TRAIN, VAL, TEST, CLASSES = 24, 12, 2, 6
+SCRIBBLES = ('dilate_3', 'dilate_3_0.8', 'dilate_3_0.5', 'dilate_3_0.3', 'dilate_6_0.0')
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    out = tmp_path_factory.mktemp('synthetic')
+    assert synthetic.generate(out, num_train=TRAIN, num_val=VAL, num_test=TEST, size=(96, 128), num_classes=CLASSES)
+    return out
+
+
+def read(root, name):
+    with Image.open(root / name) as image:
+        return np.array(image)
+
+
+def rows(root, name):
+    return [line.split() for line in (root / 'lists' / f'{name}.txt').read_text().splitlines()]
+
+
+def pairs(root, folder, truth='segcls'):
+    """Yield every training label of a folder beside the truth."""
+    files = sorted((root / 'VOC2012' / folder).glob('*.png'))
+    assert len(files) == TRAIN
+    for file in files:
+        yield read(root, file), read(root, f'VOC2012/{truth}/{file.name}')
+
+
+def confusion(samples):
+    """Count (truth, prediction) pairs below CLASSES; column CLASSES takes the rest of the predictions."""
+    counts = np.zeros((CLASSES, CLASSES + 1))
+    for prediction, truth in samples:
+        for row, column in itertools.product(range(CLASSES), range(CLASSES)):
+            counts[row, column] += np.sum((truth == row) & (prediction == column))
+        for row in range(CLASSES):
+            counts[row, CLASSES] += np.sum((truth == row) & (prediction >= CLASSES))
+    return counts
+
+
+def mean_iou(counts):
+    hits = np.diag(counts)
+    return np.mean(hits / (counts.sum(1) + counts[:, :CLASSES].sum(0) - hits))
+
+
+def test_train_and_val_share_no_image(root):
+    files = list((root / 'VOC2012/JPEGImages').glob('*.jpg'))
+    assert len({file.read_bytes() for file in files}) == len(files) == TRAIN + VAL
+
+
+@pytest.mark.parametrize(('name', 'count', 'labels', 'regions'), [
+    ('train_scribble', TRAIN, 'scribble/dilate_3', 'hed'),
+    ('train_scribble_0.8', TRAIN, 'scribble/dilate_3_0.8', 'hed'),
+    ('train_scribble_0.5', TRAIN, 'scribble/dilate_3_0.5', 'hed'),
+    ('train_scribble_0.3', TRAIN, 'scribble/dilate_3_0.3', 'hed'),
+    ('train_point', TRAIN, 'scribble/dilate_6_0.0', 'hed'),
+    ('train_tag', TRAIN, 'cam/seam_a6_th0.2', 'hed'),
+    ('train_box', TRAIN, 'cam/seambox_a6_th0.5', 'hed'),
+    ('train_full', TRAIN, 'segcls', 'hed'),
+    ('val', VAL, 'segcls', 'segcls'),
+])
+def test_lists_name_files_that_fit_together(root, name, count, labels, regions):
+    lines = rows(root, name)
+    assert len(lines) == count
+    for image, semantic, instance in lines:
+        stem = pathlib.Path(image).stem
+        assert image == f'VOC2012/JPEGImages/{stem}.jpg'
+        assert (semantic, instance) == (f'VOC2012/{labels}/{stem}.png', f'VOC2012/{regions}/{stem}.png')
+        pixels = read(root, image)
+        assert pixels.shape[2] == 3
+        for file in (semantic, instance):
+            with Image.open(root / file) as label:
+                assert label.mode == 'L'
+                assert label.size == pixels.shape[1::-1]
+
+
+def test_test_list_names_images_alone(root):
+    lines = rows(root, 'test')
+    assert [len(line) for line in lines] == [1] * TEST
+    assert all(read(root, f'{line[0]}').ndim == 3 and line[0].startswith('VOC2012-test/JPEGImages/') for line in lines)
+
+
+def test_sizes_vary_and_some_images_stand_upright(root):
+    shapes = {read(root, line[0]).shape[:2] for line in rows(root, 'train_full')}
+    assert len(shapes) > TRAIN // 2
+    assert {height > width for height, width in shapes} == {False, True}
+    assert all(90 <= min(shape) <= 102 and 120 <= max(shape) <= 136 for shape in shapes)
+
+
+def test_truth_has_classes_instances_and_thin_void_borders(root):
+    seen = set()
+    for file in sorted((root / 'VOC2012/segcls').glob('*.png')):
+        semantic, instance = read(root, file), read(root, f'VOC2012/seginst/{file.name}')
+        void = semantic == 255
+        np.testing.assert_array_equal(void, instance == 255)
+        assert 0.01 < void.mean() < 0.15
+        assert ndimage.binary_erosion(void, np.ones((3, 3))).sum() < 0.15 * void.sum()
+        np.testing.assert_array_equal(semantic == 0, instance == 0)
+        ids = np.unique(instance[~void])
+        np.testing.assert_array_equal(ids, np.arange(len(ids)))
+        assert 2 <= len(ids) <= 4
+        for identity in ids:
+            assert len(np.unique(semantic[instance == identity])) == 1
+        seen |= set(np.unique(semantic))
+    assert seen == {*range(CLASSES), 255}
+
+
+def test_background_is_most_of_the_pixels_but_not_nearly_all(root):
+    truths = [truth for _, truth in pairs(root, 'hed')]
+    share = np.mean([np.sum(truth == 0) / np.sum(truth < 255) for truth in truths])
+    assert 0.5 < share < 0.72
+
+
+@pytest.mark.parametrize('folder', SCRIBBLES)
+def test_scribbles_are_true_and_reach_every_object(root, folder):
+    for labels, truth in pairs(root, f'scribble/{folder}'):
+        labelled = labels != 254
+        assert 255 not in labels
+        np.testing.assert_array_equal(labels[labelled], truth[labelled])
+        assert set(labels[labelled]) == set(truth[truth != 255])
+    for labels, instance in pairs(root, f'scribble/{folder}', truth='seginst'):
+        assert set(instance[labels != 254]) == set(instance[instance != 255])
+
+
+def test_shorter_scribbles_are_parts_of_longer_ones(root):
+    shares = [np.mean([np.mean(labels != 254) for labels, _ in pairs(root, f'scribble/{folder}')])
+              for folder in SCRIBBLES]
+    assert all(longer > shorter for longer, shorter in itertools.pairwise(shares))
+    assert shares[0] < 0.25
+    assert shares[-1] < 0.02
+    for file in (root / 'VOC2012/scribble/dilate_3').glob('*.png'):
+        full, half = (read(root, f'VOC2012/scribble/{folder}/{file.name}') for folder in ('dilate_3', 'dilate_3_0.5'))
+        assert np.mean(full[half != 254] == half[half != 254]) > 0.9
+
+
+def test_over_segmentation_has_connected_regions_with_consecutive_ids_that_follow_objects(root):
+    agree = total = 0
+    for regions, truth in pairs(root, 'hed'):
+        ids = np.unique(regions)
+        np.testing.assert_array_equal(ids, np.arange(len(ids)))
+        assert 15 <= len(ids) <= 60
+        for identity in ids:
+            assert ndimage.label(regions == identity)[1] == 1
+            inside = truth[(regions == identity) & (truth != 255)]
+            agree += np.bincount(inside, minlength=1).max()
+            total += len(inside)
+    assert agree / total > 0.95
+
+
+def test_over_segmentation_is_made_from_the_stored_image_alone(root):
+    for image, _, regions in rows(root, 'train_full')[:3]:
+        np.testing.assert_array_equal(over_segmentation(read(root, image)), read(root, regions))
+
+
+def test_nearest_mean_colour_is_a_poor_classifier(root):
+    sums, counts = np.zeros((CLASSES, 3)), np.zeros(CLASSES)
+    for image, semantic, _ in rows(root, 'train_full'):
+        pixels, truth = read(root, image).astype(np.float64), read(root, semantic)
+        for label in range(CLASSES):
+            sums[label] += pixels[truth == label].sum(0)
+            counts[label] += np.sum(truth == label)
+    means = sums / counts[:, None]
+    samples = []
+    for image, semantic, _ in rows(root, 'val'):
+        distance = np.linalg.norm(read(root, image)[:, :, None].astype(np.float64) - means, axis=-1)
+        samples.append((distance.argmin(-1), read(root, semantic)))
+    assert mean_iou(confusion(samples)) < 0.35
+    assert mean_iou(confusion([(np.zeros_like(truth), truth) for _, truth in samples])) < 0.15
+
+
+def test_box_labels_cover_part_of_the_objects_and_little_else(root):
+    counts = confusion(pairs(root, 'cam/seambox_a6_th0.5'))
+    hits = np.diag(counts)[1:].sum()
+    assert 0.15 < hits / counts[1:].sum() < 0.6
+    assert 0.9 < hits / counts[:, 1:CLASSES].sum() < 1
+    for labels, truth in pairs(root, 'cam/seambox_a6_th0.5'):
+        assert 254 in labels
+        assert 255 not in labels
+        assert set(labels[labels < 254]) == set(truth[truth != 255])
+
+
+def test_tag_labels_are_partial_and_noisy(root):
+    counts = confusion(pairs(root, 'cam/seam_a6_th0.2'))
+    hits = np.diag(counts)[1:].sum()
+    assert 0.4 < hits / counts[1:].sum() < 0.9
+    assert 0.4 < hits / counts[:, 1:CLASSES].sum() < 0.9
+    for labels, truth in pairs(root, 'cam/seam_a6_th0.2'):
+        assert 255 not in labels
+        assert set(labels[labels < 254]) <= set(truth[truth != 255])
+
+
+def test_raw_activations_are_of_the_tags_and_explain_the_tag_labels(root):
+    for image, semantic, _ in rows(root, 'train_tag'):
+        stem = pathlib.Path(image).stem
+        # The test trusts the file: it has just been written here.
+        activations = np.load(root / f'VOC2012/cam_npy/{stem}.npy', allow_pickle=True).item()
+        truth, labels = read(root, f'VOC2012/segcls/{stem}.png'), read(root, semantic)
+        assert sorted(key + 1 for key in activations) == sorted(set(truth.ravel()) - {0, 255})
+        for scores in activations.values():
+            assert scores.dtype == np.float32
+            assert scores.shape == truth.shape
+            assert scores.min() >= 0
+            assert scores.max() == 1
+        for y, x in np.random.default_rng(0).integers(0, truth.shape, (50, 2)):
+            here = {key + 1: float(scores[y, x]) for key, scores in activations.items()}
+            here[0] = (1 - max(here.values())) ** 6
+            best = max(here, key=here.get)
+            expected = best if here[best] >= 0.2 else 254
+            assert labels[y, x] == expected or abs(here[labels[y, x]] - here[best]) < 1e-5

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from spml.scenes.dataset import class_names
+from spml.scenes.labels import class_activations, draw_strokes, object_boxes, strokes
+from spml.scenes.regions import over_segmentation
+from spml.scenes.scene import render_scene
+
+
+def test_every_object_is_annotated_even_when_one_pixel_wide():
+    instance = np.zeros((40, 50), np.uint8)
+    instance[10:13, 5:45] = 255
+    instance[11, 6:44] = 1
+    instance[30, 30] = 2
+    for fraction, dilation in ((1.0, 3), (0.3, 3), (0.0, 6)):
+        paths = strokes(np.random.default_rng(3), instance)
+        labels = draw_strokes(paths, instance, [4, 2], fraction, dilation)
+        assert set(labels[instance == 1]) <= {4, 254}
+        assert 4 in labels[instance == 1]
+        assert labels[30, 30] == 2
+        assert set(np.unique(labels)) == {0, 2, 4, 254}
+
+
+@pytest.mark.parametrize('image', [np.zeros((48, 48, 3), np.uint8),
+                                   np.random.default_rng(5).integers(0, 256, (64, 90, 3), np.uint8)])
+def test_over_segmentation_of_flat_and_of_random_images(image):
+    regions = over_segmentation(image)
+    assert regions.dtype == np.uint8
+    assert regions.shape == image.shape[:2]
+    assert regions.max() <= 254
+
+
+def test_boxes_just_hold_their_objects():
+    rng = np.random.default_rng()
+    visible = np.zeros((30, 40), np.uint8)
+    visible[4:20, 5:22] = rng.integers(0, 2, (16, 17))
+    visible[25:27, 30:40] = 2
+    boxes = object_boxes(visible, [3, 5])
+    assert boxes[1] == (5, (30, 25, 40, 27))
+    pixels = list(zip(*np.nonzero(visible == 1), strict=True))
+    rows, columns = [y for y, _ in pixels], [x for _, x in pixels]
+    assert boxes[0] == (3, (min(columns), min(rows), max(columns) + 1, max(rows) + 1))
+
+
+def test_twenty_one_classes_at_small_sizes_draw_and_annotate():
+    for index in range(40):
+        rng = np.random.default_rng([21, index])
+        scene = render_scene(rng, 48, 70, 21, 1 + index % 20)
+        assert scene.classes[0] == 1 + index % 20
+        activations = class_activations(rng, scene.visible, scene.classes)
+        assert {key + 1 for key in activations} == set(scene.classes)
+    names = class_names(21)
+    assert len(set(names)) == 21
+    assert names[:6] == class_names(6)

@@ -1,0 +1,184 @@
+"""Running sweeps: scripts of bash stand in for pipelines."""
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from spml.sweep.grid import read_sweep
+from spml.sweep.runner import describe, is_done, log_path, run_sweep
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# Notes its settings, fails while $FAIL names its run, and writes a score that depends on the learning rate.
+PIPELINE = """
+echo "$RUN_NAME|$SET_EMBEDDING|$SET_CLASSIFIER|$GPUS|$DATASET" >> "$SNAPSHOT_ROOT/calls"
+trap 'echo saved > "$SNAPSHOT_ROOT/$RUN_NAME/saved"; exit 130' INT
+mkdir -p "$SNAPSHOT_ROOT/$RUN_NAME/scores"
+if [ "$(cat "$SNAPSHOT_ROOT/fail" 2>/dev/null)" = "$RUN_NAME" ]; then
+    echo 'error: no luck'
+    exit 3
+fi
+if [ -e "$SNAPSHOT_ROOT/wait" ]; then
+    touch "$SNAPSHOT_ROOT/$RUN_NAME/waiting"
+    sleep 60 & wait
+fi
+lr=${SET_EMBEDDING#*base_lr=}
+echo "{\\"mean_iou\\": ${lr%% *}}" > "$SNAPSHOT_ROOT/$RUN_NAME/scores/score_final.json"
+"""
+
+
+class Place:
+    """A sweep of two learning rates and two seeds over the script above."""
+
+    def __init__(self, folder):
+        self.out, self.yaml = folder / 'out', folder / 'sweep.yaml'
+        self.out.mkdir()
+        (folder / 'pipeline.sh').write_text(PIPELINE)
+        self.write(seeds=[0, 1])
+
+    def write(self, **keys):
+        self.yaml.write_text(yaml.safe_dump({
+            'out': str(self.out), 'pipeline': str(self.yaml.parent / 'pipeline.sh'), 'settings': {'DATASET': 'demo'},
+            'set': {'train.base_lr': [0.25, 0.5]}, **keys}))
+
+    @property
+    def sweep(self):
+        return read_sweep(self.yaml)
+
+    def calls(self):
+        """What the script was called with, since the last time asked."""
+        path = self.out / 'calls'
+        lines = [tuple(line.split('|')) for line in path.read_text().splitlines()] if path.is_file() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+    def command(self, *options):
+        return [sys.executable, str(ROOT / 'pyscripts' / 'train' / 'sweep.py'), str(self.yaml), *options]
+
+    def run(self, *options):
+        return subprocess.run(self.command(*options), capture_output=True, text=True, check=False, timeout=60,
+                              env={**os.environ, 'PYTHONPATH': str(ROOT)})
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.delenv('GPUS', raising=False)
+    monkeypatch.delenv('SET_EMBEDDING', raising=False)
+    return Place(tmp_path)
+
+
+def test_every_run_gets_its_settings_once(place):
+    assert run_sweep(place.sweep) == {}
+    assert place.calls() == [
+        (f'base_lr={lr},seed={seed}', f'train.base_lr={lr} seed={seed}', f'seed={seed}', '', 'demo')
+        for lr in ('0.25', '0.5') for seed in (0, 1)]
+    assert run_sweep(place.sweep) == {}
+    assert place.calls() == []
+    place.write(seeds=[0, 1, 2])
+    run_sweep(place.sweep)
+    assert [call[0] for call in place.calls()] == ['base_lr=0.25,seed=2', 'base_lr=0.5,seed=2']
+
+
+def test_other_settings_run_again(place):
+    run_sweep(place.sweep)
+    place.calls()
+    place.write(seeds=[0], settings={'DATASET': 'voc12', 'SET_EMBEDDING': 'train.momentum=0.8'})
+    assert not any(is_done(place.sweep, run) for run in place.sweep.runs)
+    run_sweep(place.sweep)
+    assert place.calls()[0][1:] == ('train.momentum=0.8 train.base_lr=0.25 seed=0', 'seed=0', '', 'voc12')
+
+
+def test_gpus_work_at_a_run_each(place):
+    place.write(seeds=[0, 1, 2])
+    assert run_sweep(place.sweep, ('0', '3')) == {}
+    calls = place.calls()
+    assert len({call[0] for call in calls}) == len(calls) == 6
+    assert {call[3] for call in calls} == {'0', '3'}
+    assert all(is_done(place.sweep, run) for run in place.sweep.runs)  # done wherever it ran
+
+
+def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(place):
+    (place.out / 'fail').write_text('base_lr=0.25,seed=1')
+    result = place.run()
+    assert result.returncode == 1
+    assert '3 of 4 runs' in result.stdout
+    errors = [line for line in result.stderr.splitlines() if line.startswith('error: ')]
+    assert len(errors) == 1
+    log = log_path(place.sweep, 'base_lr=0.25,seed=1')
+    for word in ('1 of 4 runs failed', 'base_lr=0.25,seed=1', 'status 3', str(log)):
+        assert word in errors[0]
+    assert 'no luck' in result.stdout + result.stderr
+    assert 'Traceback' not in result.stderr
+    (place.out / 'fail').unlink()
+    place.calls()
+    result = place.run()
+    assert result.returncode == 0, result.stderr
+    assert [call[0] for call in place.calls()] == ['base_lr=0.25,seed=1']
+    assert '| 0.25 ' in result.stdout
+    assert '25.00 ± 0.00' in (place.out / 'table.md').read_text()
+
+
+def test_commands_can_be_seen_before(place):
+    result = place.run('--dry_run')
+    assert result.returncode == 0
+    assert place.calls() == []
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4
+    # The line is a command: run in a shell it does what the sweep would do.
+    subprocess.run(['bash', '-c', lines[0].partition(': ')[2]], check=True)
+    assert place.calls() == [('base_lr=0.25,seed=0', 'train.base_lr=0.25 seed=0', 'seed=0', '', 'demo')]
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_lets_the_run_save_and_says_how_to_go_on(place, number):
+    (place.out / 'wait').touch()
+    process = subprocess.Popen(place.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    run = place.out / 'base_lr=0.25,seed=0'
+    for _ in range(600):
+        if (run / 'waiting').is_file():
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (run / 'saved').is_file()
+    assert 'go on' in err
+    assert 'Traceback' not in err
+    assert '0 of 4 runs' in out
+    (place.out / 'wait').unlink()
+    assert run_sweep(place.sweep) == {}
+
+
+def test_a_training_gets_its_folder_and_overrides(place, tmp_path):
+    script = tmp_path / 'train.py'
+    script.write_text("""
+import pathlib, sys, os
+folder = pathlib.Path(sys.argv[sys.argv.index('--snapshot_dir') + 1])
+folder.mkdir(parents=True)
+(folder / 'words').write_text('|'.join([os.environ.get('CUDA_VISIBLE_DEVICES', ''), *sys.argv[1:]]))
+(folder / 'metrics.jsonl').write_text('{"iteration": 0, "loss": 1.5}')
+""")
+    place.yaml.write_text(yaml.safe_dump({'out': str(place.out), 'train': [str(script), '--data_dir', 'a b'],
+                                          'set': {'train.base_lr': [0.5]}}))
+    run, = place.sweep.runs
+    assert run_sweep(place.sweep, ('2',)) == {}
+    folder = place.out / 'base_lr=0.5,seed=0'
+    assert (folder / 'words').read_text() == '|'.join([
+        '2', '--data_dir', 'a b', '--snapshot_dir', str(folder), '--resume', '--set', 'train.base_lr=0.5', 'seed=0',
+        'gpus=0'])
+    assert describe(place.sweep, run).startswith(f"python {script} --data_dir 'a b' ")
+    assert 'loss' in place.run().stdout
+
+
+def test_a_wrong_file_is_one_line(place):
+    place.write(set={'train.no_such': [1]})
+    result = place.run()
+    assert result.returncode == 2
+    assert result.stderr.startswith('error: ')
+    assert len(result.stderr.splitlines()) == 1
