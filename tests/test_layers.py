@@ -8,7 +8,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / 'spml'
 
 # Parts between two `<` stand beside each other and do not import one another.
 LAYERS = ('names errors < utils < program recipe < config < cli < visualization segsort < models data '
-          '< scenes training inference evaluation < prepare sweep api < report')
+          '< scenes training inference evaluation < pipeline < prepare sweep api < report')
 HEIGHT = {part: height for height, layer in enumerate(LAYERS.split(' < ')) for part in layer.split()}
 
 

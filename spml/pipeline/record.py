@@ -1,0 +1,135 @@
+"""The record of a run, `run.jsonl` in its folder: who asked for what, and what became of each stage.
+
+One line of JSON an event. A `run` line opens each start of the script: time, script, version of the code and of
+PyTorch, settings. A `stage` line says that a stage has begun, and one more how it ended:
+
+    {"event": "stage", "stage": "train_embedding", "status": "done", "time": "2026-01-31T12:00:00",
+     "script": "pyscripts/train/train.py", "arguments": ["--data_dir", ...], "output": "stage1", "title": "",
+     "resumed": false, "exit_status": 0, "seconds": 93.1, "memory": 1200000000, "gpu_memory": 0}
+
+`status` is begun, done, failed, interrupted, or stands (nothing was left to do). `output` is relative to the folder of
+the run, so that the folder may be moved. Memory is in bytes: the largest process, and tensors on its GPU.
+"""
+import dataclasses
+import datetime
+import json
+import pathlib
+
+from spml.errors import DataError
+from spml.utils.formats import append_line, read_json_lines
+
+FILE_NAME = 'run.jsonl'
+
+
+@dataclasses.dataclass(frozen=True)
+class StageRecord:
+    """What is known of a stage.
+
+    Attributes:
+        name, title: of the stage; the title stands in tables of scores, '' for stages that are no score.
+        script: path of its script, as listed.
+        options: dict from an option (`--data_list`) to its value, to a list of values, or to True for a flag.
+        output: path of what it writes, where the folder of the run is now.
+        status: begun, done, failed, interrupted or stands.
+        seconds: of all attempts that led to the last result.
+        memory, gpu_memory: bytes, at most.
+        resumed: whether the last attempt went on from what an earlier one had left.
+    """
+
+    name: str
+    title: str
+    script: str
+    options: dict
+    output: pathlib.Path
+    status: str
+    seconds: float = 0.0
+    memory: int = 0
+    gpu_memory: int = 0
+    resumed: bool = False
+
+    @property
+    def is_done(self):
+        """Whether its result is complete."""
+        return self.status in ('done', 'stands')
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What a run's folder says of itself: settings and one line of origin of the last start, and its stages."""
+
+    settings: dict
+    made: str
+    stages: list
+
+
+class Recorder:
+    """Appends events to the record of a run; `write('stage', ...)` adds the time."""
+
+    def __init__(self, run_dir):
+        self.path = pathlib.Path(run_dir) / FILE_NAME
+
+    def write(self, event, **values):
+        """Append one event."""
+        now = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
+        append_line(self.path, json.dumps({'event': event, 'time': now, **values}))
+
+
+def read_record(run_dir):
+    """Return the Record of a run's folder.
+
+    Raises:
+        DataError: the folder has no record.
+    """
+    run_dir = pathlib.Path(run_dir)
+    rows = read_json_lines(run_dir / FILE_NAME)
+    starts = [row for row in rows if row.get('event') == 'run']
+    if not starts:
+        old = (run_dir / 'run.txt').is_file()
+        raise DataError(f'{run_dir}: ' + (
+            'made by an earlier version, which kept no run.jsonl; run its script once more, nothing that is done is '
+            'made again' if old else 'holds no run.jsonl; name the folder of a run'))
+    stages = {}
+    for row in rows:
+        if row.get('event') == 'stage':
+            _add(stages.setdefault(row['stage'], []), row)
+    # The order of the last start, stages of earlier ones that it left out before them.
+    order = [row['stage'] for row in rows[rows.index(starts[-1]):] if row.get('event') == 'stage']
+    names = sorted(stages, key=lambda name: order.index(name) if name in order else -1)
+    last = starts[-1]
+    recorded = pathlib.Path(last.get('run_dir', run_dir))
+    made = f'{last["time"]}, SPML {last.get("version", "?")}, PyTorch {last.get("torch", "?")}'
+    return Record(last.get('settings', {}), made, [_stage(stages[name], recorded, run_dir) for name in names])
+
+
+def options_of(arguments):
+    """Return dict from option to value, list of values (where given several), or True for a flag."""
+    options, current = {}, None
+    for word in arguments:
+        if word.startswith('--'):
+            current = word
+            options.setdefault(current, [])
+        elif current:
+            options[current].append(word)
+    return {name: values[0] if len(values) == 1 else values or True for name, values in options.items()}
+
+
+def _add(attempts, row):
+    """Add a row to the attempts that lead to a stage's last result: one that starts anew makes the others void."""
+    if row['status'] == 'begun' and not row.get('resumed'):
+        attempts.clear()
+    attempts.append(row)
+
+
+def _stage(attempts, recorded, run_dir):
+    last = attempts[-1]
+    def relocated(value):
+        if isinstance(value, list):
+            return [relocated(item) for item in value]
+        path = pathlib.Path(value) if isinstance(value, str) else None
+        return str(run_dir / path.relative_to(recorded)) if path and path.is_relative_to(recorded) else value
+
+    options = {name: relocated(value) for name, value in options_of(last['arguments']).items()}
+    return StageRecord(
+        last['stage'], last.get('title', ''), last['script'], options, run_dir / last['output'], last['status'],
+        sum(row.get('seconds', 0) for row in attempts), max(row.get('memory', 0) for row in attempts),
+        max(row.get('gpu_memory', 0) for row in attempts), any(row.get('resumed') for row in attempts))
