@@ -1,4 +1,4 @@
-"""Weak labels from class activation maps: from image tags alone, or with the boxes of the objects (PIPELINES.md).
+"""Weak labels from class activation maps: from image tags alone, or with the boxes of the objects (METHOD.md, "Files").
 
 A CAM dict is `{class - 1: (H, W) float in 0..1}`, as `readers.read_cam` returns it. Unlabelled pixels are `UNLABELLED`.
 """

@@ -1,4 +1,4 @@
-"""The training augmentations as pure functions on numpy arrays (METHOD.md, "Data augmentation").
+"""The training augmentations as pure functions on numpy arrays (METHOD.md, "Augmentation").
 
 An image is (H, W, 3) float32 RGB in 0..1; `labels` is a sequence of (H, W) uint8 maps that move with it, and comes back
 as a tuple. Whatever is random draws from the `numpy.random.Generator` passed in and from nothing else.

@@ -1,4 +1,4 @@
-"""Where the files of the VOC 2012 layout lie under the data root, and its list files (PIPELINES.md, "Data layouts").
+"""Where the files of the VOC 2012 layout lie under the data root, and its list files (METHOD.md, "Files").
 
 The built-in data set and the preparation of the real one both write this layout, so that the same scripts train on
 either.

@@ -1,4 +1,4 @@
-"""Fully connected CRF by pydensecrf (METHOD.md, "DenseCRF"; Kraehenbuehl and Koltun, NIPS 2011). No torch in here."""
+"""Fully connected CRF by pydensecrf (METHOD.md, "Inference"; Kraehenbuehl and Koltun, NIPS 2011). No torch in here."""
 import dataclasses
 
 import numpy as np

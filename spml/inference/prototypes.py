@@ -49,7 +49,7 @@ def image_prototypes(embedder, image, label, grid, iterations, image_size, multi
 def read_memory(directory, embedding_dim, num_classes):
     """Read all prototypes of a folder of `.npz` files; those whose label is no class are dropped.
 
-    That is void and, which METHOD.md leaves open, unlabelled: a label that is not a class cannot be counted.
+    That is void and, which the release leaves open, unlabelled: a label that is not a class cannot be counted.
 
     Returns:
         (M, D) float32 unit vectors and (M,) int64 labels in 0..C-1.

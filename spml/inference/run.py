@@ -98,7 +98,7 @@ def run_inference(config, data_dir, data_list, save_dir, predictor, multi_scale,
         config: the resolved configuration.
         data_dir, data_list, save_dir: paths.
         predictor: RetrievalPredictor or SoftmaxPredictor.
-        multi_scale: the pyramid of METHOD.md instead of the single scale.
+        multi_scale: the pyramid of METHOD.md, "Inference", instead of the single scale.
         crf: CrfParameters or None.
         num_workers: processes that finish images while the network runs, shared out over the processes that run
             it; 0 finishes them here.

@@ -1,6 +1,6 @@
 """Reading weights: this project's and the authors' checkpoints, and flat ImageNet state dicts.
 
-The keys are those of PIPELINES.md, "Checkpoint keys". Files are read with `weights_only`, so nothing in them is
+The keys are those of METHOD.md, "Checkpoint keys". Files are read with `weights_only`, so nothing in them is
 executed.
 """
 import logging

@@ -71,7 +71,7 @@ class RelationCriterion(nn.Module):
 
 @torch.no_grad()
 def retrieval_accuracy(segments: Segments, neighbours: int = 5) -> Tensor:
-    """Share of each segment's nearest segments, itself among them, that bear its label (PIPELINES.md, `accuracy`).
+    """Share of each segment's nearest segments, itself among them, that bear its label (METHOD.md, "Relations").
 
     Args:
         segments: Segments in play, S of them, unlabelled ones too.

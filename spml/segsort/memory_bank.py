@@ -1,4 +1,4 @@
-"""Segments of the last few steps (METHOD.md, "Memory bank")."""
+"""Segments of the last few steps (METHOD.md, "Relations")."""
 import collections
 import dataclasses
 from collections.abc import Iterable, Mapping

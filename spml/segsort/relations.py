@@ -1,6 +1,6 @@
 """The four pixel-to-segment relations as pure functions of plain tensors.
 
-METHOD.md, "The four relations"; paper, section 3. A relation says which segments are positive and which negative for a
+METHOD.md, "Relations"; paper, section 3. A relation says which segments are positive and which negative for a
 pixel; the loss that follows is computed in `contrast.py`, or on GPUs by `kernels/contrast.py`, two relations at once.
 
 Shape letters: N pixels, S segments, D channels, C classes. Every loss is a scalar mean over the pixels it applies to

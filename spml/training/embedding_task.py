@@ -1,4 +1,4 @@
-"""One step of embedding training, from a batch to named losses (METHOD.md, "The four relations").
+"""One step of embedding training, from a batch to named losses (METHOD.md, "Relations").
 
 images -> embedding -> k-means and segments -> segments of all processes and of the memory bank -> relations; beside
 them the softmax head learns on the embeddings, by default detached. A task is an nn.Module so that

@@ -24,7 +24,7 @@ from spml.utils.seeding import seed_everything
 
 logger = logging.getLogger(__name__)
 
-# METHOD.md, "Data augmentation".
+# METHOD.md, "Augmentation".
 EMBEDDING_AUGMENTATION = {'scale_range': (0.5, 1.5)}
 CLASSIFIER_AUGMENTATION = {'scale_range': (0.5, 2.0), 'grey_probability': 0.3, 'blur_probability': 0.5}
 

@@ -98,7 +98,7 @@ def test_shipped_files_are_complete():
         assert flat_names(yaml.safe_load(path.read_text())) == set(SCHEMA), path
 
 
-# PIPELINES.md, "Hyper-parameters": sem_ann weight; sem_occ kappa, weight.
+# METHOD.md, "Settings": sem_ann weight; sem_occ kappa, weight.
 PUBLISHED = {'tag': (0.3, 8, 0.3), 'box': (0.3, 8, 0.3), 'scribble': (1.0, 12, 0.5), 'point': (0.1, 8, 0.1)}
 
 

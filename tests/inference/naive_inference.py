@@ -1,4 +1,4 @@
-"""METHOD.md's inference written out naively in float64, for the tests to compare with. Nothing of spml is used.
+"""METHOD.md, "Inference", written out naively in float64, for the tests to compare with. Nothing of spml is used.
 
 Maps are (channels, height, width) arrays. Sizes that are clustered should be even: halves in the initial grid then
 never occur, which float32 and float64 round differently.

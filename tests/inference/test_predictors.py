@@ -1,4 +1,4 @@
-"""Both predictors on a fake network, against METHOD.md's "Inference" written out naively."""
+"""Both predictors on a fake network, against METHOD.md, "Inference", written out naively."""
 import naive_inference as naive
 import numpy as np
 import pytest

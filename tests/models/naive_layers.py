@@ -1,4 +1,4 @@
-"""The network of METHOD.md in torch functions on a state dict, and bilinear resizing in loops: the tests' oracle."""
+"""METHOD.md, "Network", in torch functions on a state dict, and bilinear resizing in loops: the tests' oracle."""
 import math
 
 import numpy as np

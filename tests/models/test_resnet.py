@@ -11,7 +11,7 @@ BN = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
 
 
 def backbone_keys(depth):
-    """Return the keys that PIPELINES.md lists, without their prefix."""
+    """Return the keys of METHOD.md, "Checkpoint keys", without their prefix."""
     keys = {f'conv1.conv1.{i}.weight' for i in (0, 3, 6)}
     norms = ['conv1.conv1.1', 'conv1.conv1.4', 'conv1.bn1']
     for stage, blocks in enumerate(BLOCKS[depth], start=2):

@@ -33,7 +33,7 @@ def offline(monkeypatch):
 
 
 def torchvision_resnet():
-    """torchvision's ResNet-50 of random weights, dilated as METHOD.md says, and its features."""
+    """torchvision's ResNet-50 of random weights, dilated as in METHOD.md, "Network", and its features."""
     model = torchvision.models.resnet50(replace_stride_with_dilation=[False, True, True]).eval()
     randomise_batch_norms(model)
     return model, torch.nn.Sequential(*list(model.children())[:-2])

@@ -33,7 +33,7 @@ def arguments(place, *more):
 
 
 def assert_tags(label, cams, alpha, threshold, normalised):
-    """Pixel by pixel the rule of PIPELINES.md, in float64."""
+    """Pixel by pixel the rule of METHOD.md, "Files", in float64."""
     for pixel in np.ndindex(label.shape):
         scores = {key + 1: float(cam[pixel]) for key, cam in cams.items()}
         scores[0] = (1 - max(scores.values())) ** alpha

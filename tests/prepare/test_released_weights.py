@@ -172,7 +172,7 @@ def test_a_damaged_archive_leaves_nothing_behind(tmp_path, share):
 
 
 def test_the_released_architectures():
-    """The sizes PIPELINES.md gives: 64 channels and 21 classes on VOC, 32 and 15 with colour on DensePose."""
+    """METHOD.md, "Checkpoint keys": 64 channels and 21 classes on VOC, 32 and 15 with colour on DensePose."""
     names = ('voc12_tag', 'voc12_box', 'voc12_scribble', 'voc12_point')
     want = dict.fromkeys(names, Architecture('deeplab', 64, 21, False))
     assert {**want, 'densepose_point': Architecture('pspnet', 32, 15, True)} == released_weights.ARCHIVES

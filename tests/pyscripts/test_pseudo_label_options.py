@@ -82,7 +82,7 @@ def marginals(probability, rgb):
 
 
 def relative(values, tagged):
-    """METHOD.md's retrieval row: a tagged class is divided by max(0.15, its maximum)."""
+    """METHOD.md, "Pseudo labels", retrieval: a tagged class is divided by max(0.15, its maximum)."""
     return np.stack([layer / (max(np.float32(0.15), layer.max()) if index in tagged else 1)
                      for index, layer in enumerate(values)]).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""The method of METHOD.md in double loops and float64, the oracle of the tests beside this file."""
+"""METHOD.md, "Spherical k-means" and "Relations", in double loops and float64: the oracle of the tests here."""
 import math
 
 import numpy as np

@@ -77,7 +77,7 @@ def naive_segments(task, batch, iterations):
 
 
 def naive_losses(task, batches, iterations):
-    """Return the losses of the last step by METHOD.md's formula: the mean over processes of each one's mean."""
+    """Return the losses of the last step by METHOD.md, "Relations": the mean over processes of each one's mean."""
     with torch.no_grad():
         _, _, bank, _ = naive_segments(task, batches[0], iterations)
     pixels, own, now, embeddings = naive_segments(task, batches[1], iterations)

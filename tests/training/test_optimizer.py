@@ -1,4 +1,4 @@
-"""The optimiser against the formula of METHOD.md, written out parameter by parameter in float64."""
+"""The optimiser against the formula of METHOD.md, "Optimisation", written out parameter by parameter in float64."""
 import copy
 
 import numpy as np

@@ -44,7 +44,7 @@ def image_similarity(embeddings, own, prototypes, image, instance, concentration
 
 
 def _losses(similarity, own, positive, negative, concentration):
-    """Return the (N,) losses of METHOD.md, "The four relations"; overwrites `positive`."""
+    """Return the (N,) losses of METHOD.md, "Relations"; overwrites `positive`."""
     exponentials = (concentration * similarity).exp()
     positive.scatter_(1, own[:, None], False)
     positive.scatter_(1, own[:, None], ~positive.any(dim=1, keepdim=True))
