@@ -82,6 +82,10 @@ set_options() {
 # paths that the script has beside these.
 prepare() {
     local configs=$ROOT/configs/$DATASET name=$1
+    local classifier=$configs/classifier.yaml
+    case $name in densepose_*) classifier=$configs/densepose_classifier.yaml ;; esac
+    # A folder that prepare_custom.py wrote before there was one classifier.yaml.
+    [ -f "$classifier" ] || classifier=$configs/${name}_classifier.yaml
     [ -f "$configs/$name.yaml" ] || fail "DATASET=$DATASET: there is no $configs/$name.yaml; choose another or demo"
     [ -n "$DATAROOT" ] || fail 'DATAROOT is not set; set it to the folder that holds the data, or set DATASET=demo'
     case $BATCH in '' | 0* | *[!0-9]*) fail "BATCH=$BATCH: not a whole number greater than 0" ;; esac
@@ -110,7 +114,7 @@ prepare() {
     set_options "$SET_EMBEDDING"
     EMBEDDING_CONFIG=(--cfg_path "$configs/$name.yaml" "${stem[@]}" "${OPTIONS[@]}")
     set_options "$SET_CLASSIFIER"
-    CLASSIFIER_CONFIG=(--cfg_path "$configs/${name}_classifier.yaml" "${stem[@]}" "${OPTIONS[@]}")
+    CLASSIFIER_CONFIG=(--cfg_path "$classifier" "${stem[@]}" "${OPTIONS[@]}")
     # Inference from the embedding's weights takes them from a file when one is given.
     EMBEDDING=("${EMBEDDING_CONFIG[@]}" --snapshot_dir "$RUN/stage1")
     [ -z "$CHECKPOINT" ] || EMBEDDING+=(--checkpoint "$CHECKPOINT")

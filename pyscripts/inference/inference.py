@@ -1,6 +1,6 @@
 r"""Predict the images of a list, by retrieval of prototypes or by the softmax head (stages 3, 4 and 7).
 
-python pyscripts/inference/inference.py --cfg_path configs/voc12/scribble_classifier.yaml --data_dir DATA \
+python pyscripts/inference/inference.py --cfg_path configs/voc12/classifier.yaml --data_dir DATA \
     --data_list LIST --snapshot_dir RUN --save_dir OUT --predictor softmax --multi_scale --crf
 
 python pyscripts/inference/inference.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \

@@ -1,6 +1,6 @@
 r"""Train the softmax classifier on pseudo labels with the embedding frozen (stage 6).
 
-python pyscripts/train/train_classifier.py --cfg_path configs/voc12/scribble_classifier.yaml --data_dir DATA \
+python pyscripts/train/train_classifier.py --cfg_path configs/voc12/classifier.yaml --data_dir DATA \
     --data_list LIST --snapshot_dir OUT --set network.pretrained=FILE
 """
 from spml.program import execute

@@ -1,9 +1,9 @@
 """Reading, checking and writing configurations.
 
-A configuration goes through one path whatever it comes from (a YAML file, a checkpoint, `--set` options): flattened to
-`section.key`, overridden, checked key by key against `spml.config.schema`, completed with defaults, checked between
-keys, and handed round as an EasyDict of sections. What comes out is complete and canonical, so it can be saved and read
-again to the same.
+A configuration goes through one path whatever it comes from (YAML files, a checkpoint, `--set` options): each source is
+flattened to `section.key` and laid over the one before, and the result is checked key by key against
+`spml.config.schema`, completed with defaults, checked between keys, and handed round as an EasyDict of sections. What
+comes out is complete and canonical, so it can be saved and read again to the same.
 """
 import difflib
 import logging
@@ -29,21 +29,24 @@ def load_config(path, overrides=()):
     """Read the YAML file `path` and return the checked, complete configuration as an EasyDict.
 
     Its sections are `dataset`, `network`, `train` and `test`; `gpus`, `num_threads` and `seed` stand beside them.
+    `base: FILE` at the top names a file, relative to `path`, that holds what `path` does not change; a base has none.
     `overrides` are strings `section.key=value`, the last of a key wins. One warning on the logger `spml.config` names
-    the keys that no longer do anything; they are dropped. Raises ConfigError when the file cannot be read, and for
+    the keys that no longer do anything; they are dropped. Raises ConfigError when a file cannot be read, and for
     unknown keys, wrong types and impossible values.
     """
-    try:
-        content = pathlib.Path(path).read_bytes().decode('utf-8-sig')
-    except OSError as error:
-        raise ConfigError(f'{path}: {error.strerror or error}; give a YAML file such as those in configs/') from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f'{path}: not a text file in UTF-8 (byte {error.start}); save it as one') from None
-    try:
-        mapping = _parse_yaml(content)
-    except _YAML_ERRORS as error:
-        raise ConfigError(f'{path}: {_yaml_problem(error)}') from None
-    return resolve(mapping, overrides, source=str(path))
+    mapping = _read(path)
+    layers = [(mapping, str(path))]
+    if isinstance(mapping, dict) and 'base' in mapping:
+        name = mapping.pop('base')
+        if not (isinstance(name, str) and name):
+            raise ConfigError(f'{path}: base is {_show(name)}; expected the name of a YAML file, relative to this one')
+        base = pathlib.Path(path).parent / name
+        below = _read(base, f'{path} names it as its base')
+        if isinstance(below, dict) and 'base' in below:
+            raise ConfigError(f'{path}: its base, {base}, has a base itself ({_show(below["base"])}); a base must be '
+                              'complete, so put the keys of both in one file')
+        layers.insert(0, (below, str(base)))
+    return _combine(layers, overrides)
 
 
 def resolve(mapping, overrides=(), source='configuration'):
@@ -51,12 +54,22 @@ def resolve(mapping, overrides=(), source='configuration'):
 
     `source` names it in messages. `mapping` is not modified.
     """
-    values = _flatten(mapping, source)
-    origins = dict.fromkeys(values, source)
-    for override in overrides:
-        name, value = _parse_override(override)
-        values[name], origins[name] = value, f'--set {override}'
-    _drop_obsolete(values, source)
+    return _combine([(mapping, source)], overrides)
+
+
+def _combine(layers, overrides):
+    """Return the configuration of layers (mapping, source), each laid over the one before, under the overrides."""
+    source = layers[-1][1]
+    flat_layers = [(_flatten(mapping, where), where) for mapping, where in layers]
+    flat_layers += [(dict([_parse_override(override)]), f'--set {override}') for override in overrides]
+    values, origins = {}, {}
+    for layer, where in flat_layers:
+        if 'train.batch_size' in layer:
+            # The later word counts: what a layer below says of all processes together ends here.
+            layer.setdefault('train.total_batch_size', 0)
+        values |= layer
+        origins |= dict.fromkeys(layer, where)
+    _drop_obsolete(values, origins)
     flat = _check_values(values, origins, source)
     for name, message in conflicts(flat):
         raise ConfigError(f'{origins.get(name, source)}: {name} {message}')
@@ -106,6 +119,18 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.composer.ComposerError(None, None, f'key {key.value!r} is given twice', key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
         return node
+
+
+def _read(path, hint='give a YAML file such as those in configs/'):
+    """Return what the YAML file `path` holds; `hint` completes the message where there is none."""
+    try:
+        return _parse_yaml(pathlib.Path(path).read_bytes().decode('utf-8-sig'))
+    except OSError as error:
+        raise ConfigError(f'{path}: {error.strerror or error}; {hint}') from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f'{path}: not a text file in UTF-8 (byte {error.start}); save it as one') from None
+    except _YAML_ERRORS as error:
+        raise ConfigError(f'{path}: {_yaml_problem(error)}') from None
 
 
 def _parse_yaml(content):
@@ -162,10 +187,11 @@ def _parse_override(override):
     return name, raw if kind and kind.is_text and not isinstance(value, (str, list)) else value
 
 
-def _drop_obsolete(values, source):
+def _drop_obsolete(values, origins):
     found = [name for name in values if name in OBSOLETE]
     if found:
-        _LOGGER.warning('%s: ignored, these keys no longer do anything: %s', source,
+        _LOGGER.warning('%s: ignored, these keys no longer do anything: %s',
+                        ' and '.join(dict.fromkeys(origins[name] for name in found)),
                         ', '.join(f'{name} (use {OBSOLETE[name]})' for name in found))
     for name in found:
         del values[name]

@@ -22,8 +22,8 @@ def done(output):
 
 @pytest.mark.parametrize(('script', 'run_name', 'config', 'train_list', 'between'), [
     ('voc12/train_spml_point.sh', 'spml_point', 'voc12/point', 'train_point', ONE_CLASSIFIER),
-    ('voc12/train_spml_box.sh', 'spml_box', 'voc12/box', 'train_box', ONE_CLASSIFIER),
-    ('voc12/train_spml_tag.sh', 'spml_tag', 'voc12/tag', 'train_tag', TAG),
+    ('voc12/train_spml_box.sh', 'spml_box', 'voc12/tag_box', 'train_box', ONE_CLASSIFIER),
+    ('voc12/train_spml_tag.sh', 'spml_tag', 'voc12/tag_box', 'train_tag', TAG),
     ('densepose/train_spml_point.sh', 'spml_densepose_point', 'densepose/point', 'train_point', ONE_CLASSIFIER)])
 def test_stages_lists_and_configurations(place, script, run_name, config, train_list, between):
     place.choose(script, run_name)
@@ -35,7 +35,7 @@ def test_stages_lists_and_configurations(place, script, run_name, config, train_
     assert option(train, '--data_list') == str(place.data / 'lists' / f'{train_list}.txt')
     final = place.call('inference.py', '--crf')
     assert '--multi_scale' in final
-    assert option(final, '--cfg_path').endswith(f'configs/{config}_classifier.yaml')
+    assert option(final, '--cfg_path').endswith(f'configs/{config.split("/")[0]}/classifier.yaml')
     assert (place.run_dir / 'contact_sheet.png').exists()
 
 

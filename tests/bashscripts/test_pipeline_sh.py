@@ -48,7 +48,7 @@ def test_all_stages_run_in_order_with_the_arguments_of_the_contract(place):
     assert f'network.pretrained={run}/stage1/model-10.pth' in classifier  # 10, not 9: by number, not by name
     final = place.call('inference.py', '--crf')
     assert '--multi_scale' in final
-    assert option(final, '--cfg_path').endswith('configs/voc12/scribble_classifier.yaml')
+    assert option(final, '--cfg_path').endswith('configs/voc12/classifier.yaml')
     assert option(final, '--snapshot_dir') == str(run / 'classifier')
     single = place.call('inference.py', 'inference_single')
     assert '--multi_scale' not in single

@@ -68,7 +68,7 @@ def test_a_classifier_learns_from_scribbles(own, monkeypatch):
           '--num_workers', 0)
     common = ['--data_dir', data, '--device', 'cpu', '--set', *FASTER]
     embedding = ['--cfg_path', data / 'configs/scribble.yaml', *common]
-    classifier = ['--cfg_path', data / 'configs/scribble_classifier.yaml', *common]
+    classifier = ['--cfg_path', data / 'configs/classifier.yaml', *common]
     train, val = data / 'lists/train_scribble.txt', data / 'lists/val.txt'
     works(monkeypatch, 'train/train.py', *embedding, '--data_list', train, '--snapshot_dir', run / 'stage1')
     works(monkeypatch, 'inference/pseudo_label.py', *embedding, '--data_list', train, '--snapshot_dir', run / 'stage1',

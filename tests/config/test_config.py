@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from spml.config import describe, dump, load_config, resolve, to_dict
+from spml.config.__main__ import main as command_line
 from spml.config.schema import SCHEMA
 from spml.errors import ConfigError
-from spml.scenes.dataset import class_names
 
 ROOT = pathlib.Path(__file__).parents[2]
 KITS = sorted((pathlib.Path(__file__).parent / 'data').glob('kit_*.yaml'))
@@ -93,66 +93,93 @@ def test_files_round_trip(path, tmp_path):
     assert list(yaml.safe_load(text)) == ['gpus', 'num_threads', 'seed', 'dataset', 'network', 'train', 'test']
 
 
-def test_shipped_files_are_complete():
-    for path in SHIPPED:
-        assert flat_names(yaml.safe_load(path.read_text())) == set(SCHEMA), path
+def based(folder, base, own, name='base.yaml'):
+    """Write a base and a file over it; return the paths of both."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(yaml.safe_dump(base))
+    return folder / name, written(folder, yaml.safe_dump({'base': name, **own}))
 
 
-# METHOD.md, "Settings": sem_ann weight; sem_occ kappa, weight.
-PUBLISHED = {'tag': (0.3, 8, 0.3), 'box': (0.3, 8, 0.3), 'scribble': (1.0, 12, 0.5), 'point': (0.1, 8, 0.1)}
+@pytest.mark.parametrize('name', ['base.yaml', 'below/base.yaml'])
+def test_a_file_over_its_base(tmp_path, monkeypatch, name):
+    own = {'seed': 7, 'train': {'base_lr': 0.5}}
+    base, path = based(tmp_path, edited('train.base_lr', 0.1) | {'num_threads': 1}, own, name)
+    merged = edited('train.base_lr', 0.5) | {'num_threads': 1, 'seed': 7}
+    assert load_config(path) == resolve(merged)
+    assert load_config(path, ['seed=8']).seed == 8
+    assert load_config(base).train.base_lr == 0.1
+    monkeypatch.chdir(tmp_path.parent)
+    assert load_config(f'{tmp_path.name}/{path.name}') == resolve(merged)
 
 
-def check_common(embedding, classifier, size, iterations):
-    for config in (embedding, classifier):
-        assert {'label_divisor': 2048, 'kmeans_iterations': 10, 'frozen_stages': ['stem', 'res2'],
-                'bn_momentum': 3e-4}.items() <= to_dict(config.network).items()
-        assert {'lr_policy': 'poly', 'base_lr': 3e-3, 'weight_decay': 5e-4, 'warmup_iteration': 100, 'momentum': 0.9,
-                'crop_size': [512, 512], 'shuffle': True, 'random_mirror': True, 'random_scale': True,
-                'random_crop': True}.items() <= to_dict(config.train).items()
-        assert config.train.snapshot_step == config.train.max_iteration
-        assert config.test == {'image_size': size, 'crop_size': [size, size], 'stride': [size, size]}
-    assert (len(embedding.gpus.split(',')), embedding.train.batch_size) == (4, 4)
-    assert embedding.train.max_iteration == iterations
-    assert embedding.network.use_syncbn
-    assert {'sem_ann_loss_types': 'segsort', 'sem_ann_concentration': 6, 'img_sim_loss_types': 'segsort',
-            'img_sim_concentration': 16, 'img_sim_loss_weight': 0.1, 'detach_softmax': True}.items() \
-        <= to_dict(embedding.train).items()
-    assert (classifier.gpus, classifier.train.batch_size, classifier.train.max_iteration) == ('0', 16, 4000)
-    assert embedding.network.prediction_types == 'segsort'
-    assert classifier.network.prediction_types == 'softmax_classifier'
+def test_messages_name_the_file_of_two_in_which_a_key_is(tmp_path):
+    base, path = based(tmp_path, edited('train.base_lrr', 0.1), {'seed': 7})
+    assert refusal(path).startswith(f'{base}: unknown key train.base_lrr;')
+    for wrong, other, where in (('fast', 3, 'seed'), (0.1, -1, 'base_lr')):
+        base, path = based(tmp_path, edited('train.base_lr', wrong), {'seed': other})
+        assert refusal(path).startswith(f'{path if where == "base_lr" else base}: ')
+    # What a layer above puts right is no error.
+    base, path = based(tmp_path, edited('train.base_lr', 'fast'), {'train': {'base_lr': 1}})
+    assert load_config(path).train.base_lr == 1
+    base, path = based(tmp_path, edited('test.stride', [900, 900]), {'seed': 1})
+    assert refusal(path).startswith(f'{base}: test.stride ')
+    base, path = based(tmp_path, {'train': {'max_iteration': 3}}, {})
+    assert refusal(path).startswith(f'{path}: missing dataset.num_classes')
 
 
-@pytest.mark.parametrize('name', PUBLISHED)
-def test_voc_files_have_the_published_numbers(name):
-    embedding, classifier = (load_config(ROOT / f'configs/voc12/{name}{end}.yaml') for end in ('', '_classifier'))
-    check_common(embedding, classifier, 512, 30000)
-    for config in (embedding, classifier):
-        assert {'backbone_types': 'panoptic_deeplab_101', 'embedding_dim': 64,
-                'kmeans_num_clusters': [6, 6]}.items() <= to_dict(config.network).items()
-        assert config.dataset.dataset == 'VOC2012'
-        assert config.dataset.num_classes == 21
-    train = embedding.train
-    assert (train.sem_ann_loss_weight, train.sem_occ_concentration, train.sem_occ_loss_weight) == PUBLISHED[name]
-    assert (train.memory_bank_size, train.sem_occ_loss_types, train.feat_aff_loss_types) == (2, 'segsort', 'none')
+def test_bases_that_cannot_be_used(tmp_path):
+    base, path = based(tmp_path, MINIMAL | {'base': 'other.yaml'}, {})
+    message = refusal(path)
+    assert message.startswith(f'{path}: ')
+    assert f'{base}, has a base' in message
+    path.write_text('base: some.yaml\n')
+    assert 'has a base' in refusal(path)
+    path.write_text('base: none.yaml\n')
+    assert refusal(path).startswith(f'{tmp_path}/none.yaml: No such file')
+    assert str(path) in refusal(path)
+    for text in ('base: 3\n', 'base:\n', "base: ''\n", 'base: [base.yaml]\n'):
+        path.write_text(text)
+        assert refusal(path).startswith(f'{path}: base is ')
+    base.write_text('- a\n')
+    path.write_text('base: base.yaml\n')
+    assert refusal(path).startswith(f'{base}: expected a mapping')
+    assert 'unknown key base' in refusal(MINIMAL | {'base': str(base)})
+    assert 'unknown key base' in refusal(MINIMAL, 'base=x')
 
 
-def test_densepose_files_have_the_published_numbers():
-    embedding, classifier = (load_config(ROOT / f'configs/densepose/point{end}.yaml') for end in ('', '_classifier'))
-    check_common(embedding, classifier, 640, 45000)
-    for config in (embedding, classifier):
-        assert {'backbone_types': 'panoptic_pspnet_101', 'embedding_dim': 32,
-                'kmeans_num_clusters': [12, 12]}.items() <= to_dict(config.network).items()
-        assert config.dataset.dataset == 'Densepose'
-        assert config.dataset.num_classes == 15
-    train = embedding.train
-    assert (train.sem_ann_loss_weight, train.memory_bank_size, train.sem_occ_loss_types) == (1.0, 0, 'none')
-    assert (train.feat_aff_loss_types, train.feat_aff_concentration, train.feat_aff_loss_weight) == ('segsort', 12, 0.5)
+def batch(config):
+    return config.train.total_batch_size, config.train.batch_size
 
 
-def test_demo_files_name_the_classes_of_the_built_in_data():
-    for path in (ROOT / 'configs/demo').glob('*.yaml'):
-        dataset = load_config(path).dataset
-        assert dataset.class_names == class_names(dataset.num_classes)
+def test_the_later_word_on_the_batch_counts(tmp_path):
+    total, single, both = {'total_batch_size': 16}, {'batch_size': 2}, {'total_batch_size': 16, 'batch_size': 2}
+    for below, above, expected in ((total, single, (0, 2)), (single, total, (16, 2)), (total, both, (16, 2)),
+                                   (both, {}, (16, 2)), (both, {'batch_size': 3}, (0, 3))):
+        path = based(tmp_path, edited('train', MINIMAL['train'] | below), {'train': above} if above else {})[1]
+        assert batch(load_config(path)) == expected
+    path = based(tmp_path, edited('train', MINIMAL['train'] | both), {})[1]
+    assert batch(load_config(path, ['train.batch_size=5'])) == (0, 5)
+    assert batch(load_config(path, ['train.total_batch_size=8', 'train.batch_size=5'])) == (0, 5)
+    assert batch(load_config(path, ['train.batch_size=5', 'train.total_batch_size=8'])) == (8, 5)
+    assert batch(load_config(path, ['train.batch_size=5', 'seed=1'])) == (0, 5)
+
+
+def test_the_command_line(tmp_path, capsys):
+    base, path = based(tmp_path, MINIMAL, {'train': {'base_lr': 0.5}})
+
+    def printed(*args):
+        command_line([str(arg) for arg in args])
+        return capsys.readouterr().out
+
+    assert printed().startswith('gpus\n    ')
+    assert load_config(written(tmp_path, printed(path, '--set', 'seed=3'))) == load_config(path, ['seed=3'])
+    path.write_text('base: base.yaml\ntrain: {base_lr: 0.5, max_iteration: 7}\n')
+    assert printed('--diff', base, path).splitlines() == [
+        'train.max_iteration: 100 -> 7', 'train.snapshot_step: 100 -> 7', 'train.base_lr: 0.003 -> 0.5']
+    assert printed('--diff', base, base) == 'no difference\n'
+    for wrong in (['--set', 'seed=3'], [path, '--diff', base, path]):
+        with pytest.raises(SystemExit):
+            printed(*wrong)
 
 
 @pytest.mark.parametrize(('name', 'near'), [

@@ -8,7 +8,7 @@ import pytest
 from originals import read
 from PIL import Image
 
-from spml.config import load_config
+from spml.config import dump, load_config
 from spml.data.lists import check_files, read_list
 from spml.data.readers import read_image
 from spml.errors import DataError
@@ -91,9 +91,9 @@ def test_scribbles_train_and_masks_score(own, run_script, caplog):
     assert f'DATASET=configs DATAROOT={own.out} bash' in result.out
 
 
-def test_a_ready_pair_of_configurations(own, run_script, fails, caplog):
+def test_configurations_are_ready(own, run_script, fails, caplog):
     assert run_script('prepare_custom', *own.arguments('scribbles')).status == 0
-    for name, kind, base in (('scribble', 'segsort', 30000), ('scribble_classifier', 'softmax_classifier', 4000)):
+    for name, kind, base in (('scribble', 'segsort', 30000), ('classifier', 'softmax_classifier', 4000)):
         config = load_config(own.configs / f'{name}.yaml')
         assert config.dataset.class_names == ['ground', 'cat', 'tree']
         assert config.dataset.color_map == COLOURS[:3].tolist()
@@ -105,10 +105,10 @@ def test_a_ready_pair_of_configurations(own, run_script, fails, caplog):
         assert longest <= size <= max(32, longest + 8)
         assert config.test.crop_size == config.test.stride == config.train.crop_size == [size, size]
         assert config.test.image_size == 0
-    edited = own.configs / 'scribble.yaml'
+    edited = own.configs / 'base.yaml'
     edited.write_text(edited.read_text().replace('base_lr: 0.003', 'base_lr: 0.5'))
     assert run_script('prepare_custom', *own.arguments('scribbles')).status == 0
-    assert load_config(edited).train.base_lr == 0.5
+    assert load_config(own.configs / 'scribble.yaml').train.base_lr == 0.5
     own.out = own.out.with_name('other')
     own.classes.write_text(CLASSES.replace('tree', 'bush'))
     fails('prepare_custom', *own.arguments('scribbles'), naming=[edited, '--cfg_dir'])
@@ -141,6 +141,18 @@ def test_crops_and_windows_are_made_for_the_images(tmp_path, longest, sizes):
     assert found.train == given.train
     assert found.test == given.test
     assert found.network == given.network
+
+
+def test_a_folder_of_the_version_before_is_left_as_it_is(tmp_path):
+    (tmp_path / 'classes.txt').write_text(CLASSES)
+    classes, shipped = read_class_list(tmp_path / 'classes.txt'), pathlib.Path(__file__).parents[2] / 'configs/demo'
+    write_configs(shipped, tmp_path / 'new', classes, 160)
+    old = tmp_path / 'old'
+    old.mkdir()
+    for before, now in (('scribble', 'scribble'), ('scribble_classifier', 'classifier')):
+        (old / f'{before}.yaml').write_text(dump(load_config(tmp_path / f'new/{now}.yaml')))
+    write_configs(shipped, old, classes, 160)
+    assert {path.name for path in old.iterdir()} == {'scribble.yaml', 'scribble_classifier.yaml'}
 
 
 def test_masks_alone_are_trained_on_but_for_some(own, run_script):
