@@ -1,4 +1,4 @@
-"""The errors a user can cause. A command line prints one as a single line and leaves with status 2.
+"""The errors a user can cause. A command line prints one as a single line and exits with status 2.
 
 Every message names the file (and line) or the key that is wrong and says what to do about it.
 """
@@ -6,10 +6,10 @@ import re
 
 
 class SpmlError(Exception):
-    """Base of every error that is a user's to mend.
+    """Base of every error that a user can fix.
 
     Attributes:
-        exit_status: what a command line leaves with.
+        exit_status: of the command line.
         is_secondary: whether it only follows from another process's error.
     """
 
@@ -33,10 +33,16 @@ class WrongEncodingError(DataError):
     """An image or a label is stored in another way than it must be: a palette, 16 bits, colours for class ids."""
 
 
+class OutputClosedError(SpmlError):
+    """Nobody reads the output any more: `| head` has ended, or the terminal was closed."""
+
+    exit_status = 141
+
+
 class ResourceError(SpmlError):
     """The machine has too little memory for what was asked."""
 
 
 def first_line(error):
     """Return the first line of what an exception says, or its kind where it says nothing, without object addresses."""
-    return re.sub(r' ?<[^<>]* at 0x[0-9a-f]+>', '', (str(error) or type(error).__name__).splitlines()[0])
+    return re.sub(r' ?<[^<>]* at 0x[0-9a-f]+>', '', (str(error).strip() or type(error).__name__).splitlines()[0])

@@ -1,4 +1,4 @@
-"""How every script ends: errors as one line with exit status 2, interruptions as status 130."""
+"""How every script ends: errors as one line with exit status 2, interruptions as 130, a closed pipe as 141."""
 import contextlib
 import errno
 import hashlib
@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 
-from spml.errors import SpmlError
+from spml.errors import OutputClosedError, SpmlError
 from spml.names import LAUNCHED
 from spml.utils import usage
 from spml.utils.memory import is_out_of_memory
@@ -27,7 +27,7 @@ def execute(main):
             _complain(error)
         status = error.exit_status
     except SystemExit as error:
-        # Of several processes, those that leave the word to another one.
+        # Of several processes, those that leave the message to another one.
         _leave_group(error.code)
         raise
     except KeyboardInterrupt:
@@ -36,9 +36,8 @@ def execute(main):
             print('\ninterrupted; what was complete is kept, run the same command again to go on', file=sys.stderr)
         status = 130
     except BrokenPipeError:
-        # The reader (`| head`) went away: that is no error. Keep the interpreter from flushing into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        # The reader went away (`| head`): nothing to report, but no success.
+        status = OutputClosedError.exit_status
     except OSError as error:
         if error.errno not in _ENVIRONMENT_ERRORS:
             raise
@@ -49,9 +48,22 @@ def execute(main):
             raise
         _complain(f'out of memory ({error or type(error).__name__}); end other programs, or work on less at a time')
         status = 2
-    usage.record(status or 0)
-    _leave_group(status or 0)
-    sys.exit(status or 0)
+    closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+    status = status or (OutputClosedError.exit_status if closed else 0)
+    usage.record(status)
+    _leave_group(status)
+    sys.exit(status)
+
+
+def _is_closed(stream):
+    """Flush a stream and return whether nobody reads it any more."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        # Keep the interpreter from flushing it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
+    return False
 
 
 def _leave_group(status):
@@ -99,7 +111,8 @@ def one_line(message):
 def _complain(message):
     message = one_line(message)
     if not _is_said(message):
-        print(f'error: {message}', file=sys.stderr)
+        with contextlib.suppress(BrokenPipeError):
+            print(f'error: {message}', file=sys.stderr)
 
 
 def _is_said(message):

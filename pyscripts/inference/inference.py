@@ -21,7 +21,8 @@ def main():
     from spml.utils import launch
 
     config = load_config(args.cfg_path, args.overrides)
-    return launch.run(lambda device: command.predict_list(args, config, device), args.device, args.num_processes or 1)
+    return launch.execute(lambda device: command.predict_list(args, config, device), args.device,
+                          args.num_processes or 1)
 
 
 if __name__ == '__main__':

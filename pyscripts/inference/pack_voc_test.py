@@ -41,7 +41,7 @@ def main():
             pack_results(args.data_list, args.data_dir, args.save_dir / 'semantic_gray', config.dataset.num_classes,
                          args.competition, out)
 
-    return launch.run(predict_and_pack, args.device, args.num_processes or 1)
+    return launch.execute(predict_and_pack, args.device, args.num_processes or 1)
 
 
 if __name__ == '__main__':

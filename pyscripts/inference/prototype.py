@@ -24,7 +24,7 @@ def main():
         run.run_prototypes(config, args.data_dir, args.data_list, args.save_dir, embedder, args.kmeans_num_clusters,
                            args.multi_scale, args.overwrite)
 
-    return launch.run(make, args.device, args.num_processes or 1)
+    return launch.execute(make, args.device, args.num_processes or 1)
 
 
 if __name__ == '__main__':

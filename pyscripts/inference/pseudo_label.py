@@ -59,7 +59,7 @@ def main():
                               tagged_only=args.tagged_classes_only, threshold=args.confidence_threshold,
                               overwrite=args.overwrite)
 
-    return launch.run(make, args.device, args.num_processes or 1)
+    return launch.execute(make, args.device, args.num_processes or 1)
 
 
 if __name__ == '__main__':

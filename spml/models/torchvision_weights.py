@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from spml.errors import CheckpointError
+from spml.errors import CheckpointError, first_line
 from spml.utils import distributed
 
 
@@ -36,6 +36,5 @@ def _fetch(url, path):
         # The name bears the first letters of the content's hash.
         torch.hub.download_url_to_file(url, str(path), hash_prefix=re.search(r'-([0-9a-f]+)\.pth$', url)[1])
     except (OSError, RuntimeError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        return f"{path}: torchvision's weights cannot be fetched ({reason}); put the file {url} there"
+        return f"{path}: torchvision's weights cannot be fetched ({first_line(error)}); put the file {url} there"
     return None

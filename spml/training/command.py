@@ -29,6 +29,6 @@ def run_training(doc, train):
     args = parser.parse_args()
     config = load_config(args.cfg_path, args.overrides)
     steady_convolutions(config.train.precision)
-    return launch.run(lambda device: train(config, args.data_dir, args.data_list, args.snapshot_dir, device,
+    return launch.execute(lambda device: train(config, args.data_dir, args.data_list, args.snapshot_dir, device,
                                            args.resume, args.accept_changes),
                       args.device, args.num_processes, config.gpus)

@@ -1,10 +1,10 @@
-"""Choosing the device and the arithmetic on it; no other module names a device."""
+"""The device and its arithmetic; no other module names a device."""
 import contextlib
 import os
 
 import torch
 
-from spml.errors import ConfigError
+from spml.errors import ConfigError, first_line
 
 # Floats that a chunk of a large computation holds: on a CPU 4 MiB, so that the few buffers of a chunk stay in its
 # caches; elsewhere 128 MiB, since there starting a kernel costs more than memory.
@@ -24,8 +24,7 @@ def pick_device(name=None):
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().split('\n')[0]
-        raise ConfigError(f'--device {name}: not usable here ({reason}); leave it out, or give cpu') from None
+        raise ConfigError(f'--device {name}: not usable here ({first_line(error)}); omit it, or give cpu') from None
     if device.type == 'cuda' and device.index is not None:
         # Counters of memory and random states are those of the current device.
         torch.cuda.set_device(device)
@@ -40,12 +39,12 @@ def chunk_elements(device):
 
 
 def steady_convolutions(precision):
-    """Keep the convolutions of a CPU to AVX2, so that a training comes out alike on CPUs that know more and on others.
+    """Limit the convolutions of a CPU to AVX2, so that a training gives the same result with and without AVX-512.
 
-    Kernels for AVX-512 add up in another order. A hundred layers with batch norm make 3e-4 in the embedding of that,
-    and three steps a cosine of 0.964 between the updates and those of the authors' release (kit_c), where AVX2's give
-    0.998. They take up to an eighth more time. It has to be said before the process's first convolution, by a variable
-    of its environment; if that is set already it stands. bf16 is left alone: AVX2 has no products for it.
+    Kernels for AVX-512 sum in another order. A hundred layers with batch norm amplify that to 3e-4 in the embedding,
+    and after three steps the cosine between the updates and those of the authors' release (kit_c) is 0.964 instead of
+    AVX2's 0.998. AVX2 takes up to an eighth more time. The limit is an environment variable, to be set before the
+    process's first convolution; a value that the user has set is kept. bf16 has no limit: AVX2 has no products for it.
 
     Args:
         precision: of PRECISIONS.
@@ -69,8 +68,7 @@ def convolutions(precision, device):
     try:
         autocast(precision, device)
     except RuntimeError as error:
-        reason = str(error).strip().split('\n')[0]
-        raise ConfigError(f'train.precision: {precision} does not work on {device} ({reason}); '
+        raise ConfigError(f'train.precision: {precision} does not work on {device} ({first_line(error)}); '
                           'set it to fp32') from None
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = precision == 'tf32'

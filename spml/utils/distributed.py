@@ -1,7 +1,7 @@
 """torch.distributed behind a handful of functions that also work in a single process.
 
-A script is one of many when torchrun has set its environment; `start` joins the group then. Every other function asks
-`torch.distributed` itself, so nothing is handed round.
+A script is one of several processes when torchrun has set its environment; `start` then joins their group. Every other
+function asks `torch.distributed` itself, so no group is passed around.
 """
 import atexit
 import contextlib
@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from spml.errors import SpmlError
 
-# What a process leaves with that lost another in the middle of a sum; the other one is the cause.
+# Exit status of a process whose peer died during a collective; the peer is the cause.
 LOST_PEER_STATUS = 75
 
 
@@ -44,39 +44,38 @@ def start(device):
                             f'{visible} (--nproc_per_node={visible}), or give --device cpu')
         device = torch.device('cuda', number)
         torch.cuda.set_device(device)
-    # Before there is a group: this module, which DistributedDataParallel imports by and by, takes the group of that
-    # moment as a default of its functions, and so keeps it until the interpreter ends; the group's threads can abort
-    # the process then.
+    # DistributedDataParallel imports this module lazily; it would capture the current group as a default of its
+    # functions and keep it until the interpreter exits, when the group's threads can abort the process.
     importlib.import_module('torch.distributed.nn.functional')
     dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
-    if rank() > 0:  # what there is to note is the same in all; errors are another matter
+    if rank() > 0:  # warnings are the same in all processes; errors need not be
         logging.getLogger('spml').setLevel(logging.ERROR)
     try:
         yield device
     except RuntimeError as error:
         if not _names_lost_peer(error):
             raise
-        raise LostPeerError(f'process {rank()} lost another process and ends; that one says why') from None
+        raise LostPeerError(f'process {rank()} stops: it lost another process, which reports the cause') from None
     # Not after an error: the others may be stuck in a collective, and leaving would wait for them.
     dist.destroy_process_group()
 
 
 def leave_at_once(status):
-    """End a process that an error took out of `start`, after its threads and what is due at exit.
+    """Exit after an error inside `start`, once other threads and the exit functions have finished.
 
-    It is still in the group, whose threads would end with the interpreter: that can abort the process, and its status
-    would be lost.
+    The process is still in the group. Its threads would end with the interpreter, which can abort the process, and the
+    exit status would be lost.
     """
     threading._shutdown()
     atexit._run_exitfuncs()
-    with contextlib.suppress(OSError):  # whoever read the output is gone
+    with contextlib.suppress(OSError):  # nobody reads the output any more
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
 
 
 def _names_lost_peer(error):
-    """Whether a collective failed because a process is gone: gloo and NCCL say so in words only."""
+    """Whether a collective failed because a process is gone: gloo and NCCL only say so in the message."""
     return isinstance(error, dist.DistError) or any(
         word in str(error) for word in ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe',
                                         'Read timeout', 'Timed out waiting', 'gloo'))

@@ -1,12 +1,13 @@
 """One command, several processes: what is to run on more than one GPU starts itself once on each.
 
-torch's elastic launcher, what `torchrun` itself is built on, starts the processes, watches them, and ends them all when
+torch's elastic launcher, on which `torchrun` is built too, starts the processes, watches them, and stops them all when
 one dies. This module decides how many there are and says in one line what went wrong. A process that torchrun started
 launches nothing.
 """
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 
@@ -22,9 +23,11 @@ from spml.utils.device import pick_device
 
 logger = logging.getLogger(__name__)
 
-# Seconds between looks at the processes; what a dead one costs before the others are ended.
+# Seconds between looks at the processes: the worst-case delay before the others of a dead one are stopped.
 _MONITOR_INTERVAL = 1.0
-# Status of a process that Ctrl-C ended, or SIGTERM from the launcher.
+# All processes are on this machine; its name need not resolve.
+_LOOPBACK = '127.0.0.1'
+# Exit status after Ctrl-C, or SIGTERM from the launcher.
 _INTERRUPTED = 130
 
 
@@ -34,7 +37,7 @@ class ProcessDiedError(SpmlError):
     exit_status = 1
 
 
-def run(function, device=None, processes=None, gpus='0'):
+def execute(function, device=None, processes=None, gpus='0'):
     """Call `function(device)`, here or in several processes that this one starts, and return the exit status.
 
     Processes that torchrun or this function started call it with the device of each, in their process group.
@@ -86,7 +89,7 @@ def choose_devices(gpus, device, wanted=None):
 def launch(devices):
     """Run this command again, a process on each device, wait for them, and return the exit status.
 
-    What a process has to say it says itself; this one only speaks for a process that was killed.
+    Each process reports its own errors; this one only reports a process that was killed.
 
     Args:
         devices: names of `choose_devices`.
@@ -94,15 +97,17 @@ def launch(devices):
     Raises:
         ProcessDiedError: a process was killed; the others were ended.
     """
-    # The launcher reports every process that it ends, with stack traces; the line below says what a person needs.
+    # The launcher reports every process that it stops, with stack traces; one line is enough.
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)
     # Left alone, every process would start a thread for each core.
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // len(devices))))
     if devices[0].startswith('cuda:'):
         os.environ['CUDA_VISIBLE_DEVICES'] = _visible([int(name.removeprefix('cuda:')) for name in devices])
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=len(devices), rdzv_backend='c10d',
-                          rdzv_endpoint='localhost:0', run_id=f'spml-{os.getpid()}', max_restarts=0,
-                          monitor_interval=_MONITOR_INTERVAL)
+                          rdzv_endpoint=f'{_LOOPBACK}:0', local_addr=_LOOPBACK, run_id=f'spml-{os.getpid()}',
+                          max_restarts=0, monitor_interval=_MONITOR_INTERVAL)
+    if 'lo' in (name for _, name in socket.if_nameindex()):  # else gloo resolves the machine's name to find one
+        os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
     with tempfile.TemporaryDirectory(prefix='spml-') as folder:
         os.environ[LAUNCHED] = folder
         try:
@@ -124,7 +129,7 @@ def _visible(numbers):
 
 def _status(failures, count):
     """Return the exit status of several processes, given a dict from rank to what is known of one that failed."""
-    # The others end too, by a lost connection or by the launcher's hand: they are not the cause.
+    # The others end too, because they lost the connection or were stopped: they are not the cause.
     def order(rank):
         code = failures[rank].exitcode
         return (code in (-signal.SIGTERM, _INTERRUPTED, distributed.LOST_PEER_STATUS), code < 0, rank)
@@ -135,4 +140,4 @@ def _status(failures, count):
         return code
     print(file=sys.stderr)  # away from the line of a progress bar that nobody closed
     raise ProcessDiedError(f'process {rank} of {count} was killed ({signal.Signals(-code).name}); all were stopped; '
-                           'mend the cause and go on from the last snapshot with --resume')
+                           'remove the cause and continue from the last snapshot with --resume')

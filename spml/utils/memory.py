@@ -1,11 +1,11 @@
-"""Telling that memory ran out, and saying which setting to lower.
+"""Recognising that RAM or GPU memory ran out, and saying which setting to lower.
 
-Every allocator has an exception of its own: Python's, the GPU's, and the CPU's of torch and of OpenCV, which are
-recognised by their words alone. No torch in here: the command line asks before it has imported any.
+Every allocator raises its own exception: Python's, the GPU's, and torch's and OpenCV's on the CPU, which can only be
+recognised by their messages. Nothing here imports torch: the command line uses this module without it.
 """
 import contextlib
 
-from spml.errors import ResourceError
+from spml.errors import ResourceError, first_line
 
 _SIGNS = ("can't allocate memory", 'Cannot allocate memory', 'not enough memory', 'out of memory',
           'Insufficient memory', 'ALLOC_FAILED', 'bad_alloc')
@@ -22,7 +22,7 @@ def is_out_of_memory(error):
 
 @contextlib.contextmanager
 def memory_advice(what, advice):
-    """Turn an exhausted memory inside the `with` block into one line.
+    """Turn running out of memory inside the `with` block into a one-line error.
 
     Args:
         what: what was being done, for example `iteration 7`.
@@ -36,5 +36,4 @@ def memory_advice(what, advice):
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        reason = str(error).strip().split('\n')[0][:200] or type(error).__name__
-        raise ResourceError(f'{what}: out of memory; {advice} ({reason})') from None
+        raise ResourceError(f'{what}: out of memory; {advice} ({first_line(error)[:200]})') from None

@@ -1,7 +1,7 @@
 """Every global source of random numbers, seeded, saved and restored together.
 
-The project itself draws from torch alone (weights, dropout); data augmentation has generators of its own. Python's and
-numpy's are taken care of so that code added to a training repeats too.
+The project itself draws from torch alone (weights, dropout); data augmentation has separate generators. Python's and
+numpy's are included so that code added to a training is repeatable too.
 """
 import random
 
@@ -22,7 +22,7 @@ def random_states():
     numpy_state['state'] = {'key': torch.from_numpy(numpy_state['state']['key'].astype(np.int64)),
                             'pos': numpy_state['state']['pos']}
     states = {'cpu': torch.get_rng_state(), 'python': random.getstate(), 'numpy': numpy_state}
-    # Asking would start CUDA where a run on the CPU has left it alone.
+    # Asking would initialise CUDA in a training on the CPU.
     if torch.cuda.is_initialized():
         states['cuda'] = torch.cuda.get_rng_state()
     return states

@@ -11,6 +11,8 @@ import os
 
 import torch
 
+from spml.errors import first_line
+
 logger = logging.getLogger(__name__)
 
 # Logits up to this size, in units of log 2, are exponentiated as they are: sums of 2^40 and of 2^-40 and their
@@ -42,8 +44,7 @@ def available(device: torch.device, name: str) -> bool:
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # whatever goes wrong there: the plain way remains
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         logger.warning('the Triton kernels of %s do not run on %s (%s); PyTorch does their work, slower', name, device,
-                       reason)
+                       first_line(error))
         return False
     return True
