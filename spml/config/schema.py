@@ -44,6 +44,10 @@ def _default_class_names(config):
     return list(known.get((config['dataset.dataset'], number)) or (f'class_{index}' for index in range(number)))
 
 
+def _is_densepose(config):
+    return config['dataset.dataset'] == 'Densepose'
+
+
 _NOT_NEGATIVE = kinds.number('a number of at least 0', lambda value: value >= 0)
 _POSITIVE = kinds.number('a number greater than 0', lambda value: value > 0)
 _MOMENTUM = kinds.number('a number of at least 0 and less than 1', lambda value: 0 <= value < 1)
@@ -73,7 +77,7 @@ SCHEMA = {
     'seed': Key(kinds.integer(0, 2**32 - 1), 0, 'seed of every random choice'),
 
     'dataset.dataset': Key(kinds.choice('VOC2012', 'Densepose'), 'VOC2012',
-                           'family: Densepose adds colour features to the vectors that are clustered'),
+                           'family of the data, from which the defaults of other keys follow'),
     'dataset.num_classes': Key(kinds.integer(2, VOID - 1), REQUIRED, 'C, background included; C..254 are unlabelled'),
     'dataset.semantic_ignore_index': Key(kinds.constant(VOID, 'label maps use 255 for void'), VOID,
                                          'label of void pixels'),
@@ -82,7 +86,7 @@ SCHEMA = {
     'dataset.color_map': Key(kinds.colours(), Derived("null, PASCAL VOC's colours", lambda c: None),
                              'colours of the classes in pictures, one a class'),
     'dataset.swap_parts': Key(kinds.boolean(),
-                              Derived('true for Densepose', lambda c: c['dataset.dataset'] == 'Densepose'),
+                              Derived('true for Densepose', _is_densepose),
                               "exchange DensePose's left and right parts in mirrored labels"),
     'dataset.allow_absolute_paths': Key(kinds.boolean(), True, 'whether lists may name files outside --data_dir, as '
                                                                'those of pseudo labels do'),
@@ -94,6 +98,9 @@ SCHEMA = {
                         "first layers: deep as in the release, or 7x7 as torchvision's weights need"),
     'network.pretrained': Key(kinds.text(f"a path, {TORCHVISION} for its ImageNet weights, or '' for none"), '',
                               "weights to start from: ImageNet's, or an embedding's model-*.pth for a classifier"),
+    'network.colour_features': Key(kinds.boolean(), Derived('true for Densepose', _is_densepose),
+                                   'whether the smoothed colours stand beside the location in the vectors that '
+                                   'k-means clusters in training'),
     'network.embedding_dim': Key(kinds.integer(1), REQUIRED, 'D, channels of the embedding'),
     'network.label_divisor': Key(kinds.integer(1), 2048, "only so that the release's files load"),
     'network.use_syncbn': Key(kinds.boolean(), True, 'share batch norm statistics between processes'),
@@ -139,6 +146,13 @@ SCHEMA = {
     'train.random_crop': Key(kinds.boolean(), True, 'crop at random; false takes the top left'),
     'train.memory_bank_size': Key(kinds.integer(0), 2, 'steps whose prototypes are kept; 0 keeps none'),
     **_relation_keys(),
+    'train.img_sim_with_location': Key(kinds.boolean(),
+                                       Derived('false for Densepose', lambda c: not _is_densepose(c)),
+                                       'whether image similarity compares vectors with location, or plain ones'),
+    'train.embedding_scale': Key(_POSITIVE, Derived('0.1 for Densepose, else 1',
+                                                    lambda c: 0.1 if _is_densepose(c) else 1.0),
+                                 'factor of the embedding in the vectors with location that relations compare; those '
+                                 'that k-means clusters have 1'),
     'train.detach_softmax': Key(kinds.boolean(), True,
                                 'whether the softmax head learns beside the embedding without training it; false '
                                 'trains both by cross-entropy, scaled by train.sem_ann_loss_weight'),

@@ -9,7 +9,7 @@ def build_embedding(config):
     """Return the EmbeddingNetwork that `config.network` describes, with random weights."""
     _, head, depth = config.network.backbone_types.split('_')
     return EmbeddingNetwork(int(depth), head, config.network.embedding_dim, bn_momentum=config.network.bn_momentum,
-                            colour=config.dataset.dataset == 'Densepose', stem=config.network.stem)
+                            colour=config.network.colour_features, stem=config.network.stem)
 
 
 def pretrained_path(config):

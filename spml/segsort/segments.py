@@ -14,8 +14,6 @@ from torch import Tensor
 from spml.names import VOID
 from spml.segsort.clustering import initial_clusters, spherical_kmeans, sum_by_label
 
-# How much the embedding weighs beside the local features in the vectors handed on in DensePose's training.
-DENSEPOSE_EMBEDDING_SCALE = 0.1
 # Four labels of this width fill an int64 key: 2^15 images a process, 2^16 clusters an image.
 _LABEL_BITS = 16
 

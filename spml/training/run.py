@@ -13,7 +13,6 @@ from spml.models.build import build_classifier, build_embedding, pretrained_path
 from spml.models.weights import load_embedding
 from spml.segsort.criterion import RELATIONS, RelationCriterion
 from spml.segsort.memory_bank import MemoryBank
-from spml.segsort.segments import DENSEPOSE_EMBEDDING_SCALE
 from spml.training.classifier_task import ClassifierTask
 from spml.training.embedding_task import EmbeddingTask
 from spml.training.loop import train
@@ -98,14 +97,13 @@ def _share_out_batch(config):
 
 def build_embedding_task(config):
     """Return the EmbeddingTask that `config` describes, with random weights."""
-    densepose = config.dataset.dataset == 'Densepose'
     settings = config.train
     active = {name: settings[f'{name}_concentration'] for name in RELATIONS if settings[f'{name}_loss_types'] != 'none'}
-    criterion = RelationCriterion(active, config.dataset.num_classes, image_similarity_with_location=not densepose)
+    criterion = RelationCriterion(active, config.dataset.num_classes, settings.img_sim_with_location)
     bank = MemoryBank(settings.memory_bank_size, settings.batch_size * distributed.world_size())
     return EmbeddingTask(build_embedding(config), build_classifier(config), criterion, bank,
                          config.network.kmeans_num_clusters, config.network.kmeans_iterations,
-                         DENSEPOSE_EMBEDDING_SCALE if densepose else 1.0, settings.detach_softmax, settings.precision)
+                         settings.embedding_scale, settings.detach_softmax, settings.precision)
 
 
 def _run(task, optimizer, weights, config, entries, snapshot_dir, device, resume, accept_changes, augmentation):

@@ -330,6 +330,14 @@ def test_defaults_that_follow_other_keys():
     densepose = resolve(MINIMAL, ['dataset.num_classes=15', 'dataset.dataset=Densepose'])
     assert densepose.dataset.class_names[2:4] == ['right hand', 'left hand']
     assert len(densepose.dataset.class_names) == 15
+    for family, name, expected in ((None, 'VOC2012', (False, False, True, 1.0)),
+                                   ('Densepose', 'Densepose', (True, True, False, 0.1))):
+        config = resolve(MINIMAL, [f'dataset.dataset={family}'] if family else [])
+        assert config.dataset.dataset == name
+        assert (config.dataset.swap_parts, config.network.colour_features, config.train.img_sim_with_location,
+                config.train.embedding_scale) == expected
+    assert not resolve(MINIMAL, ['dataset.dataset=Densepose',
+                                 'network.colour_features=false']).network.colour_features
     names = resolve(config, ['dataset.num_classes=2', 'dataset.class_names=null']).dataset.class_names
     assert names == ['class_0', 'class_1']
     message = refusal(to_dict(config), 'dataset.num_classes=2')

@@ -32,11 +32,13 @@ CLASSIFIER = COMMON | {
     'network.pretrained': '', 'train.max_iteration': 4000, 'train.snapshot_step': 4000}
 VOC = {
     'dataset.dataset': 'VOC2012', 'dataset.num_classes': 21, 'dataset.swap_parts': False,
-    'network.backbone_types': 'panoptic_deeplab_101', 'network.embedding_dim': 64,
+    'network.backbone_types': 'panoptic_deeplab_101', 'network.embedding_dim': 64, 'network.colour_features': False,
+    'train.img_sim_with_location': True, 'train.embedding_scale': 1,
     'test.image_size': 512, 'test.crop_size': [512, 512], 'test.stride': [512, 512]}
 DENSEPOSE = {
     'dataset.dataset': 'Densepose', 'dataset.num_classes': 15, 'dataset.swap_parts': True,
-    'network.backbone_types': 'panoptic_pspnet_101', 'network.embedding_dim': 32,
+    'network.backbone_types': 'panoptic_pspnet_101', 'network.embedding_dim': 32, 'network.colour_features': True,
+    'train.img_sim_with_location': False, 'train.embedding_scale': 0.1,
     'test.image_size': 640, 'test.crop_size': [640, 640], 'test.stride': [640, 640]}
 VOC_EMBEDDING = EMBEDDING | VOC | {
     'train.max_iteration': 30000, 'train.snapshot_step': 30000, 'train.memory_bank_size': 2,
