@@ -1,17 +1,19 @@
-"""Run a grid of settings with several seeds, and put their scores into one table with mean and spread.
+"""Run named runs or a grid of settings with several seeds, and put their scores into one table with mean and spread.
 
 python pyscripts/train/sweep.py configs/sweeps/demo_co_occurrence.yaml
 
-The YAML file names a pipeline's script or a training's command line, the values to try, and the seeds; the one above
-shows every key. Run again, the command goes on where it stopped; add values or seeds, and it runs only these. The table
-stands in table.csv (numbers) and table.md (mean ± standard deviation), every single run in runs.csv.
+The YAML file names a pipeline's script or a training's command line, what to try, and the seeds: the one above is a
+grid, demo_quality.yaml beside it has named runs. Run again, the command goes on where it stopped; add runs, values or
+seeds, and it runs only these. The table is in table.csv (numbers) and table.md (mean ± standard deviation), every
+single run in runs.csv.
 """
 import pathlib
 
 from spml.cli import arguments
 from spml.program import execute
-from spml.sweep.grid import read_results, read_sweep, write_tables
+from spml.sweep.grid import read_sweep
 from spml.sweep.runner import SweepFailedError, describe, is_done, log_path, run_sweep
+from spml.sweep.tables import read_results, write_tables
 
 
 def build_parser():
@@ -21,6 +23,9 @@ def build_parser():
     parser.add_argument('--gpus', type=lambda text: tuple(text.split(',')), default=(None,), metavar='N,N,...',
                         help='GPUs, each of which works at one run at a time (default: one run after the other, on '
                              'what its command chooses)')
+    parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED', help="in place of the file's (default: those)")
+    parser.add_argument('--overwrite', action='store_true',
+                        help='make again the runs that were made with other settings, instead of refusing')
     parser.add_argument('--dry_run', action='store_true', help='only print the commands of the runs that are not done')
     return parser
 
@@ -28,13 +33,13 @@ def build_parser():
 def main():
     """Parse the options, run what is not done, print the table of what is."""
     args = build_parser().parse_args()
-    sweep = read_sweep(args.sweep)
+    sweep = read_sweep(args.sweep, args.seeds)
     if args.dry_run:
         for run in sweep.runs:
             print(f'{run.name}: {"done" if is_done(sweep, run) else describe(sweep, run)}')
         return
     try:
-        failed = run_sweep(sweep, args.gpus)
+        failed = run_sweep(sweep, args.gpus, args.overwrite)
     except KeyboardInterrupt:
         show(sweep)
         raise
@@ -42,7 +47,7 @@ def main():
     if failed:
         name, status = next(iter(failed.items()))
         raise SweepFailedError(f'{len(failed)} of {len(sweep.runs)} runs failed, {name} with status {status} (log: '
-                               f'{log_path(sweep, name)}); mend the cause and run the same command again')
+                               f'{log_path(sweep, name)}); remove the cause and run the same command again')
 
 
 def show(sweep):

@@ -77,10 +77,11 @@ def _combine(layers, overrides):
 
 
 def check_override(override):
-    """Raise ConfigError unless `section.key=value` names a key and a value of its kind."""
+    """Return the key of `section.key=value` and the value as a configuration holds it, or raise ConfigError."""
     name, value = _parse_override(override)
     if name in SCHEMA and not (value is None and isinstance(SCHEMA[name].default, Derived)):
-        _check_value(name, value, f'--set {override}')
+        value = _check_value(name, value, f'--set {override}')
+    return name, value
 
 
 def to_dict(config):

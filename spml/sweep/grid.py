@@ -1,18 +1,25 @@
-"""Sweeps: a grid of settings as a list of runs, and the table of what they scored.
+"""Sweeps: named runs and a grid of settings, read from a YAML file as a list of runs.
 
-A YAML file says what to run, a pipeline's script or a training, and which values of which keys to try. Every
-combination with every seed is a run in a folder of its own, named after its values, so a grid can grow later without
-running anything twice.
+The file says what to run, a pipeline's script or a training, and what to try. Every named run with every combination of
+the grid's values and every seed is a run in a folder of its own, so a sweep can grow later without making anything
+twice.
 
     out: snapshots/sweeps/co_occurrence               # folder for the runs and the tables
     pipeline: bashscripts/voc12/train_spml_scribble.sh
     settings: {DATASET: demo}                         # the script's, as in the environment
-    set:                                              # keys of the embedding's configuration: a list of values each
-      train.sem_occ_loss_types: [segsort, none]
+    set:                                              # keys of the embedding's configuration
+      train.sem_occ_loss_types: [segsort, none]       # a list: the values to try
+      train.max_iteration: 500                        # anything else: the value of every run
     set_classifier: {}                                # of the classifier's
     set_both: {}                                      # of both, for example network.embedding_dim
+    runs:                                             # named runs, each with what it changes
+      baseline:                                       # RUN_NAME is baseline_SEED
+        title: cross-entropy alone                    # its row in the table (default: the name)
+        pipeline: bashscripts/voc12/train_cross_entropy.sh
+        settings: {LABELS: point}
+        set: {train.crop_size: [48, 48]}              # the values themselves
     seeds: [0, 1, 2]
-    scores: [score_single, score_final]               # what the table shows (default: every score)
+    scores: {score_final: multi scale + CRF}          # columns of the table with their titles, or a list (default: all)
 
 Instead of a pipeline, `train` may hold the command line of one training, a list such as [pyscripts/train/train.py,
 --cfg_path, FILE, --data_dir, DIR, --data_list, FILE]; the folder, the overrides and `--resume` are added. Its scores
@@ -28,12 +35,11 @@ import re
 import yaml
 
 from spml.config import check_override
-from spml.errors import ConfigError, DataError
-from spml.evaluation.tables import mean_and_spread, plus_minus, to_csv, to_markdown
-from spml.utils.formats import read_json, read_json_lines, write_text
+from spml.errors import ConfigError
 
-_GRIDS = ('set', 'set_classifier', 'set_both')
-_KEYS = ('out', 'pipeline', 'settings', 'train', *_GRIDS, 'seeds', 'scores')
+GRIDS = ('set', 'set_classifier', 'set_both')
+_RUN_KEYS = ('title', 'pipeline', 'settings', *GRIDS)
+_KEYS = ('out', 'pipeline', 'settings', 'train', *GRIDS, 'runs', 'seeds', 'scores')
 # What a pipeline takes from the sweep itself.
 _OWN_SETTINGS = ('RUN_NAME', 'SNAPSHOT_ROOT')
 # Longer names of folders are cut: file systems allow 255 bytes, and files are named after folders.
@@ -46,15 +52,23 @@ class SweepRun:
 
     Attributes:
         name: of its folder.
-        values: dict from a column of the table to the value tried, without the seed.
+        values: dict from a column of the table to the value tried, as text, without the seed.
         seed: its seed.
-        overrides: dict from a grid (`set`, `set_classifier`) to a tuple of `section.key=value`.
+        overrides: dict from `set` and `set_classifier` to a dict from `section.key` to its value.
+        pipeline: path of a script, or None for a training.
+        settings: dict of the script's settings, as text.
     """
 
     name: str
     values: dict
     seed: int
     overrides: dict
+    pipeline: pathlib.Path | None
+    settings: dict
+
+    def words(self, grid):
+        """Return the overrides of `set` or `set_classifier` as the command line takes them."""
+        return [f'{key}={as_text(value)}' for key, value in self.overrides[grid].items()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,63 +77,64 @@ class Sweep:
 
     Attributes:
         out: folder.
-        pipeline: path of a script, or None.
-        settings: dict of its settings, as text.
-        train: list of words of a training's command line, or None.
-        runs: list of SweepRun.
-        scores: names of the scores to show, or None for all.
+        train: list of words of a training's command line; None where pipelines are run.
+        runs: list of SweepRun, those that differ in the seed alone beside one another.
+        scores: dict from the name of a score to its title, or None for all scores.
     """
 
     out: pathlib.Path
-    pipeline: pathlib.Path | None
-    settings: dict
     train: list | None
     runs: list
-    scores: list | None
+    scores: dict | None
 
 
-def read_sweep(path):
+def read_sweep(path, seeds=None):
     """Read the YAML file of a sweep.
 
+    Args:
+        path: the file.
+        seeds: list of integers in place of the file's.
+
     Raises:
-        ConfigError: it cannot be read, a key is unknown or missing, or a value is none that its key can take.
+        ConfigError: it cannot be read, a key is unknown or missing, or a value is not one that its key can take.
     """
+    content = _read(path)
+    _require(path, 'out', isinstance(content.get('out'), str) and content['out'], 'a folder')
+    seeds = seeds or content.get('seeds', [0])
+    _require(path, 'seeds', _is_list(seeds) and all(type(seed) is int for seed in seeds), 'a list of integers')
+    scores = content.get('scores')
+    if _is_list(scores):
+        scores = {str(name): str(name).removeprefix('score_') for name in scores}
+    _require(path, 'scores', scores is None or (isinstance(scores, dict) and scores), 'NAME: TITLE, or a list of names')
+    runs = _expand(path, content, seeds)
+    names = [run.name for run in runs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    _require(path, 'runs', twice is None, f'each run once, but there are two of {twice}')
+    return Sweep(pathlib.Path(content['out']), _train(path, content), runs, scores)
+
+
+def _read(path):
+    """Return the mapping that the file holds, its keys checked, those of its named runs too."""
     try:
         content = yaml.safe_load(pathlib.Path(path).read_text(encoding='utf-8'))
     except OSError as error:
         raise ConfigError(f'{path}: {error.strerror}; give a YAML file, see `sweep.py --help`') from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f'{path}: not valid YAML: {" ".join(str(error).split())}') from None
-    if not isinstance(content, dict):
-        raise ConfigError(f'{path}: expected lines `key: value` with the keys {", ".join(_KEYS)}')
-    unknown = [str(key) for key in content if key not in _KEYS]
+    _check_keys(path, content, _KEYS)
+    named = content.get('runs') or {}
+    _require(path, 'runs', isinstance(named, dict), 'NAME: {title: ..., set: ...} for each run')
+    for name, run in named.items():
+        _check_keys(f'{path}: run {name}', run, _RUN_KEYS)
+    return {**content, 'runs': {str(name): run for name, run in named.items()}}
+
+
+def _check_keys(where, mapping, keys):
+    if not isinstance(mapping, dict):
+        raise ConfigError(f'{where}: expected lines `key: value` with the keys {", ".join(keys)}')
+    unknown = [str(key) for key in mapping if key not in keys]
     if unknown:
-        raise ConfigError(f'{path}: unknown key {unknown[0]}; known are {", ".join(_KEYS)}')
-    _require(path, 'out', isinstance(content.get('out'), str) and content['out'], 'a folder')
-    if bool(content.get('pipeline')) == bool(content.get('train')):
-        raise ConfigError(f'{path}: give either pipeline, a script of bashscripts/, or train, a command line')
-    seeds = content.get('seeds', [0])
-    _require(path, 'seeds', _is_list(seeds) and all(type(seed) is int for seed in seeds), 'a list of integers')
-    scores = content.get('scores')
-    _require(path, 'scores', scores is None or _is_list(scores), 'a list of names')
-    return Sweep(pathlib.Path(content['out']), _pipeline(path, content), _settings(path, content),
-                 _train(path, content), _expand(path, content, seeds), scores and [str(name) for name in scores])
-
-
-def _pipeline(path, content):
-    if not content.get('pipeline'):
-        return None
-    script = pathlib.Path(str(content['pipeline']))
-    _require(path, 'pipeline', script.is_file(), f'a script, but {script} is no file here')
-    return script
-
-
-def _settings(path, content):
-    settings = content.get('settings') or {}
-    _require(path, 'settings', isinstance(settings, dict) and not set(settings) & set(_OWN_SETTINGS)
-             and not (settings and content.get('train')),
-             f'NAME: value of a pipeline, without {" and ".join(_OWN_SETTINGS)}, which the sweep sets')
-    return {str(name): _text(value) for name, value in settings.items()}
+        raise ConfigError(f'{where}: unknown key {unknown[0]}; known are {", ".join(keys)}')
 
 
 def _train(path, content):
@@ -134,33 +149,84 @@ def _train(path, content):
 
 
 def _expand(path, content, seeds):
-    """Return the runs: every combination of the values of every grid, with every seed."""
-    axes = []
-    for grid in _GRIDS:
-        keys = content.get(grid) or {}
-        _require(path, grid, isinstance(keys, dict) and all(map(_is_list, keys.values())),
-                 'section.key: [value, value, ...], a list of values for each key')
-        _require(path, grid, 'seed' not in keys, 'no seed, which has a list of its own, seeds')
-        _require(path, grid, not keys or not content.get('train') or grid == 'set', 'absent: a training has only `set`')
-        axes += [(grid, str(key), values) for key, values in keys.items()]
+    """Return the runs: every named run with every combination of the grid's values and every seed."""
+    tried = {grid: {key: values for key, values in _section(path, content, grid).items() if isinstance(values, list)}
+             for grid in GRIDS}
+    common = _checked(path, {grid: {key: value for key, value in _section(path, content, grid).items()
+                                    if key not in tried[grid]} for grid in GRIDS})
+    axes = [(grid, str(key), values) for grid in GRIDS for key, values in tried[grid].items()]
+    _require(path, 'set', all(values for _, _, values in axes), 'a list of at least one value, or a value')
     columns = _columns([(grid, key) for grid, key, _ in axes])
-    runs, names = [], set()
-    for values in itertools.product(*(values for _, _, values in axes)):
-        overrides = {'set': [], 'set_classifier': []}
+    runs = []
+    for (name, run), *values in itertools.product((content['runs'] or {'': {}}).items(),
+                                                  *(values for _, _, values in axes)):
+        where = f'{path}: run {name}' if name else path
+        pipeline, settings = _command(where, content, run)
+        own = _checked(where, {grid: _section(where, run, grid, content.get('train')) for grid in GRIDS})
+        grid_values = {grid: {} for grid in GRIDS}
         for (grid, key, _), value in zip(axes, values, strict=True):
-            override = f'{key}={_text(value)}'
-            check_override(override)
-            _require(path, grid, override.split() == [override], f'values without blanks, unlike {override!r}')
-            for target in overrides if grid == 'set_both' else (grid,):
-                overrides[target].append(override)
-        tried = dict(zip(columns, values, strict=True))
+            _require(where, grid, key not in own[grid], f'no {key}, for which the grid has values')
+            grid_values[grid][key] = value
+        chosen = _checked(path, grid_values)
+        read = dict(zip(columns, (chosen[grid][key] for grid, key, _ in axes), strict=True))
+        shown = {'title': str(run.get('title', name))} if name else {}
+        shown |= {column: as_text(value) for column, value in read.items()}
+        written = dict(zip(columns, values, strict=True))
         for seed in seeds:
-            run = SweepRun(_name({**tried, 'seed': seed}), tried, seed, {
-                grid: (*items, f'seed={seed}') for grid, items in overrides.items()})
-            _require(path, 'set', run.name not in names, f'each combination once, but there are two of {run.name}')
-            names.add(run.name)
-            runs.append(run)
+            overrides = _merged(common, own, chosen, {grid: {'seed': seed} for grid in GRIDS})
+            runs.append(SweepRun(_folder(content['out'], name, seed, read, written), shown, seed, overrides, pipeline,
+                                 settings))
     return runs
+
+
+def _section(path, mapping, grid, train=None):
+    """Return the keys and values of `set`, `set_classifier` or `set_both`."""
+    keys = mapping.get(grid) or {}
+    _require(path, grid, isinstance(keys, dict), 'lines `section.key: value`')
+    _forbid(path, grid, 'seed' in keys, 'seed: use `seeds:`')
+    _forbid(path, grid, keys and (train or mapping.get('train')) and grid != 'set', 'not allowed with `train:`')
+    return keys
+
+
+def _command(path, content, run):
+    """Return the script of a run, or None for a training, and its settings."""
+    if content.get('train'):
+        for key in ('pipeline', 'settings'):
+            _forbid(path, key, content.get(key) or run.get(key), 'not allowed with `train:`')
+        return None, {}
+    name = run.get('pipeline') or content.get('pipeline')
+    if not name:
+        raise ConfigError(f'{path}: give either pipeline, a script of bashscripts/, or train, a command line')
+    script = pathlib.Path(str(name))
+    _require(path, 'pipeline', script.is_file(), f'a script, but {script} is not a file here')
+    settings = {}
+    for given in (content.get('settings') or {}, run.get('settings') or {}):
+        _require(path, 'settings', isinstance(given, dict) and not set(given) & set(_OWN_SETTINGS),
+                 f'NAME: value of a pipeline, without {" and ".join(_OWN_SETTINGS)}, which the sweep sets')
+        settings |= {str(key): as_text(value) for key, value in given.items()}
+    return script, settings
+
+
+def _checked(path, overrides):
+    """Return a dict from a grid to keys and values as the configuration reads them."""
+    result = {}
+    for grid, keys in overrides.items():
+        result[grid] = {}
+        for key, value in keys.items():
+            override = f'{key}={as_text(value)}'
+            _require(path, grid, override.split() == [override], f'values without blanks, unlike {override!r}')
+            name, value = check_override(override)
+            result[grid][name] = value
+    return result
+
+
+def _merged(*layers):
+    """Return the overrides of the embedding and of the classifier; of a key that several layers set the last counts."""
+    result = {'set': {}, 'set_classifier': {}}
+    for target, overrides in result.items():
+        for layer in layers:
+            overrides |= {**layer['set_both'], **layer[target]}
+    return result
 
 
 def _columns(keys):
@@ -169,15 +235,27 @@ def _columns(keys):
     return [name if short.count(name) == 1 else f'{grid} {key}' for name, (grid, key) in zip(short, keys, strict=True)]
 
 
-def _name(values):
-    """Return a folder's name for some values; what it cannot hold is replaced, and told apart by a checksum."""
-    plain = ','.join(f'{key}={"x".join(map(_text, value)) if isinstance(value, list) else _text(value)}'
-                     for key, value in values.items()).replace(' ', '_')
+def _folder(out, name, seed, read, written):
+    """Return the name of a run's folder, from the values as the configuration reads them, however they are written.
+
+    A run that an earlier version made and named after the values as they are written keeps its folder.
+    """
+    if name and not read:
+        return _sanitised(f'{name}_{seed}')
+    now, before = (_sanitised(','.join([*([name] if name else []), *(
+        f'{key}={"x".join(map(as_text, value)) if isinstance(value, list) else as_text(value)}'
+        for key, value in values.items()), f'seed={seed}'])) for values in (read, written))
+    return before if (pathlib.Path(out) / before / 'sweep.json').is_file() else now
+
+
+def _sanitised(plain):
+    """Return a text as a folder's name; what that cannot hold is replaced, and told apart by a checksum."""
+    plain = plain.replace(' ', '_')
     name = re.sub(r'[^\w.,=+-]', '-', plain)[:_LONGEST_NAME]
     return name if name == plain else f'{name}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}'
 
 
-def _text(value):
+def as_text(value):
     """Return a value of the YAML file as `--set` and the environment take it."""
     return value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))
 
@@ -191,54 +269,6 @@ def _require(path, key, condition, expected):
         raise ConfigError(f'{path}: {key}: expected {expected}')
 
 
-def read_results(sweep, run):
-    """Return a dict from a score's name to its value: mean IoU in % of a pipeline, the last metrics of a training.
-
-    Raises:
-        DataError: a file of the run is damaged, or the run has not the scores that the sweep is to show.
-    """
-    folder = sweep.out / run.name
-    if sweep.train:
-        rows = read_json_lines(folder / 'metrics.jsonl')
-        results = {key: value for key, value in (rows[-1] if rows else {}).items() if key not in ('iteration', 'lr')}
-    else:
-        again = 'run the stage that writes it again'
-        files = sorted((folder / 'scores').glob('*.json'), key=lambda file: file.stat().st_mtime_ns)
-        scores = {file.stem: read_json(file, again) for file in files}
-        if any(not isinstance(score, dict) or 'mean_iou' not in score for score in scores.values()):
-            raise DataError(f'{folder / "scores"}: a file holds no "mean_iou"; {again}')
-        results = {name: 100 * score['mean_iou'] for name, score in scores.items()}
-    missing = [name for name in sweep.scores or [] if name not in results]
-    if missing or not results:
-        raise DataError(f'{folder}: has no score {missing[0] if missing else "at all"}; it has '
-                        f'{", ".join(results) or "none"}')
-    return {name: results[name] for name in sweep.scores or results}
-
-
-def write_tables(sweep, results):
-    """Write `table.csv`, `table.md` and `runs.csv` and return the Markdown.
-
-    Args:
-        sweep: Sweep.
-        results: dict from the name of a finished run to what `read_results` returned.
-
-    Returns:
-        The table, a row a combination: the values, how many seeds are done, and each score's mean ± spread over them.
-    """
-    columns = list(sweep.runs[0].values)
-    scores = list(dict.fromkeys(name for values in results.values() for name in values))
-    exact, shown = [], []
-    for values, group in itertools.groupby(sweep.runs, key=lambda run: run.values):
-        done = [results[run.name] for run in group if run.name in results]
-        cells = [_text(value) for value in values.values()]
-        figures = [mean_and_spread([result[name] for result in done if name in result]) for name in scores]
-        exact.append([*cells, len(done), *(number for pair in figures for number in pair)])
-        shown.append([*cells, len(done), *(plus_minus(*pair) for pair in figures)])
-    write_text(sweep.out / 'table.csv', to_csv(
-        [*columns, 'seeds', *(f'{name}_{kind}' for name in scores for kind in ('mean', 'std'))], exact))
-    text = to_markdown([*columns, 'seeds', *(name.removeprefix('score_') for name in scores)], shown)
-    write_text(sweep.out / 'table.md', text)
-    write_text(sweep.out / 'runs.csv', to_csv(['run', *columns, 'seed', *scores], [
-        [run.name, *(_text(value) for value in run.values.values()), run.seed,
-         *(results.get(run.name, {}).get(name) for name in scores)] for run in sweep.runs]))
-    return text
+def _forbid(path, key, condition, message):
+    if condition:
+        raise ConfigError(f'{path}: {key}: {message}')

@@ -1,11 +1,12 @@
 """Running a sweep: one run after the other, or one on each GPU; what is done is not run again.
 
 Each run is a process of its own in a session of its own, so that Ctrl-C reaches it once, through the sweep, and lets it
-save. A run that ends well leaves `sweep.json` in its folder; its output goes to `logs/<run>.log`.
+save. Its output goes to `logs/<run>.log`.
 """
 import collections
 import contextlib
 import dataclasses
+import itertools
 import os
 import shlex
 import signal
@@ -16,7 +17,8 @@ import time
 from tqdm import tqdm
 
 from spml.errors import SpmlError
-from spml.utils.formats import read_json, write_json
+from spml.recipe import Answer
+from spml.sweep.made import judge_run, note_begun, note_done
 
 _POLL_SECONDS = 0.2
 
@@ -36,25 +38,27 @@ class _Job:
     started: float
 
 
-def command_of(sweep, run, gpu=None):
+def command_of(sweep, run, gpu=None, overwrite=False):
     """Return the words of a run's command and what it adds to the environment.
 
     Args:
-        sweep: `sweep.Sweep`.
+        sweep: `grid.Sweep`.
         run: one of its SweepRun.
         gpu: number of the GPU it gets to itself, as text; None leaves the choice to the command.
+        overwrite: whether a pipeline makes again what it finds made with other settings.
     """
     if sweep.train:
         words = [sys.executable, *sweep.train, '--snapshot_dir', str(sweep.out / run.name), '--resume',
-                 '--set', *run.overrides['set']]
+                 '--set', *run.words('set')]
         # The one GPU that it sees is number 0, whatever the YAML names.
         return (words, {}) if gpu is None else ([*words, 'gpus=0'], {'CUDA_VISIBLE_DEVICES': gpu})
-    environment = {**sweep.settings, 'RUN_NAME': run.name, 'SNAPSHOT_ROOT': str(sweep.out.absolute())}
+    environment = {**run.settings, 'RUN_NAME': run.name, 'SNAPSHOT_ROOT': str(sweep.out.absolute())}
     for name, grid in (('SET_EMBEDDING', 'set'), ('SET_CLASSIFIER', 'set_classifier')):
-        given = sweep.settings.get(name, os.environ.get(name, ''))
-        environment[name] = ' '.join([given, *run.overrides[grid]]).strip()
+        given = run.settings.get(name, os.environ.get(name, ''))
+        environment[name] = ' '.join([given, *run.words(grid)]).strip()
     environment.setdefault('SPML_PYTHON', os.environ.get('SPML_PYTHON') or sys.executable)
-    return ['bash', str(sweep.pipeline)], environment if gpu is None else {**environment, 'GPUS': gpu}
+    added = {'GPUS': gpu, 'OVERWRITE': '1' if overwrite else None}
+    return ['bash', str(run.pipeline)], environment | {name: value for name, value in added.items() if value}
 
 
 def describe(sweep, run):
@@ -65,27 +69,29 @@ def describe(sweep, run):
                      shlex.join(words)])
 
 
-def run_sweep(sweep, gpus=(None,)):
+def run_sweep(sweep, gpus=(None,), overwrite=False):
     """Run what is not done yet, as many at a time as there are GPUs.
 
     Args:
-        sweep: `sweep.Sweep`.
+        sweep: `grid.Sweep`.
         gpus: their numbers, as text; (None,) runs one at a time and leaves the choice to the command.
+        overwrite: whether runs that were made with other settings are made again.
 
     Returns:
         dict from a failed run's name to its exit status; the others are done.
 
     Raises:
+        SpmlError: before anything is run: a run was made with other settings, and `overwrite` is not set.
         KeyboardInterrupt: on Ctrl-C or SIGTERM, once the runs at work have saved and ended.
     """
-    waiting = collections.deque(run for run in sweep.runs if not is_done(sweep, run))
+    waiting = collections.deque(_what_to_run(sweep, overwrite))
     jobs, failed = {}, {}
     with tqdm(total=len(sweep.runs), initial=len(sweep.runs) - len(waiting), desc='sweep', unit='run',
               dynamic_ncols=True) as bar, _terminate_as_interrupt():
         try:
             while waiting or jobs:
                 for gpu in [gpu for gpu in gpus if gpu not in jobs][:len(waiting)]:
-                    jobs[gpu] = _start(sweep, waiting.popleft(), gpu)
+                    jobs[gpu] = _start(sweep, *waiting.popleft(), gpu)
                 time.sleep(_POLL_SECONDS)
                 for gpu in [gpu for gpu, job in jobs.items() if job.process.poll() is not None]:
                     status = _finish(sweep, jobs.pop(gpu), failed)
@@ -99,10 +105,22 @@ def run_sweep(sweep, gpus=(None,)):
     return failed
 
 
+def _what_to_run(sweep, overwrite):
+    """Return (run, whether its folder may hold results of other settings) for each run that is not done."""
+    found = []
+    for run in sweep.runs:
+        answer, difference, overwrites = judge_run(sweep.out / run.name, describe(sweep, run), overwrite)
+        if answer is Answer.REFUSE:
+            raise SpmlError(f'{sweep.out / run.name}: made with other settings ({difference}); choose another `out:`, '
+                            'or give --overwrite to make it again')
+        if answer is not Answer.STANDS:
+            found.append((run, overwrites))
+    return found
+
+
 def is_done(sweep, run):
-    """Whether a run ended well with the command that it has now."""
-    path = sweep.out / run.name / 'sweep.json'
-    return path.is_file() and read_json(path, 'remove it').get('command') == describe(sweep, run)
+    """Whether a run ended well with the settings that it has now."""
+    return judge_run(sweep.out / run.name, describe(sweep, run))[0] is Answer.STANDS
 
 
 def log_path(sweep, run_name):
@@ -110,9 +128,12 @@ def log_path(sweep, run_name):
     return sweep.out / 'logs' / f'{run_name}.log'
 
 
-def _start(sweep, run, gpu):
-    words, environment = command_of(sweep, run, gpu)
-    path = log_path(sweep, run.name)
+def _start(sweep, run, overwrites, gpu):
+    folder, path = sweep.out / run.name, log_path(sweep, run.name)
+    words, environment = command_of(sweep, run, gpu, overwrites)
+    if overwrites and sweep.train:
+        _put_aside(folder)
+    note_begun(folder, describe(sweep, run), overwrites and not sweep.train)
     path.parent.mkdir(parents=True, exist_ok=True)
     tqdm.write(f'{run.name}{"" if gpu is None else f" on GPU {gpu}"} ... (log: {path})')
     with open(path, 'a', encoding='utf-8') as log:
@@ -121,11 +142,17 @@ def _start(sweep, run, gpu):
     return _Job(run, process, time.monotonic())
 
 
+def _put_aside(folder):
+    """Keep the weights of other settings under another name: they may have cost days."""
+    names = (folder.with_name(f'{folder.name}.previous-{number}') for number in itertools.count(1))
+    folder.rename(next(name for name in names if not name.exists()))
+
+
 def _finish(sweep, job, failed):
     """Note how a run ended and return its exit status."""
     status, name, seconds = job.process.returncode, job.run.name, time.monotonic() - job.started
     if status == 0:
-        write_json(sweep.out / name / 'sweep.json', {'command': describe(sweep, job.run), 'seconds': seconds})
+        note_done(sweep.out / name, describe(sweep, job.run), seconds)
         tqdm.write(f'{name} done in {seconds:.0f} s')
     else:
         failed[name] = status
@@ -148,11 +175,8 @@ def _interrupt(process):
 
 @contextlib.contextmanager
 def _terminate_as_interrupt():
-    """Take SIGTERM for Ctrl-C: the runs at work shall not be left alone."""
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    """Take SIGTERM for Ctrl-C, so that the runs at work do not outlive the sweep."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

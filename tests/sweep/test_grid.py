@@ -1,32 +1,12 @@
-"""Sweeps: what a YAML file expands to, and the table of the results."""
-import csv
-import json
+"""What the YAML file of a sweep expands to."""
+import pathlib
 
-import numpy as np
 import pytest
-import yaml
 
-from spml.errors import ConfigError, DataError
-from spml.sweep.grid import read_results, read_sweep, write_tables
+from spml.errors import ConfigError
+from spml.sweep.grid import read_sweep
 
-
-@pytest.fixture
-def script(tmp_path):
-    path = tmp_path / 'pipeline.sh'
-    path.write_text('exit 0\n')
-    return path
-
-
-@pytest.fixture
-def sweep(tmp_path, script):
-    """A function from keys of the YAML file, beside `out` and `pipeline`, to the sweep."""
-    def make(**keys):
-        content = {'out': str(tmp_path / 'out'), 'pipeline': str(script), **keys}
-        path = tmp_path / 'sweep.yaml'
-        path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value is not None},
-                                       sort_keys=False))
-        return read_sweep(path)
-    return make
+SWEEPS = pathlib.Path(__file__).parents[2] / 'configs' / 'sweeps'
 
 
 def test_every_combination_with_every_seed_is_a_run(sweep):
@@ -36,13 +16,14 @@ def test_every_combination_with_every_seed_is_a_run(sweep):
     assert list(plan.runs[0].values) == ['base_lr', 'sem_occ_loss_types', 'classifier base_lr', 'embedding_dim']
     found = set()
     for run in plan.runs:
-        embedding = dict(item.split('=') for item in run.overrides['set'])
-        classifier = dict(item.split('=') for item in run.overrides['set_classifier'])
+        embedding, classifier = (dict(word.split('=') for word in run.words(grid))
+                                 for grid in ('set', 'set_classifier'))
         assert set(embedding) == {'train.base_lr', 'train.sem_occ_loss_types', 'network.embedding_dim', 'seed'}
         assert classifier == {'train.base_lr': '0.2', 'network.embedding_dim': embedding['network.embedding_dim'],
                               'seed': embedding['seed']}
         assert embedding['seed'] == str(run.seed)
-        found.add(tuple(embedding.values()))
+        found.add(tuple(embedding[key] for key in ('train.base_lr', 'train.sem_occ_loss_types', 'network.embedding_dim',
+                                                   'seed')))
     assert found == {(lr, kind, dim, seed) for lr in ('0.1', '3e-05') for kind in ('none', 'segsort')
                      for dim in ('8', '16', '32') for seed in ('3', '7')}
 
@@ -50,10 +31,9 @@ def test_every_combination_with_every_seed_is_a_run(sweep):
 def test_values_of_every_kind_are_written_for_the_command_line(sweep):
     plan = sweep(set={'train.crop_size': [[48, 64]], 'train.shuffle': [True], 'network.pretrained': ['/a/b.pth'],
                       'network.frozen_stages': [[], ['stem']]})
-    assert [run.overrides['set'][3:] for run in plan.runs] == [
-        ('network.frozen_stages=[]', 'seed=0'), ('network.frozen_stages=["stem"]', 'seed=0')]
-    assert plan.runs[0].overrides['set'][:3] == ('train.crop_size=[48,64]', 'train.shuffle=true',
-                                                 'network.pretrained=/a/b.pth')
+    assert [run.words('set') for run in plan.runs] == [
+        ['train.crop_size=[48,64]', 'train.shuffle=true', 'network.pretrained=/a/b.pth',
+         f'network.frozen_stages={stages}', 'seed=0'] for stages in ('[]', '["stem"]')]
 
 
 def test_names_can_stand_in_paths_and_lists_and_tell_runs_apart(sweep):
@@ -77,17 +57,66 @@ def test_without_a_grid_the_seeds_are_run(sweep):
     assert [run.name for run in sweep(seeds=[4, 2]).runs] == ['seed=4', 'seed=2']
 
 
+def test_values_are_those_that_the_configuration_reads(sweep):
+    one, two = (sweep(set={'train.base_lr': [text]}).runs[0] for text in ('1e-3', 0.001))
+    assert one == two
+    assert one.name == 'base_lr=0.001,seed=0'
+    with pytest.raises(ConfigError, match=r'two of base_lr=0\.001'):
+        sweep(set={'train.base_lr': ['1e-3', 0.001]})
+
+
+def test_a_folder_named_by_an_earlier_version_is_kept(sweep):
+    out = sweep(set={'train.base_lr': ['1e-3']}).out
+    (out / 'base_lr=1e-3,seed=0').mkdir(parents=True)
+    (out / 'base_lr=1e-3,seed=0' / 'sweep.json').write_text('{}')
+    assert [run.name for run in sweep(set={'train.base_lr': ['1e-3']}, seeds=[0, 1]).runs] == [
+        'base_lr=1e-3,seed=0', 'base_lr=0.001,seed=1']
+
+
+def test_a_named_run_changes_what_all_have_in_common(sweep, script):
+    other = script.with_name('other.sh')
+    other.write_text('')
+    plan = sweep(settings={'DATASET': 'demo', 'LABELS': 'tag'}, set_both={'train.momentum': 0.5},
+                 set={'train.base_lr': 0.1, 'train.weight_decay': 0.2}, set_classifier={'train.base_lr': 0.3},
+                 runs={'a': {}, 'b': {'title': 'The other', 'pipeline': str(other), 'settings': {'LABELS': 'box'},
+                                      'set': {'train.base_lr': 0.4, 'train.crop_size': [8, 16]},
+                                      'set_both': {'train.momentum': 0.6}}}, seeds=[1, 2])
+    assert [run.name for run in plan.runs] == ['a_1', 'a_2', 'b_1', 'b_2']
+    a, _, b, _ = plan.runs
+    assert (a.values, b.values) == ({'title': 'a'}, {'title': 'The other'})
+    assert (a.pipeline, b.pipeline) == (script, other)
+    assert (a.settings, b.settings) == tuple({'DATASET': 'demo', 'LABELS': labels} for labels in ('tag', 'box'))
+    assert a.overrides == {'set': {'train.momentum': 0.5, 'train.base_lr': 0.1, 'train.weight_decay': 0.2, 'seed': 1},
+                           'set_classifier': {'train.momentum': 0.5, 'train.base_lr': 0.3, 'seed': 1}}
+    assert b.overrides == {'set': {'train.momentum': 0.6, 'train.base_lr': 0.4, 'train.weight_decay': 0.2,
+                                   'train.crop_size': [8, 16], 'seed': 1},
+                           'set_classifier': {'train.momentum': 0.6, 'train.base_lr': 0.3, 'seed': 1}}
+
+
+def test_named_runs_take_every_value_of_the_grid(sweep):
+    plan = sweep(set={'train.base_lr': [0.1, 0.2]}, runs={'a': {}, 'b': {'set': {'train.momentum': 0.5}}}, seeds=[3])
+    assert [run.name for run in plan.runs] == [f'{name},base_lr={lr},seed=3' for name in 'ab' for lr in (0.1, 0.2)]
+    assert plan.runs[3].values == {'title': 'b', 'base_lr': '0.2'}
+    assert plan.runs[3].overrides['set'] == {'train.momentum': 0.5, 'train.base_lr': 0.2, 'seed': 3}
+    with pytest.raises(ConfigError, match=r'run b: set: expected no train\.base_lr'):
+        sweep(set={'train.base_lr': [0.1, 0.2]}, runs={'b': {'set': {'train.base_lr': 0.5}}})
+
+
 @pytest.mark.parametrize(('keys', 'named'), [
     ({'out': None}, 'out'), ({'out': 3}, 'out'), ({'pipeline': None}, 'pipeline'),
-    ({'pipeline': 'no/such.sh'}, 'such.sh'), ({'train': ['x']}, 'either'),
+    ({'pipeline': 'no/such.sh'}, 'such.sh'), ({'train': ['x']}, 'pipeline: not allowed with `train:`'),
     ({'pipline': 1}, 'pipline'), ({'seeds': [1.5]}, 'seeds'), ({'seeds': 3}, 'seeds'),
     ({'seeds': []}, 'seeds'), ({'seeds': [1, 1]}, 'two of seed=1'), ({'scores': 'a'}, 'scores'),
     ({'settings': ['A']}, 'settings'), ({'settings': {'RUN_NAME': 'x'}}, 'RUN_NAME'),
-    ({'set': {'train.base_lr': 0.1}}, 'list of values'), ({'set': {'train.base_lr': []}}, 'list of values'),
-    ({'set': ['train.base_lr']}, 'list of values'), ({'set': {'train.base_lrs': [1]}}, 'train.base_lr'),
+    ({'set': {'train.base_lr': []}}, 'at least one value'),
+    ({'set': ['train.base_lr']}, 'section.key: value'), ({'set': {'train.base_lrs': [1]}}, 'train.base_lr'),
     ({'set': {'train.base_lr': [-1]}}, 'train.base_lr is -1'),
     ({'set_both': {'network.embedding_dim': ['a']}}, 'network.embedding_dim'),
-    ({'set': {'network.pretrained': ['a b.pth']}}, 'blanks'), ({'set': {'seed': [1]}}, 'seeds')])
+    ({'set': {'network.pretrained': ['a b.pth']}}, 'blanks'), ({'set': {'seed': [1]}}, 'use `seeds:`'),
+    ({'runs': ['a']}, 'runs'), ({'runs': {'a': None}}, 'run a: expected lines'),
+    ({'runs': {'a': {'sets': {}}}}, 'sets'),
+    ({'runs': {'a': {'set': {'train.base_lr': [0.1, 0.2]}}}}, 'train.base_lr is [0.1, 0.2]'),
+    ({'runs': {'a': {'pipeline': 'no/such.sh'}}}, 'run a: pipeline')])
 def test_mistakes_in_the_file_are_named(sweep, keys, named):
     with pytest.raises(ConfigError) as caught:
         sweep(**keys)
@@ -98,7 +127,8 @@ def test_mistakes_in_the_file_are_named(sweep, keys, named):
 @pytest.mark.parametrize(('train', 'keys', 'named'), [
     ('train.py', {}, 'train'), (['no_script.py'], {}, 'train'), (['SCRIPT', '--resume'], {}, '--resume'),
     (['SCRIPT'], {'set_classifier': {'train.base_lr': [1]}}, 'set_classifier'),
-    (['SCRIPT'], {'settings': {'A': 1}}, 'settings')])
+    (['SCRIPT'], {'settings': {'A': 1}}, 'settings: not allowed'),
+    (['SCRIPT'], {'runs': {'a': {'set_both': {'train.base_lr': 1}}}}, 'set_both: not allowed')])
 def test_mistakes_in_a_training_are_named(sweep, script, train, keys, named):
     if isinstance(train, list):
         train = [str(script) if word == 'SCRIPT' else word for word in train]
@@ -115,66 +145,39 @@ def test_a_file_that_is_no_sweep(tmp_path):
         read_sweep(tmp_path / 'none.yaml')
 
 
-def give_scores(plan, run, **scores):
-    folder = plan.out / run.name / 'scores'
-    folder.mkdir(parents=True)
-    for name, value in scores.items():
-        (folder / f'{name}.json').write_text(json.dumps({'mean_iou': value}))
+def values_of(run, keys):
+    return {key: run.overrides['set'].get(key) for key in keys}
 
 
-def test_results_of_a_pipeline(sweep):
-    plan = sweep()
-    give_scores(plan, plan.runs[0], score_b=0.25, score_a=0.5)
-    assert read_results(plan, plan.runs[0]) == {'score_b': 25, 'score_a': 50}
-    plan = sweep(scores=['score_a'])
-    assert read_results(plan, plan.runs[0]) == {'score_a': 50}
-    for scores in (['score_c'], None):
-        plan = sweep(scores=scores, seeds=[0] if scores else [9])
-        with pytest.raises(DataError, match='score_c' if scores else 'at all'):
-            read_results(plan, plan.runs[0])
-    (plan.out / 'seed=0' / 'scores' / 'x.json').write_text('[]')
-    with pytest.raises(DataError, match='mean_iou'):
-        read_results(sweep(), sweep().runs[0])
+def test_the_shipped_grid():
+    plan = read_sweep(SWEEPS / 'demo_co_occurrence.yaml')
+    assert [run.name for run in plan.runs] == [f'sem_occ_loss_types={value},seed={seed}'
+                                               for value in ('segsort', 'none') for seed in (0, 1)]
 
 
-def test_results_of_a_training(sweep, script):
-    plan = sweep(pipeline=None, train=[str(script)])
-    (plan.out / 'seed=0').mkdir(parents=True)
-    (plan.out / 'seed=0' / 'metrics.jsonl').write_text(
-        '{"iteration": 0, "lr": 1, "loss": 3}\n{"iteration": 10, "lr": 1, "loss": 2, "accuracy": 0.5}\n')
-    assert read_results(plan, plan.runs[0]) == {'loss': 2, 'accuracy': 0.5}
+def test_the_shipped_ablation_adds_one_relation_after_the_other():
+    plan = read_sweep(SWEEPS / 'demo_ablation.yaml')
+    order = ('cross_entropy', 'ann', 'ann_sim', 'ann_sim_occ', 'ann_sim_occ_aff')
+    assert [run.name for run in plan.runs] == [f'{name}_{seed}' for name in order for seed in range(3)]
+    relations = [f'train.{name}_loss_types' for name in ('sem_ann', 'img_sim', 'sem_occ', 'feat_aff')]
+    for index, run in enumerate(plan.runs[::3]):
+        assert list(values_of(run, relations).values()) == ['segsort'] * index + ['none'] * (4 - index)
+        assert (run.overrides['set'].get('train.detach_softmax') is False) == (index == 0)
+    assert plan.runs[-1].overrides['set'] | {'train.feat_aff_loss_weight': 0.5, 'train.feat_aff_concentration': 12} == \
+        plan.runs[-1].overrides['set']
+    budgets = [[run.overrides[grid]['train.max_iteration'] for grid in ('set', 'set_classifier')] for run in plan.runs]
+    assert budgets == [[260, 80]] * 15
 
 
-def test_tables_hold_mean_and_spread_over_the_seeds_that_are_done(sweep):
-    plan = sweep(set={'train.base_lr': [0.1, 0.2], 'train.crop_size': [[8, 8]]}, seeds=[0, 1, 2])
-    values = np.random.default_rng().uniform(0, 100, 6)
-    results = {run.name: {'score_x': value, 'y': 1.0} for run, value in zip(plan.runs, values.tolist(), strict=True)}
-    del results[plan.runs[5].name], results[plan.runs[4].name]
-    text = write_tables(plan, results)
-    rows = list(csv.DictReader((plan.out / 'table.csv').open()))
-    assert [(row['base_lr'], row['crop_size'], row['seeds']) for row in rows] == [
-        ('0.1', '[8,8]', '3'), ('0.2', '[8,8]', '1')]
-    assert float(rows[0]['score_x_mean']) == pytest.approx(values[:3].mean())
-    assert float(rows[0]['score_x_std']) == pytest.approx(values[:3].std(ddof=1))
-    assert float(rows[1]['score_x_mean']) == pytest.approx(values[3])
-    assert rows[1]['score_x_std'] == ''
-    assert text == (plan.out / 'table.md').read_text()
-    cells = [[cell.strip() for cell in line.split('|')[1:-1]] for line in text.splitlines()]
-    assert cells[0] == ['base_lr', 'crop_size', 'seeds', 'x', 'y']
-    assert cells[2][3] == f'{values[:3].mean():.2f} ± {values[:3].std(ddof=1):.2f}'
-    assert cells[3][3:] == [f'{values[3]:.2f}', '1.00']
-    runs = list(csv.DictReader((plan.out / 'runs.csv').open()))
-    assert [row['run'] for row in runs] == [run.name for run in plan.runs]
-    assert [row['score_x'] for row in runs] == [*map(str, values[:4].tolist()), '', '']
-    assert [row['seed'] for row in runs] == ['0', '1', '2', '0', '1', '2']
-
-
-def test_tables_of_nothing_yet(sweep):
-    plan = sweep(set={'train.base_lr': [0.1]})
-    assert '| 0.1 ' in write_tables(plan, {})
-
-
-def test_the_shipped_sweep_is_one():
-    plan = read_sweep('configs/sweeps/demo_co_occurrence.yaml')
-    assert [run.name for run in plan.runs] == [f'sem_occ_loss_types={kind},seed={seed}'
-                                               for kind in ('segsort', 'none') for seed in (0, 1)]
+def test_the_shipped_comparison_gives_each_the_same_budget_and_labels():
+    plan = read_sweep(SWEEPS / 'demo_quality.yaml', [7])
+    assert [run.name for run in plan.runs] == [
+        *(f'{method}_{labels}_7' for labels in ('scribble', 'point', 'box', 'tag')
+          for method in ('spml', 'cross_entropy')), 'cross_entropy_full_7']
+    for run in plan.runs:
+        labels, baseline = run.name.split('_')[-2], run.name.startswith('cross')
+        assert run.pipeline.name == ('train_cross_entropy.sh' if baseline else f'train_spml_{labels}.sh')
+        assert run.settings.get('LABELS') == (labels if baseline else None)
+        assert run.overrides['set']['train.max_iteration'] == (260 + 80 if baseline else 260)
+        assert run.overrides['set_classifier']['train.max_iteration'] == 80
+        assert {overrides['train.precision'] for overrides in run.overrides.values()} == {'bf16'}

@@ -1,6 +1,8 @@
 """Running sweeps: scripts of bash stand in for pipelines."""
+import json
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
@@ -9,16 +11,19 @@ import time
 import pytest
 import yaml
 
+from spml.errors import SpmlError
 from spml.sweep.grid import read_sweep
 from spml.sweep.runner import describe, is_done, log_path, run_sweep
 
 ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / 'pyscripts' / 'train' / 'sweep.py'
 
 # Notes its settings, fails while $FAIL names its run, and writes a score that depends on the learning rate.
 PIPELINE = """
 echo "$RUN_NAME|$SET_EMBEDDING|$SET_CLASSIFIER|$GPUS|$DATASET" >> "$SNAPSHOT_ROOT/calls"
 trap 'echo saved > "$SNAPSHOT_ROOT/$RUN_NAME/saved"; exit 130' INT
 mkdir -p "$SNAPSHOT_ROOT/$RUN_NAME/scores"
+[ -z "$OVERWRITE" ] || echo "$OVERWRITE" >> "$SNAPSHOT_ROOT/overwrites"
 if [ "$(cat "$SNAPSHOT_ROOT/fail" 2>/dev/null)" = "$RUN_NAME" ]; then
     echo 'error: no luck'
     exit 3
@@ -29,6 +34,15 @@ if [ -e "$SNAPSHOT_ROOT/wait" ]; then
 fi
 lr=${SET_EMBEDDING#*base_lr=}
 echo "{\\"mean_iou\\": ${lr%% *}}" > "$SNAPSHOT_ROOT/$RUN_NAME/scores/score_final.json"
+"""
+
+# Notes its words, and writes metrics.
+TRAINING = """
+import pathlib, sys, os
+folder = pathlib.Path(sys.argv[sys.argv.index('--snapshot_dir') + 1])
+folder.mkdir(parents=True, exist_ok=True)
+(folder / 'words').write_text('|'.join([os.environ.get('CUDA_VISIBLE_DEVICES', ''), *sys.argv[1:]]))
+(folder / 'metrics.jsonl').write_text('{"iteration": 0, "loss": 1.5}')
 """
 
 
@@ -58,11 +72,19 @@ class Place:
         return lines
 
     def command(self, *options):
-        return [sys.executable, str(ROOT / 'pyscripts' / 'train' / 'sweep.py'), str(self.yaml), *options]
+        return [str(SCRIPT), str(self.yaml), *options]
 
-    def run(self, *options):
-        return subprocess.run(self.command(*options), capture_output=True, text=True, check=False, timeout=60,
-                              env={**os.environ, 'PYTHONPATH': str(ROOT)})
+
+@pytest.fixture
+def call(place, monkeypatch, capsys):
+    """A function from options of the script to its exit status, standard output and standard error."""
+    def run(*options):
+        monkeypatch.setattr(sys, 'argv', place.command(*options))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(SCRIPT), run_name='__main__')
+        return left.value.code, *capsys.readouterr()
+    return run
 
 
 @pytest.fixture
@@ -84,13 +106,76 @@ def test_every_run_gets_its_settings_once(place):
     assert [call[0] for call in place.calls()] == ['base_lr=0.25,seed=2', 'base_lr=0.5,seed=2']
 
 
-def test_other_settings_run_again(place):
+def test_other_settings_are_refused_in_one_line_until_asked_to_overwrite(place, call):
     run_sweep(place.sweep)
     place.calls()
-    place.write(seeds=[0], settings={'DATASET': 'voc12', 'SET_EMBEDDING': 'train.momentum=0.8'})
+    place.write(seeds=[0], settings={'DATASET': 'demo', 'SET_EMBEDDING': 'train.momentum=0.8', 'OMP_NUM_THREADS': 3})
     assert not any(is_done(place.sweep, run) for run in place.sweep.runs)
+    status, _, err = call()
+    assert status == 2
+    assert err == (f'error: {place.out / "base_lr=0.25,seed=0"}: made with other settings (SET_EMBEDDING '
+                   'train.momentum: None -> 0.8); choose another `out:`, or give --overwrite to make it again\n')
+    assert place.calls() == []
+    (place.out / 'fail').write_text('base_lr=0.25,seed=0')
+    assert call('--overwrite')[0] == 1
+    assert [row[1] for row in place.calls()] == [f'train.momentum=0.8 train.base_lr={lr} seed=0' for lr in (0.25, 0.5)]
+    assert (place.out / 'overwrites').read_text().split() == ['1', '1']
+    # What failed goes on, and may still find results of the other settings.
+    (place.out / 'fail').unlink()
+    (place.out / 'overwrites').unlink()
+    assert run_sweep(place.sweep) == {}
+    assert [row[0] for row in place.calls()] == ['base_lr=0.25,seed=0']
+    assert (place.out / 'overwrites').read_text().split() == ['1']
+    assert all(is_done(place.sweep, run) for run in place.sweep.runs)
+
+
+def test_one_setting_written_otherwise_is_the_same(place):
+    place.write(set={'train.base_lr': [0.001]}, settings={'SET_EMBEDDING': 'train.weight_decay=1e-3'})
     run_sweep(place.sweep)
-    assert place.calls()[0][1:] == ('train.momentum=0.8 train.base_lr=0.25 seed=0', 'seed=0', '', 'voc12')
+    place.write(set={'train.base_lr': ['1.0e-3']}, settings={'SET_EMBEDDING': 'train.weight_decay=0.001', 'GPUS': 3})
+    assert is_done(place.sweep, place.sweep.runs[0])
+
+
+def test_a_run_of_an_earlier_version_is_recognised(place):
+    run = place.sweep.runs[0]
+    path = place.out / run.name / 'sweep.json'
+    path.parent.mkdir()
+    command = (f"DATASET=demo RUN_NAME='{run.name}' SNAPSHOT_ROOT=/moved SET_EMBEDDING='train.base_lr=2.5e-1 seed=0' "
+               f'SET_CLASSIFIER=seed=0 bash {run.pipeline}')
+    path.write_text(json.dumps({'command': command, 'seconds': 3.5}))
+    assert [is_done(place.sweep, run) for run in place.sweep.runs] == [True, False, False, False]
+    path.write_text(json.dumps({'command': command.replace('2.5e-1', '0.3'), 'seconds': 3.5}))
+    with pytest.raises(SpmlError, match=r'train\.base_lr: 0\.3 -> 0\.25'):
+        run_sweep(place.sweep)
+    path.write_text('[]')
+    with pytest.raises(SpmlError, match=r'sweep\.json'):
+        run_sweep(place.sweep)
+
+
+def test_the_content_of_configurations_and_lists_counts(place, tmp_path):
+    config, listed = tmp_path / 'a.yaml', tmp_path / 'list.txt'
+    settings = (ROOT / 'tests' / 'config' / 'data' / 'kit_emb.yaml').read_text()
+    config.write_text(settings)
+    listed.write_text('a\n')
+    script = tmp_path / 'train.py'
+    script.write_text(TRAINING)
+    place.yaml.write_text(yaml.safe_dump({'out': str(place.out), 'train': [
+        str(script), '--cfg_path', str(config), '--data_list', str(listed)]}))
+    sweep = place.sweep
+    run, = sweep.runs
+    assert run_sweep(sweep) == {}
+    config.write_text(f'# a comment\n{settings}')
+    assert is_done(sweep, run)
+    config.write_text(f'{settings}\nseed: 9\n')
+    with pytest.raises(SpmlError, match=r'a\.yaml: other content'):
+        run_sweep(sweep)
+    config.write_text(settings)
+    listed.write_text('b\n')
+    assert not is_done(sweep, run)
+    assert run_sweep(sweep, overwrite=True) == {}
+    assert is_done(sweep, run)
+    # The weights of the other settings are kept.
+    assert (place.out / f'{run.name}.previous-1' / 'metrics.jsonl').is_file()
 
 
 def test_gpus_work_at_a_run_each(place):
@@ -102,33 +187,33 @@ def test_gpus_work_at_a_run_each(place):
     assert all(is_done(place.sweep, run) for run in place.sweep.runs)  # done wherever it ran
 
 
-def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(place):
+def test_a_failed_run_does_not_stop_the_others_and_is_tried_again(place, call):
     (place.out / 'fail').write_text('base_lr=0.25,seed=1')
-    result = place.run()
-    assert result.returncode == 1
-    assert '3 of 4 runs' in result.stdout
-    errors = [line for line in result.stderr.splitlines() if line.startswith('error: ')]
+    status, out, err = call()
+    assert status == 1
+    assert '3 of 4 runs' in out
+    errors = [line for line in err.splitlines() if line.startswith('error: ')]
     assert len(errors) == 1
     log = log_path(place.sweep, 'base_lr=0.25,seed=1')
     for word in ('1 of 4 runs failed', 'base_lr=0.25,seed=1', 'status 3', str(log)):
         assert word in errors[0]
-    assert 'no luck' in result.stdout + result.stderr
-    assert 'Traceback' not in result.stderr
+    assert 'no luck' in out + err
+    assert 'Traceback' not in err
     (place.out / 'fail').unlink()
     place.calls()
-    result = place.run()
-    assert result.returncode == 0, result.stderr
-    assert [call[0] for call in place.calls()] == ['base_lr=0.25,seed=1']
-    assert '| 0.25 ' in result.stdout
-    assert '25.00 ± 0.00' in (place.out / 'table.md').read_text()
+    status, out, err = call()
+    assert status == 0, err
+    assert [row[0] for row in place.calls()] == ['base_lr=0.25,seed=1']
+    assert '| 0.25 ' in out
+    assert '25.0 ± 0.0' in (place.out / 'table.md').read_text()
 
 
-def test_commands_can_be_seen_before(place):
-    result = place.run('--dry_run')
-    assert result.returncode == 0
+def test_commands_can_be_seen_before(place, call):
+    status, out, _ = call('--dry_run', '--seeds', '0')
+    assert status == 0
     assert place.calls() == []
-    lines = result.stdout.splitlines()
-    assert len(lines) == 4
+    lines = out.splitlines()
+    assert len(lines) == 2
     # The line is a command: run in a shell it does what the sweep would do.
     subprocess.run(['bash', '-c', lines[0].partition(': ')[2]], check=True)
     assert place.calls() == [('base_lr=0.25,seed=0', 'train.base_lr=0.25 seed=0', 'seed=0', '', 'demo')]
@@ -137,8 +222,8 @@ def test_commands_can_be_seen_before(place):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_lets_the_run_save_and_says_how_to_go_on(place, number):
     (place.out / 'wait').touch()
-    process = subprocess.Popen(place.command(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    process = subprocess.Popen([sys.executable, *place.command()], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     run = place.out / 'base_lr=0.25,seed=0'
     for _ in range(600):
         if (run / 'waiting').is_file():
@@ -155,15 +240,9 @@ def test_an_interrupt_lets_the_run_save_and_says_how_to_go_on(place, number):
     assert run_sweep(place.sweep) == {}
 
 
-def test_a_training_gets_its_folder_and_overrides(place, tmp_path):
+def test_a_training_gets_its_folder_and_overrides(place, call, tmp_path):
     script = tmp_path / 'train.py'
-    script.write_text("""
-import pathlib, sys, os
-folder = pathlib.Path(sys.argv[sys.argv.index('--snapshot_dir') + 1])
-folder.mkdir(parents=True)
-(folder / 'words').write_text('|'.join([os.environ.get('CUDA_VISIBLE_DEVICES', ''), *sys.argv[1:]]))
-(folder / 'metrics.jsonl').write_text('{"iteration": 0, "loss": 1.5}')
-""")
+    script.write_text(TRAINING)
     place.yaml.write_text(yaml.safe_dump({'out': str(place.out), 'train': [str(script), '--data_dir', 'a b'],
                                           'set': {'train.base_lr': [0.5]}}))
     run, = place.sweep.runs
@@ -173,12 +252,12 @@ folder.mkdir(parents=True)
         '2', '--data_dir', 'a b', '--snapshot_dir', str(folder), '--resume', '--set', 'train.base_lr=0.5', 'seed=0',
         'gpus=0'])
     assert describe(place.sweep, run).startswith(f"python {script} --data_dir 'a b' ")
-    assert 'loss' in place.run().stdout
+    assert 'loss' in call()[1]
 
 
-def test_a_wrong_file_is_one_line(place):
+def test_a_wrong_file_is_one_line(place, call):
     place.write(set={'train.no_such': [1]})
-    result = place.run()
-    assert result.returncode == 2
-    assert result.stderr.startswith('error: ')
-    assert len(result.stderr.splitlines()) == 1
+    status, _, err = call()
+    assert status == 2
+    assert err.startswith('error: ')
+    assert len(err.splitlines()) == 1

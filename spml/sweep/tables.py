@@ -1,0 +1,75 @@
+"""The results of a sweep's runs, and their tables: mean and spread over the seeds, and every single run."""
+import itertools
+
+from spml.errors import DataError
+from spml.evaluation.scores import read_score
+from spml.evaluation.tables import mean_and_spread, plus_minus, to_csv, to_markdown
+from spml.pipeline.record import read_record
+from spml.utils.formats import read_json_lines, write_text
+
+
+def read_results(sweep, run):
+    """Return a dict from a score's name to its value: mean IoU in % of a pipeline, the last metrics of a training.
+
+    Raises:
+        DataError: a file of the run is damaged, or the run does not have the scores that the sweep is to show.
+    """
+    folder = sweep.out / run.name
+    if sweep.train:
+        rows = read_json_lines(folder / 'metrics.jsonl')
+        results = {key: value for key, value in (rows[-1] if rows else {}).items() if key not in ('iteration', 'lr')}
+    else:
+        files = {file.stem: file for file in sorted((folder / 'scores').glob('*.json'))}
+        results = {name: 100 * read_score(files[name])['mean_iou'] for name in _in_order(folder, files)}
+    missing = [name for name in sweep.scores or [] if name not in results]
+    if missing or not results:
+        raise DataError(f'{folder}: has no score {missing[0] if missing else "at all"}; it has '
+                        f'{", ".join(results) or "none"}')
+    return {name: results[name] for name in sweep.scores or results}
+
+
+def _in_order(folder, names):
+    """Return the names of scores in the order of the pipeline, where the run has a record of it."""
+    try:
+        stages = [stage.name for stage in read_record(folder).stages]
+    except DataError:
+        return names
+    return sorted(names, key=lambda name: stages.index(name) if name in stages else -1)
+
+
+def write_tables(sweep, results):
+    """Write `table.csv`, `table.md` and `runs.csv` and return the Markdown.
+
+    Args:
+        sweep: Sweep.
+        results: dict from the name of a finished run to what `read_results` returned.
+
+    Returns:
+        The table, a row for the runs that differ in the seed alone: what they are, how many seeds are done, unless all
+        are, and each score's mean ± spread over them.
+    """
+    columns = list(sweep.runs[0].values)
+    names = list(dict.fromkeys(name for values in results.values() for name in values))
+    titles = [(sweep.scores or {}).get(name, name.removeprefix('score_')) for name in names]
+    digits = 2 if sweep.train else 1
+    exact, shown, complete = [], [], True
+    for values, group in itertools.groupby(sweep.runs, key=lambda run: run.values):
+        group = list(group)
+        done = [results[run.name] for run in group if run.name in results]
+        figures = [mean_and_spread([result[name] for result in done if name in result]) for name in names]
+        exact.append([*values.values(), len(done), *(number for pair in figures for number in pair)])
+        shown.append([*values.values(), len(done), *(plus_minus(*pair, digits) for pair in figures)])
+        complete = complete and len(done) == len(group)
+    write_text(sweep.out / 'table.csv', to_csv(
+        [*columns, 'seeds', *(f'{name}_{figure}' for name in names for figure in ('mean', 'std'))], exact))
+    header = [*columns, 'seeds', *titles]
+    if header[0] == 'title':
+        header[0] = 'run' if sweep.train else 'mean IoU in %'
+    if complete:
+        header, *shown = ([*row[:len(columns)], *row[len(columns) + 1:]] for row in (header, *shown))
+    text = to_markdown(header, shown)
+    write_text(sweep.out / 'table.md', text)
+    write_text(sweep.out / 'runs.csv', to_csv(['run', *columns, 'seed', *names], [
+        [run.name, *run.values.values(), run.seed, *(results.get(run.name, {}).get(name) for name in names)]
+        for run in sweep.runs]))
+    return text
