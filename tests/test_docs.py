@@ -9,15 +9,18 @@ DOCUMENTS = [ROOT / 'README.md', *sorted((ROOT / 'misc').glob('*.md'))]
 ROOMS = ('spml', 'pyscripts', 'bashscripts', 'configs', 'tests')
 SOURCES = [path for room in ROOMS for path in sorted((ROOT / room).rglob('*'))
            if path.suffix in ('.py', '.sh', '.yaml') and path != pathlib.Path(__file__)]
-SECTIONS = set(re.findall(r'^##+ (.*)$', (ROOT / 'misc/METHOD.md').read_text(encoding='utf-8'), re.MULTILINE))
+SECTIONS = {path.name: {'', *re.findall(r'^##+ (.*)$', path.read_text(encoding='utf-8'), re.MULTILINE)}
+            for path in DOCUMENTS}
+SECTIONS['METHOD.md'].remove('')  # it is cited by section
 
 
 def wrong_citations(text):
-    """Return the mentions of METHOD.md in a source that are not followed by the name of one of its sections."""
+    """Return what a source cites that is not there: `NAME.md, "Section"`, `"Section" in NAME.md` or just a document."""
     # A citation may run over the end of a line of a comment or a docstring.
     text = re.sub(r'\n\s*#?\s*', ' ', text)
-    return [mention for mention, section in re.findall(r'((?:METHOD|PIPELINES)\.md(?:, "([^"]*)")?)', text)
-            if section not in SECTIONS]
+    found = re.findall(r'(?:"([^"]*)" in (?:misc/)?)?\b([A-Z]+\.md)(?:, "([^"]*)")?', text)
+    return [(name, before or after) for before, name, after in found
+            if (before or after) not in SECTIONS.get(name, ())]
 
 
 def wrong_links(text, folder):
@@ -44,8 +47,9 @@ def missing_files(text):
 
 
 def test_the_checks_find_what_is_wrong(tmp_path):
-    assert wrong_citations('see METHOD.md,\n    # "Labels" and METHOD.md, "Nowhere", PIPELINES.md') == [
-        'METHOD.md, "Nowhere"', 'PIPELINES.md']
+    assert wrong_citations('see METHOD.md,\n    # "Labels", METHOD.md, "Nowhere", METHOD.md, PIPELINES.md, NO.md; '
+                           'under "Ablating" in README.md; under "By foot" in misc/PIPELINES.md') == [
+        ('METHOD.md', 'Nowhere'), ('METHOD.md', ''), ('NO.md', ''), ('PIPELINES.md', 'By foot')]
     (tmp_path / 'a.md').write_text('# One `two`, three\n')
     assert wrong_links('[x](a.md#one-two-three) [y](b.md) [z](a.md#four) [w](https://b.md) [v](#here)\n# Here\n',
                        tmp_path) == ['b.md', 'a.md#four']

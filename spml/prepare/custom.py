@@ -82,7 +82,7 @@ def next_step(prepared, out, cfg_dir, base, root):
     """
     if not prepared.lists['val']:
         return ('There is no truth to score on. Train and predict with train.py, pseudo_label.py, train_classifier.py '
-                'and inference.py, as under "Command lines" in README.md.')
+                'and inference.py, as under "By hand" in misc/PIPELINES.md.')
     settings = {'DATASET': cfg_dir.name, 'DATAROOT': out}
     if not prepared.lists['train_scribble']:
         settings['TRAIN_LIST'] = prepared.train_list
