@@ -2,8 +2,8 @@
 
 python pyscripts/results/report.py snapshots/demo/spml_scribble
 
-The page is one file, which opens in a browser without a network. What a run lacks is left out. Of several runs, the
-first one's images are shown, chosen by its scores.
+The page is one file, which opens in a browser without a network. What a run does not have is left out. Of several
+runs, the first one's images are shown, chosen by its scores.
 """
 import argparse
 import pathlib

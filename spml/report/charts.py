@@ -53,7 +53,7 @@ def score_bars(runs):
 
 def class_bars(runs, class_names):
     """Bars of the last score's IoU by class, of the runs that have these classes."""
-    # By place: a benchmark that was told no names calls the classes 0, 1, ...
+    # By place: a score that was told no names calls the classes 0, 1, ...
     scores = [list(run.scores[-1].summary.get('iou', {}).values()) for run in runs]
     values = [{name: 100 * value for name, value in zip(class_names, score, strict=True)}
               if len(score) == len(class_names) else {} for score in scores]
@@ -62,7 +62,7 @@ def class_bars(runs, class_names):
 
 
 def _bars(title, names, categories, values):
-    """Return horizontal bars: for each named series a dict from category to number; what it lacks has no bar."""
+    """Return horizontal bars: for each named series a dict from category to number; what is missing has no bar."""
     labels = [_in_lines(category) for category in categories]
     figure = go.Figure()
     for index, (name, numbers) in enumerate(zip(names, values, strict=True)):
@@ -166,25 +166,25 @@ def prototype_plane(run, statistics, class_names):
     return Chart(f'{run.name}: prototypes, first two principal components', figure, text)
 
 
-def usage_bars(runs):
+def cost_bars(runs):
     """Return the seconds of each stage as bars, with memory in the table; None where no run recorded them."""
-    stages = list(dict.fromkeys(stage for run in runs for stage in run.usage))
+    stages = list(dict.fromkeys(stage for run in runs for stage in run.costs))
     if not stages:
         return None
-    values = [{stage: usage['seconds'] for stage, usage in run.usage.items()} for run in runs]
+    values = [{name: stage.seconds for name, stage in run.costs.items()} for run in runs]
     chart = _bars('Seconds of each stage', [run.name for run in runs], stages, values)
-    return dataclasses.replace(chart, table=_usage_table(runs, stages))
+    return dataclasses.replace(chart, table=_cost_table(runs, stages))
 
 
-def _usage_table(runs, stages):
+def _cost_table(runs, names):
     """Return the table of seconds, MiB and, where a GPU was used, its MiB: a row a stage, then all together."""
-    columns = [('s', lambda usages: sum(usage['seconds'] for usage in usages)),
-               ('MiB', lambda usages: max(usage['memory'] for usage in usages) / 2**20)]
-    if any(usage['gpu_memory'] for run in runs for usage in run.usage.values()):
-        columns.append(('GPU MiB', lambda usages: max(usage['gpu_memory'] for usage in usages) / 2**20))
-    groups = [(stage, [[run.usage[stage]] if stage in run.usage else [] for run in runs]) for stage in stages]
-    groups.append(('all', [list(run.usage.values()) for run in runs]))
-    rows = [[name, *(_number(compute(usages) if usages else None) for usages in group for _, compute in columns)]
+    columns = [('s', lambda stages: sum(stage.seconds for stage in stages)),
+               ('MiB', lambda stages: max(stage.memory for stage in stages) / 2**20)]
+    if any(stage.gpu_memory for run in runs for stage in run.costs.values()):
+        columns.append(('GPU MiB', lambda stages: max(stage.gpu_memory for stage in stages) / 2**20))
+    groups = [(name, [[run.costs[name]] if name in run.costs else [] for run in runs]) for name in names]
+    groups.append(('all', [list(run.costs.values()) for run in runs]))
+    rows = [[name, *(_number(compute(stages) if stages else None) for stages in group for _, compute in columns)]
             for name, group in groups]
     return Table(['stage', *(f'{run.name}: {title}' for run in runs for title, _ in columns)], rows)
 

@@ -1,6 +1,5 @@
 """Putting a page together: what each section shows of the runs, and the template it is written with."""
 import dataclasses
-import pathlib
 
 import jinja2
 import numpy as np
@@ -16,7 +15,7 @@ from spml.utils.formats import write_text
 from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, voc_colour_map
 
 _SECTIONS = {'scores': 'Scores', 'confusion': 'Confusion', 'images': 'Images', 'curves': 'Curves',
-             'prototypes': 'Segments and prototypes', 'usage': 'Time and memory', 'settings': 'Settings'}
+             'prototypes': 'Segments and prototypes', 'costs': 'Time and memory', 'settings': 'Settings'}
 # Characters; beyond it, the number of runs stands for their names.
 _LONGEST_TITLE = 60
 # Shown first, if they are there; every other metric follows.
@@ -56,19 +55,18 @@ def _contents(runs, data_dir, num_images, segmenters):
     scored = [run for run in runs if run.scores]
     names = runs[0].class_names
     truths = [_truths(run, data_dir) for run in runs]
-    images = _images(runs, truths, data_dir, num_images, segmenters)
     statistics = [(run, found) for run, truth in zip(runs, truths, strict=True) if (found := _statistics(run, truth))]
-    usage = charts.usage_bars(runs)
     settings = _settings(runs)
     return {
         'scores': [charts.score_bars(scored), charts.class_bars(scored, names)] if scored else [],
-        'confusion': bool(_confusions(scored)), 'confusions': _confusions(scored),
-        'images': images, 'legend': _legend(names, runs[0].color_map),
+        'confusion': _confusions(scored),
+        'images': _images(runs, truths[0], data_dir or runs[0].data_dir, num_images, segmenters),
+        'legend': _legend(names, runs[0].color_map),
         'curves': _curves(runs),
-        'prototypes': bool(statistics), 'prototype_table': _prototype_table(statistics),
+        'prototypes': statistics, 'prototype_table': _prototype_table(statistics),
         'planes': [charts.prototype_plane(run, found, run.class_names) for run, found in statistics],
         'class_tables': [(run.name, _class_table(found, run.class_names)) for run, found in statistics],
-        'usage': usage, 'settings': settings, 'differences': _differences(runs, settings)}
+        'costs': charts.cost_bars(runs), 'settings': settings, 'differences': _differences(runs, settings)}
 
 
 def _confusions(runs):
@@ -90,60 +88,55 @@ def _curves(runs):
     return result
 
 
-def _data_dir(run, data_dir):
-    """Return the folder of a run's data, or None where it is not there."""
-    folder = pathlib.Path(data_dir or run.settings.get('DATAROOT') or '/nowhere')
-    return folder if folder.is_dir() else None
-
-
 def _truths(run, data_dir):
     """Return a dict from the names of a run's images, of both lists, to their truth."""
-    folder = _data_dir(run, data_dir)
-    if folder is None:
-        return {}
-    return {name: path for setting in ('FULL_LIST', 'VAL_LIST')
-            for name, path in pictures.read_truths(run.list_path(setting), folder).items()}
+    folder = data_dir or run.data_dir
+    return {name: path for maps in (run.pseudo_labels, run.predictions) if maps and folder
+            for name, path in pictures.read_truths(maps.truth_list, folder).items()}
 
 
-def _images(runs, truths, data_dir, num_images, segmenters):
+def _images(runs, truths, folder, num_images, segmenters):
     """Return (heading, note, {group: rows}) for the validation and the training images of the first run."""
-    first, folder, images = runs[0], _data_dir(runs[0], data_dir), []
+    first, images = runs[0], []
     if folder is None:
         print(f'note: {first.path}: the folder of its data is not there, so no images are shown; give --data_dir')
         return []
-    for part, setting, scored in (('Validation images', 'VAL_LIST', first.last_prediction),
-                                  ('Training images', 'TRAIN_LIST', first.pseudo_labels)):
-        if first.list_path(setting) is None or scored is None:
+    for part, maps in (('Validation images', first.predictions), ('Training images', first.pseudo_labels)):
+        if maps is None:
             continue
-        entries = {entry.name: entry for entry in read_list(first.list_path(setting), folder, unique_names=False)}
-        ranked = pictures.scored_images(entries.values(), truths[0], scored, len(first.class_names))
+        is_training = maps is first.pseudo_labels
+        entries = {entry.name: entry for entry in read_list(maps.image_list, folder, unique_names=False)}
+        ranked = pictures.scored_images(entries.values(), truths, maps.folder, len(first.class_names))
         chosen = zip(('Best', 'Worst', 'Random'), pictures.choose(ranked, num_images), strict=True)
         flat = [(group, *pair) for group, pairs in chosen for pair in pairs]
         groups = {group: [] for group, _, _ in flat}
         for group, entry, value in tqdm(flat, desc=part.lower(), unit='image', dynamic_ncols=True):
-            groups[group].append(_row(runs, entry, value, truths[0], setting == 'TRAIN_LIST', segmenters))
-        note = (f'Ranked by the mean IoU of {scored.parent.name} of {first.name} over the classes that occur in an '
-                f'image; {len(ranked)} images.')
-        if setting == 'TRAIN_LIST' and segmenters:
+            groups[group].append(_row(runs, entry, value, truths, is_training, segmenters))
+        note = (f'Ranked by the mean IoU of {first.name}, {maps.title}, over the classes that occur in an image; '
+                f'{len(ranked)} images.')
+        if is_training and segmenters:
             note += ' Predictions are those of the last weights at a single scale.'
         images.append((part, note, groups))
     return images
 
 
 def _row(runs, entry, value, truths, is_training, segmenters):
-    many = len(runs) > 1
     labels = [('weak label', entry.semantic)] if is_training else []
     for run in runs:
-        suffix = f', {run.name}' if many else ''
+        suffix = f', {run.name}' if len(runs) > 1 else ''
         if is_training:
-            labels.append((f'pseudo label{suffix}', run.pseudo_labels and run.pseudo_labels / f'{entry.name}.png'))
-        label = run.last_prediction and run.last_prediction / f'{entry.name}.png'
+            labels.append((f'pseudo label{suffix}', _map_of(run.pseudo_labels, entry)))
+        label = _map_of(run.predictions, entry)
         if is_training and run.name in segmenters:
             label = segmenters[run.name].predict(entry.image).labels
         labels.append((f'prediction{suffix}', label))
     labels.append(('truth', truths.get(entry.name)))
     heading = f'{entry.name}: {100 * value:.1f} %'
     return pictures.make_row(heading, entry, labels, runs[0].class_names, runs[0].color_map)
+
+
+def _map_of(maps, entry):
+    return maps and maps.folder / f'{entry.name}.png'
 
 
 def _legend(names, color_map):
@@ -154,9 +147,8 @@ def _legend(names, color_map):
 
 
 def _statistics(run, truths):
-    """Return the statistics of a run's prototypes, the oracle's where there are several kinds; None without any."""
-    folders = sorted(run.path.glob('prototypes*'))
-    found = (prototype_statistics(folder, truths, len(run.class_names)) for folder in folders)
+    """Return the statistics of a run's first prototypes, the oracle's where there is one; None without any."""
+    found = (prototype_statistics(folder, truths, len(run.class_names)) for folder in run.prototypes)
     return next((statistics for statistics in found if statistics is not None), None)
 
 

@@ -1,26 +1,36 @@
 """Reading the folder of a run: settings, configurations, curves, scores, costs.
 
-A run is what a pipeline's script left under `snapshots/`, finished or not, or the folder of a single training.
+A run is what a pipeline's script left under `snapshots/`, finished or not, which its record tells; or the folder of a
+single training.
 """
 import dataclasses
 import pathlib
-import re
-import shlex
 
 import yaml
 
 from spml.errors import DataError
 from spml.evaluation.scores import read_score
-from spml.utils.formats import read_json, read_json_lines
-from spml.utils.usage import read_usage
+from spml.pipeline.record import read_record
+from spml.utils.formats import read_json_lines
 
 # Settings that only say where things lie: no difference between runs that a reader looks for.
 _PLACES = ('SNAPSHOT_ROOT', 'RUN_NAME')
+_TRAININGS = ('train.py', 'train_classifier.py')
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMaps:
+    """Label maps that a run made, `<folder>/<image name>.png`, with the list of their images."""
+
+    title: str
+    folder: pathlib.Path
+    image_list: pathlib.Path
+    truth_list: pathlib.Path | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One benchmark's result: `summary` is the dictionary of `evaluation.report.score_summary`."""
+    """One score of a run: `summary` is the dictionary of `evaluation.scores.score_summary`."""
 
     name: str
     title: str
@@ -39,7 +49,10 @@ class Run:
         configs: dict from a training to its configuration, a dict from `section.key` to values.
         metrics: dict from a training to the rows of its `metrics.jsonl`.
         scores: list of Score, in the order of the pipeline.
-        usage: what `utils.usage.read_usage` returns.
+        costs: dict from a stage to its StageRecord.
+        predictions, pseudo_labels: the last scored LabelMaps of validation and of training images, or None.
+        prototypes: folders that prototype.py wrote.
+        data_dir: folder that the paths in the lists start from, or None.
     """
 
     path: pathlib.Path
@@ -49,7 +62,11 @@ class Run:
     configs: dict
     metrics: dict
     scores: list
-    usage: dict
+    costs: dict
+    predictions: LabelMaps | None
+    pseudo_labels: LabelMaps | None
+    prototypes: list
+    data_dir: pathlib.Path | None
 
     @property
     def class_names(self):
@@ -64,32 +81,6 @@ class Run:
         """The classes' colours, a list of [R, G, B], where the configuration has its own; else None."""
         found = (config.get('dataset.color_map') for config in self.configs.values())
         return next((colours for colours in found if colours), None)
-
-    def list_path(self, setting):
-        """Return the list file of a setting (`VAL_LIST` ...): the run's own copy, else the original, else None."""
-        if not self.settings.get(setting):
-            return None
-        original = pathlib.Path(self.settings[setting])
-        paths = (self.path / 'lists' / f'input_{original.name}', original)
-        return next((path for path in paths if path.is_file()), None)
-
-    def labels_of(self, score):
-        """Return the folder of the label maps that a score is of, or None."""
-        name = score.name.removeprefix('score_')
-        folders = (self.path / f'inference_{name}', self.path / f'{name}_labels')
-        return next((folder / 'semantic_gray' for folder in folders if (folder / 'semantic_gray').is_dir()), None)
-
-    @property
-    def last_prediction(self):
-        """The folder of the last scored predictions of validation images, or None."""
-        return next((folder for folder in map(self.labels_of, reversed(self.scores))
-                     if folder is not None and folder.parent.name.startswith('inference_')), None)
-
-    @property
-    def pseudo_labels(self):
-        """The folder of the last pseudo labels, or None."""
-        return next((folder for folder in map(self.labels_of, reversed(self.scores))
-                     if folder is not None and folder.parent.name.endswith('_labels')), None)
 
     def described(self):
         """Return all that was set, as one dict from a readable key to a value."""
@@ -124,36 +115,50 @@ def read_runs(paths):
 def _read_run(path, name):
     if not path.is_dir():
         raise DataError(f'{path}: no such folder; name the folder of a run, such as snapshots/demo/spml_scribble')
-    trainings = [path] if (path / 'metrics.jsonl').is_file() else sorted(
-        (file.parent for file in path.glob('*/metrics.jsonl') if '.previous-' not in file.parent.name),
-        key=lambda folder: (folder.name != 'stage1', folder.name))
-    made, settings, stages = _read_run_text(path / 'run.txt')
-    scores = _read_scores(path, stages)
-    if not trainings and not scores:
-        raise DataError(f'{path}: holds neither a training (metrics.jsonl) nor scores/*.json; name the folder of a run')
-    return Run(path, name, made, settings,
-               {folder.name: _read_config(folder / 'config.yaml') for folder in trainings},
-               {folder.name: [row for row in read_json_lines(folder / 'metrics.jsonl') if 'iteration' in row]
-                for folder in trainings},
-               scores, read_usage(path / 'usage.jsonl'))
+    if (path / 'metrics.jsonl').is_file():
+        return Run(path, name, '', {}, *_read_trainings([path]), [], {}, None, None, [], None)
+    record = read_record(path)
+    by_script = {}
+    for stage in record.stages:
+        by_script.setdefault(pathlib.PurePath(stage.script).name, []).append(stage)
+    trainings = [stage.output for script in _TRAININGS for stage in by_script.get(script, [])]
+    scored = [stage for stage in record.stages if stage.title and stage.output.is_file()]
+    configs, metrics = _read_trainings(folder for folder in trainings if (folder / 'metrics.jsonl').is_file())
+    if not metrics and not scored:
+        raise DataError(f'{path}: holds neither a training nor a score yet; run its script to the end')
+    pseudo = {stage.output / 'semantic_gray': stage.options for stage in by_script.get('pseudo_label.py', [])}
+    maps = [maps for stage in scored if (maps := _label_maps(path, stage, pseudo))]
+    data_dirs = [pathlib.Path(folder) for stage in record.stages if (folder := stage.options.get('--data_dir'))]
+    return Run(path, name, record.made, record.settings, configs, metrics,
+               [Score(stage.name, stage.title, read_score(stage.output)) for stage in scored],
+               {stage.name: stage for stage in record.stages if stage.seconds},
+               next((found for found in reversed(maps) if found.folder not in pseudo), None),
+               next((found for found in reversed(maps) if found.folder in pseudo), None),
+               [pathlib.Path(stage.options['--save_dir']) for stage in by_script.get('prototype.py', [])],
+               next((folder for folder in data_dirs if folder.is_dir()), None))
 
 
-def _read_run_text(path):
-    """Return what `run.txt` says: when and with what the run was last called, its settings, and its stages in order."""
-    if not path.is_file():
-        return '', {}, []
-    text = path.read_text(encoding='utf-8', errors='replace')
-    heading, _, last = text.rpartition('\n-- ')[2].removeprefix('-- ').partition('\n')
-    settings = {name: _unquote(value) for name, value in re.findall(r'^([A-Z_]+)=(.*)$', last, re.MULTILINE)}
-    return heading, settings, list(dict.fromkeys(re.findall(r'^\[(\w+)\] ', text, re.MULTILINE)))
+def _label_maps(path, stage, pseudo):
+    """Return the LabelMaps that a stage scored, or None where they are gone; `pseudo` as in `_read_run`."""
+    folder = pathlib.Path(stage.options['--pred_dir'])
+    truth_list = _own_copy(path, stage.options.get('--gt_list'))
+    image_list = _own_copy(path, pseudo[folder]['--data_list']) if folder in pseudo else truth_list
+    return LabelMaps(stage.title, folder, image_list, truth_list) if folder.is_dir() and image_list else None
 
 
-def _unquote(text):
-    """Return the word that bash's `printf %q` wrote."""
-    try:
-        return ''.join(shlex.split(text))
-    except ValueError:
-        return text
+def _own_copy(path, list_path):
+    """Return the run's own copy of a list, else the original, else None."""
+    original = pathlib.Path(list_path or path)
+    paths = (path / 'lists' / f'input_{original.name}', original)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _read_trainings(folders):
+    """Return the configurations and the metrics of trainings, by their folders' names."""
+    folders = {folder.name: folder for folder in folders}
+    return ({name: _read_config(folder / 'config.yaml') for name, folder in folders.items()},
+            {name: [row for row in read_json_lines(folder / 'metrics.jsonl') if 'iteration' in row]
+             for name, folder in folders.items()})
 
 
 def _read_config(path):
@@ -166,22 +171,3 @@ def _read_config(path):
         raise DataError(f'{path}: not a configuration; write it again, or remove it') from None
     return {f'{section}.{key}'.rstrip('.'): value for section, values in sections.items()
             for key, value in values.items()}
-
-
-def _read_scores(path, stages):
-    """Return the scores, in the order and with the titles of `summary.json`, or else in that of the stages."""
-    files = {file.stem: file for file in sorted((path / 'scores').glob('*.json'))}
-    titles = _read_titles(path / 'summary.json')
-    order = [name for name in [*titles, *stages, *files] if name in files]
-    return [Score(name, titles.get(name) or name.removeprefix('score_').replace('_', ' '), read_score(files[name]))
-            for name in dict.fromkeys(order)]
-
-
-def _read_titles(path):
-    if not path.is_file():
-        return {}
-    rows = read_json(path, 'remove it')
-    try:
-        return {row['name']: row['title'] for row in rows}
-    except (TypeError, KeyError):
-        raise DataError(f'{path}: not what summary.py writes; remove it') from None

@@ -9,6 +9,7 @@ from PIL import Image
 from spml import config as configuration
 from spml.evaluation.miou import confusion, iou_from_confusion
 from spml.evaluation.scores import score_summary
+from spml.pipeline.record import Recorder
 
 CLASS_NAMES = ['sky', 'cat', 'big <b>dog</b> "x" & </script>']
 PARTS = {'train': ['t0', 't1', 't2', 't3', 't4'], 'val': ['v0', 'v1', 'v2', 'v3']}
@@ -64,6 +65,27 @@ def make_prototypes(folder, names):
                  prototype_label=rng.choice([0, 1, 2, 255], 9))
 
 
+def write_record(run, data):
+    """Write the record of a pipeline with a predictor for each list, of which every stage took 9.5 s and 300 MiB."""
+    recorder, lists = Recorder(run), {name: str(data / f'{name}.txt') for name in ('train', 'full', 'val')}
+    common = ['--data_dir', str(data)]
+    recorder.write('run', run_dir=str(run), script='old.sh', version='0', torch='0', settings={'DATAROOT': '/old'})
+    recorder.write('run', run_dir=str(run), script='bashscripts/x.sh', version='1.2', torch='3.4',
+                   settings={'DATAROOT': str(data), 'RUN_NAME': run.parent.name})
+    for name, title, script, output, arguments in (
+            ('train_embedding', '', 'train/train.py', 'stage1', ['--data_list', lists['train']]),
+            ('oracle', '', 'inference/prototype.py', 'prototypes', ['--save_dir', str(run / 'prototypes')]),
+            ('label', '', 'inference/pseudo_label.py', 'labelled', ['--data_list', lists['train']]),
+            ('score_pseudo', 'pseudo labels', 'benchmark/benchmark_by_mIoU.py', 'scores/score_pseudo.json',
+             ['--pred_dir', str(run / 'labelled/semantic_gray'), '--gt_list', lists['full']]),
+            ('train_classifier', '', 'train/train_classifier.py', 'classifier', []),
+            ('predict', '', 'inference/inference.py', 'predicted', ['--data_list', lists['val']]),
+            ('score_final', 'the end', 'benchmark/benchmark_by_mIoU.py', 'scores/score_final.json',
+             ['--pred_dir', str(run / 'predicted/semantic_gray'), '--gt_list', lists['val']])):
+        recorder.write('stage', stage=name, title=title, script=f'pyscripts/{script}', output=output, status='done',
+                       arguments=common + arguments, seconds=9.5, memory=300 << 20, gpu_memory=0)
+
+
 def make_run(run, data, truths, config):
     """Write everything a pipeline's run leaves."""
     for training in ('stage1', 'classifier'):
@@ -72,20 +94,12 @@ def make_run(run, data, truths, config):
         (run / training / 'metrics.jsonl').write_text(''.join(json.dumps(
             {'iteration': 10 * step, 'lr': 0.01, 'loss': 3 / (step + 1), 'accuracy': step / 20,
              'sem_ann_loss': 1 / (step + 1)}) + '\n' for step in range(20)))
-    names = ', '.join(CLASS_NAMES)
-    (run / 'run.txt').write_text(
-        f'-- 2020-01-01 00:00:00: old.sh, SPML 0, PyTorch 0\nDATAROOT=/old\n'
-        f'-- 2026-01-02 03:04:05: bashscripts/x.sh, SPML 1.2, PyTorch 3.4\nDATAROOT={data}\n'
-        f"TRAIN_LIST={data}/train.txt\nFULL_LIST={data}/full.txt\nVAL_LIST={data}/val.txt\nCLASS_NAMES='{names}'\n"
-        '[score_pseudo] python x\n[score_final] python y\n')
-    pseudo = make_predictions(run / 'pseudo_labels', PARTS['train'])
-    final = make_predictions(run / 'inference_final', PARTS['val'])
+    pseudo = make_predictions(run / 'labelled', PARTS['train'])
+    final = make_predictions(run / 'predicted', PARTS['val'])
     make_score(run, 'score_pseudo', pseudo, truths)
     make_score(run, 'score_final', final, truths)
     make_prototypes(run / 'prototypes', PARTS['train'])
-    (run / 'usage.jsonl').write_text(''.join(json.dumps(
-        {'stage': stage, 'started': start, 'seconds': 9.5, 'status': 0, 'resumed': False, 'memory': 300 << 20,
-         'gpu_memory': 0}) + '\n' for start, stage in enumerate(('train_embedding', 'score_final'))))
+    write_record(run, data)
     return final
 
 

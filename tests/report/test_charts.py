@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -77,14 +78,18 @@ def test_confusion_is_shown_as_shares_of_the_truth(runs, made, no_class):
 
 
 def test_costs_of_runs_side_by_side(runs):
-    runs[1].usage['score_final']['gpu_memory'] = 5 << 20
-    del runs[1].usage['train_embedding']
-    chart = charts.usage_bars(runs)
+    second = runs[1]
+    for run in runs:
+        for name in run.costs.keys() - {'train_embedding', 'score_final'}:
+            del run.costs[name]
+    second.costs['score_final'] = dataclasses.replace(second.costs['score_final'], gpu_memory=5 << 20)
+    del second.costs['train_embedding']
+    chart = charts.cost_bars(runs)
     assert chart.table.header == ['stage', 'a/run: s', 'a/run: MiB', 'a/run: GPU MiB', 'b/run: s', 'b/run: MiB',
                                   'b/run: GPU MiB']
     assert chart.table.rows == [['train_embedding', '9.5', '300.0', '0.0', '-', '-', '-'],
                                 ['score_final', '9.5', '300.0', '0.0', '9.5', '300.0', '5.0'],
                                 ['all', '19.0', '300.0', '0.0', '9.5', '300.0', '5.0']]
     for run in runs:
-        run.usage.clear()
-    assert charts.usage_bars(runs) is None
+        run.costs.clear()
+    assert charts.cost_bars(runs) is None

@@ -31,7 +31,7 @@ def naive_score(pred, truth):
 def test_images_are_ranked_by_their_own_mean_iou(made):
     entries = read_list(made.data / 'val.txt', made.data)
     truths = pictures.read_truths(made.data / 'val.txt', made.data)
-    found = pictures.scored_images(entries, truths, made.runs[0] / 'inference_final' / 'semantic_gray', 3)
+    found = pictures.scored_images(entries, truths, made.runs[0] / 'predicted' / 'semantic_gray', 3)
     expected = {name: naive_score(pred, made.truths[name]) for name, pred in made.final.items()}
     assert {entry.name: value for entry, value in found} == pytest.approx(expected)
     values = [value for _, value in found]
@@ -40,7 +40,7 @@ def test_images_are_ranked_by_their_own_mean_iou(made):
 
 def test_images_without_prediction_or_truth_are_left_out(made):
     entries = read_list(made.data / 'val.txt', made.data)
-    folder = made.runs[0] / 'inference_final' / 'semantic_gray'
+    folder = made.runs[0] / 'predicted' / 'semantic_gray'
     (folder / 'v0.png').unlink()
     (made.data / 'truth' / 'v1.png').unlink()
     Image.fromarray(np.full((40, 36), 255, np.uint8)).save(made.data / 'truth' / 'v2.png')

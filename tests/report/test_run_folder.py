@@ -1,6 +1,4 @@
-import json
 import shutil
-import subprocess
 
 import pytest
 
@@ -11,35 +9,29 @@ from spml.report.run_folder import read_runs
 def test_everything_a_pipeline_left_is_read(made):
     first, second = read_runs(made.runs)
     assert (first.name, second.name) == ('a/run', 'b/run')
-    assert first.made == '2026-01-02 03:04:05: bashscripts/x.sh, SPML 1.2, PyTorch 3.4'
+    assert first.made.endswith(', SPML 1.2, PyTorch 3.4')
     assert first.settings['DATAROOT'] == str(made.data)
     assert list(first.metrics) == ['stage1', 'classifier']
     assert len(first.metrics['stage1']) == 20
     assert (first.configs['stage1']['train.base_lr'], second.configs['stage1']['train.base_lr']) == (0.01, 0.02)
     assert first.configs['stage1']['seed'] == 5
-    assert [score.name for score in first.scores] == ['score_pseudo', 'score_final']
-    assert [score.title for score in first.scores] == ['pseudo', 'final']
-    assert list(first.usage) == ['train_embedding', 'score_final']
+    assert [(score.name, score.title) for score in first.scores] == [
+        ('score_pseudo', 'pseudo labels'), ('score_final', 'the end')]
+    assert first.costs['train_embedding'].seconds == 9.5
     assert first.class_names == made.class_names
-    assert first.last_prediction == made.runs[0] / 'inference_final' / 'semantic_gray'
-    assert first.pseudo_labels == made.runs[0] / 'pseudo_labels' / 'semantic_gray'
-    assert first.list_path('VAL_LIST') == made.data / 'val.txt'
+    assert first.predictions.folder == made.runs[0] / 'predicted' / 'semantic_gray'
+    assert first.predictions.image_list == first.predictions.truth_list == made.data / 'val.txt'
+    assert first.pseudo_labels.folder == made.runs[0] / 'labelled' / 'semantic_gray'
+    assert (first.pseudo_labels.image_list.name, first.pseudo_labels.truth_list.name) == ('train.txt', 'full.txt')
+    assert first.prototypes == [made.runs[0] / 'prototypes']
+    assert first.data_dir == made.data
 
 
-def test_settings_are_read_as_bash_quotes_them(made):
-    words = ['a b', "it's", '', '$HOME', 'a,b;c', '"x"', '[1, 2]', 'back\\slash', '/plain']
-    script = 'for word in "$@"; do printf "NAME=%q\\n" "$word"; done'
-    lines = subprocess.run(['bash', '-c', script, 'bash', *words], capture_output=True, text=True, check=True).stdout
-    for word, line in zip(words, lines.splitlines(), strict=True):
-        (made.runs[0] / 'run.txt').write_text(f'-- now: x\n{line}\n')
-        assert read_runs(made.runs[:1])[0].settings == {'NAME': word}
-
-
-def test_titles_and_order_are_those_of_the_summary(made):
-    (made.runs[0] / 'summary.json').write_text(json.dumps([
-        {'name': 'score_final', 'title': 'The end', 'mean_iou': 0.1}, {'name': 'score_gone', 'title': 'x'}]))
-    scores = read_runs(made.runs[:1])[0].scores
-    assert [(score.name, score.title) for score in scores] == [('score_final', 'The end'), ('score_pseudo', 'pseudo')]
+def test_a_run_that_was_moved_is_read_where_it_is(made):
+    moved = made.runs[0].rename(made.data / 'elsewhere')
+    run, = read_runs([moved])
+    assert run.predictions.folder == moved / 'predicted' / 'semantic_gray'
+    assert run.pseudo_labels.folder == moved / 'labelled' / 'semantic_gray'
 
 
 def test_the_copy_of_a_list_comes_before_the_original(made):
@@ -47,8 +39,8 @@ def test_the_copy_of_a_list_comes_before_the_original(made):
     shutil.copy(made.data / 'val.txt', made.runs[0] / 'lists' / 'input_val.txt')
     (made.data / 'full.txt').unlink()
     run = read_runs(made.runs[:1])[0]
-    assert run.list_path('VAL_LIST') == made.runs[0] / 'lists' / 'input_val.txt'
-    assert run.list_path('FULL_LIST') is None
+    assert run.predictions.truth_list == made.runs[0] / 'lists' / 'input_val.txt'
+    assert run.pseudo_labels.truth_list is None
 
 
 def test_a_training_alone_is_a_run_and_replaced_trainings_are_left_out(made):
@@ -58,6 +50,13 @@ def test_a_training_alone_is_a_run_and_replaced_trainings_are_left_out(made):
     assert list(read_runs(made.runs[:1])[0].metrics) == ['stage1', 'classifier']
 
 
+def test_a_run_of_the_version_before_is_one_line_that_says_what_to_do(made):
+    (made.runs[0] / 'run.jsonl').rename(made.runs[0] / 'run.txt')
+    with pytest.raises(DataError, match='run its script once more, nothing that is done is made again') as caught:
+        read_runs(made.runs[:1])
+    assert str(made.runs[0]) in str(caught.value)
+
+
 def test_mistakes_are_named(made, tmp_path):
     run = made.runs[0]
     with pytest.raises(DataError, match='twice'):
@@ -65,11 +64,14 @@ def test_mistakes_are_named(made, tmp_path):
     for folder in (tmp_path / 'none', made.data):
         with pytest.raises(DataError, match=str(folder)):
             read_runs([folder])
-    for name, text in (('summary.json', '{'), ('summary.json', '[1]'), ('scores/score_final.json', '{}'),
-                       ('stage1/config.yaml', 'a: ['), ('stage1/config.yaml', '[1]')):
-        before = (run / name).read_text() if (run / name).is_file() else '[]'
+    for name, text in (('scores/score_final.json', '{}'), ('stage1/config.yaml', 'a: ['),
+                       ('stage1/config.yaml', '[1]')):
+        before = (run / name).read_text()
         (run / name).write_text(text)
         with pytest.raises(DataError, match=str(run / name)):
             read_runs([run])
         (run / name).write_text(before)
-    read_runs([run])
+    for name in ('scores', 'stage1', 'classifier'):
+        shutil.rmtree(run / name)
+    with pytest.raises(DataError, match='neither a training nor a score'):
+        read_runs([run])
