@@ -1,9 +1,11 @@
-"""The checked configuration: `schema` says which keys there are, `kinds` what their values may be, `load` reads files.
+"""The checked configuration: which keys there are, what their values may be, and what they matter to.
 
-`python -m spml.config` prints the table of keys.
+`schema` is the table of keys, `kinds` what their values may be, `load` reads files, `effects` says which keys a result
+depends on. `python -m spml.config` prints the table of keys, a file as resolved, or what two files differ in.
 """
+from spml.config.effects import effective, flatten, images_per_process
 from spml.config.load import check_override, differences, dump, load_config, resolve, to_dict
-from spml.config.schema import WITHOUT_EFFECT_ON_TRAINING, describe
+from spml.config.schema import describe
 
-__all__ = ['WITHOUT_EFFECT_ON_TRAINING', 'check_override', 'describe', 'differences', 'dump', 'load_config', 'resolve',
-           'to_dict']
+__all__ = ['check_override', 'describe', 'differences', 'dump', 'effective', 'flatten', 'images_per_process',
+           'load_config', 'resolve', 'to_dict']

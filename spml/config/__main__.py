@@ -1,7 +1,7 @@
 """Print the keys of configurations, a configuration as resolved, or in what two of them differ."""
 import argparse
 
-from spml.config import describe, differences, dump, load_config
+from spml.config import describe, differences, dump, flatten, load_config
 from spml.program import execute
 
 
@@ -19,7 +19,8 @@ def main(argv=None):
     if args.file and args.diff:
         parser.error('--diff takes both files itself')
     if args.diff:
-        print('\n'.join(differences(*(load_config(path, args.overrides) for path in args.diff))) or 'no difference')
+        found = differences(*(flatten(load_config(path, args.overrides)) for path in args.diff))
+        print('\n'.join(found) or 'no difference')
     elif args.file:
         print(dump(load_config(args.file, args.overrides)), end='')
     else:

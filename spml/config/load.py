@@ -96,16 +96,19 @@ def dump(config):
     return yaml.safe_dump(to_dict(config), sort_keys=False, default_flow_style=None, allow_unicode=True, width=1000)
 
 
-def differences(before, now, ignored=()):
-    """Return how two complete configurations differ, as texts `section.key: before -> now` in the order of the schema.
+def differences(before, now):
+    """Return how two configurations differ, as texts `section.key: before -> now` in the order of the schema.
 
     Args:
-        before, now: dicts of sections, as `load_config` and checkpoints give them.
-        ignored: names of keys whose change does not count.
+        before, now: dicts from `section.key` to values, as `flatten` and `effective` give them; a key that one of them
+            leaves out has no effect there.
     """
-    before, now = _flatten(to_dict(before), 'before'), _flatten(to_dict(now), 'now')
-    return [f'{name}: {_show(before[name])} -> {_show(now[name])}' for name in SCHEMA
-            if name not in ignored and before[name] != now[name]]
+    return [f'{name}: {_show_of(before, name)} -> {_show_of(now, name)}' for name in SCHEMA
+            if (name in before, before.get(name)) != (name in now, now.get(name))]
+
+
+def _show_of(flat, name):
+    return _show(flat[name]) if name in flat else 'without effect'
 
 
 class _Loader(yaml.SafeLoader):

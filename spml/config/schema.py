@@ -163,12 +163,6 @@ SCHEMA = {
                        'step of the sliding window, at most its size'),
 }
 
-# Keys on which the weights that a training ends with do not depend: a resumed run may change them freely.
-WITHOUT_EFFECT_ON_TRAINING = frozenset((
-    'gpus', 'num_threads', 'dataset.class_names', 'dataset.allow_absolute_paths', 'train.resume', 'train.snapshot_step',
-    'train.snapshot_minutes', 'train.keep_snapshots', 'train.tensorboard_step',
-    *(name for name in SCHEMA if name.startswith('test.'))))
-
 # Keys of the release that no longer do anything, and what took their place.
 OBSOLETE = {
     'dataset.data_dir': '--data_dir',

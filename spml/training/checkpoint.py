@@ -113,7 +113,10 @@ def changes(snapshot, config, data=None):
             before = configuration.resolve(snapshot.weights['config'], source=f'{snapshot.path}: its configuration')
         except ConfigError as error:
             raise CheckpointError(f'{error}; {_WAY_OUT}') from None
-        found = configuration.differences(before, config, ignored=configuration.WITHOUT_EFFECT_ON_TRAINING)
+        kind = 'embedding' if config.network.prediction_types == 'segsort' else 'classifier'
+        found = configuration.differences(
+            configuration.effective(before, kind, processes=len(snapshot.state['random'])),
+            configuration.effective(config, kind, processes=distributed.world_size()))
     if None not in (data, snapshot.state.get('data')) and data != snapshot.state['data']:
         found.append('--data_list: another list, or its lines changed')
     processes = len(snapshot.state['random'])

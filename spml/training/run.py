@@ -4,6 +4,7 @@ import pathlib
 
 from torch import nn
 
+from spml.config import images_per_process
 from spml.data.check import check_sample
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import check_files, digest, read_list
@@ -88,7 +89,7 @@ def _share_out_batch(config):
     """Set `train.batch_size`, the images of each process, from `train.total_batch_size` where that is given."""
     total, processes = config.train.total_batch_size, distributed.world_size()
     if total:
-        config.train.batch_size = max(1, round(total / processes))
+        config.train.batch_size = images_per_process(config, processes)
         used = config.train.batch_size * processes
         if distributed.rank() == 0:
             print(f'training on {processes} {"process" if processes == 1 else "processes"} x {config.train.batch_size} '

@@ -1,0 +1,92 @@
+"""Which keys matter to which result, so that a change of any other key leaves the result alone."""
+from spml.config.schema import SCHEMA
+from spml.names import RELATIONS
+
+# Of these a training's weights do not depend: where and how fast it runs, what is kept and shown of it, and what only
+# gives other keys their defaults or lets the release's files load.
+_WITHOUT_EFFECT_ON_TRAINING = {
+    'gpus', 'num_threads', 'dataset.dataset', 'dataset.semantic_ignore_index', 'dataset.class_names',
+    'dataset.color_map', 'dataset.allow_absolute_paths', 'network.label_divisor', 'train.resume', 'train.snapshot_step',
+    'train.snapshot_minutes', 'train.keep_snapshots', 'train.tensorboard_step'}
+_TRAINING = SCHEMA.keys() - _WITHOUT_EFFECT_ON_TRAINING - {name for name in SCHEMA if name.startswith('test.')}
+
+# The classifier's training computes no segments, and its embedding network is frozen in eval mode.
+_EMBEDDING_ALONE = {
+    'network.use_syncbn', 'network.kmeans_iterations', 'network.kmeans_num_clusters', 'network.frozen_stages',
+    'network.bn_momentum', 'train.memory_bank_size', 'train.img_sim_with_location', 'train.embedding_scale',
+    'train.detach_softmax',
+    *(f'train.{relation}_{part}' for relation in RELATIONS for part in ('loss_types', 'concentration', 'loss_weight'))}
+
+# What goes through the embedding network, and the network itself; its weights are files.
+_EMBEDDINGS = {
+    'network.backbone_types', 'network.stem', 'network.colour_features', 'network.embedding_dim', 'network.pixel_means',
+    'network.pixel_stds', 'test.image_size', 'test.crop_size', 'test.stride'}
+# Predictions are written as class ids and in colour.
+_PREDICTIONS = _EMBEDDINGS | {'network.kmeans_iterations', 'dataset.num_classes', 'dataset.color_map'}
+
+_KEYS = {
+    'embedding': _TRAINING,
+    'classifier': _TRAINING - _EMBEDDING_ALONE,
+    'prototypes': _EMBEDDINGS | {'network.kmeans_iterations'},
+    'inference': _PREDICTIONS,
+    'pseudo labels': _PREDICTIONS,
+    'classes': {'dataset.num_classes', 'dataset.class_names', 'dataset.color_map'},
+}
+
+
+def flatten(config):
+    """Return a configuration as a dict from `section.key` to values, in the order of the schema."""
+    return {name: config[name.partition('.')[0]][name.partition('.')[2]] if '.' in name else config[name]
+            for name in SCHEMA}
+
+
+def images_per_process(config, processes):
+    """Return how many images each of the processes of a training takes in a step."""
+    total = config['train']['total_batch_size']
+    return max(1, round(total / processes)) if total else config['train']['batch_size']
+
+
+def effective(config, kind, *, processes=None, multi_scale=False, whole_image=False, clusters=True):
+    """Return the part of a configuration that a result depends on, as a dict from `section.key` to values.
+
+    Keys that the configuration itself makes idle, such as the weight of a relation that is off, are left out.
+
+    Args:
+        config: complete, as `load_config` gives it.
+        kind: of the result: `embedding` or `classifier` (what the training ends with), `prototypes`, `inference`,
+            `pseudo labels`, or `classes` (tables and pictures: number, names and colours).
+        processes: of a training: their number. `train.batch_size` then is the images of each of them, whichever of
+            the two keys says so.
+        multi_scale: of inference: the pyramid takes ratios of the image's own size.
+        whole_image: of inference: the network sees the padded image at once, as the random walks need it.
+        clusters: of inference: whether k-means takes part; it does not in what the softmax head alone predicts.
+    """
+    flat = flatten(config)
+    left_out = {*_idle(flat)}
+    if multi_scale or whole_image:
+        left_out.add('test.image_size')
+    if whole_image:
+        left_out.add('test.stride')
+    if not clusters:
+        left_out.add('network.kmeans_iterations')
+    values = {name: value for name, value in flat.items() if name in _KEYS[kind] and name not in left_out}
+    if processes:
+        values.pop('train.total_batch_size', None)
+        values['train.batch_size'] = images_per_process(config, processes)
+    return values
+
+
+def _idle(flat):
+    """Yield the keys that other keys put out of use."""
+    yield 'train.batch_size' if flat['train.total_batch_size'] else 'train.total_batch_size'
+    if flat['train.lr_policy'] != 'step':
+        yield 'train.decay_iterations'
+    active = {relation for relation in RELATIONS if flat[f'train.{relation}_loss_types'] != 'none'}
+    for relation in {*RELATIONS} - active:
+        yield f'train.{relation}_concentration'
+        if relation != 'sem_ann':  # its weight is that of the softmax head too
+            yield f'train.{relation}_loss_weight'
+    if 'img_sim' not in active:
+        yield 'train.img_sim_with_location'
+    if 'feat_aff' not in active and not ('img_sim' in active and flat['train.img_sim_with_location']):
+        yield 'train.embedding_scale'
