@@ -1,4 +1,5 @@
-"""Values and names that several parts share. No imports, so that nothing heavy comes with them."""
+"""Values and names that several parts share. Nothing heavy is imported with them."""
+from typing import NamedTuple
 
 __version__ = '0.1.0'
 
@@ -11,11 +12,51 @@ UNLABELLED = 254
 # Clusters of an image; segment ids and 16-bit cluster maps have room for no more.
 MAX_CLUSTERS = 65535
 
-# Parts of the backbone, as `network.frozen_stages` names them.
+
+
+class Relation(NamedTuple):
+    """What is known of a relation without computing it: its title and the defaults of its three keys."""
+
+    title: str
+    loss_types: str
+    concentration: float
+    loss_weight: float
+
+
+# Relations between pixels and segments, by the prefix of their configuration keys and of the name of their losses.
+# `spml.segsort.criterion.COMPUTED` says how each is computed.
+RELATIONS = {'sem_ann': Relation('semantic annotation', 'segsort', 6.0, 1.0),
+             'sem_occ': Relation('semantic co-occurrence', 'none', 8.0, 0.3),
+             'img_sim': Relation('low-level image similarity', 'segsort', 16.0, 0.1),
+             'feat_aff': Relation('feature affinity', 'none', 12.0, 0.5)}
+
+
+class Backbone(NamedTuple):
+    """What is known of a backbone without building it.
+
+    Attributes:
+        module: of `spml.models.backbones`; its `build` returns the network.
+        torchvision: name of torchvision's ImageNet weights for it, or ''.
+    """
+
+    module: str
+    torchvision: str = ''
+
+
+# The parts of `network.backbone_types`, panoptic_<head>_<backbone>. `spml.models.heads.HEADS` builds the heads.
+HEADS = ('deeplab', 'pspnet')
+BACKBONES = {'14': Backbone('resnet'), '50': Backbone('resnet', 'ResNet50_Weights'),
+             '101': Backbone('resnet', 'ResNet101_Weights')}
+
+# Stages of every backbone, as `network.frozen_stages` names them.
 STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')
 
-# Relations between pixels and segments: the prefixes of their configuration keys and the names of their losses.
-RELATIONS = ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')
+
+def split_architecture(backbone_types):
+    """Return the names of head and backbone in a value of `network.backbone_types`."""
+    _, head, backbone = backbone_types.split('_', 2)
+    return head, backbone
+
 
 # In the environment of processes that one command launched: the folder in which they note what one of them has said.
 LAUNCHED = 'SPML_LAUNCHED'

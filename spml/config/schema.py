@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from spml.config import kinds
-from spml.names import MAX_CLUSTERS, PRECISIONS, RELATIONS, STAGES, VOID
+from spml.names import BACKBONES, HEADS, MAX_CLUSTERS, PRECISIONS, RELATIONS, STAGES, VOID, split_architecture
 
 REQUIRED = object()
 
@@ -52,20 +52,16 @@ _NOT_NEGATIVE = kinds.number('a number of at least 0', lambda value: value >= 0)
 _POSITIVE = kinds.number('a number greater than 0', lambda value: value > 0)
 _MOMENTUM = kinds.number('a number of at least 0 and less than 1', lambda value: 0 <= value < 1)
 _BN_MOMENTUM = kinds.number('a number greater than 0 and at most 1', lambda value: 0 < value <= 1)
-_BACKBONES = kinds.choice(*(f'panoptic_{head}_{depth}' for head in ('deeplab', 'pspnet') for depth in (14, 50, 101)))
+_BACKBONES = kinds.choice(*(f'panoptic_{head}_{backbone}' for head in HEADS for backbone in BACKBONES))
 
 
 def _relation_keys():
     """Return the three keys of each relation: `train.<relation>_{loss_types,concentration,loss_weight}`."""
-    table = {'sem_ann': ('semantic annotation', 'segsort', 6.0, 1.0),
-             'sem_occ': ('semantic co-occurrence', 'none', 8.0, 0.3),
-             'img_sim': ('low-level image similarity', 'segsort', 16.0, 0.1),
-             'feat_aff': ('feature affinity', 'none', 12.0, 0.5)}
     keys = {}
-    for relation in RELATIONS:
-        title, kind, concentration, weight = table[relation]
+    for relation, (title, loss_types, concentration, weight) in RELATIONS.items():
         keys |= {
-            f'train.{relation}_loss_types': Key(kinds.choice('none', 'segsort'), kind, f'{title}: off (none) or on'),
+            f'train.{relation}_loss_types': Key(kinds.choice('none', 'segsort'), loss_types,
+                                                f'{title}: off (none) or on'),
             f'train.{relation}_concentration': Key(_NOT_NEGATIVE, concentration, f'{title}: kappa of the loss'),
             f'train.{relation}_loss_weight': Key(_NOT_NEGATIVE, weight, f'{title}: weight in the total loss')}
     return keys
@@ -204,8 +200,9 @@ def _torchvision_conflicts(config):
     if config['network.stem'] != '7x7':
         yield 'network.stem', f'is {config["network.stem"]} but must be 7x7 while network.pretrained is {TORCHVISION}'
     backbone = config['network.backbone_types']
-    if not backbone.endswith(('_50', '_101')):
-        yield 'network.backbone_types', f'is {backbone}, but {TORCHVISION} has weights of depth 50 and 101 only'
+    if not BACKBONES[split_architecture(backbone)[1]].torchvision:
+        known = ', '.join(name for name, entry in BACKBONES.items() if entry.torchvision)
+        yield 'network.backbone_types', f'is {backbone}, but {TORCHVISION} has only weights for {known}'
 
 
 def describe():

@@ -5,7 +5,7 @@ A batch goes from a network's embeddings to `make_segments`, which clusters the 
 relations are also plain functions of tensors, for segments of any other origin.
 """
 from spml.segsort.clustering import cluster_image, initial_clusters, spherical_kmeans, sum_by_label
-from spml.segsort.contrast import contrast
+from spml.segsort.contrast import contrastive_loss
 from spml.segsort.criterion import RelationCriterion, retrieval_accuracy
 from spml.segsort.location import location_features
 from spml.segsort.memory_bank import MemoryBank
@@ -21,7 +21,7 @@ from spml.segsort.segments import Pixels, Segments, make_segments, nearest_resiz
 
 __all__ = [
     'MemoryBank', 'Pixels', 'RelationCriterion', 'Segments', 'cluster_image', 'cluster_prototypes',
-    'co_occurrence_loss', 'contrast', 'feature_affinity_loss', 'image_similarity_loss', 'initial_clusters',
+    'co_occurrence_loss', 'contrastive_loss', 'feature_affinity_loss', 'image_similarity_loss', 'initial_clusters',
     'location_features', 'majority_labels', 'make_segments', 'nearest_label_counts', 'nearest_resize',
     'propagate_classes', 'retrieval_accuracy', 'semantic_annotation_loss', 'spherical_kmeans', 'sum_by_label',
 ]

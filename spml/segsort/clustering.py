@@ -13,9 +13,10 @@ from torch import Tensor
 from spml.segsort import kernels
 from spml.utils.device import chunk_elements
 
-# Vectors whose similarities are one product of a batch: several threads share out a batch, but hardly ever one product
-# of a few vectors with many.
+# Vectors whose similarities are one product of a batch: several threads share a batch, but hardly ever one product of a
+# few vectors with many.
 TILE = 256
+
 
 def initial_clusters(height: int, width: int, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
     """Return the initial clusters: a grid of rectangles.
@@ -99,12 +100,12 @@ def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterati
         from spml.segsort.kernels import kmeans as fused_kmeans
 
         return fused_kmeans.iterate(vectors, labels, num_clusters, iterations)
-    # Made out here, it is an ordinary tensor, which graphs may keep.
+    # Allocated outside of inference mode, so that it may be part of a graph.
     found = torch.empty_like(labels, memory_format=torch.contiguous_format)
-    # As many images at once as fit a chunk; one after the other where it should stay in a CPU's caches.
+    # As many images at once as fit a chunk; on a CPU, whose caches are small, one after the other.
     images = max(1, chunk_elements(vectors.device) // (pixels * num_clusters))
     parts = [range_of.split(images) for range_of in (found, vectors, labels, valid) if range_of is not None]
-    # So many small operations that autograd's share in each of them counts.
+    # There are so many small operations that autograd's share in each matters.
     with torch.inference_mode():
         for target, *part in zip(*parts, strict=True):
             target.copy_(_iterate(*part, num_clusters=num_clusters, iterations=iterations))
@@ -118,22 +119,22 @@ def _iterate(vectors: Tensor, labels: Tensor, valid: Tensor | None = None, *, nu
     # Cluster K gathers what takes no part.
     offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
     tiles = tiled(vectors, chunk_elements(vectors.device) // (batch * num_clusters))
-    # One memory for the similarities of all parts: it stays in a CPU's caches.
+    # One buffer for the similarities of all parts: it stays in a CPU's caches.
     sizes = [(len(tile), num_clusters, tile.shape[2]) for tile in tiles]
-    memory = vectors.new_empty(max(map(math.prod, sizes)))
-    parts = [(tile, memory[:math.prod(size)].view(size)) for tile, size in zip(tiles, sizes, strict=True)]
+    buffer = vectors.new_empty(max(map(math.prod, sizes)))
+    parts = [(tile, buffer[:math.prod(size)].view(size)) for tile, size in zip(tiles, sizes, strict=True)]
     rank = -torch.arange(num_clusters, device=vectors.device, dtype=vectors.dtype)[:, None]
     flat_vectors = vectors.reshape(-1, channels)
     count = batch * (num_clusters + 1)
     on_cpu = _SumsOnCpu(flat_vectors, count) if vectors.device.type == 'cpu' else None
     # Narrow labels take less time; numpy sorts integers of 16 bits, but not wider ones, by digits.
-    kind = torch.int16 if on_cpu is not None and count < 1 << 15 else torch.int64
-    labels, offset = labels.to(kind), offset.to(kind)
+    narrow = torch.int16 if on_cpu is not None and count < 1 << 15 else torch.int64
+    labels, offset = labels.to(narrow), offset.to(narrow)
     for _ in range(iterations):
         flat_labels = (labels + offset if batch > 1 else labels).reshape(-1)
         sums = sum_by_label(flat_vectors, flat_labels, count) if on_cpu is None else on_cpu(flat_labels)
         prototypes = F.normalize(sums.view(batch, num_clusters + 1, channels)[:, :num_clusters], dim=-1)
-        nearest = [_nearest(prototypes, *part, rank).to(kind).view(batch, -1) for part in parts]
+        nearest = [_nearest(prototypes, *part, rank).to(narrow).view(batch, -1) for part in parts]
         labels = torch.cat(nearest, dim=1) if len(nearest) > 1 else nearest[0]
         if valid is not None:
             labels.masked_fill_(~valid, num_clusters)
@@ -173,7 +174,7 @@ def _nearest(prototypes: Tensor, tiles: Tensor, similarity: Tensor, rank: Tensor
     torch.bmm(prototypes, tiles, out=similarity)
     similarity.sub_(similarity.amax(dim=1, keepdim=True))
     torch.add(rank, similarity, alpha=torch.finfo(torch.float32).max, out=similarity)
-    # Vectors that are not finite give some cluster: the loss will tell, with the images' names.
+    # Vectors that are not finite get some cluster: the loss will report them, with the images' names.
     return similarity.amax(dim=1).neg_().nan_to_num_(0).clamp_(0, count - 1)
 
 

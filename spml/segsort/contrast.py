@@ -8,16 +8,16 @@ or the term of s(i) itself when A+ holds no other segment. With n = log num and 
 is softplus(m - n). As the loss is a weighted mean, its gradients are computed in the same pass over chunks of pixels,
 and backward only scales them.
 
-What is positive can be said in three ways. `contrast_kinds`: it depends on the kinds of two segments alone (a class, a
-set of tags); pixels are walked kind by kind with the segments sorted into positives and negatives, so that no mask is
-ever formed and nearly all time goes into the three matrix products. `contrast_groups`: pixels only meet segments of
-their own group (an image); many groups are padded into one batch where a device prefers few large kernels. `contrast`:
-by any masks. On GPUs that run Triton, kernels (`kernels/contrast.py`) do the second, and `relations.py` has them do
-classes and sets that fit an integer.
+There are three ways to say what is positive. `contrast_categories`: it depends on the categories of two segments alone
+(a class, a set of tags); pixels are walked category by category with the segments sorted into positives and negatives,
+so that no mask is ever formed and nearly all time goes into the three matrix products. `contrast_groups`: pixels only
+meet segments of their own group (an image); many groups are padded into one batch where a device prefers few large
+kernels. `contrastive_loss`: by any masks. On GPUs that run Triton, kernels (`kernels/contrast.py`) do the second, and
+`relations.py` has them do classes and sets that fit an integer.
 
-Logits are kept in units of log 2, since exp2 is cheaper than exp; what turns dot products into them is multiplied to
-the prototypes, of which there are few. Shape letters: N pixels, S segments, D channels, K kinds, G groups; n, s, g of
-them in a chunk.
+Logits are kept in units of log 2, since exp2 is cheaper than exp; the factor that turns dot products into logits is
+applied to the prototypes, of which there are few. Shape letters: N pixels, S segments, D channels, K categories, G
+groups; n, s, g of them in a chunk.
 """
 import math
 from collections.abc import Callable
@@ -42,15 +42,15 @@ def fusible(embeddings: Tensor, prototypes: Tensor) -> bool:
             and torch.promote_types(embeddings.dtype, prototypes.dtype) != torch.float64)
 
 
-def contrast_kinds(embeddings: Tensor, own: Tensor, prototypes: Tensor, kind: Tensor, meets: Tensor,
-                   concentration: float) -> Tensor:
-    """Mean loss of N pixels against S segments, of which those whose kinds meet are positive, all others negative.
+def contrast_categories(embeddings: Tensor, own: Tensor, prototypes: Tensor, category: Tensor, meets: Tensor,
+                        concentration: float) -> Tensor:
+    """Mean loss of N pixels against S segments: those whose categories meet are positive, all others negative.
 
     Args:
         embeddings: (N, D) float.
         own: (N,) int64 index of each pixel's own segment in `prototypes`.
         prototypes: (S, D) float.
-        kind: (S,) int64 in 0..K-1.
+        category: (S,) int64 in 0..K-1.
         meets: (K, K) bool, symmetric.
         concentration: kappa.
 
@@ -58,7 +58,7 @@ def contrast_kinds(embeddings: Tensor, own: Tensor, prototypes: Tensor, kind: Te
         Scalar loss, differentiable in embeddings and prototypes; 0 for N = 0.
     """
     def evaluate(sums: '_Sums') -> None:
-        _kind_by_kind(sums, own, kind, meets)
+        _category_by_category(sums, own, category, meets)
 
     return _evaluate(embeddings, prototypes, concentration, evaluate)
 
@@ -68,15 +68,15 @@ def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: 
     """Mean over groups with pixels of the mean over their pixels, against the segments of the group alone.
 
     Args:
-        embeddings, own, prototypes, concentration: as in `contrast_kinds`.
+        embeddings, own, prototypes, concentration: as in `contrast_categories`.
         group: (S,) int64 group of each segment.
         label: (S,) int64; segments of the group are positive where their labels are equal and negative where not.
     """
     if fusible(embeddings, prototypes):
-        from spml.segsort.kernels import contrast as fused_contrast
+        from spml.segsort.kernels import contrast as fused
 
-        relation = fused_contrast.Relation(label, fused_contrast.EQUAL, concentration)
-        losses = fused_contrast.contrast(embeddings, own, prototypes, [relation], group)
+        relation = fused.Relation(label, fused.EQUAL, concentration)
+        losses = fused.contrastive_losses(embeddings, own, prototypes, [relation], group)
         if losses is not None:
             return losses[0]
 
@@ -99,11 +99,12 @@ def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: 
     return _evaluate(embeddings, prototypes, concentration, evaluate)
 
 
-def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, masks: Masks, concentration: float) -> Tensor:
-    """Mean loss of N pixels against S segments by any masks; several times the work of `contrast_kinds`.
+def contrastive_loss(embeddings: Tensor, own: Tensor, prototypes: Tensor, masks: Masks,
+                     concentration: float) -> Tensor:
+    """Mean loss of N pixels against S segments by any masks; several times the work of `contrast_categories`.
 
     Args:
-        embeddings, own, prototypes, concentration: as in `contrast_kinds`.
+        embeddings, own, prototypes, concentration: as in `contrast_categories`.
         masks: function from (n,) int64 segment indices to two (n, S) bool tensors: the positives A+ (which may hold the
             segment itself) and the negatives A- of the pixels of those segments.
     """
@@ -155,7 +156,7 @@ class _Sums:
         needs_grad: whether the gradients are asked for.
         loss: scalar.
         grad_vectors: (N, D), the derivatives by the logits, times targets; has to be written everywhere.
-        grad_targets: (S, D), lacks a factor `scale`: the derivatives by the logits, times vectors.
+        grad_targets: (S, D), still to be multiplied by `scale`: the derivatives by the logits, times vectors.
     """
 
     def __init__(self, vectors: Tensor, prototypes: Tensor, concentration: float, needs_grad: bool) -> None:
@@ -168,33 +169,33 @@ class _Sums:
         self.grad_targets: Any = torch.zeros_like(prototypes) if needs_grad else None
 
 
-def _kind_by_kind(sums: _Sums, own: Tensor, kind: Tensor, meets: Tensor) -> None:
-    """Walk the pixels kind by kind."""
+def _category_by_category(sums: _Sums, own: Tensor, category: Tensor, meets: Tensor) -> None:
+    """Walk the pixels category by category."""
     count = len(sums.targets)
-    pixel_kind = kind[own]
-    order = pixel_kind.argsort(stable=True)
-    # All the sizes that steer the loop, in one transfer.
-    met = (meets * torch.bincount(kind, minlength=len(meets))).sum(dim=1)
-    sizes = torch.stack([torch.bincount(pixel_kind, minlength=len(meets)), met, meets.diagonal().long()]).T.tolist()
-    place = torch.empty_like(kind)
-    chunk = max(1, chunk_elements(kind.device) // max(1, count))
+    pixel_category = category[own]
+    order = pixel_category.argsort(stable=True)
+    # All sizes that control the loop, in one transfer.
+    met = (meets * torch.bincount(category, minlength=len(meets))).sum(dim=1)
+    sizes = torch.stack([torch.bincount(pixel_category, minlength=len(meets)), met, meets.diagonal().long()]).T.tolist()
+    place = torch.empty_like(category)
+    chunk = max(1, chunk_elements(category.device) // max(1, count))
     weight = 1 / len(own)
     start = 0
     for index, (pixels, positives, with_itself) in enumerate(sizes):
-        rows_of_kind, start = order[start:start + pixels], start + pixels
+        rows_of_category, start = order[start:start + pixels], start + pixels
         if pixels == 0 or positives == count:
             # Without negatives the loss and its gradients are 0.
             if sums.needs_grad:
-                sums.grad_vectors.index_fill_(0, rows_of_kind, 0)
+                sums.grad_vectors.index_fill_(0, rows_of_category, 0)
             continue
-        columns = (~meets[index])[kind].to(torch.uint8).argsort(stable=True)
+        columns = (~meets[index])[category].to(torch.uint8).argsort(stable=True)
         place[columns] = torch.arange(count, device=columns.device)
         targets = _take(sums.targets, columns)
         grad_targets = torch.zeros_like(targets)
-        for rows in rows_of_kind.split(chunk):
+        for rows in rows_of_category.split(chunk):
             vectors, segment = _take(sums.vectors, rows), own.index_select(0, rows)
             logits = vectors @ targets.T
-            # A segment that is positive, and not the only one, is no numerator of its own pixels.
+            # A segment that is positive, and not the only one, is excluded from its own pixels' numerator.
             if with_itself and positives > 1:
                 logits.scatter_(1, place[segment][:, None], -torch.inf)
             # Without any positive the numerator is the pixel's own segment, which is a negative, too.
@@ -251,7 +252,7 @@ def _exponentiate(positive: Tensor, negative: Tensor, weight: float | Tensor, ne
 def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> None:
     """Walk the groups, as many at once as fit a chunk when padded to the largest; logits within `SAFE_LOGIT`."""
     groups, pixel_group = torch.unique(group[own], return_inverse=True)
-    # Segments of groups without pixels come last and are left out.
+    # Segments of groups without pixels come last and are ignored.
     segment_group = torch.searchsorted(groups, group)
     segment_group[groups[segment_group.clamp(max=len(groups) - 1)] != group] = len(groups)
     pixels, segments = _Rows(pixel_group, len(groups)), _Rows(segment_group, len(groups))
@@ -268,12 +269,12 @@ def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> N
         targets = _take(sums.targets, columns) * present[..., None]
         grad_targets = torch.zeros_like(targets)
         segment = segments.place.index_select(0, own.index_select(0, rows.flatten())).view_as(rows).where(valid, 0)
-        # Several threads share out a batch of products, but not always one, so that one group goes in tiles.
+        # Several threads share a batch of products, but not always a single one, so one group is split into tiles.
         alone = len(rows) == 1
         parts = _parts(rows.shape[1], chunk // columns.numel(), TILE if alone else 1)
-        # One memory for the matrices of all parts: new ones would cost a CPU as much as the arithmetic on it.
-        memory = sums.vectors.new_empty(max(part.stop - part.start for part in parts) * columns.numel())
-        # The pixels of one group that follow each other need no copies of their own, either.
+        # One buffer for the matrices of all parts: new ones would cost a CPU as much as the arithmetic on it.
+        buffer = sums.vectors.new_empty(max(part.stop - part.start for part in parts) * columns.numel())
+        # The pixels of one group that follow each other need not be copied either.
         start = int(pixels.starts[first]) if alone and pixels.in_order else None
         for part in parts:
             tile = TILE if alone and (part.stop - part.start) % TILE == 0 else part.stop - part.start
@@ -281,7 +282,7 @@ def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> N
             at = None if start is None else slice(start + part.start, start + part.stop)
             vectors = _take(sums.vectors, taken) if at is None else sums.vectors[at].view(*taken.shape, -1)
             spread = targets.expand(len(taken), -1, -1)
-            loss, grad, share = _batch_chunk(vectors, spread, places, present, tables, weights, memory)
+            loss, grad, share = _batch_chunk(vectors, spread, places, present, tables, weights, buffer)
             sums.loss += loss
             if not sums.needs_grad:
                 continue
@@ -301,7 +302,7 @@ def _alike(label: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return of each of g * s segments: whether it has negatives, whether positives, and which.
 
     Args:
-        label: (g, s) int64; that of padding is its own.
+        label: (g, s) int64; padding has a label that nothing else has.
         present: (g, s) bool, false for padding.
 
     Returns:
@@ -326,7 +327,7 @@ def _parts(count: int, most: int, tile: int) -> list[slice]:
 
 
 def _batch_chunk(vectors: Tensor, targets: Tensor, segment: Tensor, present: Tensor,
-                 tables: tuple[Tensor, Tensor, Tensor], weight: Tensor, memory: Tensor) -> tuple[Tensor, ...]:
+                 tables: tuple[Tensor, Tensor, Tensor], weight: Tensor, buffer: Tensor) -> tuple[Tensor, ...]:
     """Return the weighted sum of the losses, and derivatives by the logits as (g, n, s) times (g, n, 1).
 
     Args:
@@ -335,10 +336,10 @@ def _batch_chunk(vectors: Tensor, targets: Tensor, segment: Tensor, present: Ten
         present: (g, s) bool, false for padding, or (1, s) for one group.
         tables: of `_alike`.
         weight: (g, n) of the losses.
-        memory: (at least g * n * s,), overwritten; the (g, n, s) derivatives lie in it.
+        buffer: (at least g * n * s,), overwritten; the (g, n, s) derivatives are views of it.
     """
     size = (*segment.shape, present.shape[1])
-    exponentials, own = memory[:math.prod(size)].view(size), segment[..., None]
+    exponentials, own = buffer[:math.prod(size)].view(size), segment[..., None]
     row = (segment + present.shape[1] * torch.arange(len(present), device=segment.device)[:, None]).flatten()
     has_negative, has_positive, alike = (table.index_select(0, row).view(*segment.shape, -1) for table in tables)
     torch.bmm(vectors, targets.transpose(1, 2), out=exponentials).exp2_()
@@ -366,7 +367,7 @@ class _Rows:
         order: (R,) int64 rows, group after group.
         counts: list of the number of rows of each group.
         place: (R,) int64 place of a row within its group.
-        in_order: whether the rows stand group after group as they are.
+        in_order: whether the rows already come group after group.
     """
 
     def __init__(self, group: Tensor, num_groups: int) -> None:

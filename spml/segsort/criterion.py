@@ -1,9 +1,11 @@
-"""The relations as one module: named, unweighted losses of a batch; their weights live in the training loop.
+"""The relations as one module: named, unweighted losses of a batch; their weights belong to the training loop.
 
-Adding a relation means a class or function in `relations.py`, its name and its branch here, and its keys in
-`spml/config/schema.py`; the training loop is not touched.
+A relation is an entry of `spml.names.RELATIONS`, which holds its title and the defaults of its keys, and one of
+`COMPUTED` below: a function of a `Batch` and of kappa. Nothing else has to be changed to add one.
 """
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,22 +16,72 @@ from spml.segsort.segments import Pixels, Segments
 from spml.utils.device import chunk_elements
 
 
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What a relation is computed from.
+
+    Attributes:
+        pixels: Pixels of this process.
+        local: Segments of this process, to which `pixels.segment` refers.
+        everyone: Segments of all processes and of the memory bank.
+        num_classes: C.
+        similarity_with_location: whether `img_sim` compares the vectors with location (VOC) or the plain ones
+            (DensePose).
+    """
+
+    pixels: Pixels
+    local: Segments
+    everyone: Segments
+    num_classes: int
+    similarity_with_location: bool
+
+
+# A loss; or a relation between all pixels and everyone's segments by plain vectors, which is evaluated together with
+# others of its type.
+Computed: TypeAlias = Tensor | relations.ClassRelation | relations.SetRelation
+
+
+def _semantic_annotation(batch: Batch, kappa: float) -> Computed:
+    return relations.ClassRelation(kappa, batch.everyone.semantic, batch.num_classes)
+
+
+def _co_occurrence(batch: Batch, kappa: float) -> Computed:
+    return relations.SetRelation(kappa, batch.everyone.tags[:, 1:batch.num_classes])
+
+
+def _image_similarity(batch: Batch, kappa: float) -> Computed:
+    pixels, local = batch.pixels, batch.local
+    vectors, prototypes = ((pixels.embedding_with_location, local.prototype_with_location)
+                           if batch.similarity_with_location else (pixels.embedding, local.prototype))
+    return relations.image_similarity_loss(vectors, pixels.segment, prototypes, local.image, local.instance, kappa)
+
+
+def _feature_affinity(batch: Batch, kappa: float) -> Computed:
+    everyone = batch.everyone
+    return relations.SetRelation(kappa, relations.propagate_classes(
+        everyone.prototype_with_location, everyone.image, everyone.semantic, batch.num_classes))
+
+
+COMPUTED: dict[str, Callable[[Batch, float], Computed]] = {
+    'sem_ann': _semantic_annotation, 'sem_occ': _co_occurrence, 'img_sim': _image_similarity,
+    'feat_aff': _feature_affinity}
+
+
 class RelationCriterion(nn.Module):
     """Losses of the active relations.
 
     Args:
         concentrations: dict from active relation (a name of RELATIONS) to kappa.
         num_classes: C.
-        image_similarity_with_location: whether `img_sim` compares the vectors with location (VOC) or the plain ones
-            (DensePose).
+        image_similarity_with_location: see `Batch`.
     """
 
     def __init__(self, concentrations: Mapping[str, float], num_classes: int,
                  image_similarity_with_location: bool = True) -> None:
         super().__init__()
-        unknown = set(concentrations) - set(RELATIONS)
+        unknown = [name for name in concentrations if name not in RELATIONS or name not in COMPUTED]
         if unknown:
-            raise ValueError(f'unknown relations {sorted(unknown)}; known: {RELATIONS}')
+            raise ValueError(f'unknown relations {unknown}; known: {[name for name in RELATIONS if name in COMPUTED]}')
         self.concentrations = dict(concentrations)
         self.num_classes = num_classes
         self.image_similarity_with_location = image_similarity_with_location
@@ -46,32 +98,23 @@ class RelationCriterion(nn.Module):
         Returns:
             Dict from `<relation>_loss` to a scalar tensor, active relations only, unweighted.
         """
-        own = pixels.segment + own_start
+        batch = Batch(pixels, local, everyone, self.num_classes, self.image_similarity_with_location)
+        losses: dict[str, Tensor] = {}
         together: dict[str, relations.ClassRelation | relations.SetRelation] = {}
-        losses = {}
         for name, kappa in self.concentrations.items():
-            if name == 'sem_ann':
-                together[name] = relations.ClassRelation(kappa, everyone.semantic, self.num_classes)
-            elif name == 'sem_occ':
-                together[name] = relations.SetRelation(kappa, everyone.tags[:, 1:self.num_classes])
-            elif name == 'feat_aff':
-                together[name] = relations.SetRelation(kappa, relations.propagate_classes(
-                    everyone.prototype_with_location, everyone.image, everyone.semantic, self.num_classes))
-            elif self.image_similarity_with_location:
-                losses[name] = relations.image_similarity_loss(
-                    pixels.embedding_with_location, pixels.segment, local.prototype_with_location, local.image,
-                    local.instance, kappa)
+            found = COMPUTED[name](batch, kappa)
+            if isinstance(found, Tensor):
+                losses[name] = found
             else:
-                losses[name] = relations.image_similarity_loss(
-                    pixels.embedding, pixels.segment, local.prototype, local.image, local.instance, kappa)
-        losses |= zip(together, relations.losses(pixels.embedding, own, everyone.prototype, list(together.values())),
-                      strict=True)
+                together[name] = found
+        losses |= zip(together, relations.losses(pixels.embedding, pixels.segment + own_start, everyone.prototype,
+                                                 list(together.values())), strict=True)
         return {f'{name}_loss': losses[name] for name in self.concentrations}
 
 
 @torch.no_grad()
 def retrieval_accuracy(segments: Segments, neighbours: int = 5) -> Tensor:
-    """Share of each segment's nearest segments, itself among them, that bear its label (METHOD.md, "Relations").
+    """Share of each segment's nearest segments, itself among them, that have its label (METHOD.md, "Relations").
 
     Args:
         segments: Segments in play, S of them, unlabelled ones too.

@@ -1,7 +1,7 @@
 """The four pixel-to-segment relations as pure functions of plain tensors.
 
 METHOD.md, "Relations"; paper, section 3. A relation says which segments are positive and which negative for a
-pixel; the loss that follows is computed in `contrast.py`, or on GPUs by `kernels/contrast.py`, two relations at once.
+pixel; the resulting loss is computed in `contrast.py`, or on GPUs by `kernels/contrast.py`, two relations at once.
 
 Shape letters: N pixels, S segments, D channels, C classes. Every loss is a scalar mean over the pixels it applies to
 and 0 (still differentiable) when there are none.
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from spml.segsort.contrast import contrast, contrast_groups, contrast_kinds, fusible
+from spml.segsort.contrast import contrast_categories, contrast_groups, contrastive_loss, fusible
 from spml.utils.device import chunk_elements
 
 if TYPE_CHECKING:
-    from spml.segsort.kernels import contrast as fused_contrast
+    from spml.segsort.kernels import contrast as fused
 
-# Bits of an int64 that hold tags; its sign is left alone.
+# Bits of an int64 that hold tags; the sign bit is not used.
 _WORD_BITS = 62
-# More different sets than images have tags, or than there are classes, are not worth a walk set by set.
+# With more distinct sets than this, walking them one by one does not pay.
 _MANY_SETS = 1024
 
 
@@ -44,7 +44,7 @@ class ClassRelation:
         """Return the loss, see `losses`."""
         embeddings, segment_ids, prototypes, relation = self.of_labelled(embeddings, segment_ids, prototypes)
         same = torch.eye(self.num_classes, dtype=torch.bool, device=self.semantic.device)
-        return contrast_kinds(embeddings, segment_ids, prototypes, relation.semantic, same, self.concentration)
+        return contrast_categories(embeddings, segment_ids, prototypes, relation.semantic, same, self.concentration)
 
     def of_labelled(self, embeddings: Tensor, segment_ids: Tensor,
                     prototypes: Tensor) -> tuple[Tensor, Tensor, Tensor, 'ClassRelation']:
@@ -55,14 +55,14 @@ class ClassRelation:
         return (embeddings[keep], rank[segment_ids[keep]], prototypes[segments],
                 dataclasses.replace(self, semantic=self.semantic[segments]))
 
-    def fused(self, segment_ids: Tensor) -> 'fused_contrast.Relation':
+    def fused(self, segment_ids: Tensor) -> 'fused.Relation':
         """Return the relation as the kernels take it."""
-        from spml.segsort.kernels import contrast as fused_contrast
+        from spml.segsort.kernels import contrast as fused
 
         labelled = self.semantic < self.num_classes
         weights = labelled[segment_ids].float()
-        return fused_contrast.Relation(self.semantic.where(labelled, -1).int(), fused_contrast.EQUAL_LABELLED,
-                                       self.concentration, weights / weights.sum().clamp(min=1))
+        return fused.Relation(self.semantic.where(labelled, -1).int(), fused.EQUAL_LABELLED, self.concentration,
+                              weights / weights.sum().clamp(min=1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,31 +79,31 @@ class SetRelation:
 
     def loss(self, embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor) -> Tensor:
         """Return the loss, see `losses`."""
-        kind, members = _distinct_sets(self.sets)
+        category, members = _distinct_sets(self.sets)
         # Products of 0/1 rows count common members exactly in float32.
         members = members.float()
         if len(members) > _MANY_SETS:
             def masks(rows: Tensor) -> tuple[Tensor, Tensor]:
-                meets = members[kind[rows]] @ members[kind].T > 0.5
+                meets = members[category[rows]] @ members[category].T > 0.5
                 return meets, ~meets
 
-            return contrast(embeddings, segment_ids, prototypes, masks, self.concentration)
+            return contrastive_loss(embeddings, segment_ids, prototypes, masks, self.concentration)
         meets = members @ members.T > 0.5
-        return contrast_kinds(embeddings, segment_ids, prototypes, kind, meets, self.concentration)
+        return contrast_categories(embeddings, segment_ids, prototypes, category, meets, self.concentration)
 
     @property
     def fits(self) -> bool:
         """Whether sets fit an integer, as the kernels take them."""
         return self.sets.shape[1] <= _WORD_BITS
 
-    def fused(self, segment_ids: Tensor) -> 'fused_contrast.Relation':
+    def fused(self, segment_ids: Tensor) -> 'fused.Relation':
         """Return the relation as the kernels take it."""
-        from spml.segsort.kernels import contrast as fused_contrast
+        from spml.segsort.kernels import contrast as fused
 
         weights = torch.full_like(segment_ids, 1 / len(segment_ids), dtype=torch.float32)
         # Half as wide is twice as fast to compare.
         codes = _bits(self.sets).int() if self.sets.shape[1] <= _WORD_BITS // 2 else _bits(self.sets)
-        return fused_contrast.Relation(codes, fused_contrast.BITS, self.concentration, weights)
+        return fused.Relation(codes, fused.BITS, self.concentration, weights)
 
 
 def losses(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
@@ -118,11 +118,11 @@ def losses(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
     """
     found: list[Tensor | None] = [None] * len(relations)
     if fusible(embeddings, prototypes):
-        from spml.segsort.kernels import contrast as fused_contrast
+        from spml.segsort.kernels import contrast as fused
 
         ready = [index for index, relation in enumerate(relations) if relation.fits]
-        for start in range(0, len(ready), fused_contrast.MAX_RELATIONS):
-            together = ready[start:start + fused_contrast.MAX_RELATIONS]
+        for start in range(0, len(ready), fused.MAX_RELATIONS):
+            together = ready[start:start + fused.MAX_RELATIONS]
             values = _fused(embeddings, segment_ids, prototypes, [relations[index] for index in together])
             for index, value in zip(together, values, strict=True):
                 found[index] = value
@@ -133,14 +133,14 @@ def losses(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
 def _fused(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
            relations: Sequence[ClassRelation | SetRelation]) -> list[Tensor | None]:
     """Return the losses of one or two relations by kernels; None for those that they cannot take."""
-    from spml.segsort.kernels import contrast as fused_contrast
+    from spml.segsort.kernels import contrast as fused
 
     if len(relations) == 1 and isinstance(relations[0], ClassRelation):
         embeddings, segment_ids, prototypes, only = relations[0].of_labelled(embeddings, segment_ids, prototypes)
         relations = [only]
     if len(embeddings) == 0:
         return [None]
-    values = fused_contrast.contrast(embeddings, segment_ids, prototypes,
+    values = fused.contrastive_losses(embeddings, segment_ids, prototypes,
                                      [relation.fused(segment_ids) for relation in relations])
     if values is None and len(relations) > 1:
         return [value for relation in relations for value in _fused(embeddings, segment_ids, prototypes, [relation])]
@@ -236,14 +236,14 @@ def propagate_classes(prototypes_with_location: Tensor, image: Tensor, semantic:
 
 def _distinct_sets(sets: Tensor) -> tuple[Tensor, Tensor]:
     """Number the distinct rows of (S, T) bool sets: (S,) int64 numbers in 0..K-1 and the (K, T) bool rows."""
-    kind = torch.zeros(len(sets), dtype=torch.int64, device=sets.device)
-    # Tags as bit masks: sorting ints is far cheaper than sorting rows.
+    number = torch.zeros(len(sets), dtype=torch.int64, device=sets.device)
+    # Sets as bit masks: sorting ints is far cheaper than sorting rows.
     for word in sets.split(_WORD_BITS, dim=1):
         _, ranks = torch.unique(_bits(word), return_inverse=True)
-        distinct, kind = torch.unique(kind * len(sets) + ranks, return_inverse=True)
+        distinct, number = torch.unique(number * len(sets) + ranks, return_inverse=True)
     members = torch.zeros(len(distinct), sets.shape[1], dtype=torch.bool, device=sets.device)
-    members[kind] = sets
-    return kind, members
+    members[number] = sets
+    return number, members
 
 
 def _bits(sets: Tensor) -> Tensor:

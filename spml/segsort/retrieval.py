@@ -14,6 +14,7 @@ NEIGHBOURS = 20
 # Prototypes of which only the best is looked at in the first pass; divides TILE.
 _BLOCK = 32
 
+
 def cluster_prototypes(vectors: Tensor, clusters: Tensor) -> tuple[Tensor, Tensor]:
     """Return the (K, D) prototypes of the K clusters that occur, and the (P,) int64 clusters renumbered to 0..K-1.
 

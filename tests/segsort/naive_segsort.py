@@ -20,35 +20,28 @@ def kmeans(vectors, labels, num_clusters, iterations):
     """Cluster the rows of (P, D) vectors; void pixels have been dropped by the caller."""
     labels = list(labels)
     for _ in range(iterations):
-        prototypes = []
-        for cluster in range(num_clusters):
-            total = np.zeros(vectors.shape[1])
-            for vector, label in zip(vectors, labels, strict=True):
-                if label == cluster:
-                    total = total + vector
-            prototypes.append(normalised(total))
-        for i, vector in enumerate(vectors):
-            dots = [float((vector * prototype).sum()) for prototype in prototypes]
-            # index() finds the first of equal maxima.
-            labels[i] = dots.index(max(dots))
+        sums = np.zeros((num_clusters, vectors.shape[1]))
+        for vector, label in zip(vectors, labels, strict=True):
+            sums[label] += vector
+        prototypes = np.array([normalised(total) for total in sums])
+        # argmax() finds the first of equal maxima.
+        labels = [int((prototypes * vector).sum(axis=1).argmax()) for vector in vectors]
     return labels
 
 
 def pixel_losses(embeddings, own, prototypes, kappa, positive, negative):
     """Return the list of float64 losses, differentiable in the tensors.
 
-    `positive(i, s)` and `negative(i, s)` say whether segment s stands in A+ or A- of pixel i.
+    `own` is a list of ints; `positive(i, s)` and `negative(i, s)` say whether segment s is in A+ or A- of pixel i.
     """
     losses = []
-    for i in range(len(own)):
-        others = [s for s in range(len(prototypes)) if positive(i, s) and s != own[i]]
-        numerator = sum(torch.exp(kappa * (embeddings[i] * prototypes[s]).sum()) for s in (others or [int(own[i])]))
-        denominator = numerator
-        for s in range(len(prototypes)):
-            if negative(i, s):
-                denominator = denominator + torch.exp(kappa * (embeddings[i] * prototypes[s]).sum())
+    for i, itself in enumerate(own):
+        terms = torch.exp(kappa * (embeddings[i] * prototypes).sum(dim=1))
+        others = [s for s in range(len(prototypes)) if positive(i, s) and s != itself]
+        negatives = [s for s in range(len(prototypes)) if negative(i, s)]
+        numerator = terms[others or [itself]].sum()
         # A difference of logarithms: in a quotient, gradients would underflow earlier.
-        losses.append(torch.log(denominator) - torch.log(numerator))
+        losses.append(torch.log(numerator + terms[negatives].sum()) - torch.log(numerator))
     return losses
 
 
@@ -59,20 +52,18 @@ def mean(losses, *tensors):
 
 def semantic_annotation(embeddings, own, prototypes, semantic, kappa, num_classes):
     """Mean over labelled pixels."""
-    keep = [i for i in range(len(own)) if semantic[own[i]] < num_classes]
-
-    def positive(i, s):
-        return semantic[s] < num_classes and semantic[s] == semantic[own[keep[i]]]
-
-    def negative(i, s):
-        return semantic[s] < num_classes and semantic[s] != semantic[own[keep[i]]]
-
-    losses = pixel_losses([embeddings[i] for i in keep], [own[i] for i in keep], prototypes, kappa, positive, negative)
+    semantic, every = list(map(int, semantic)), list(map(int, own))
+    keep = [i for i, s in enumerate(every) if semantic[s] < num_classes]
+    own = [every[i] for i in keep]
+    losses = pixel_losses([embeddings[i] for i in keep], own, prototypes, kappa,
+                          lambda i, s: semantic[s] == semantic[own[i]],
+                          lambda i, s: semantic[s] < num_classes and semantic[s] != semantic[own[i]])
     return mean(losses, embeddings, prototypes)
 
 
 def sharing(embeddings, own, prototypes, sets, kappa):
     """Mean over all pixels; `sets` is a list of python sets, one a segment (tags or propagated classes)."""
+    own = list(map(int, own))
     losses = pixel_losses(embeddings, own, prototypes, kappa, lambda i, s: bool(sets[own[i]] & sets[s]),
                           lambda i, s: not sets[own[i]] & sets[s])
     return mean(losses, embeddings, prototypes)
@@ -80,28 +71,27 @@ def sharing(embeddings, own, prototypes, sets, kappa):
 
 def image_similarity(embeddings, own, prototypes, image, instance, kappa):
     """Mean over images with pixels of the mean over their pixels."""
+    own, image, instance = (list(map(int, values)) for values in (own, image, instance))
     losses = pixel_losses(
         embeddings, own, prototypes, kappa,
         lambda i, s: image[s] == image[own[i]] and instance[s] == instance[own[i]],
         lambda i, s: image[s] == image[own[i]] and instance[s] != instance[own[i]])
     by_image = {}
     for i, loss in enumerate(losses):
-        by_image.setdefault(int(image[own[i]]), []).append(loss)
+        by_image.setdefault(image[own[i]], []).append(loss)
     return mean([sum(group) / len(group) for group in by_image.values()], embeddings, prototypes)
 
 
 def propagated_classes(prototypes, image, semantic, num_classes, threshold=0.95):
     """Return the list of class sets, one a segment."""
+    image, semantic, prototypes = list(map(int, image)), list(map(int, semantic)), prototypes.detach().numpy()
     sets = []
-    for s in range(len(semantic)):
-        best, label = -math.inf, None
-        for t in range(len(semantic)):
-            if image[t] == image[s] and semantic[t] < num_classes:
-                dot = float((prototypes[s] * prototypes[t]).sum().detach())
-                if dot > best:
-                    best, label = dot, int(semantic[t])
-        if semantic[s] < num_classes:
-            sets.append({int(semantic[s])})
+    for s, label in enumerate(semantic):
+        near = [(float((prototypes[s] * prototypes[t]).sum()), other) for t, other in enumerate(semantic)
+                if image[t] == image[s] and other < num_classes]
+        best, found = max(near, key=lambda pair: pair[0], default=(-math.inf, None))
+        if label < num_classes:
+            sets.append({label})
         else:
-            sets.append({label} if best >= threshold else set(range(num_classes)))
+            sets.append({found} if best >= threshold else set(range(num_classes)))
     return sets

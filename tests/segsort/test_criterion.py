@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from spml.segsort.criterion import RelationCriterion, retrieval_accuracy
+from spml.names import RELATIONS
+from spml.segsort import criterion as criteria
+from spml.segsort.criterion import COMPUTED, RelationCriterion, retrieval_accuracy
 from spml.segsort.memory_bank import MemoryBank
 from spml.segsort.segments import Segments, make_segments
 from spml.utils import device
@@ -31,7 +33,7 @@ def random_step(image_offset=0, void=()):
 
 
 def naive_losses(pixels, local, everyone, own_start, with_location):
-    """Return the four losses by double loops over what the criterion was given."""
+    """Return the four losses, pixel by pixel, of what the criterion was given."""
     own = pixels.segment + own_start
     tags = [{int(t) for t in row.nonzero()[:, 0] if 1 <= t < CLASSES} for row in everyone.tags]
     sets = naive.propagated_classes(everyone.prototype_with_location, everyone.image, everyone.semantic, CLASSES)
@@ -56,7 +58,7 @@ def compare(embeddings, got, want):
 @pytest.mark.parametrize('with_location', [True, False])
 @pytest.mark.parametrize('void', [(), (1,), (0, 1)], ids=['no void image', 'one void image', 'all void'])
 @pytest.mark.parametrize('stored_steps', [0, 2])
-def test_losses_equal_double_loops(with_location, void, stored_steps):
+def test_losses_equal_the_naive_ones(with_location, void, stored_steps):
     bank = MemoryBank(2, 2 * IMAGES)
     for _ in range(stored_steps):
         bank.append(random_step()[2])
@@ -87,15 +89,33 @@ def test_only_active_relations_are_returned():
     assert RelationCriterion({}, CLASSES)(pixels, local, local) == {}
 
 
-def test_the_criterion_has_no_weights_of_its_own():
-    criterion = RelationCriterion(KAPPAS, CLASSES)
-    assert not list(criterion.parameters())
-    assert not criterion.state_dict()
+def test_the_names_and_the_implementations_agree():
+    assert list(RELATIONS) == list(COMPUTED)
 
 
-def test_unknown_relations_are_refused():
-    with pytest.raises(ValueError, match='sem_an'):
-        RelationCriterion({'sem_an': 6.0}, CLASSES)
+@pytest.mark.parametrize('table', [RELATIONS, COMPUTED])
+def test_a_relation_without_its_other_half_is_refused(table, monkeypatch):
+    monkeypatch.setitem(table, 'new', table['img_sim'])
+    with pytest.raises(ValueError, match='new'):
+        RelationCriterion({'new': 6.0}, CLASSES)
+
+
+def test_a_new_relation_is_an_entry_in_each_table(monkeypatch):
+    monkeypatch.setitem(RELATIONS, 'new', RELATIONS['img_sim'])
+    monkeypatch.setitem(COMPUTED, 'new', lambda batch, kappa: kappa * batch.pixels.embedding.sum())
+    _, pixels, local = random_step()
+    losses = RelationCriterion({'sem_occ': 8.0, 'new': 3.0, 'sem_ann': 6.0}, CLASSES)(pixels, local, local)
+    assert list(losses) == ['sem_occ_loss', 'new_loss', 'sem_ann_loss']
+    torch.testing.assert_close(losses['new_loss'], 3 * pixels.embedding.sum())
+
+
+def test_relations_between_all_pixels_and_segments_are_computed_together(monkeypatch):
+    calls = []
+    together = criteria.relations.losses
+    monkeypatch.setattr(criteria.relations, 'losses', lambda *args: calls.append(len(args[3])) or together(*args))
+    _, pixels, local = random_step()
+    RelationCriterion(KAPPAS, CLASSES)(pixels, local, local)
+    assert calls == [3]
 
 
 @pytest.mark.parametrize('count', [1, 3, 5, 30])

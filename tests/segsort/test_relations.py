@@ -1,13 +1,12 @@
 import math
-import sys
 
 import naive_segsort as naive
 import numpy as np
 import pytest
 import torch
 
-from spml.segsort import relations
-from spml.segsort.contrast import contrast
+from spml.segsort import contrast, relations
+from spml.segsort.contrast import contrastive_loss
 from spml.utils import device
 
 CLASSES = 4
@@ -15,7 +14,7 @@ UNLABELLED = 200
 
 
 def random_scene(segments=9, pixels=30, images=3, channels=4):
-    """Return random float64 vectors that need gradients, and random labels of every kind."""
+    """Return random float64 vectors that need gradients, and random labels for every relation."""
     rng = np.random.default_rng()
     own = rng.integers(0, segments, pixels)
     own[:segments] = range(segments)
@@ -37,22 +36,30 @@ def as_sets(matrix):
     return [set(row.nonzero()[:, 0].tolist()) for row in matrix]
 
 
-def both(relation, scene, kappa):
-    """Return the loss of the code under test and of the double loop."""
+def loss_of(relation, scene, kappa):
+    """Return the loss of the code under test."""
     vectors = scene['embeddings'], scene['own'], scene['prototypes']
     if relation == 'sem_ann':
-        return (relations.semantic_annotation_loss(*vectors, scene['semantic'], kappa, CLASSES),
-                naive.semantic_annotation(*vectors, scene['semantic'], kappa, CLASSES))
+        return relations.semantic_annotation_loss(*vectors, scene['semantic'], kappa, CLASSES)
     if relation == 'img_sim':
-        return (relations.image_similarity_loss(*vectors, scene['image'], scene['instance'], kappa),
-                naive.image_similarity(*vectors, scene['image'], scene['instance'], kappa))
+        return relations.image_similarity_loss(*vectors, scene['image'], scene['instance'], kappa)
     function = relations.co_occurrence_loss if relation == 'sem_occ' else relations.feature_affinity_loss
-    return function(*vectors, scene['sets'], kappa), naive.sharing(*vectors, as_sets(scene['sets']), kappa)
+    return function(*vectors, scene['sets'], kappa)
+
+
+def naive_loss(relation, scene, kappa):
+    """Return the loss pixel by pixel."""
+    vectors = scene['embeddings'], scene['own'], scene['prototypes']
+    if relation == 'sem_ann':
+        return naive.semantic_annotation(*vectors, scene['semantic'], kappa, CLASSES)
+    if relation == 'img_sim':
+        return naive.image_similarity(*vectors, scene['image'], scene['instance'], kappa)
+    return naive.sharing(*vectors, as_sets(scene['sets']), kappa)
 
 
 def check(relation, scene, kappa=8.0, rtol=1e-9):
-    """Compare loss and gradients with the double loop; return the loss."""
-    got, want = both(relation, scene, kappa)
+    """Compare loss and gradients with the naive ones; return the loss."""
+    got, want = loss_of(relation, scene, kappa), naive_loss(relation, scene, kappa)
     leaves = scene['embeddings'], scene['prototypes']
     got_grads = torch.autograd.grad(got, leaves, retain_graph=True)
     want_grads = torch.autograd.grad(want, leaves)
@@ -76,14 +83,13 @@ def chunks(request, monkeypatch):
 
 @pytest.mark.parametrize('relation', RELATIONS)
 @pytest.mark.usefixtures('chunks')
-def test_loss_and_gradient_equal_the_double_loop(relation):
+def test_loss_and_gradient_equal_the_naive_ones(relation):
     for kappa in (0.5, 6.0, 16.0):
         check(relation, random_scene(), kappa)
 
 
 def test_images_of_too_many_segments_for_tables_of_their_own(monkeypatch):
-    # The package has a function of the module's name.
-    monkeypatch.setattr(sys.modules['spml.segsort.contrast'], 'CHUNK_ELEMENTS', 3)
+    monkeypatch.setattr(contrast, 'CHUNK_ELEMENTS', 3)
     for kappa in (0.5, 6.0, 16.0):
         check('img_sim', random_scene(), kappa)
 
@@ -120,30 +126,19 @@ def test_no_segment_has_a_negative(relation):
 
 
 @pytest.mark.parametrize('relation', RELATIONS)
-def test_no_pixel(relation):
+@pytest.mark.parametrize('emptied', [('embeddings', 'own'), tuple(random_scene())], ids=['no pixel', 'no segment'])
+def test_nothing_to_learn_from(relation, emptied):
     scene = random_scene()
-    scene['embeddings'] = torch.empty(0, 4, dtype=torch.float64, requires_grad=True)
-    scene['own'] = scene['own'][:0]
+    scene |= {key: scene[key][:0].detach() for key in emptied}
+    for key in ('embeddings', 'prototypes'):
+        scene[key].requires_grad_()
     assert check(relation, scene) == 0
 
 
-@pytest.mark.parametrize('relation', RELATIONS)
-def test_no_segment_at_all(relation):
-    scene = {key: value[:0].detach() for key, value in random_scene().items()}
-    scene['embeddings'].requires_grad_()
-    scene['prototypes'].requires_grad_()
-    assert check(relation, scene) == 0
-
-
-def test_no_labelled_pixel():
+def test_labelled_pixels_are_few_or_none():
     scene = random_scene()
     scene['semantic'][:] = UNLABELLED
     assert check('sem_ann', scene) == 0
-
-
-def test_labelled_pixels_are_few():
-    scene = random_scene()
-    scene['semantic'][:] = UNLABELLED
     scene['semantic'][:2] = torch.tensor([0, 3])
     assert check('sem_ann', scene) > 0
 
@@ -197,7 +192,7 @@ def test_float32_with_a_large_concentration(relation):
     for key in ('embeddings', 'prototypes'):
         scene[key] = narrow[key].double().requires_grad_()
         narrow[key].requires_grad_()
-    got, want = both(relation, narrow, 300.0)[0], both(relation, scene, 300.0)[1]
+    got, want = loss_of(relation, narrow, 300.0), naive_loss(relation, scene, 300.0)
     got_grads = torch.autograd.grad(got, [narrow[key] for key in ('embeddings', 'prototypes')])
     want_grads = torch.autograd.grad(want, [scene[key] for key in ('embeddings', 'prototypes')])
     torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-4)
@@ -210,13 +205,7 @@ def test_float32_with_a_large_concentration(relation):
 def test_extreme_concentrations_stay_finite_in_float32(relation, kappa):
     scene = in_float32(random_scene())
     leaves = scene['embeddings'].requires_grad_(), scene['prototypes'].requires_grad_()
-    vectors = scene['embeddings'], scene['own'], scene['prototypes']
-    if relation == 'sem_ann':
-        loss = relations.semantic_annotation_loss(*vectors, scene['semantic'], kappa, CLASSES)
-    elif relation == 'img_sim':
-        loss = relations.image_similarity_loss(*vectors, scene['image'], scene['instance'], kappa)
-    else:
-        loss = relations.co_occurrence_loss(*vectors, scene['sets'], kappa)
+    loss = loss_of(relation, scene, kappa)
     loss.backward()
     assert torch.isfinite(loss)
     assert all(torch.isfinite(leaf.grad).all() for leaf in leaves)
@@ -238,10 +227,9 @@ def test_bfloat16_is_reduced_in_float32():
 @pytest.mark.parametrize('relation', RELATIONS)
 def test_autocast_does_not_reach_the_losses(relation):
     scene = in_float32(random_scene())
-    want = both(relation, scene, 6.0)[0]
+    want = loss_of(relation, scene, 6.0)
     with torch.autocast('cpu', torch.bfloat16):
-        got = both(relation, scene, 6.0)[0]
-    assert torch.equal(got, want)
+        assert torch.equal(loss_of(relation, scene, 6.0), want)
 
 
 @pytest.mark.usefixtures('chunks')
@@ -271,7 +259,7 @@ def test_images_of_very_different_sizes_and_in_any_order():
 def test_images_in_tiles(chunk, in_order, monkeypatch):
     # One image at once, of whole tiles and a rest, whose pixels follow each other, as in training, or do not.
     monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', chunk)
-    monkeypatch.setattr(sys.modules['spml.segsort.contrast'], 'TILE', 4)
+    monkeypatch.setattr(contrast, 'TILE', 4)
     scene = random_scene(segments=20, pixels=110)
     if in_order:
         order = scene['image'][scene['own']].argsort(stable=True)
@@ -282,30 +270,30 @@ def test_images_in_tiles(chunk, in_order, monkeypatch):
 @pytest.mark.parametrize('most', [1, 3, 4, 9, 100])
 @pytest.mark.parametrize('count', [1, 3, 4, 11, 12])
 def test_parts_cover_all_in_multiples_of_a_tile(count, most):
-    parts = sys.modules['spml.segsort.contrast']._parts(count, most, tile=4)
+    parts = contrast._parts(count, most, tile=4)
     assert [index for part in parts for index in range(part.start, part.stop)] == list(range(count))
     assert all(0 < part.stop - part.start <= max(most, 4) for part in parts)
     assert all((part.stop - part.start) % 4 == 0 for part in parts[:-1])
 
 
 @pytest.mark.usefixtures('chunks')
-def test_contrast_gradcheck():
+def test_gradients_by_any_masks():
     rng = np.random.default_rng()
     scene = random_scene(segments=6, pixels=12)
     positive, negative = (torch.from_numpy(rng.random((6, 6)) < 0.4) for _ in range(2))
 
     def function(embeddings, prototypes):
-        return contrast(embeddings, scene['own'], prototypes,
-                                  lambda rows: (positive[rows].clone(), (negative & ~positive)[rows]), 5.0)
+        return contrastive_loss(embeddings, scene['own'], prototypes,
+                                lambda rows: (positive[rows].clone(), (negative & ~positive)[rows]), 5.0)
 
     assert torch.autograd.gradcheck(function, (scene['embeddings'], scene['prototypes']))
 
 
 def test_without_gradients_the_loss_is_the_same():
     scene = random_scene()
-    with_grad = both('sem_ann', scene, 6.0)[0]
+    with_grad = loss_of('sem_ann', scene, 6.0)
     with torch.no_grad():
-        assert torch.equal(both('sem_ann', scene, 6.0)[0], with_grad)
+        assert torch.equal(loss_of('sem_ann', scene, 6.0), with_grad)
 
 
 @pytest.mark.usefixtures('chunks')
@@ -319,7 +307,7 @@ def test_gradients_through_one_tensor_alone():
 
 @pytest.mark.parametrize('threshold', [0.95, 0.3])
 @pytest.mark.usefixtures('chunks')
-def test_propagated_classes_equal_the_double_loop(threshold):
+def test_propagated_classes_equal_the_naive_ones(threshold):
     for _ in range(5):
         scene = random_scene(segments=20, channels=3)
         prototypes = scene['prototypes'].detach()

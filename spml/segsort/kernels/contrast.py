@@ -6,9 +6,9 @@ of each pixel; backward, with the pixels as rows in one launch and the segments 
 derivatives by the logits with the vectors of the columns. That is five products where keeping the logits would take
 three, but memory would have to move all of them several times. Vectors come cut into parts (`products.py`).
 
-Nothing is added atomically, so results are the same in every run. Little is asked of the host, which is slower than
-the kernels otherwise: they compute what they need of each pixel themselves, and find their rows without a table. The
-kernels themselves are in `contrast_programs.py`.
+Nothing is added atomically, so every call gives the same result. The host does little, since it would otherwise be the
+slower part: the kernels compute what they need of each pixel themselves, and find their rows without a table. They are
+in `contrast_programs.py`.
 
 Shape letters: N pixels, S segments, D channels, W channels of the tiles, R relations (1 or 2), G groups.
 """
@@ -32,14 +32,14 @@ MAX_RELATIONS = 2
 # Rows of a program and columns of a tile, and how Triton compiles it.
 _ROWS, _COLUMNS = 64, 32
 _COMPILATION = {'num_warps': 4, 'num_stages': 2}
-# So many programs occupy a large GPU. Where rows are few, the columns of each are split into parts, whose results take
+# So many programs occupy a large GPU. Where rows are few, the columns of each are split into parts, whose results need
 # memory and are added up.
 _PROGRAMS = 1024
 _PARTS = 8
 # Every program looks through all groups for its own.
 _MOST_GROUPS = 1024
-# What is looked up before the work, in this order, in int64. Of squared lengths, the bits; `span` is by how much the
-# numbers of the first and of the last group differ.
+# Facts found before the work, in this order, as int64. Of squared lengths, the bits; `span` is the difference between
+# the numbers of the last group and the first.
 _FACTS = ('pixel_square', 'segment_square', 'pixels_mixed', 'segments_mixed', 'span')
 
 
@@ -61,8 +61,8 @@ class Relation:
     weights: Any = None
 
 
-def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Sequence[Relation],
-             group: Tensor | None = None) -> Tensor | None:
+def contrastive_losses(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Sequence[Relation],
+                       group: Tensor | None = None) -> Tensor | None:
     """Return the (R,) float32 weighted sums of the losses of N > 0 pixels, differentiable in both kinds of vectors.
 
     None where exponentials might leave the range of float32: they are taken as they are, without a maximum that is
@@ -87,7 +87,7 @@ def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Seq
         starts = None if group is None else _find_groups(group.contiguous(), own, facts)
         pixels = _Side(parts[0], codes[:, own], starts and starts[0])
         segments = _Side(parts[1], codes, starts and starts[1])
-    # All that steers this comes in one transfer, and by then the GPU has all of the above to do.
+    # All that controls this comes in one transfer, while the GPU is busy with the above.
     known = dict(zip(_FACTS, facts.tolist(), strict=True))
     lengths = [struct.unpack('f', struct.pack('i', known[name]))[0] for name in ('pixel_square', 'segment_square')]
     largest = max(relation.concentration for relation in relations) / math.log(2)
@@ -104,19 +104,19 @@ def contrast(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Seq
 
 def try_out(device: torch.device) -> None:
     """Compile and run the kernels at their largest."""
-    # Wherever they are called first, backward is to be tried, too.
+    # Backward is tried too, wherever the kernels are called first.
     with torch.inference_mode(False), torch.enable_grad():
         vectors = torch.ones(2, CONTRAST_CHANNELS, dtype=torch.float32, device=device, requires_grad=True)
         own, codes = torch.arange(2, device=device), torch.zeros(2, dtype=torch.int32, device=device)
         relation = Relation(codes, BITS, 0.0, vectors.detach()[:, 0])
-        losses = contrast(vectors, own, vectors, [relation, relation])
+        losses = contrastive_losses(vectors, own, vectors, [relation, relation])
         if losses is not None:
             losses.sum().backward()
 
 
 def _in_order(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Sequence[Relation],
               group: Tensor) -> Tensor | None:
-    """Do what `contrast` does for groups that are mixed, or far from being numbered one after the other."""
+    """Do what `contrastive_losses` does for groups that are mixed, or whose numbers are far apart."""
     groups, group = torch.unique(group, return_inverse=True)
     if len(groups) > _MOST_GROUPS:
         return None
@@ -124,7 +124,7 @@ def _in_order(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Se
     own, prototypes, group = order.argsort()[own], prototypes[order], group[order]
     relations = [dataclasses.replace(relation, codes=relation.codes[order]) for relation in relations]
     pixel_order = group[own].argsort(stable=True)
-    return contrast(embeddings[pixel_order], own[pixel_order], prototypes, relations, group)
+    return contrastive_losses(embeddings[pixel_order], own[pixel_order], prototypes, relations, group)
 
 
 class _FusedContrast(torch.autograd.Function):

@@ -2,7 +2,7 @@
 
 A program takes a range of an image's pixels, moves each to its nearest prototype and sums up the vectors of every
 cluster, as products with one-hot rows: vectors are read once an iteration, similarities never reach memory, and nothing
-is added atomically, so results are the same in every run.
+is added atomically, so every call gives the same result.
 
 Tensor cores multiply no float32. A number between -1 and 1 is two float16 but for 3e-8, which float32 rounds off a sum
 of many, too, so three products of such parts do for one (`products.py` cuts numbers of any size, into three).
@@ -17,8 +17,7 @@ from spml.segsort.kernels.products import load, store, tiles
 # Pixels of a tile and stages of the pipeline: on GPUs of data centres, whose multiprocessors have more memory than
 # others, and elsewhere.
 _LARGE, _SMALL = (64, 3), (32, 2)
-# So many programs occupy a large GPU, by whether clusters fill a small tile; each brings sums of its own, of which so
-# many are added up at a time.
+# Programs per launch, which occupy a large GPU, by whether clusters fill a small tile; partial sums reduced per pass.
 _PROGRAMS = {True: 396, False: 132}
 _SUMS = 64
 
