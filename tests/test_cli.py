@@ -120,20 +120,32 @@ def test_a_reader_that_went_away_is_no_success(monkeypatch, capsys):
     assert capsys.readouterr().err == ''
 
 
-def test_shares():
-    assert [arguments.share(text) for text in ('1', '0.25', '1e-3')] == [1, 0.25, 0.001]
-    for text in ('0', '-0.5', '1.01', 'nan', 'inf', 'much', ''):
-        with pytest.raises(argparse.ArgumentTypeError):
-            arguments.share(text)
+@pytest.mark.parametrize(('parse', 'accepted', 'refused'), [
+    (arguments.share, {'1': 1, '0.25': 0.25, '1e-3': 0.001}, ['0', '-0.5', '1.01', 'nan', 'inf', 'much', '']),
+    (arguments.positive, {'1': 1, '2.5e3': 2500}, ['0', '-1', 'nan', 'inf', 'much', '']),
+    (arguments.at_least_one, {'1': 1, '20': 20}, ['0', '-1', '1.5', 'nan', 'x', '']),
+    (arguments.count, {'0': 0, '20': 20}, ['-1', '1.5', 'nan', 'x', ''])])
+def test_numbers(parse, accepted, refused):
+    for text, value in accepted.items():
+        assert parse(text) == value
+    for text in refused:
+        with pytest.raises(argparse.ArgumentTypeError, match=f"^'{text}' must be a "):
+            parse(text)
 
 
-def test_common_options():
-    parser = arguments.build_parser('what it does')
-    args = parser.parse_args(['--cfg_path', 'x.yaml', '--set', 'a.b=1', 'c.d=2', '--set', 'e.f=3', '--device', 'cpu'])
-    assert args.cfg_path == pathlib.Path('x.yaml')
-    assert args.overrides == ['a.b=1', 'c.d=2', 'e.f=3']
-    assert args.device == 'cpu'
-    assert parser.parse_args(['--cfg_path', 'x.yaml']).overrides == []
+def test_common_options(tmp_path):
+    parser = arguments.build_parser('what it does', cfg_default='none')
+    args, config = arguments.parse(parser, ['--device', 'cpu'])
+    assert (args.cfg_path, args.overrides, args.device, config) == (None, [], 'cpu', None)
+    path = tmp_path / 'x.yaml'
+    path.write_text('dataset: {num_classes: 3}\ntrain: {max_iteration: 5}\n')
+    args, config = arguments.parse(parser, [
+        '--cfg_path', str(path), '--set', 'network.embedding_dim=4', 'network.backbone_types=panoptic_deeplab_14',
+        '--set', 'seed=3'])
+    assert args.cfg_path == path
+    assert (config.dataset.num_classes, config.network.embedding_dim, config.seed) == (3, 4, 3)
+    with pytest.raises(SystemExit):
+        arguments.parse(arguments.build_parser('what it does'), [])
 
 
 def help_of(parser, capsys, monkeypatch):

@@ -10,7 +10,6 @@ import pathlib
 
 from spml.cli import arguments
 from spml.cli.classes import add_class_arguments, resolve_classes
-from spml.config import load_config
 from spml.data.check import parse_fix
 from spml.data.check_report import check_and_report
 from spml.program import execute
@@ -37,8 +36,8 @@ def main():
     """Parse, check, report."""
     args = _parser().parse_args()
     classes = resolve_classes(args)
-    allow_absolute = (load_config(args.cfg_path, args.overrides).dataset.allow_absolute_paths if args.cfg_path
-                      else True)
+    config = arguments.named_config(args)
+    allow_absolute = config.dataset.allow_absolute_paths if config else True
     report = check_and_report(
         args.data_list, args.data_dir, classes.number, classes.names,
         args.save_dir or pathlib.Path('snapshots/data_check') / args.data_list.stem, args.num_workers, args.val_list,

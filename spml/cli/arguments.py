@@ -5,6 +5,7 @@ import os
 import pathlib
 import textwrap
 
+from spml.config import load_config
 from spml.errors import SpmlError
 
 
@@ -57,13 +58,29 @@ def build_parser(doc, cfg_default=None):
         cfg_default: what is used without `--cfg_path`, in words; None makes it required.
     """
     parser = script_parser(doc)
-    parser.add_argument('--cfg_path', type=pathlib.Path, required=cfg_default is None, metavar='FILE',
-                        help='YAML configuration' + (f' (default: {cfg_default})' if cfg_default else ''))
-    parser.add_argument('--set', action='extend', nargs='+', default=[], metavar='SECTION.KEY=VALUE', dest='overrides',
-                        help='override a key of the configuration, for example train.base_lr=0.01')
+    add_config_arguments(parser, 'YAML configuration' + (f' (default: {cfg_default})' if cfg_default else ''),
+                         required=cfg_default is None)
     parser.add_argument('--device', default=None,
                         help='cuda, cuda:1, cpu ... (default: cuda when there is one, else cpu)')
     return parser
+
+
+def add_config_arguments(parser, purpose, required=False):
+    """Add `--cfg_path` and `--set`; `purpose` says what the configuration is for."""
+    parser.add_argument('--cfg_path', type=pathlib.Path, required=required, metavar='FILE', help=purpose)
+    parser.add_argument('--set', action='extend', nargs='+', default=[], metavar='SECTION.KEY=VALUE', dest='overrides',
+                        help='override a key of the configuration, for example train.base_lr=0.01')
+
+
+def parse(parser, argv=None):
+    """Return the arguments of a command line, and the checked configuration that they name."""
+    args = parser.parse_args(argv)
+    return args, named_config(args)
+
+
+def named_config(args):
+    """Return the checked configuration that `--cfg_path` and `--set` give, or None without `--cfg_path`."""
+    return load_config(args.cfg_path, args.overrides) if args.cfg_path else None
 
 
 def add_process_argument(parser, default):
@@ -92,37 +109,23 @@ def require(args, reason, *names):
         raise SpmlError(f'{reason} needs {" and ".join(missing)}')
 
 
-def share(text):
-    """Parse a number above 0 and at most 1."""
-    value = positive(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number above 0 and at most 1')
-    return value
+def number(convert, allowed, expects):
+    """Return a function that parses an option's number by `convert` and refuses it unless `allowed(number)`."""
+    def parse_number(text):
+        try:
+            value = convert(text)
+        except ValueError:
+            value = math.nan
+        if not allowed(value):
+            raise argparse.ArgumentTypeError(f'{text!r} must be {expects}')
+        return value
+    return parse_number
 
 
-def positive(text):
-    """Parse a finite number greater than 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number greater than 0')
-    return value
-
-
-def at_least_one(text):
-    """Parse a whole number greater than 0."""
-    if count(text) < 1:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number greater than 0')
-    return int(text)
-
-
-def count(text):
-    """Parse a whole number that is not negative."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 on')
-    return int(text)
+share = number(float, lambda value: 0 < value <= 1, 'a number above 0 and at most 1')
+positive = number(float, lambda value: 0 < value < math.inf, 'a number greater than 0')
+at_least_one = number(int, lambda value: value >= 1, 'a positive integer')
+count = number(int, lambda value: value >= 0, 'a non-negative integer')
 
 
 def _processors():

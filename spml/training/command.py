@@ -3,7 +3,6 @@ import argparse
 import pathlib
 
 from spml.cli import arguments
-from spml.config import load_config
 from spml.utils import launch
 from spml.utils.device import steady_convolutions
 
@@ -26,8 +25,7 @@ def run_training(doc, train):
     parser.add_argument('--accept_changes', action='store_true',
                         help='with --resume: go on even where settings, list or number of processes have changed')
     arguments.add_process_argument(parser, 'one on each GPU of the key gpus, 1 without CUDA')
-    args = parser.parse_args()
-    config = load_config(args.cfg_path, args.overrides)
+    args, config = arguments.parse(parser)
     steady_convolutions(config.train.precision)
     return launch.execute(lambda device: train(config, args.data_dir, args.data_list, args.snapshot_dir, device,
                                            args.resume, args.accept_changes),
