@@ -24,7 +24,7 @@ def _parser():
     parser.add_argument('--fix', metavar='unlabelled=OLD:NEW',
                         help='write copies of the labels in which the value OLD is NEW, for example unlabelled=255:254')
     parser.add_argument('--save_dir', type=pathlib.Path, metavar='DIR',
-                        help='folder for findings.txt, class_balance.png and corrected labels '
+                        help='folder for findings.txt and corrected labels '
                              "(default: snapshots/data_check/<the list's name>)")
     parser.add_argument('--lenient', action='store_true',
                         help='exit status 0 when things are suspicious, but not wrong')

@@ -7,14 +7,13 @@ from spml.data.lists import parse_list, write_list
 from spml.errors import DataError
 from spml.names import VOID
 from spml.utils.formats import write_png, write_text
-from spml.visualization.class_balance import class_balance
 
 _SHOWN = 5
 
 
 def check_and_report(data_list, data_dir, num_classes, class_names, save_dir, num_workers=1, val_list=None, fix=None,
                      allow_absolute=True):
-    """Check a list, print the report, and write `findings.txt` and `class_balance.png`.
+    """Check a list, print the findings and the class balance, and write `findings.txt`.
 
     Args:
         data_list, data_dir, num_classes, num_workers, val_list, allow_absolute: as in `check_list`.
@@ -47,9 +46,6 @@ def check_and_report(data_list, data_dir, num_classes, class_names, save_dir, nu
         print(f'all findings: {save_dir / "findings.txt"}')
     if report.counts[1]:
         print('\n'.join(_balance(report, class_names)))
-        class_balance(report.pixels[:num_classes], report.images[:num_classes], int(report.counts[1]), class_names,
-                      save_dir / 'class_balance.png')
-        print(f'picture: {save_dir / "class_balance.png"}')
     if fix is not None:
         path = save_dir / pathlib.Path(data_list).name
         # A label that could not be read stays in the list as it was, and in the findings.

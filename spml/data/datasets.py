@@ -10,6 +10,7 @@ import torch.utils.data
 from spml.data import transforms
 from spml.data.readers import read_entry
 from spml.errors import ConfigError, DataError
+from spml.utils.maps import tags_of
 
 BLUR_SIGMAS = (0.1, 5.0)
 
@@ -83,7 +84,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         position, index = key
         entry = self.entries[index]
         image, semantic, instance = read_entry(entry, with_instance=self.with_instance)
-        tags = np.bincount(semantic.ravel(), minlength=256) > 0
+        tags = tags_of(semantic)
         labels = (semantic, instance) if self.with_instance else (semantic,)
         rng = np.random.default_rng([self.seed, position])
         image, labels = self._augment(image.astype(np.float32) / 255, labels, rng)

@@ -1,9 +1,8 @@
 """Reading a pickled `.npy` object (the CAM dicts of SEAM) without letting the pickle run anything.
 
-A pickle names the functions to call, so one from a stranger can do whatever they like. This reader resolves exactly the
-names that numpy writes for arrays and scalars, each to a stand-in of its own that only notes its arguments; every other
-name is refused before anything is called. Not even numpy's own reconstruction code sees the file's bytes: arrays are
-built at the end, from checked shapes, checked number types and plain bytes.
+A pickle names the functions to call, so one from a stranger can do whatever they like. Here the names that numpy writes
+for arrays and scalars are allowed, and calls of them are only noted; every other name is refused. The arrays are then
+built from the notes: from checked shapes, number types and plain bytes.
 """
 import io
 import math
@@ -13,6 +12,8 @@ import pickletools
 import numpy as np
 
 _NUMBER_CODES = ('f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'b1')
+_ALLOWED = {('numpy.core.multiarray', '_reconstruct'), ('numpy.core.multiarray', 'scalar'),
+            ('numpy.core.numeric', '_frombuffer'), ('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode')}
 
 
 def load_object(content):
@@ -39,9 +40,10 @@ def _load(source):
     _check_memo(source)
     # latin1 is how numpy reads what Python 2 wrote: each character of a string is then one byte of it.
     outer = _Unpickler(source, encoding='latin1').load()
-    if not isinstance(outer, _Array) or not isinstance(outer.data, list) or len(outer.data) != 1:
+    if not isinstance(outer, _Call) or outer.name != '_reconstruct' or len(outer.state[4]) != 1:
         raise pickle.UnpicklingError('does not hold exactly one object')
-    return _finish(outer.data[0])
+    value = outer.state[4][0]
+    return {_built(key): _built(item) for key, item in value.items()} if isinstance(value, dict) else _built(value)
 
 
 def _check_memo(source):
@@ -56,108 +58,65 @@ def _check_memo(source):
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
         # Older numpy wrote numpy.core, newer ones write numpy._core.
-        function = _STAND_INS.get((module.replace('numpy._core.', 'numpy.core.'), name))
-        if function is None:
+        if (module.replace('numpy._core.', 'numpy.core.'), name) not in _ALLOWED:
             raise pickle.UnpicklingError(f'refused: the file asks for {module}.{name}; only numpy arrays are allowed')
-        return _StandIn(function)
+        return _Call(name)
 
     def persistent_load(self, pid):
         raise pickle.UnpicklingError('refused: the file refers to objects outside itself')
 
 
-class _StandIn:
-    """A function that a pickle may call but not alter."""
+class _Call:
+    """A function that a pickle names, then what it calls it with, then the state that it gives the result."""
 
-    __slots__ = ('function',)
+    __slots__ = ('arguments', 'name', 'state')
 
-    def __init__(self, function):
-        self.function = function
+    def __init__(self, name, arguments=None):
+        self.name, self.arguments, self.state = name, arguments, None
 
     def __call__(self, *arguments):
-        return self.function(*arguments)
+        if self.arguments is not None or self.name == 'ndarray':
+            raise pickle.UnpicklingError(f'refused: the file calls {self.name}')
+        return _Call(self.name, arguments)
 
     def __setstate__(self, state):
-        raise pickle.UnpicklingError('refused: the file tries to alter the reader')
+        if self.arguments is None:
+            raise pickle.UnpicklingError('refused: the file tries to alter a function')
+        self.state = state
 
 
-class _Dtype:
-    __slots__ = ('code', 'order')
-
-    def __init__(self, code, *_):
-        self.code, self.order = code, '='
-
-    def __setstate__(self, state):
-        self.order = state[1]
-
-    def number_type(self):
-        """Return the numpy type; only plain numbers are admitted."""
-        code = self.code.decode('ascii') if isinstance(self.code, bytes) else self.code
-        order = self.order.decode('ascii') if isinstance(self.order, bytes) else self.order
-        if code not in _NUMBER_CODES or order not in ('<', '>', '=', '|'):
-            raise pickle.UnpicklingError(f'holds an array of type {code!r}; only numbers are allowed')
-        return np.dtype(order + code)
-
-
-class _Array:
-    __slots__ = ('data', 'dtype', 'is_fortran', 'shape')
-
-    def __init__(self, *_):
-        self.__setstate__((1, (), None, False, None))
-
-    def __setstate__(self, state):
-        _, self.shape, self.dtype, self.is_fortran, self.data = state
-
-    def array(self):
-        """Build the numpy array."""
-        data = self.data.encode('latin1') if isinstance(self.data, str) else self.data
-        dtype = self.dtype.number_type()
-        if not isinstance(data, (bytes, bytearray)) or len(data) != math.prod(self.shape) * dtype.itemsize:
-            raise pickle.UnpicklingError('holds an array whose size does not fit its content')
-        return np.frombuffer(data, dtype).reshape(self.shape, order='F' if self.is_fortran else 'C').copy()
+def _built(value):
+    """Return the array or number that a call stands for, and anything else as it is."""
+    if not isinstance(value, _Call):
+        return value
+    if value.name == '_reconstruct':
+        _, shape, dtype, is_fortran, data = value.state
+    elif value.name == 'scalar':
+        (dtype, data), shape, is_fortran = value.arguments, (), False
+    else:
+        data, dtype, shape, order = value.arguments
+        is_fortran = order == 'F'
+    dtype, data = _number_type(dtype), _bytes(data)
+    if len(data) != math.prod(shape) * dtype.itemsize:
+        raise pickle.UnpicklingError('holds an array whose size does not fit its content')
+    array = np.frombuffer(data, dtype).reshape(shape, order='F' if is_fortran else 'C').copy()
+    return array[()] if value.name == 'scalar' else array
 
 
-class _Scalar(_Array):
-    __slots__ = ()
-
-    def __init__(self, dtype, data):
-        super().__init__()
-        self.__setstate__((1, (), dtype, False, data))
-
-
-def _from_buffer(data, dtype, shape, order):
-    array = _Array()
-    array.__setstate__((1, shape, dtype, order == 'F', bytes(data)))
-    return array
+def _number_type(call):
+    """Return the numpy type that a call of `dtype` stands for; only plain numbers are allowed."""
+    texts = [text.decode('ascii') if isinstance(text, bytes) else text
+             for text in (call.arguments[0], call.state[1] if call.state else '=')]
+    if call.name != 'dtype' or texts[0] not in _NUMBER_CODES or texts[1] not in ('<', '>', '=', '|'):
+        raise pickle.UnpicklingError(f'holds an array of type {texts[0]!r}; only numbers are allowed')
+    return np.dtype(texts[1] + texts[0])
 
 
-def _encode(text, encoding):
-    if encoding not in ('latin1', 'latin-1'):
-        raise pickle.UnpicklingError(f'refused: text in the encoding {encoding!r}')
-    return text.encode('latin1')
-
-
-def _never(*_):
-    raise pickle.UnpicklingError('refused: the file calls numpy.ndarray itself')
-
-
-_STAND_INS = {
-    ('numpy.core.multiarray', '_reconstruct'): _Array,
-    ('numpy.core.multiarray', 'scalar'): _Scalar,
-    ('numpy.core.numeric', '_frombuffer'): _from_buffer,
-    ('numpy', 'ndarray'): _never,
-    ('numpy', 'dtype'): _Dtype,
-    ('_codecs', 'encode'): _encode,
-}
-
-
-def _finish(value):
-    """Replace the noted arrays inside a dict (its keys and values, one level) or alone by numpy's."""
-    if isinstance(value, dict):
-        return {_finish_leaf(key): _finish_leaf(item) for key, item in value.items()}
-    return _finish_leaf(value)
-
-
-def _finish_leaf(value):
-    if isinstance(value, _Scalar):
-        return value.array()[()]
-    return value.array() if isinstance(value, _Array) else value
+def _bytes(data):
+    """Return the content of an array, which old protocols write as text: as it is, or through a call of `encode`."""
+    if isinstance(data, _Call) and data.name == 'encode' and data.arguments[1] in ('latin1', 'latin-1'):
+        data = data.arguments[0]
+    data = data.encode('latin1') if isinstance(data, str) else data
+    if not isinstance(data, (bytes, bytearray, pickle.PickleBuffer)):
+        raise pickle.UnpicklingError('holds an array without content')
+    return bytes(data)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from spml.names import VOID
+from spml.utils.maps import nearest_resize
 
 _MIRRORED_PARTS = ((2, 3), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13))
 _SWAP_TABLE = np.arange(256, dtype=np.uint8)
@@ -29,14 +30,11 @@ def swap_parts(semantic):
 def resize(image, labels, size):
     """Resize to `size` = (height, width), image bilinearly (half-pixel centres, no antialiasing), labels by nearest.
 
-    Nearest takes the source row floor(i * in / out), computed in integers: OpenCV multiplies by a rounded in / out and
-    so takes the row before where the quotient is whole.
+    OpenCV's own nearest multiplies by a rounded in / out, and takes the row before where the quotient is whole.
     """
     height, width = size
-    rows = np.arange(height) * image.shape[0] // height
-    columns = np.arange(width) * image.shape[1] // width
     scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return scaled, tuple(label[rows[:, None], columns] for label in labels)
+    return scaled, tuple(nearest_resize(label, size) for label in labels)
 
 
 def random_scale(image, labels, scale_range, rng):

@@ -3,6 +3,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from spml.names import VOID
+from spml.utils.maps import boundary
 
 # Data sets draw void as a band of some pixels around objects: the boundary is then its middle line. In the middle of
 # larger void areas, which hide whole objects, nobody knows where a boundary runs.
@@ -38,13 +39,3 @@ def boundary_recall(regions, truth, tolerance=2):
     near = distance_transform_edt(~there) <= tolerance if there.any() else there
     return int((wanted & near).sum()), int(wanted.sum())
 
-
-def boundary(labels):
-    """Return (H, W) bool: the pixels of (H, W) ints that have another value above, below, left or right of them."""
-    result = np.zeros(labels.shape, bool)
-    for axis in (0, 1):
-        before, after = ([slice(None)] * axis + [cut] for cut in (slice(None, -1), slice(1, None)))
-        differs = labels[tuple(after)] != labels[tuple(before)]
-        result[tuple(before)] |= differs
-        result[tuple(after)] |= differs
-    return result

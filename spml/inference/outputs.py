@@ -10,6 +10,7 @@ import numpy as np
 from spml.inference.crf import crf_marginals
 from spml.names import UNLABELLED, VOID
 from spml.utils.formats import write_png
+from spml.utils.maps import nearest_resize
 from spml.visualization.palette import colourise
 
 
@@ -43,15 +44,6 @@ def denormalise(image, pixel_means, pixel_stds):
     pixels += np.asarray(pixel_means, np.float64)
     pixels *= 255
     return np.clip(pixels, 0, 255).astype(np.uint8)
-
-
-def nearest_resize(label, size):
-    """Resize an (h, w) map to `size` by nearest, floor(i * in / out)."""
-    if label.shape == tuple(size):
-        return label
-    rows = np.arange(size[0]) * label.shape[0] // size[0]
-    columns = np.arange(size[1]) * label.shape[1] // size[1]
-    return label[rows[:, None], columns]
 
 
 def confidence(scores):

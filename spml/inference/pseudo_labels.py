@@ -19,6 +19,7 @@ from spml.segsort.clustering import cluster_image
 from spml.segsort.location import location_features
 from spml.segsort.retrieval import cluster_prototypes
 from spml.segsort.segments import group, nearest_resize
+from spml.utils.maps import tags_of
 
 GRID_STRIDE = 8
 BACKGROUND_EXPONENT = 6
@@ -127,11 +128,6 @@ def densepose_random_walk(embedder, image, label, instance, num_classes, grid, i
     scores = F.interpolate(frequencies[None], size=grid_size(size), mode='bilinear', align_corners=False)
     scores = _relative(scores, tags_of(label, num_classes))
     return _walked(scores, transition(affinity([embedding], scores.shape[-2:])), image)
-
-
-def tags_of(label, num_classes):
-    """Return (C,) bool: the classes present in a (H, W) uint8 weak label."""
-    return np.isin(np.arange(num_classes), label)
 
 
 def _views_with_logits(embedder, classifier, image, ratios):

@@ -15,7 +15,7 @@ import numpy as np
 
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
-from spml.visualization.palette import voc_colour_map
+from spml.visualization.palette import class_colours
 
 _LINE = re.compile(r'(?P<name>.*?)(?:\s+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6}))?')
 _NO_CLASSES = {'void': VOID, 'unlabelled': UNLABELLED}
@@ -69,7 +69,7 @@ def read_class_list(path):
     _check_twice(entries)
     names = tuple(name for _, name, _ in classes)
     if with_colour == {False}:
-        colours = [tuple(colour) for colour in voc_colour_map().tolist()]
+        colours = class_colours(256)
         return ClassList(path, names, None, {colours[value]: value for value in (*range(len(names)), VOID)})
     values = {colour: index for index, (_, _, colour) in enumerate(classes)}
     values |= {colour: _NO_CLASSES[name] for _, name, colour in entries if name in _NO_CLASSES}

@@ -3,7 +3,6 @@
 A person of COCO whom DensePose did not annotate is void.
 """
 import functools
-import json
 import logging
 import pathlib
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from spml.errors import DataError
 from spml.prepare.densepose_parts import is_annotated, part_map, point_map
 from spml.prepare.runner import check_options, run_items, summary, unfinished
 from spml.utils.files import place_file
-from spml.utils.formats import write_png, write_text
+from spml.utils.formats import read_json, write_png, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -116,12 +115,7 @@ def _gather(part, records, of_split, people):
 def _read_json(path):
     """Return a COCO JSON whose `images` and `annotations` are lists of dicts with the fields that are used here."""
     print(f'reading {path}', flush=True)
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f'{path}: cannot read the file: {error.strerror}; see --coco and --densepose') from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f'{path}: not valid JSON ({error}); fetch the file again') from None
+    content = read_json(path, 'fetch it again, or give other folders by --coco and --densepose')
     needed = {'images': ('id', 'file_name', 'height', 'width'), 'annotations': ('id', 'image_id')}
     for group, fields in needed.items():
         entries = content.get(group) if isinstance(content, dict) else None

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from typing import NamedTuple
 
-from spml.errors import CheckpointError, DataError, SpmlError
+from spml.errors import CheckpointError, DataError, SpmlError, first_line
 from spml.prepare.runner import run_items
 
 REPOSITORY = 'twke/SPML'
@@ -154,7 +154,7 @@ def _download(path, downloads):
     except Exception as error:  # the hub raises many kinds, all meaning that the file did not come
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0].split('. ')[0][:200]
+        reason = first_line(error).split('. ')[0][:200]
         raise DataError(f'{path}: cannot be fetched ({reason}); put the file '
                         f'https://huggingface.co/{REPOSITORY}/resolve/main/{path.name} there and run the same command '
                         'again') from None

@@ -7,7 +7,6 @@ import functools
 import itertools
 import json
 import math
-import pathlib
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from spml.prepare import strokes
 from spml.prepare.voc12 import NUM_CLASSES
 from spml.prepare.voc_xml import class_table, read_scribbles
 from spml.prepare.weak_labels import Labels, annotation_files, write_labels
+from spml.utils.formats import read_json
 
 _SLACK = 2  # pixels that a click may lie outside its image; it is moved to the edge
 _POINT_FORM = '{"cls": 0..20, "x": column, "y": row}'
@@ -65,12 +65,7 @@ def read_clicks(path):
     Raises:
         DataError: the file is missing, damaged, or of another form; the message names the image.
     """
-    try:
-        content = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-    except OSError as error:
-        raise DataError(f'{path}: cannot read the file: {error.strerror}') from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f'{path}: not valid JSON ({error}); fetch the file again') from None
+    content = read_json(path, 'fetch the file again')
     if not isinstance(content, dict):
         raise DataError(f'{path}: holds a {type(content).__name__}, but must be {{image name: [points]}}')
     clicks = {}

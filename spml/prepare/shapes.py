@@ -4,7 +4,6 @@ import binascii
 import io
 import json
 import math
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from spml.errors import DataError, first_line
 from spml.names import UNLABELLED, VOID
 from spml.prepare import strokes
 from spml.prepare.coco_masks import decode_mask
+from spml.utils.formats import read_json
 
 _LABELME_CLASSES = {'_background_': 0, '__ignore__': VOID}  # by LabelMe's own convention
 _STROKES = ('line', 'linestrip', 'point', 'points')
@@ -50,7 +50,7 @@ def draw_labelme(path, size, classes, rules):
         DataError: the file is missing, damaged, of another image's size, or holds a shape of an unknown class or form;
             or strokes where the rest is background.
     """
-    content = read_json(path)
+    content = read_json(path, 'export it again')
     shapes = content.get('shapes') if isinstance(content, dict) else None
     if not isinstance(shapes, list):
         raise DataError(f'{path}: has no list of shapes; is it a file of LabelMe?')
@@ -108,7 +108,7 @@ def read_coco(path, classes, rules):
     Raises:
         DataError: the file is missing, damaged, of another form, or has a category that the class list lacks.
     """
-    content = read_json(path)
+    content = read_json(path, 'export it again')
     names = {record['id']: record['file_name'] for record in _records(path, content, 'images', id=int, file_name=str)}
     annotations = _records(path, content, 'annotations', id=int, image_id=int, category_id=int)
     used = {annotation['category_id'] for annotation in annotations}
@@ -136,16 +136,6 @@ def class_value(name, classes, rules, where):
         raise DataError(f'{where}: {name!r} is not in {classes.path}; add it there, or give --others background or '
                         'void')
     return value
-
-
-def read_json(path):
-    """Return what a JSON file holds; DataError when it is missing or damaged."""
-    try:
-        return json.loads(pathlib.Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f'{path}: cannot read the file: {error.strerror}') from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f'{path}: not valid JSON ({error}); export it again') from None
 
 
 def _records(path, content, group, **fields):

@@ -3,7 +3,7 @@ import errno
 import pathlib
 import tarfile
 
-from spml.errors import DataError
+from spml.errors import DataError, first_line
 
 _BEGUN = '.unpacking'  # stands while an archive is fetched and unpacked, so that half of one is not taken for all
 
@@ -45,7 +45,6 @@ def _fetch(sign, root, filename, url, fetch):
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f'{url}: cannot be fetched or unpacked ({reason}); fetch it by hand to {root / filename} and '
+        raise DataError(f'{url}: cannot be fetched or unpacked ({first_line(error)}); fetch it by hand to {root / filename} and '
                         'run the same command again') from None
     begun.unlink()

@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import plotly.graph_objects as go
 
-from spml.visualization.palette import voc_colour_map
+from spml.visualization.palette import class_colours
 
 SERIES = ('#2f7fd1', '#d1591f', '#1f9470', '#b65fa8', '#a67c00', '#6a7bd6')
 _DASHES = ('solid', 'dash', 'dot', 'dashdot')
@@ -149,7 +149,7 @@ def _worst(shares, class_names):
 
 def prototype_plane(run, statistics, class_names):
     """Return the scatter of prototypes in the plane of their first two principal components, coloured by class."""
-    figure, colours = go.Figure(), run.color_map or voc_colour_map(len(class_names)).tolist()
+    figure, colours = go.Figure(), class_colours(len(class_names), run.color_map)
     for index in np.unique(statistics.labels):
         points = statistics.plane[statistics.labels == index]
         figure.add_scatter(

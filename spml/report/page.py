@@ -12,7 +12,7 @@ from spml.names import __version__
 from spml.report import charts, pictures
 from spml.report.prototypes import prototype_statistics
 from spml.utils.formats import write_text
-from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, voc_colour_map
+from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, class_colours
 
 _SECTIONS = {'scores': 'Scores', 'confusion': 'Confusion', 'images': 'Images', 'curves': 'Curves',
              'prototypes': 'Segments and prototypes', 'costs': 'Time and memory', 'settings': 'Settings'}
@@ -141,7 +141,7 @@ def _map_of(maps, entry):
 
 def _legend(names, color_map):
     """Return (CSS colour, name) of every colour in the pictures."""
-    colours = [*(color_map or voc_colour_map(len(names)).tolist()), UNLABELLED_COLOUR, VOID_COLOUR]
+    colours = [*class_colours(len(names), color_map), UNLABELLED_COLOUR, VOID_COLOUR]
     return [('rgb({},{},{})'.format(*colour), name)
             for colour, name in zip(colours, [*names, 'unlabelled', 'void'], strict=True)]
 

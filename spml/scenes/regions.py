@@ -1,8 +1,10 @@
-"""Over-segmentation of an image from its pixels alone: what a contour detector supplies for real data.
+"""Over-segmentation of an image from its pixels alone: what a contour detector supplies otherwise.
 
 Superpixels by k-means over smoothed colour, texture energy and position are split into connected regions, which then
 merge along Ward's criterion, so that the regions are few, connected and follow changes of colour and of texture.
 """
+import heapq
+
 import cv2
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -11,24 +13,33 @@ from scipy.sparse.csgraph import connected_components
 _SUPERPIXELS = 140
 _ITERATIONS = 5
 _POSITION_WEIGHT = 0.5  # against the colour and texture features, which have unit deviation together
-_MIN_REGIONS, _MAX_REGIONS = 20, 60
-_MERGE_COST = 30.0  # Ward cost, in pixels times squared feature distance, up to which regions merge
 
 
-def over_segmentation(image):
-    """Split an (H, W, 3) uint8 RGB image into connected regions; return their ids (H, W) uint8, 0..n-1 with n <= 255.
+def over_segmentation(image, smoothing=2.5, fewest=20, most=60, merge_cost=30.0):
+    """Split an image into connected regions; the defaults are those of the built-in data.
 
-    Only the image is looked at. Typically 20 to 60 regions come out.
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        smoothing: of the features, in pixels.
+        fewest, most: regions, at most 255; an image without so many superpixels may have fewer.
+        merge_cost: between `fewest` and `most`, neighbours merge up to this Ward cost, in pixels times squared distance
+            of features.
+
+    Returns:
+        (H, W) uint8 ids 0..n-1, each of one 4-connected region.
     """
-    features = _features(image)
+    features = _features(image, smoothing)
     regions = _connected(_superpixels(features))
-    return _merge(regions, features).astype(np.uint8)
+    return _merge(regions, features, fewest, most, merge_cost).astype(np.uint8)
 
 
-def _features(image):
+def _features(image, smoothing):
     """Return (H, W, 8) float32: colour, and the energy of the lightness at two scales and two directions."""
+    def smooth(plane):
+        return cv2.GaussianBlur(plane, (0, 0), smoothing)
+
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    colour = cv2.GaussianBlur(lab, (0, 0), 2.5)
+    colour = smooth(lab)
     lightness = cv2.GaussianBlur(lab[..., 0], (0, 0), 0.7)
     energies = []
     for step in (1, 3):
@@ -36,8 +47,8 @@ def _features(image):
         difference[[0, -1]] = -1, 1
         for kernel in (difference[None], difference[:, None]):
             slope = cv2.filter2D(lightness, -1, kernel)
-            energies.append(np.sqrt(cv2.GaussianBlur(slope * slope, (0, 0), 2.5)))
-    stack = np.dstack([colour, *energies, cv2.GaussianBlur(np.abs(lab[..., 0] - colour[..., 0]), (0, 0), 2.5)])
+            energies.append(np.sqrt(smooth(slope * slope)))
+    stack = np.dstack([colour, *energies, smooth(np.abs(lab[..., 0] - colour[..., 0]))])
     stack -= stack.mean((0, 1))
     return stack / (stack.std((0, 1)) + 1.0) / np.sqrt(stack.shape[2])
 
@@ -82,38 +93,48 @@ def _connected(ids):
     return connected_components(graph, directed=False)[1].reshape(ids.shape)
 
 
-def _merge(regions, features):
-    """Merge neighbouring regions, the cheapest first, down to `_MAX_REGIONS` and on while it costs little."""
+def _merge(regions, features, fewest, most, merge_cost):
+    """Merge neighbouring regions, the cheapest first, down to `most` and on to `fewest` while it costs little."""
     flat = regions.ravel()
     count = int(flat.max()) + 1
     means = _means(features.reshape(flat.size, -1), flat).astype(np.float64)
     sizes = np.bincount(flat).astype(np.float64)
-    touching = np.zeros((count, count), bool)
+    neighbours = [set() for _ in range(count)]
     for one, other in ((regions[:, 1:], regions[:, :-1]), (regions[1:], regions[:-1])):
-        touching[one, other] = touching[other, one] = True
-    np.fill_diagonal(touching, False)
-    costs = np.full((count, count), np.inf)
-    for region in range(count):
-        _update_costs(costs, region, means, sizes, touching)
-    owner = np.arange(count)
-    for left in range(count, _MIN_REGIONS, -1):
-        keep, gone = np.unravel_index(np.argmin(costs), costs.shape)
-        if costs[keep, gone] > _MERGE_COST and left <= _MAX_REGIONS:
+        pairs = np.unique(np.stack([one, other])[:, one != other], axis=1)
+        for a, b in pairs.T.tolist():
+            neighbours[a].add(b)
+            neighbours[b].add(a)
+
+    def costs(region, others):
+        """Return (Ward cost, lower id, higher id, versions of both) of merging `region` with each of `others`."""
+        distance = ((means[others] - means[region]) ** 2).sum(1)
+        values = sizes[others] * sizes[region] / (sizes[others] + sizes[region]) * distance
+        return [(cost, *((region, other) if region < other else (other, region)), version[region] + version[other])
+                for cost, other in zip(values.tolist(), others, strict=True)]
+
+    version = [0] * count  # of a region: rises as it grows, so that its older costs are told apart
+    heap = [entry for region in range(count)
+            for entry in costs(region, [other for other in neighbours[region] if other > region])]
+    heapq.heapify(heap)
+    owner, left = np.arange(count), count
+    while left > fewest:
+        cost, keep, gone, age = heapq.heappop(heap)
+        if age != version[keep] + version[gone] or gone not in neighbours[keep]:
+            continue
+        if cost > merge_cost and left <= most:
             break
         means[keep] = (sizes[keep] * means[keep] + sizes[gone] * means[gone]) / (sizes[keep] + sizes[gone])
         sizes[keep] += sizes[gone]
-        touching[keep] |= touching[gone]
-        touching[keep, keep] = False
-        touching[:, keep] = touching[keep]
-        touching[gone] = touching[:, gone] = False
-        costs[gone] = costs[:, gone] = np.inf
-        _update_costs(costs, keep, means, sizes, touching)
+        version[keep] += 1
+        for other in neighbours[gone]:
+            neighbours[other].discard(gone)
+            neighbours[other].add(keep)
+        neighbours[keep] |= neighbours[gone]
+        neighbours[keep] -= {keep, gone}
+        neighbours[gone] = set()
+        for entry in costs(keep, sorted(neighbours[keep])):
+            heapq.heappush(heap, entry)
         owner[owner == gone] = keep
+        left -= 1
     return np.unique(owner, return_inverse=True)[1][regions]
-
-
-def _update_costs(costs, region, means, sizes, touching):
-    """Recompute in place the Ward costs of merging `region` with each of its neighbours."""
-    distance = ((means - means[region]) ** 2).sum(1)
-    row = np.where(touching[region], sizes * sizes[region] / (sizes + sizes[region]) * distance, np.inf)
-    costs[region] = costs[:, region] = row

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from spml.errors import DataError
+from spml.errors import DataError, first_line
 from spml.utils.atomic import atomic_path
 
 
@@ -33,11 +33,11 @@ def write_json(path, value):
 def read_json(path, way_out):
     """Return what a JSON file holds; DataError, ending in `way_out`, if it cannot be read."""
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+        return json.loads(pathlib.Path(path).read_bytes())
     except OSError as error:
         raise DataError(f'{path}: {error.strerror}; {way_out}') from None
-    except ValueError:
-        raise DataError(f'{path}: not valid JSON; {way_out}') from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f'{path}: not valid JSON ({first_line(error)}); {way_out}') from None
 
 
 def read_json_lines(path):

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from spml.utils.formats import write_png
 from spml.visualization.legend import GAP, Legend
-from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, colourise, voc_colour_map
+from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, class_colours, colourise
 from spml.visualization.text import TEXT_HEIGHT, write_line
 
 _BACKGROUND = (255, 255, 255)
@@ -72,7 +72,6 @@ def _cells(row, size, num_classes, color_map):
 
 
 def _legend_entries(num_classes, class_names, color_map):
-    colours = voc_colour_map(num_classes).tolist() if color_map is None else color_map
     names = class_names or [f'class {index}' for index in range(num_classes)]
-    entries = list(zip(map(tuple, colours), names, strict=True))
+    entries = list(zip(class_colours(num_classes, color_map), names, strict=True))
     return [*entries, (UNLABELLED_COLOUR, 'unlabelled'), (VOID_COLOUR, 'void')]

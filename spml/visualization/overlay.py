@@ -2,8 +2,9 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
+from spml.utils.maps import boundary
 from spml.visualization.legend import GAP, Legend
-from spml.visualization.palette import colourise, voc_colour_map
+from spml.visualization.palette import class_colours, colourise
 
 _BACKGROUND = (255, 255, 255)
 # Below this width, names of classes would not fit.
@@ -31,7 +32,7 @@ def blend(image, label, opacity=0.5, color_map=None):
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    weight = np.where(_outline(label), 1.0, opacity) * (label > 0)
+    weight = np.where(boundary(label), 1.0, opacity) * (label > 0)
     mixed = image * (1 - weight[..., None]) + colourise(label, color_map=color_map) * weight[..., None]
     return mixed.round().astype(np.uint8)
 
@@ -47,23 +48,11 @@ def overlay(image, label, class_names, opacity=0.5, color_map=None):
         (H', W', 3) uint8 RGB, at least as large as the image, which stands at the top left.
     """
     height, width = label.shape
-    colours = voc_colour_map(len(class_names)).tolist() if color_map is None else color_map
-    entries = [(tuple(colours[index]), f'{class_names[index]} {100 * share:.1f}%')
+    colours = class_colours(len(class_names), color_map)
+    entries = [(colours[index], f'{class_names[index]} {100 * share:.1f}%')
                for index, share in class_shares(label)]
     legend = Legend(entries, max(width, _LEAST_WIDTH))
     picture = Image.new('RGB', (max(width, _LEAST_WIDTH), height + GAP + legend.height), _BACKGROUND)
     picture.paste(Image.fromarray(blend(image, label, opacity, color_map)), (0, 0))
     legend.draw(ImageDraw.Draw(picture), height + GAP)
     return np.asarray(picture)
-
-
-def _outline(label):
-    """Return (H, W) bool: pixels that have a neighbour, in one of four directions, of another class."""
-    edge = np.zeros(label.shape, bool)
-    for axis in (0, 1):
-        differs = np.diff(label.astype(np.int16), axis=axis) != 0
-        first, second = [slice(None)] * 2, [slice(None)] * 2
-        first[axis], second[axis] = slice(None, -1), slice(1, None)
-        edge[tuple(first)] |= differs
-        edge[tuple(second)] |= differs
-    return edge

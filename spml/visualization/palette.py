@@ -21,6 +21,11 @@ def voc_colour_map(n=256):
     return colours
 
 
+def class_colours(number, color_map=None):
+    """Return the colours of the classes 0..number-1 as tuples (R, G, B): those of `color_map`, or PASCAL VOC's."""
+    return [tuple(colour) for colour in (voc_colour_map(number).tolist() if color_map is None else color_map)]
+
+
 def colourise(label, num_classes=None, color_map=None):
     """Return a label map in colours.
 

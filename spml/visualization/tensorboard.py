@@ -5,11 +5,11 @@ and every call does nothing.
 """
 import contextlib
 import sys
-import threading
 
 import numpy as np
 import torch
 
+from spml.utils.maps import nearest_resize
 from spml.visualization.embedding_pca import embedding_pca
 from spml.visualization.palette import colourise, colourise_ids
 
@@ -23,7 +23,6 @@ class TrainingWriter:
     """
 
     def __init__(self, log_dir, start=0):
-        self._print_error = threading.excepthook
         try:
             from torch.utils.tensorboard import SummaryWriter  # late: it takes seconds and may be missing
         except ImportError:
@@ -33,7 +32,6 @@ class TrainingWriter:
         else:
             self._writer = SummaryWriter(str(log_dir), purge_step=start or None)
             self._log_dir = log_dir
-            threading.excepthook = self._print_unless_written_to_disk
 
     def scalars(self, iteration, values):
         """Write a dict of numbers, each under its key."""
@@ -77,7 +75,7 @@ class TrainingWriter:
             pictures['embedding_pca'] = embedding_pca(embedding)
         with self._giving_up_on_disk_trouble():
             for name, picture in pictures.items():
-                picture = _resize_nearest(picture, image.shape[-2:])
+                picture = nearest_resize(picture, image.shape[-2:])
                 self._writer.add_image(f'images/{name}', picture, iteration, dataformats='HWC')
 
     def close(self):
@@ -85,7 +83,6 @@ class TrainingWriter:
         if self._writer is not None:
             with self._giving_up_on_disk_trouble():
                 self._writer.close()
-        threading.excepthook = self._print_error
 
     @contextlib.contextmanager
     def _giving_up_on_disk_trouble(self):
@@ -96,19 +93,9 @@ class TrainingWriter:
             print(f'notice: {self._log_dir}: {error.strerror or error}; no more curves and pictures are written',
                   file=sys.stderr)
 
-    def _print_unless_written_to_disk(self, args):
-        # TensorBoard writes in a thread, whose failure the next call is told as well.
-        if type(args.thread).__name__ != '_AsyncWriterThread' or not isinstance(args.exc_value, OSError):
-            self._print_error(args)
-
 
 def _denormalise(image, means, stds):
     """Return a normalised (3, H, W) tensor as (H, W, 3) uint8."""
     pixels = image.detach().cpu().double().permute(1, 2, 0)
     rgb = pixels * torch.as_tensor(stds, dtype=torch.float64) + torch.as_tensor(means, dtype=torch.float64)
     return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-
-
-def _resize_nearest(picture, size):
-    rows, columns = (np.arange(out) * old // out for out, old in zip(size, picture.shape[:2], strict=True))
-    return picture[rows[:, None], columns]

@@ -36,16 +36,19 @@ def label_path(small_data, name):
     return small_data.folder / 'semantic' / f'{name}.png'
 
 
-def test_good_data_is_status_0_and_leaves_a_picture(check, tmp_path):
+def test_good_data_is_status_0_and_its_balance_is_printed(check, small_data, tmp_path):
     status, out, _ = check()
     assert status == 0, out
     assert 'nothing is wrong' in out
     assert 'read 3 images, 3 labels and 3 over-segmentations' in out
     assert (tmp_path / 'out' / 'findings.txt').read_text() == 'nothing is wrong\n'
-    picture = np.array(Image.open(tmp_path / 'out' / 'class_balance.png'))
-    # A bar of each class in its colour: black, dark red, dark green.
-    for colour in ((0, 0, 0), (128, 0, 0), (0, 128, 0)):
-        assert (picture == colour).all(axis=2).any()
+    labels = [read_label(label_path(small_data, name)) for name in small_data.names]
+    pixels = [sum((label == value).sum() for label in labels) for value in range(3)]
+    lines = out.splitlines()
+    for value in range(3):
+        line = next(line.split() for line in lines if line.startswith(f'  {value} '))
+        assert float(line[2]) == pytest.approx(100 * pixels[value] / sum(pixels), abs=0.005)
+        assert int(line[4]) == sum((label == value).any() for label in labels)
 
 
 def test_wrong_files_are_status_1_and_all_are_written(check, small_data, tmp_path):
