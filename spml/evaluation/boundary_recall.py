@@ -1,5 +1,4 @@
 """Boundary recall: how much of the truth's boundaries an over-segmentation has, too."""
-import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from spml.names import VOID

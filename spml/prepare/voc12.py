@@ -107,7 +107,8 @@ def read_sbd(path, variable):
     except FileNotFoundError:
         raise DataError(f'{path}: no such file; --sbd must be the folder benchmark_RELEASE/dataset') from None
     except Exception as error:  # scipy raises many kinds for a damaged file; all mean the same to the user
-        raise DataError(f'{path}: not a .mat with {variable}.Segmentation ({first_line(error)}); fetch it again') from None
+        raise DataError(f'{path}: not a .mat with {variable}.Segmentation ({first_line(error)}); fetch it '
+                        'again') from None
     if label.ndim != 2 or label.dtype.kind not in 'iu' or label.size == 0 or not 0 <= label.min() <= label.max() < 255:
         raise DataError(f'{path}: {variable}.Segmentation is {label.dtype} {label.shape}, but must be whole numbers in '
                         '0..254 (H, W); fetch the file again')

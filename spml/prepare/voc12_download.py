@@ -45,6 +45,6 @@ def _fetch(sign, root, filename, url, fetch):
     except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        raise DataError(f'{url}: cannot be fetched or unpacked ({first_line(error)}); fetch it by hand to {root / filename} and '
-                        'run the same command again') from None
+        raise DataError(f'{url}: cannot be fetched or unpacked ({first_line(error)}); fetch it by hand to '
+                        f'{root / filename} and run the same command again') from None
     begun.unlink()

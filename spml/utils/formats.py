@@ -35,7 +35,7 @@ def read_json(path, way_out):
     try:
         return json.loads(pathlib.Path(path).read_bytes())
     except OSError as error:
-        raise DataError(f'{path}: {error.strerror}; {way_out}') from None
+        raise DataError(f'{path}: cannot read the file: {error.strerror}; {way_out}') from None
     except (ValueError, RecursionError) as error:
         raise DataError(f'{path}: not valid JSON ({first_line(error)}); {way_out}') from None
 
