@@ -28,9 +28,14 @@ class Kind(NamedTuple):
     choices: tuple = ()
 
 
-def boolean():
-    """Return the kind true or false."""
-    return Kind('true or false', lambda value: _require(value, isinstance(value, bool)))
+def _require(value, condition):
+    if not condition:
+        raise ValueError(value)
+    return value
+
+
+def _distinct(items):
+    return len(set(items)) == len(items)
 
 
 def integer(low, high=None):
@@ -40,11 +45,15 @@ def integer(low, high=None):
     return Kind(f'an integer of at least {low}' if high is None else f'an integer in {low}..{high}', parse)
 
 
-def number(expects, allowed):
+def number(expects, allowed=lambda value: True):
     """Return the kind of finite floats for which `allowed(value)` holds; `expects` says which these are."""
     def parse(value):
-        value = _float(value)
-        return _require(value, allowed(value))
+        _require(value, type(value) in (int, float) or (isinstance(value, str) and _EXPONENT_FLOAT.fullmatch(value)))
+        try:
+            value = float(value)
+        except OverflowError:  # an integer beyond the largest float
+            value = math.inf
+        return _require(value, math.isfinite(value) and allowed(value))
     return Kind(expects, parse)
 
 
@@ -60,95 +69,50 @@ def text(expects):
 
 def choice(*words):
     """Return the kind of strings that are one of `words`."""
-    expects = f'one of {", ".join(words)}'
-    return Kind(expects, lambda value: _require(value, isinstance(value, str) and value in words),
+    return Kind(f'one of {", ".join(words)}', lambda value: _require(value, isinstance(value, str) and value in words),
                 is_text=True, choices=words)
+
+
+def listing(expects, item, allowed):
+    """Return the kind of lists of values of the kind `item` for which `allowed(list)` holds."""
+    def parse(value):
+        _require(value, isinstance(value, (list, tuple)))
+        items = [item.parse(part) for part in value]
+        return _require(items, allowed(items))
+    return Kind(expects, parse, is_list=True)
 
 
 def subset(*words):
     """Return the kind of lists of some of `words`, each at most once; canonical in the order of `words`."""
-    def parse(value):
-        value = _list(value)
-        _require(value, all(isinstance(item, str) and item in words for item in value) and _distinct(value))
-        return [word for word in words if word in value]
-    return Kind(f'a list of some of {", ".join(words)}, each at most once', parse, is_list=True, choices=words)
+    some = listing(f'a list of some of {", ".join(words)}, each at most once', choice(*words), _distinct)
+    return some._replace(parse=lambda value: sorted(some.parse(value), key=words.index), choices=words)
 
 
-def pair():
-    """Return the kind [height, width]: two integers of at least 1."""
-    def parse(value):
-        value = _list(value)
-        return _require(value, len(value) == 2 and all(type(item) is int and item >= 1 for item in value))
-    return Kind('[height, width], two integers of at least 1', parse, is_list=True)
-
-
-def triple(expects, allowed):
+def triple(expects, allowed=lambda value: True):
     """Return the kind of lists of three finite floats (R, G, B) for each of which `allowed(value)` holds."""
-    def parse(value):
-        value = [_float(item) for item in _list(value)]
-        return _require(value, len(value) == 3 and all(allowed(item) for item in value))
-    return Kind(expects, parse, is_list=True)
-
-
-def increasing():
-    """Return the kind of lists of strictly increasing integers of at least 1; the empty list is one."""
-    def parse(value):
-        value = _list(value)
-        _require(value, all(type(item) is int and item >= 1 for item in value))
-        return _require(value, all(low < high for low, high in itertools.pairwise(value)))
-    return Kind('a list of increasing integers of at least 1', parse, is_list=True)
-
-
-def names():
-    """Return the kind of lists of distinct, non-empty strings."""
-    def parse(value):
-        value = _list(value)
-        return _require(value, all(isinstance(item, str) and item.strip() for item in value) and _distinct(value))
-    return Kind('a list of distinct, non-empty strings (quote those that YAML reads as numbers or booleans)', parse,
-                is_list=True)
-
-
-def colours():
-    """Return the kind of non-empty lists of colours [R, G, B], integers in 0..255."""
-    def parse(value):
-        value = [_list(item) for item in _list(value)]
-        _require(value, value and all(len(item) == 3 for item in value))
-        return _require(value, all(type(part) is int and 0 <= part <= 255 for item in value for part in item))
-    return Kind('a list of colours [R, G, B], integers in 0..255', parse, is_list=True)
+    return listing(expects, number(expects, allowed), lambda items: len(items) == 3)
 
 
 def device_numbers():
     """Return the kind of GPU numbers: `0`, `'0,1'` or `[0, 1]`, canonically the string '0,1'."""
+    numbers = listing('numbers', integer(0), lambda items: items and _distinct(items))
+
     def parse(value):
         if type(value) is int:
             value = [value]
-        items = value.split(',') if isinstance(value, str) else _list(value)
-        items = [int(item) if isinstance(item, str) else item for item in items]
-        _require(value, items and all(type(item) is int and item >= 0 for item in items) and _distinct(items))
-        return ','.join(str(item) for item in items)
+        elif isinstance(value, str):
+            value = [int(item) for item in value.split(',')]
+        elif isinstance(value, list):
+            value = [int(item) if isinstance(item, str) else item for item in value]
+        return ','.join(map(str, numbers.parse(value)))
     return Kind("distinct GPU numbers such as 0 or '0,1' (to use none, pass --device cpu)", parse, is_text=True)
 
 
-def _require(value, condition):
-    if not condition:
-        raise ValueError(value)
-    return value
-
-
-def _list(value):
-    _require(value, isinstance(value, (list, tuple)))
-    return list(value)
-
-
-def _distinct(items):
-    return len(set(items)) == len(items)
-
-
-def _float(value):
-    readable = type(value) in (int, float) or (isinstance(value, str) and _EXPONENT_FLOAT.fullmatch(value))
-    _require(value, readable)
-    try:
-        value = float(value)
-    except OverflowError:  # an integer beyond the largest float
-        value = math.inf
-    return _require(value, math.isfinite(value))
+BOOLEAN = Kind('true or false', lambda value: _require(value, isinstance(value, bool)))
+PAIR = listing('[height, width], two integers of at least 1', integer(1), lambda items: len(items) == 2)
+INCREASING = listing('a list of increasing integers of at least 1', integer(1),
+                     lambda items: all(low < high for low, high in itertools.pairwise(items)))
+NAMES = listing('a list of distinct, non-empty strings (quote those that YAML reads as numbers or booleans)',
+                text('a name'), lambda items: _distinct(items) and all(item.strip() for item in items))
+COLOURS = listing('a list of colours [R, G, B], integers in 0..255',
+                  listing('a colour', integer(0, 255), lambda items: len(items) == 3), bool)

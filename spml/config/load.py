@@ -103,12 +103,11 @@ def differences(before, now):
         before, now: dicts from `section.key` to values, as `flatten` and `effective` give them; a key that one of them
             leaves out has no effect there.
     """
-    return [f'{name}: {_show_of(before, name)} -> {_show_of(now, name)}' for name in SCHEMA
+    def show(flat, name):
+        return _show(flat[name]) if name in flat else 'without effect'
+
+    return [f'{name}: {show(before, name)} -> {show(now, name)}' for name in SCHEMA
             if (name in before, before.get(name)) != (name in now, now.get(name))]
-
-
-def _show_of(flat, name):
-    return _show(flat[name]) if name in flat else 'without effect'
 
 
 class _Loader(yaml.SafeLoader):
@@ -187,7 +186,7 @@ def _parse_override(override):
             value = _parse_yaml(f'[{raw}]')
     except _YAML_ERRORS:
         value = raw
-    # A path such as `123` or `a: b` is meant as it stands, whatever YAML makes of it.
+    # A path such as `123` or `a: b` is meant as it is written, whatever YAML makes of it.
     return name, raw if kind and kind.is_text and not isinstance(value, (str, list)) else value
 
 
@@ -209,15 +208,9 @@ def _check_values(values, origins, source):
     flat = {}
     for name, key in SCHEMA.items():
         # null asks for a default that is worked out from other keys
-        is_derived = isinstance(key.default, Derived) and values.get(name) is None
-        if name in values and not is_derived:
-            flat[name] = _check_value(name, values[name], origins[name])
-        else:
-            flat[name] = key.default
-    for name, value in flat.items():
-        if isinstance(value, Derived):
-            flat[name] = value.compute(flat)
-    return flat
+        is_default = values.get(name) is None and (name not in values or isinstance(key.default, Derived))
+        flat[name] = key.default if is_default else _check_value(name, values[name], origins[name])
+    return {name: value.compute(flat) if isinstance(value, Derived) else value for name, value in flat.items()}
 
 
 def _check_value(name, value, where):
@@ -272,6 +265,5 @@ def _nest(flat):
     nested = {}
     for name, value in flat.items():
         section, _, leaf = name.rpartition('.')
-        target = nested.setdefault(section, {}) if section else nested
-        target[leaf] = value
+        (nested.setdefault(section, {}) if section else nested)[leaf] = value
     return nested

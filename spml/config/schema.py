@@ -1,6 +1,6 @@
 """The table of configuration keys: for each its kind, its default and one line that says what it does.
 
-All that is known about a key stands here once: `load` checks files against it, `python -m spml.config` prints it.
+All that is known about a key is said here once: `load` checks files against it, `python -m spml.config` prints it.
 Defaults are the authors' release's for VOC 2012 scribbles (relations that a release pipeline leaves out are off).
 """
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from spml.names import BACKBONES, HEADS, MAX_CLUSTERS, PRECISIONS, RELATIONS, ST
 
 REQUIRED = object()
 
-# The value of network.pretrained that stands for torchvision's ImageNet weights.
+# The value of network.pretrained that means torchvision's ImageNet weights.
 TORCHVISION = 'torchvision'
 
 VOC_CLASS_NAMES = (
@@ -77,14 +77,14 @@ SCHEMA = {
     'dataset.num_classes': Key(kinds.integer(2, VOID - 1), REQUIRED, 'C, background included; C..254 are unlabelled'),
     'dataset.semantic_ignore_index': Key(kinds.constant(VOID, 'label maps use 255 for void'), VOID,
                                          'label of void pixels'),
-    'dataset.class_names': Key(kinds.names(), Derived("the data set's, else class_0, ...", _default_class_names),
+    'dataset.class_names': Key(kinds.NAMES, Derived("the data set's, else class_0, ...", _default_class_names),
                                'names for tables and pictures, one a class'),
-    'dataset.color_map': Key(kinds.colours(), Derived("null, PASCAL VOC's colours", lambda c: None),
+    'dataset.color_map': Key(kinds.COLOURS, Derived("null, PASCAL VOC's colours", lambda c: None),
                              'colours of the classes in pictures, one a class'),
-    'dataset.swap_parts': Key(kinds.boolean(),
+    'dataset.swap_parts': Key(kinds.BOOLEAN,
                               Derived('true for Densepose', _is_densepose),
                               "exchange DensePose's left and right parts in mirrored labels"),
-    'dataset.allow_absolute_paths': Key(kinds.boolean(), True, 'whether lists may name files outside --data_dir, as '
+    'dataset.allow_absolute_paths': Key(kinds.BOOLEAN, True, 'whether lists may name files outside --data_dir, as '
                                                                'those of pseudo labels do'),
 
     'network.backbone_types': Key(_BACKBONES, REQUIRED, 'head and depth of the embedding network'),
@@ -93,23 +93,24 @@ SCHEMA = {
     'network.stem': Key(kinds.choice('deep', '7x7'), 'deep',
                         "first layers: deep as in the release, or 7x7 as torchvision's weights need"),
     'network.pretrained': Key(kinds.text(f"a path, {TORCHVISION} for its ImageNet weights, or '' for none"), '',
-                              "weights to start from: ImageNet's, or an embedding's model-*.pth for a classifier"),
-    'network.colour_features': Key(kinds.boolean(), Derived('true for Densepose', _is_densepose),
+                              "weights to start from: ImageNet's; for a classifier an embedding's model-*.pth, or the "
+                              'folder of its training'),
+    'network.colour_features': Key(kinds.BOOLEAN, Derived('true for Densepose', _is_densepose),
                                    'whether the smoothed colours stand beside the location in the vectors that '
                                    'k-means clusters in training'),
     'network.embedding_dim': Key(kinds.integer(1), REQUIRED, 'D, channels of the embedding'),
     'network.label_divisor': Key(kinds.integer(1), 2048, "only so that the release's files load"),
-    'network.use_syncbn': Key(kinds.boolean(), True, 'share batch norm statistics between processes'),
+    'network.use_syncbn': Key(kinds.BOOLEAN, True, 'share batch norm statistics between processes'),
     'network.kmeans_iterations': Key(kinds.integer(0), 10, 'k-means iterations; 0 keeps the initial grid'),
-    'network.kmeans_num_clusters': Key(kinds.pair(), [6, 6], 'initial clusters of an image in training'),
+    'network.kmeans_num_clusters': Key(kinds.PAIR, [6, 6], 'initial clusters of an image in training'),
     'network.frozen_stages': Key(kinds.subset(*STAGES), ['stem', 'res2'], 'backbone stages that receive no updates'),
     'network.bn_momentum': Key(_BN_MOMENTUM, 3e-4, 'batch norm momentum of the backbone; 0.1 suits random weights'),
-    'network.pixel_means': Key(kinds.triple('three numbers (R, G, B)', lambda value: True), [0.485, 0.456, 0.406],
+    'network.pixel_means': Key(kinds.triple('three numbers (R, G, B)'), [0.485, 0.456, 0.406],
                                'subtracted from RGB in 0..1'),
     'network.pixel_stds': Key(kinds.triple('three numbers (R, G, B) greater than 0', lambda value: value > 0),
                               [0.229, 0.224, 0.225], 'RGB is divided by these afterwards'),
 
-    'train.resume': Key(kinds.boolean(), False, 'go on from the last snapshot, as --resume does'),
+    'train.resume': Key(kinds.BOOLEAN, False, 'go on from the last snapshot, as --resume does'),
     'train.begin_iteration': Key(kinds.integer(0), 0, 'first iteration'),
     'train.max_iteration': Key(kinds.integer(1), REQUIRED, 'iteration to stop before'),
     'train.snapshot_step': Key(kinds.integer(1), Derived('train.max_iteration', lambda c: c['train.max_iteration']),
@@ -120,7 +121,7 @@ SCHEMA = {
     'train.tensorboard_step': Key(kinds.integer(1), 100, 'iterations between lines of metrics'),
     'train.lr_policy': Key(kinds.choice('poly', 'step'), 'poly', 'learning rate schedule'),
     'train.base_lr': Key(_POSITIVE, 3e-3, 'learning rate before schedule and group factors'),
-    'train.decay_iterations': Key(kinds.increasing(), [], 'where the step schedule divides the rate by 10'),
+    'train.decay_iterations': Key(kinds.INCREASING, [], 'where the step schedule divides the rate by 10'),
     'train.warmup_iteration': Key(kinds.integer(0), 100, 'iterations of linear warm-up from a tenth'),
     'train.weight_decay': Key(_NOT_NEGATIVE, 5e-4, 'weight decay; biases have none'),
     'train.momentum': Key(_MOMENTUM, 0.9, 'momentum of SGD'),
@@ -135,27 +136,27 @@ SCHEMA = {
                            'changes nothing elsewhere, bf16 runs its forward in autocast. All else stays float32. But '
                            'for bf16, CPUs keep to AVX2, so that all compute alike, unless the environment variable '
                            'ONEDNN_MAX_CPU_ISA says otherwise (ALL is the fastest)'),
-    'train.crop_size': Key(kinds.pair(), [512, 512], 'size of the training crops, in pixels'),
-    'train.shuffle': Key(kinds.boolean(), True, 'shuffle the list each epoch'),
-    'train.random_mirror': Key(kinds.boolean(), True, 'mirror with probability 0.5'),
-    'train.random_scale': Key(kinds.boolean(), True, 'scale at random'),
-    'train.random_crop': Key(kinds.boolean(), True, 'crop at random; false takes the top left'),
+    'train.crop_size': Key(kinds.PAIR, [512, 512], 'size of the training crops, in pixels'),
+    'train.shuffle': Key(kinds.BOOLEAN, True, 'shuffle the list each epoch'),
+    'train.random_mirror': Key(kinds.BOOLEAN, True, 'mirror with probability 0.5'),
+    'train.random_scale': Key(kinds.BOOLEAN, True, 'scale at random'),
+    'train.random_crop': Key(kinds.BOOLEAN, True, 'crop at random; false takes the top left'),
     'train.memory_bank_size': Key(kinds.integer(0), 2, 'steps whose prototypes are kept; 0 keeps none'),
     **_relation_keys(),
-    'train.img_sim_with_location': Key(kinds.boolean(),
+    'train.img_sim_with_location': Key(kinds.BOOLEAN,
                                        Derived('false for Densepose', lambda c: not _is_densepose(c)),
                                        'whether image similarity compares vectors with location, or plain ones'),
     'train.embedding_scale': Key(_POSITIVE, Derived('0.1 for Densepose, else 1',
                                                     lambda c: 0.1 if _is_densepose(c) else 1.0),
                                  'factor of the embedding in the vectors with location that relations compare; those '
                                  'that k-means clusters have 1'),
-    'train.detach_softmax': Key(kinds.boolean(), True,
+    'train.detach_softmax': Key(kinds.BOOLEAN, True,
                                 'whether the softmax head learns beside the embedding without training it; false '
                                 'trains both by cross-entropy, scaled by train.sem_ann_loss_weight'),
 
     'test.image_size': Key(kinds.integer(0), 512, 'length of the longer side in single-scale runs; 0 keeps the size'),
-    'test.crop_size': Key(kinds.pair(), [512, 512], 'size of the sliding window, in pixels'),
-    'test.stride': Key(kinds.pair(), Derived('test.crop_size', lambda c: list(c['test.crop_size'])),
+    'test.crop_size': Key(kinds.PAIR, [512, 512], 'size of the sliding window, in pixels'),
+    'test.stride': Key(kinds.PAIR, Derived('test.crop_size', lambda c: list(c['test.crop_size'])),
                        'step of the sliding window, at most its size'),
 }
 

@@ -118,7 +118,7 @@ def test_messages_name_the_file_of_two_in_which_a_key_is(tmp_path):
     for wrong, other, where in (('fast', 3, 'seed'), (0.1, -1, 'base_lr')):
         base, path = based(tmp_path, edited('train.base_lr', wrong), {'seed': other})
         assert refusal(path).startswith(f'{path if where == "base_lr" else base}: ')
-    # What a layer above puts right is no error.
+    # A layer above may put a value right.
     base, path = based(tmp_path, edited('train.base_lr', 'fast'), {'train': {'base_lr': 1}})
     assert load_config(path).train.base_lr == 1
     base, path = based(tmp_path, edited('test.stride', [900, 900]), {'seed': 1})
@@ -302,7 +302,7 @@ def test_overrides(override, expected):
     assert type(actual) is type(expected)
 
 
-def test_the_last_override_wins_and_mends_what_the_mapping_has_wrong():
+def test_the_last_override_wins_and_replaces_what_the_mapping_has_wrong():
     assert resolve(edited('train.base_lr', 'fast'), ['train.base_lr=1', 'train.base_lr=2']).train.base_lr == 2.0
 
 
