@@ -30,9 +30,10 @@ from spml.inference.outputs import Prediction, denormalise
 from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, SoftmaxPredictor, cut, predict
 from spml.inference.views import View, single_scale_size
 from spml.models.build import build_classifier, build_embedding
-from spml.models.weights import classifier_state, embedding_state, load_state, newest_model, read_checkpoint
+from spml.models.weights import load_classifier, load_embedding, read_checkpoint
 from spml.segsort.segments import nearest_resize
 from spml.utils.device import pick_device
+from spml.utils.model_files import newest_model
 
 StrPath: TypeAlias = str | os.PathLike[str]
 # A file, or the pixels themselves: (H, W, 3) uint8 RGB.
@@ -160,8 +161,8 @@ def load_segmenter(source: StrPath, device: str | torch.device | None = None,
     content = read_checkpoint(path)
     settings = _configuration(path, content, config, overrides)
     embedding, classifier = build_embedding(settings), build_classifier(settings)
-    load_state(embedding, embedding_state(content, path), path)
-    load_state(classifier, classifier_state(content, path), path)
+    load_embedding(embedding, path, content=content)
+    load_classifier(classifier, path, content=content)
     return Segmenter(settings, embedding, classifier, pick_device(device))
 
 

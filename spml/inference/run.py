@@ -23,11 +23,12 @@ from spml.inference.prototypes import image_prototypes, read_memory
 from spml.inference.resume import describe, fingerprint, remaining
 from spml.inference.sources import SOURCES
 from spml.models.build import build_classifier, build_embedding
-from spml.models.weights import load_classifier, load_embedding, model_path
+from spml.models.weights import load_classifier, load_embedding
 from spml.utils import distributed
 from spml.utils.atomic import remove_abandoned
 from spml.utils.formats import write_npz, write_png, write_text
 from spml.utils.memory import memory_advice
+from spml.utils.model_files import model_path
 from spml.utils.workers import worker_pool
 
 

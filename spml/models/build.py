@@ -1,22 +1,41 @@
-"""From a checked configuration to networks: the only place in `spml.models` that reads configuration keys."""
+"""From a checked configuration to networks: the only module of `spml.models` that reads configuration keys."""
 from spml.config.schema import TORCHVISION
+from spml.errors import CheckpointError
+from spml.models.backbones import build_backbone
 from spml.models.embedding import EmbeddingNetwork
 from spml.models.heads.softmax import ALONE_DROPOUT, JOINT_DROPOUT, SoftmaxClassifier
 from spml.models.torchvision_weights import torchvision_checkpoint
+from spml.names import BACKBONES, split_architecture
+from spml.utils.model_files import weights_path
 
 
 def build_embedding(config):
     """Return the EmbeddingNetwork that `config.network` describes, with random weights."""
-    _, head, depth = config.network.backbone_types.split('_')
-    return EmbeddingNetwork(int(depth), head, config.network.embedding_dim, bn_momentum=config.network.bn_momentum,
-                            colour=config.network.colour_features, stem=config.network.stem)
+    head, backbone = split_architecture(config.network.backbone_types)
+    return EmbeddingNetwork(build_backbone(backbone, config.network.bn_momentum, config.network.stem), head,
+                            config.network.embedding_dim, colour=config.dataset.dataset == 'Densepose')
 
 
-def pretrained_path(config):
-    """Return the file of the weights `network.pretrained`, torchvision's fetched if need be."""
-    if config.network.pretrained == TORCHVISION:
-        return torchvision_checkpoint(int(config.network.backbone_types.split('_')[2]))
-    return config.network.pretrained
+def starting_weights(config, embedding=None):
+    """Return the file of the weights to start from, torchvision's fetched if need be, or None for random ones.
+
+    Args:
+        config: the resolved configuration; `network.pretrained` may name a file or the folder of a training.
+        embedding: the same, used where `network.pretrained` is empty.
+
+    Raises:
+        CheckpointError: a folder holds no model.
+    """
+    pretrained = config.network.pretrained or embedding
+    if not pretrained:
+        return None
+    if pretrained == TORCHVISION:
+        return torchvision_checkpoint(BACKBONES[split_architecture(config.network.backbone_types)[1]].torchvision)
+    path = weights_path(pretrained)
+    if path.is_dir():
+        raise CheckpointError(f'{path}: this folder holds no model-*.pth; name that of a training, or a file '
+                              '(network.pretrained)')
+    return path
 
 
 def build_classifier(config):

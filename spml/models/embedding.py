@@ -1,45 +1,47 @@
 """The embedding network: backbone, head, and the local features that k-means adds (METHOD.md, "Network").
 
-Plain values in, no configuration: `spml.models.build` is the one place that reads it. Attribute names are the keys of
-the authors' checkpoints (`resnet_backbone`, `aspp` or `pspp`, `lfn`).
+Plain values in, no configuration: only `spml.models.build` reads it. The names of the modules are the keys of the
+authors' checkpoints (`resnet_backbone`, `aspp` or `pspp`, `lfn`).
 """
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spml.models.backbones.resnet import OUT_CHANNELS, ResNetBackbone
-from spml.models.heads.deeplab import DeepLabHead
-from spml.models.heads.pspnet import pspnet_head
+from spml.models.heads import HEADS
 from spml.models.local_features import ColourFeatures
 from spml.segsort.location import location_features
+
+# Size of the images over that of the embedding.
+GRID_STRIDE = 4
 
 
 class EmbeddingNetwork(nn.Module):
     """Pixel embeddings at a quarter of the input size.
 
     Args:
-        depth: of the ResNet, 14, 50 or 101.
-        head: `deeplab` or `pspnet`.
+        backbone: a `spml.models.backbones.Backbone`.
+        head: name of HEADS.
         embedding_dim: D.
-        bn_momentum: of the backbone's batch norms.
         colour: whether the local features hold colour beside location (DensePose).
-        stem: of the ResNet, `deep` or `7x7`.
     """
 
-    def __init__(self, depth, head, embedding_dim, bn_momentum=3e-4, colour=False, stem='deep'):
+    def __init__(self, backbone, head, embedding_dim, colour=False):
         super().__init__()
         self.embedding_dim = embedding_dim
-        self.resnet_backbone = ResNetBackbone(depth, bn_momentum, stem)
-        if head == 'deeplab':
-            self.aspp = DeepLabHead(OUT_CHANNELS, embedding_dim)
-        else:
-            self.pspp = pspnet_head(OUT_CHANNELS, embedding_dim)
+        self._names = backbone.checkpoint_name, HEADS[head].checkpoint_name
+        self.add_module(self._names[0], backbone)
+        self.add_module(self._names[1], HEADS[head].build(backbone.out_channels, embedding_dim))
         self.lfn = ColourFeatures() if colour else None
 
     @property
+    def backbone(self):
+        """The backbone's module."""
+        return getattr(self, self._names[0])
+
+    @property
     def head(self):
-        """The head's module, whichever it is."""
-        return self.aspp if hasattr(self, 'aspp') else self.pspp
+        """The head's module."""
+        return getattr(self, self._names[1])
 
     def forward(self, images, resize_as_input=False):
         """Embed images.
@@ -51,8 +53,8 @@ class EmbeddingNetwork(nn.Module):
         Returns:
             (B, D, h, w) float embeddings, not normalised; h x w is about H/4 x W/4, or H x W.
         """
-        x = self.head(self.resnet_backbone(images))
-        x = F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
+        x = self.head(self.backbone(images))
+        x = F.interpolate(x, scale_factor=self.backbone.stride // GRID_STRIDE, mode='bilinear', align_corners=False)
         if resize_as_input:
             x = F.interpolate(x, size=images.shape[-2:], mode='bilinear', align_corners=False)
         return x

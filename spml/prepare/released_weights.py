@@ -84,16 +84,17 @@ def unpack(archive, folder):
 
 def describe_checkpoint(path, architecture):
     """Return what networks a released `.pth` holds; raise CheckpointError unless they fit the architecture."""
+    from spml.models.backbones import build_backbone
     from spml.models.embedding import EmbeddingNetwork
     from spml.models.heads.softmax import JOINT_DROPOUT, SoftmaxClassifier
-    from spml.models.weights import classifier_state, embedding_state, load_state, read_checkpoint
+    from spml.models.weights import load_classifier, load_embedding, read_checkpoint
 
     content = read_checkpoint(path)
     head, dim, num_classes, colour = architecture
-    load_state(EmbeddingNetwork(101, head, dim, colour=colour), embedding_state(content, path), path)
+    load_embedding(EmbeddingNetwork(build_backbone('101'), head, dim, colour), path, content=content)
     if not content.get('prediction_model'):
         return 'embedding'
-    load_state(SoftmaxClassifier(dim, num_classes, JOINT_DROPOUT), classifier_state(content, path), path)
+    load_classifier(SoftmaxClassifier(dim, num_classes, JOINT_DROPOUT), path, content=content)
     return 'embedding and softmax head'
 
 
@@ -131,12 +132,14 @@ def _try_checkpoint(path, architecture):
 
 def _check_imagenet(path):
     """Raise CheckpointError unless the file holds all weights of the backbone."""
-    from spml.models.backbones.resnet import ResNetBackbone
-    from spml.models.weights import BACKBONE, embedding_state, load_state, read_checkpoint
+    from spml.models.backbones import build_backbone
+    from spml.models.weights import embedding_state, load_state, read_checkpoint
 
-    state = embedding_state(read_checkpoint(path), path)
-    load_state(ResNetBackbone(101), {key.removeprefix(BACKBONE): value for key, value in state.items()
-                                     if key.startswith(BACKBONE)}, path)
+    backbone = build_backbone('101')
+    prefix = f'{backbone.checkpoint_name}.'
+    state = embedding_state(backbone, read_checkpoint(path), path)
+    load_state(backbone, {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)},
+               path, exact=[''])
 
 
 def _download(path, downloads):

@@ -5,15 +5,15 @@ besides. The state file is written first and removed last, so a snapshot whose m
 """
 import dataclasses
 import pathlib
-import re
 
 import torch
 
 from spml import config as configuration
 from spml.errors import CheckpointError, ConfigError
-from spml.models.weights import load_state, model_path, read_checkpoint, tensors
+from spml.models.weights import load_state, read_checkpoint, tensors
 from spml.utils import distributed
 from spml.utils.atomic import atomic_path
+from spml.utils.model_files import model_iterations, model_path
 from spml.utils.seeding import random_states, restore_random_states
 
 _NEEDED = ('optimizer', 'memory', 'random')
@@ -42,9 +42,7 @@ class Snapshot:
 
 def find_snapshots(snapshot_dir):
     """Return the iterations of the complete snapshots in a folder, ascending."""
-    found = (re.fullmatch(r'model-(\d+)\.pth', path.name) for path in pathlib.Path(snapshot_dir).glob('model-*.pth'))
-    iterations = sorted(int(match[1]) for match in found if match)
-    return [iteration for iteration in iterations if _state_path(snapshot_dir, iteration).is_file()]
+    return [iteration for iteration in model_iterations(snapshot_dir) if _state_path(snapshot_dir, iteration).is_file()]
 
 
 def save_snapshot(snapshot_dir, iteration, task, optimizer, config, data=None, stopgap=False):

@@ -7,7 +7,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spml import config as configuration
 from spml.errors import CheckpointError, SpmlError
-from spml.training.checkpoint import find_snapshots, model_path, remove_widowed_states
+from spml.training.checkpoint import find_snapshots, remove_widowed_states
 from spml.training.monitor import Monitor
 from spml.training.optimizer import clip_gradients
 from spml.training.schedule import learning_rate
@@ -17,6 +17,7 @@ from spml.utils import distributed
 from spml.utils.atomic import remove_abandoned
 from spml.utils.formats import write_text
 from spml.utils.memory import memory_advice
+from spml.utils.model_files import model_path
 from spml.utils.seeding import seed_everything
 
 

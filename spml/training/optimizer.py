@@ -7,8 +7,6 @@ torch.optim.SGD cannot express that.
 """
 import torch
 
-from spml.names import STAGES
-
 BIAS_FACTOR = 2.0
 HEAD_FACTOR = 10.0
 
@@ -59,8 +57,7 @@ def clip_gradients(optimizer, max_norm):
 
 def freeze_stages(backbone, frozen_stages):
     """Turn off gradients of the named stages (`stem`, `res2` ... `res5`); their batch norms still gather statistics."""
-    for stage in STAGES:
-        module = backbone.conv1 if stage == 'stem' else getattr(backbone, stage)
+    for stage, module in backbone.stages().items():
         module.requires_grad_(stage not in frozen_stages)
 
 

@@ -10,7 +10,7 @@ from spml.data.datasets import SegmentationDataset
 from spml.data.lists import check_files, digest, read_list
 from spml.data.loader import StreamSampler, build_loader
 from spml.errors import ConfigError
-from spml.models.build import build_classifier, build_embedding, pretrained_path
+from spml.models.build import build_classifier, build_embedding, starting_weights
 from spml.models.weights import load_embedding
 from spml.segsort.criterion import RELATIONS, RelationCriterion
 from spml.segsort.memory_bank import MemoryBank
@@ -36,13 +36,13 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
     entries = _read_entries(config, data_dir, data_list, fields=(3,))
     seed_everything(config.seed)
     task = build_embedding_task(config).to(device)
-    freeze_stages(task.embedding.resnet_backbone, config.network.frozen_stages)
+    freeze_stages(task.embedding.backbone, config.network.frozen_stages)
     if config.network.pretrained:
-        load_embedding(task.embedding, pretrained_path(config), lenient=True)
+        load_embedding(task.embedding, starting_weights(config), lenient=True)
     elif config.network.frozen_stages:
         logger.warning('network.pretrained is empty and %s frozen: those stages stay random; '
                        'set network.frozen_stages=[] to train from random weights', config.network.frozen_stages)
-    optimizer = FoldedSGD(parameter_groups(task.embedding.resnet_backbone, [task.embedding.head, task.classifier],
+    optimizer = FoldedSGD(parameter_groups(task.embedding.backbone, [task.embedding.head, task.classifier],
                                            config.train.weight_decay), config.train.momentum)
     weights = {f'{name}_loss': config.train[f'{name}_loss_weight'] for name in RELATIONS}
     weights['softmax_loss'] = config.train.sem_ann_loss_weight
@@ -66,7 +66,7 @@ def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=F
     seed_everything(config.seed)
     task = ClassifierTask(build_embedding(config), build_classifier(config), config.dataset.num_classes,
                           config.train.precision)
-    load_embedding(task.embedding, config.network.pretrained)
+    load_embedding(task.embedding, starting_weights(config))
     task.to(device)
     optimizer = FoldedSGD(parameter_groups(None, [task.classifier], config.train.weight_decay), config.train.momentum)
     _run(task, optimizer, {'softmax_loss': 1.0}, config, entries, snapshot_dir, device, resume, accept_changes,

@@ -11,6 +11,7 @@ from spml import config as configuration
 from spml.errors import CheckpointError
 from spml.training import checkpoint
 from spml.utils import distributed
+from spml.utils.model_files import model_path
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class SnapshotKeeper:
             return None
         if iteration != self.newest:
             self._write(iteration, stopgap=True)
-        return checkpoint.model_path(self.snapshot_dir, iteration)
+        return model_path(self.snapshot_dir, iteration)
 
     def _write(self, iteration, stopgap):
         checkpoint.save_snapshot(self.snapshot_dir, iteration, self.task, self.optimizer,

@@ -5,7 +5,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from spml.models.backbones import build_backbone
+from spml.models.embedding import EmbeddingNetwork
+
 BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+def embedding_network(depth, head, dim, colour=False, stem='deep'):
+    """Return the network under test."""
+    return EmbeddingNetwork(build_backbone(str(depth), stem=stem), head, dim, colour)
 
 
 def bilinear(values, size):

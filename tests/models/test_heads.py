@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from naive_layers import backbone, bilinear, bn, deeplab, pspnet, randomise_batch_norms
+from naive_layers import backbone, bilinear, bn, deeplab, embedding_network, pspnet, randomise_batch_norms
 
 from spml.models.build import build_classifier, build_embedding
-from spml.models.embedding import EmbeddingNetwork
 from spml.models.heads.deeplab import DeepLabHead
 from spml.models.heads.pspnet import PyramidPooling, pspnet_head
 from spml.models.heads.softmax import SoftmaxClassifier, softmax_loss
@@ -54,15 +53,15 @@ def test_pspnet_head_of_the_release_is_512_wide():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('kind', ['deeplab', 'pspnet'])
-def test_embedding_is_upsampled_twice_and_then_to_the_input(kind):
-    model = EmbeddingNetwork(14, kind, 3).eval()
+@pytest.mark.parametrize('head', ['deeplab', 'pspnet'])
+def test_embedding_is_upsampled_twice_and_then_to_the_input(head):
+    model = embedding_network(14, head, 3).eval()
     randomise_batch_norms(model)
     # 37 / 8 rounds up to 5, so twice that is not a quarter of the input, nor is the input a multiple of it.
     images = torch.randn(1, 3, 37, 48)
     state = model.state_dict()
     features = backbone({key.removeprefix('resnet_backbone.'): value for key, value in state.items()}, images, 14)
-    if kind == 'deeplab':
+    if head == 'deeplab':
         raw = deeplab({key.removeprefix('aspp.'): value for key, value in state.items()}, features)
     else:
         raw = pspnet({key.removeprefix('pspp.'): value for key, value in state.items()}, features)
@@ -132,13 +131,13 @@ def test_networks_are_built_from_a_configuration(small_config):
     assert isinstance(embedding.head[0], PyramidPooling)
     assert embedding.head[1].out_channels == 5
     assert embedding.lfn is None
-    assert embedding.resnet_backbone.res5[0].bn1.momentum == 0.2
+    assert embedding.backbone.res5[0].bn1.momentum == 0.2
     assert classifier.semantic_classifier[4].weight.shape == (config.dataset.num_classes, 10, 1, 1)
 
 
-@pytest.mark.parametrize(('kind', 'dropout'), [('segsort', 0.75), ('softmax_classifier', 0.65)])
-def test_dropout_depends_on_what_learns_beside_the_head(small_config, kind, dropout):
-    classifier = build_classifier(small_config(f'network.prediction_types={kind}'))
+@pytest.mark.parametrize(('trained', 'dropout'), [('segsort', 0.75), ('softmax_classifier', 0.65)])
+def test_dropout_depends_on_what_learns_beside_the_head(small_config, trained, dropout):
+    classifier = build_classifier(small_config(f'network.prediction_types={trained}'))
     assert classifier.semantic_classifier[3].p == dropout
 
 

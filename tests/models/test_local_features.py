@@ -3,9 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from naive_layers import bilinear
+from naive_layers import bilinear, embedding_network
 
-from spml.models.embedding import EmbeddingNetwork
 from spml.models.local_features import ColourFeatures
 from spml.segsort.location import location_features
 
@@ -63,8 +62,8 @@ def test_an_image_of_one_colour_has_finite_features():
 def test_order_of_the_features_in_the_network():
     images = np.random.default_rng().standard_normal((2, 3, 16, 20))
     tensor = torch.from_numpy(images).float()
-    plain = EmbeddingNetwork(14, 'deeplab', 2).local_features(tensor, (4, 5))
+    plain = embedding_network(14, 'deeplab', 2).local_features(tensor, (4, 5))
     np.testing.assert_allclose(plain, np.broadcast_to(naive_location(4, 5), (2, 2, 4, 5)), atol=1e-6)
-    coloured = EmbeddingNetwork(14, 'deeplab', 2, colour=True).local_features(tensor, (4, 5))
+    coloured = embedding_network(14, 'deeplab', 2, colour=True).local_features(tensor, (4, 5))
     np.testing.assert_allclose(coloured[:, :2], plain)
     np.testing.assert_allclose(coloured[:, 2:], naive_colour(images, (4, 5)), atol=1e-4)

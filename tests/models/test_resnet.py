@@ -2,10 +2,13 @@ import math
 
 import pytest
 import torch
-from naive_layers import BLOCKS, backbone, randomise_batch_norms
+from naive_layers import BLOCKS, backbone, embedding_network, randomise_batch_norms
 
+from spml import models, names
+from spml.models.backbones import build_backbone
 from spml.models.backbones.resnet import ResNetBackbone
 from spml.models.embedding import EmbeddingNetwork
+from spml.names import BACKBONES, STAGES
 
 BN = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
 
@@ -37,11 +40,36 @@ def head_keys(head):
     ('pspnet', 32, True, 65_825_178, 669)])
 def test_keys_and_counts_are_those_of_the_released_weights(head, dim, colour, values, tensors):
     with torch.device('meta'):
-        state = EmbeddingNetwork(101, head, dim, colour=colour).state_dict()
+        state = embedding_network(101, head, dim, colour=colour).state_dict()
     want = {f'resnet_backbone.{key}' for key in backbone_keys(101)} | head_keys(head)
     assert set(state) == want | ({'lfn.smooth_kernel.weight'} if colour else set())
     assert len(state) == tensors
     assert sum(value.numel() for value in state.values()) == values
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_every_backbone_states_what_the_network_needs(name):
+    with torch.device('meta'):
+        backbone = build_backbone(name)
+        features = backbone(torch.empty(2, 3, 64, 96))
+    assert features.shape == (2, backbone.out_channels, 64 // backbone.stride, 96 // backbone.stride)
+    stages = backbone.stages()
+    assert tuple(stages) == STAGES
+    parts = [id(parameter) for stage in stages.values() for parameter in stage.parameters()]
+    assert sorted(parts) == sorted(map(id, backbone.parameters()))
+
+
+def test_heads_have_the_names_that_configurations_know():
+    assert tuple(models.heads.HEADS) == names.HEADS
+
+
+def test_a_backbone_of_another_stride_and_name_fits_the_network():
+    class Small(torch.nn.Sequential):
+        checkpoint_name, out_channels, stride = 'small', 6, 16
+
+    model = EmbeddingNetwork(Small(torch.nn.Conv2d(3, 6, 16, stride=16)), 'deeplab', 5)
+    assert {key.split('.')[0] for key in model.state_dict()} == {'small', 'aspp'}
+    assert model(torch.zeros(2, 3, 32, 48)).shape == (2, 5, 8, 12)
 
 
 @pytest.mark.parametrize('depth', [14, 50, 101])

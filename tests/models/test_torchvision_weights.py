@@ -5,12 +5,11 @@ import urllib.error
 import pytest
 import torch
 import torchvision
-from naive_layers import randomise_batch_norms
+from naive_layers import embedding_network, randomise_batch_norms
 
 from spml import config as configuration
 from spml.errors import CheckpointError, ConfigError
-from spml.models.build import build_embedding, pretrained_path
-from spml.models.embedding import EmbeddingNetwork
+from spml.models.build import build_embedding, starting_weights
 from spml.models.torchvision_weights import torchvision_checkpoint
 from spml.models.weights import load_embedding
 from spml.training.optimizer import freeze_stages, parameter_groups
@@ -46,17 +45,17 @@ def test_features_are_those_of_torchvisions_network(small_config, hub):
     torch.save(source.state_dict(), hub / 'resnet50-0676ba61.pth')
     config = small_config(*SETTINGS)
     model = build_embedding(config).eval()
-    load_embedding(model, pretrained_path(config), lenient=True)
+    load_embedding(model, starting_weights(config), lenient=True)
     images = torch.randn(1, 3, 65, 97)
     want = features(images)
     assert want.shape == (1, 2048, 9, 13)
-    torch.testing.assert_close(model.resnet_backbone(images), want, rtol=1e-4, atol=1e-4 * want.abs().max().item())
-    assert model.resnet_backbone.conv1(images).shape == (1, 64, 17, 25)
+    torch.testing.assert_close(model.backbone(images), want, rtol=1e-4, atol=1e-4 * want.abs().max().item())
+    assert model.backbone.conv1(images).shape == (1, 64, 17, 25)
 
 
 def test_all_keys_but_the_stems_are_those_of_the_release():
     with torch.device('meta'):
-        deep, plain = (EmbeddingNetwork(101, 'deeplab', 64, stem=stem).state_dict() for stem in ('deep', '7x7'))
+        deep, plain = (embedding_network(101, 'deeplab', 64, stem=stem).state_dict() for stem in ('deep', '7x7'))
     stem = 'resnet_backbone.conv1.conv1.'
     norm = {'weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'}
     assert set(deep) - set(plain) == {f'{stem}{i}.weight' for i in (0, 3, 6)} | {
@@ -70,32 +69,33 @@ def test_all_keys_but_the_stems_are_those_of_the_release():
 
 def test_a_frozen_stem_and_the_groups_of_the_optimiser():
     with torch.device('meta'):
-        model = EmbeddingNetwork(14, 'deeplab', 8, stem='7x7')
-    freeze_stages(model.resnet_backbone, ['stem', 'res2'])
-    trained = {name for name, value in model.resnet_backbone.named_parameters() if value.requires_grad}
+        model = embedding_network(14, 'deeplab', 8, stem='7x7')
+    freeze_stages(model.backbone, ['stem', 'res2'])
+    trained = {name for name, value in model.backbone.named_parameters() if value.requires_grad}
     assert {name.split('.')[0] for name in trained} == {'res3', 'res4', 'res5'}
-    freeze_stages(model.resnet_backbone, [])
-    weights, biases = parameter_groups(model.resnet_backbone, [], 5e-4)
-    stem = model.resnet_backbone.conv1
+    freeze_stages(model.backbone, [])
+    weights, biases = parameter_groups(model.backbone, [], 5e-4)
+    stem = model.backbone.conv1
     assert any(value is stem.conv1.weight for value in weights['params'])
     assert any(value is stem.bn1.bias for value in biases['params'])
-    assert len(weights['params']) + len(biases['params']) == len(list(model.resnet_backbone.parameters()))
+    assert len(weights['params']) + len(biases['params']) == len(list(model.backbone.parameters()))
 
 
 @pytest.mark.parametrize(('stem', 'other'), [('deep', '7x7'), ('7x7', 'deep')])
 def test_a_checkpoint_of_the_other_stem_is_an_error_that_names_the_key(tmp_path, stem, other):
     path = tmp_path / 'model-3.pth'
-    torch.save({'embedding_model': EmbeddingNetwork(14, 'deeplab', 8, stem=stem).state_dict()}, path)
+    torch.save({'embedding_model': embedding_network(14, 'deeplab', 8, stem=stem).state_dict()}, path)
     with pytest.raises(CheckpointError, match=r'conv1\.conv1\..*network\.stem') as caught:
-        load_embedding(EmbeddingNetwork(14, 'deeplab', 8, stem=other), path)
+        load_embedding(embedding_network(14, 'deeplab', 8, stem=other), path)
     path.unlink()
     assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize(('depth', 'name'), [(50, 'resnet50-0676ba61.pth'), (101, 'resnet101-63fe2227.pth')])
-def test_offline_one_line_says_which_file_to_put_where(hub, offline, depth, name):
+@pytest.mark.parametrize(('weights', 'name'), [('ResNet50_Weights', 'resnet50-0676ba61.pth'),
+                                               ('ResNet101_Weights', 'resnet101-63fe2227.pth')])
+def test_offline_one_line_says_which_file_to_put_where(hub, offline, weights, name):
     with pytest.raises(CheckpointError) as caught:
-        torchvision_checkpoint(depth)
+        torchvision_checkpoint(weights)
     message = str(caught.value)
     assert message.startswith(f'{hub / name}: ')
     assert f'https://download.pytorch.org/models/{name}' in message
@@ -103,7 +103,7 @@ def test_offline_one_line_says_which_file_to_put_where(hub, offline, depth, name
     assert '\n' not in message
     assert not (hub / name).exists()
     (hub / name).write_text('put there')
-    assert torchvision_checkpoint(depth) == hub / name
+    assert torchvision_checkpoint(weights) == hub / name
 
 
 def test_a_file_is_fetched_once_and_its_content_checked(hub, monkeypatch):
@@ -115,7 +115,7 @@ def test_a_file_is_fetched_once_and_its_content_checked(hub, monkeypatch):
 
     monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
     for _ in range(2):
-        assert torchvision_checkpoint(101).read_text() == 'weights'
+        assert torchvision_checkpoint('ResNet101_Weights').read_text() == 'weights'
     assert asked == [('https://download.pytorch.org/models/resnet101-63fe2227.pth', '63fe2227')]
 
 

@@ -4,18 +4,21 @@ import pickle
 
 import pytest
 import torch
+from naive_layers import embedding_network
 
 from spml.errors import CheckpointError
-from spml.models.embedding import EmbeddingNetwork
+from spml.models.backbones import build_backbone
+from spml.models.backbones.resnet import ResNetBackbone
+from spml.models.build import starting_weights
 from spml.models.heads.softmax import SoftmaxClassifier
-from spml.models.weights import load_classifier, load_embedding, read_checkpoint, rename_imagenet
+from spml.models.weights import embedding_state, load_classifier, load_embedding, read_checkpoint
 
 DIM = 4
 
 
 def network(head='deeplab', dim=DIM, colour=False, depth=14):
     """Return an embedding network whose random tensors, statistics too, are all unlike those of another."""
-    model = EmbeddingNetwork(depth, head, dim, colour=colour)
+    model = embedding_network(depth, head, dim, colour=colour)
     for name, value in model.state_dict().items():
         if value.is_floating_point() and 'smooth_kernel' not in name:
             value.normal_()
@@ -64,7 +67,7 @@ def saved(tmp_path):
     ('aspp.aspp_1.0.weight', 'aspp.aspp_1.0.weight'), ('fc.weight', 'fc.weight'),
     ('resnet_backbone.conv1.bn1.bias', 'resnet_backbone.conv1.bn1.bias')])
 def test_imagenet_names(key, want):
-    assert rename_imagenet(key) == want
+    assert list(embedding_state(ResNetBackbone, {key: torch.zeros(1)}, 'x.pth')) == [want]
 
 
 @pytest.mark.parametrize(('head', 'colour', 'prefix', 'config'), [
@@ -96,7 +99,7 @@ def test_imagenet_weights_fill_the_backbone_and_warn_of_the_head(saved, prefix, 
     assert any('fc.weight' in record.getMessage() for record in caplog.records)
 
 
-def test_keys_that_bear_the_models_names_load_as_they_stand(saved):
+def test_keys_with_the_models_names_load_unchanged(saved):
     source, model = network(), network()
     flat = to_imagenet(source.state_dict())
     flat.update({key: value for key, value in source.state_dict().items() if key.startswith('aspp.')})
@@ -113,7 +116,7 @@ def test_a_missing_backbone_tensor_is_an_error_that_names_it(saved, lenient, key
     with pytest.raises(CheckpointError) as caught:
         load_embedding(network(), path, lenient=lenient)
     assert str(path) in str(caught.value)
-    assert f'{rename_imagenet(key)} is missing' in str(caught.value)
+    assert f'resnet_backbone.{build_backbone("14").foreign_key(key)} is missing' in str(caught.value)
 
 
 def test_a_misshapen_backbone_tensor_is_an_error_even_when_lenient(saved):
@@ -123,12 +126,34 @@ def test_a_misshapen_backbone_tensor_is_an_error_even_when_lenient(saved):
         load_embedding(network(), saved({'embedding_model': state}), lenient=True)
 
 
-def test_weights_of_a_shallower_network_are_refused(saved):
+@pytest.mark.parametrize('lenient', [True, False])
+def test_weights_of_another_depth_are_refused(saved, lenient):
     path = saved({'embedding_model': network().state_dict()})
     with torch.device('meta'):
-        deeper = EmbeddingNetwork(50, 'deeplab', DIM)
+        deeper = embedding_network(50, 'deeplab', DIM)
     with pytest.raises(CheckpointError, match=r'res2\.1\.conv1\.weight is missing.* more'):
-        load_embedding(deeper, path)
+        load_embedding(deeper, path, lenient)
+    # Those of a deeper one hold all that is needed, and more.
+    for state in (deeper.state_dict(), to_imagenet(deeper.state_dict())):
+        content = {key: torch.tensor(0.0).expand(value.shape) for key, value in state.items()}
+        with pytest.raises(CheckpointError, match=r'it has resnet_backbone\.res2\.1\.conv1\.weight.*backbone_types'):
+            load_embedding(network(), path, lenient=True, content=content)
+
+
+def test_weights_to_start_from(tmp_path, small_config, monkeypatch):
+    config, folder = small_config('network.pretrained=stage1'), tmp_path / 'stage1'
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=r'stage1: this folder holds no model-\*\.pth'):
+        starting_weights(config)
+    for name in ('model-9.pth', 'model-10.pth', 'model-11.state.pth'):
+        (folder / name).touch()
+    assert starting_weights(config, 'other.pth').resolve() == folder / 'model-10.pth'
+    assert starting_weights(small_config(), folder) == folder / 'model-10.pth'
+    assert starting_weights(small_config(f'network.pretrained={folder / "model-9.pth"}')) == folder / 'model-9.pth'
+    assert starting_weights(small_config()) is None
+    # A relative path that the working directory has not is one of the project's.
+    assert starting_weights(small_config('network.pretrained=configs/voc12/base.yaml')).is_file()
 
 
 def test_batch_counts_may_be_missing(saved):

@@ -54,7 +54,7 @@ def hub(tmp_path, monkeypatch):
 
 def save_checkpoint(path, architecture=SMALL, with_head=True):
     head, dim, classes, colour = architecture
-    content = {'embedding_model': EmbeddingNetwork(14, head, dim, colour=colour).state_dict(),
+    content = {'embedding_model': EmbeddingNetwork(ResNetBackbone(14), head, dim, colour).state_dict(),
                'prediction_model': SoftmaxClassifier(dim, classes, 0.5).state_dict() if with_head else {}}
     torch.save(content, path)
     return path

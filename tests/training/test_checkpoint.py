@@ -14,7 +14,6 @@ from spml.training import checkpoint
 from spml.training.checkpoint import (
     changes,
     find_snapshots,
-    model_path,
     read_snapshot,
     remove_snapshot,
     remove_widowed_states,
@@ -22,6 +21,7 @@ from spml.training.checkpoint import (
     save_snapshot,
 )
 from spml.training.optimizer import FoldedSGD
+from spml.utils.model_files import model_path
 
 CPU = torch.device('cpu')
 

@@ -9,24 +9,26 @@ from torch import nn
 from spml.models.backbones.resnet import ResNetBackbone
 from spml.models.heads.deeplab import DeepLabHead
 from spml.models.heads.softmax import SoftmaxClassifier
+from spml.names import STAGES
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 
-STAGES = ('conv1', 'res2', 'res3', 'res4', 'res5')
 MOMENTUM, DECAY = 0.9, 5e-2
 
 
-def small_backbone():
-    """Five stages of a convolution and a batch norm each, under the backbone's names."""
-    backbone = nn.Module()
-    for stage in STAGES:
-        setattr(backbone, stage, nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)))
-    return backbone
+class SmallBackbone(nn.ModuleDict):
+    """Five stages of a convolution and a batch norm each."""
+
+    def __init__(self):
+        super().__init__({stage: nn.Sequential(nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3)) for stage in STAGES})
+
+    def stages(self):
+        return dict(self)
 
 
 def expected_rule(backbone, heads):
     """Map each parameter that moves to (factor, decay), by the kind of the module that owns it."""
     rule = {}
-    stages = [getattr(backbone, stage) for stage in ('res3', 'res4', 'res5')]
+    stages = [backbone[stage] for stage in ('res3', 'res4', 'res5')]
     for factor, root in [(1, stage) for stage in stages] + [(10, head) for head in heads]:
         for module in root.modules():
             if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
@@ -37,7 +39,7 @@ def expected_rule(backbone, heads):
 
 
 def test_updates_equal_a_hand_written_loop():
-    backbone, heads = small_backbone(), [DeepLabHead(3, 2), SoftmaxClassifier(2, 4, 0.5)]
+    backbone, heads = SmallBackbone(), [DeepLabHead(3, 2), SoftmaxClassifier(2, 4, 0.5)]
     freeze_stages(backbone, ['stem', 'res2'])
     optimizer = FoldedSGD(parameter_groups(backbone, heads, DECAY), MOMENTUM)
     rule = expected_rule(backbone, heads)
@@ -110,8 +112,8 @@ def test_frozen_stages_stay_while_their_statistics_move():
 
 
 def test_freezing_again_releases_stages():
-    backbone = small_backbone()
+    backbone = SmallBackbone()
     freeze_stages(backbone, ['stem', 'res5'])
     freeze_stages(backbone, ['res3'])
-    assert [all(p.requires_grad for p in getattr(backbone, stage).parameters()) for stage in STAGES] == [
+    assert [all(p.requires_grad for p in backbone[stage].parameters()) for stage in STAGES] == [
         True, True, False, True, True]

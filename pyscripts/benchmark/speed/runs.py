@@ -216,11 +216,11 @@ def _training(device, depth, images, side):
     config = _config(depth, images)
     torch.manual_seed(0)
     task = build_embedding_task(config).to(device).train()
-    freeze_stages(task.embedding.resnet_backbone, config.network.frozen_stages)
+    freeze_stages(task.embedding.backbone, config.network.frozen_stages)
     labels = torch.stack([_blocks(side, side, seed=index) for index in range(images)])
     batch = {'image': torch.stack([_smooth(3, side, side, seed=index) for index in range(images)]),
              'semantic_label': labels, 'tags': F.one_hot(labels, 256).amax(dim=(1, 2)).bool(),
              'instance_label': torch.stack([_blocks(side, side, seed=100 + index) for index in range(images)])}
     weights = {f'{name}_loss': config.train[f'{name}_loss_weight'] for name in RELATIONS} | {'softmax_loss': 1.0}
-    groups = parameter_groups(task.embedding.resnet_backbone, [task.embedding.head, task.classifier], 5e-4)
+    groups = parameter_groups(task.embedding.backbone, [task.embedding.head, task.classifier], 5e-4)
     return task, {name: value.to(device) for name, value in batch.items()}, weights, FoldedSGD(groups, 0.9)

@@ -4,11 +4,13 @@ The names of the modules are those of the authors' checkpoints: `conv1.conv1.{0,
 convolution in torchvision's stem), `conv1.bn1`, `res2` ... `res5`.
 """
 import math
+import re
 
 from torch import nn
 
+from spml.names import STAGES
+
 STAGE_BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-OUT_CHANNELS = 2048
 _EXPANSION = 4
 
 
@@ -20,13 +22,13 @@ class Stem(nn.Module):
     """Convolution to stride 2 and a max pool: (B, 3, H, W) -> (B, out_channels, H/4, W/4).
 
     Args:
-        kind: `deep`, three 3x3 convolutions to 128 channels, or `7x7`, one to 64 as in torchvision's ResNet.
+        layout: `deep`, three 3x3 convolutions to 128 channels, or `7x7`, one to 64 as in torchvision's ResNet.
         bn_momentum: momentum of the batch norms.
     """
 
-    def __init__(self, kind, bn_momentum):
+    def __init__(self, layout, bn_momentum):
         super().__init__()
-        if kind == 'deep':
+        if layout == 'deep':
             self.out_channels = 128
             self.conv1 = nn.Sequential(
                 _conv3x3(3, 64, stride=2), nn.BatchNorm2d(64, momentum=bn_momentum), nn.ReLU(inplace=True),
@@ -79,6 +81,10 @@ class ResNetBackbone(nn.Module):
         stem: `deep`, or `7x7` for torchvision's ImageNet weights.
     """
 
+    checkpoint_name = 'resnet_backbone'
+    out_channels = 512 * _EXPANSION
+    stride = 8
+
     def __init__(self, depth, bn_momentum=3e-4, stem='deep'):
         super().__init__()
         self.conv1 = Stem(stem, bn_momentum)
@@ -98,6 +104,23 @@ class ResNetBackbone(nn.Module):
                 fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
                 nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
 
+    def stages(self):
+        """Return its parts by the names of STAGES."""
+        return {stage: self.conv1 if stage == 'stem' else getattr(self, stage) for stage in STAGES}
+
+    @staticmethod
+    def foreign_key(key):
+        """Return the key here for one of a flat ImageNet state dict (`conv1`, `bn1`, `layer1` ...), or None."""
+        if key.startswith(('conv1.', 'bn1.')):
+            return f'conv1.{key}'
+        match = re.match(r'layer([1-4])\.', key)
+        return f'res{int(match[1]) + 1}.{key[match.end():]}' if match else None
+
     def forward(self, images):
         """Map (B, 3, H, W) normalised float images to (B, 2048, ceil(H/8), ceil(W/8)) features."""
         return self.res5(self.res4(self.res3(self.res2(self.conv1(images)))))
+
+
+def build(name, bn_momentum, stem):
+    """Return the ResNet whose name is its depth."""
+    return ResNetBackbone(int(name), bn_momentum, stem)
