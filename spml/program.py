@@ -50,7 +50,7 @@ def execute(main):
         status = 2
     closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
     status = status or (OutputClosedError.exit_status if closed else 0)
-    usage.record(status)
+    usage.note_gpu_memory()
     _leave_group(status)
     sys.exit(status)
 

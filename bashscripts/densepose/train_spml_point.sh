@@ -16,16 +16,14 @@ fi
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/pipeline.sh"
 
 DATASET=${DATASET:-densepose} # densepose, or demo: the built-in data
-[ "$DATASET" != demo ] || demo_defaults
+[ "$DATASET" != demo ] || { DATAROOT=${DATAROOT:-$ROOT/snapshots/demo/data} CLUSTERS=${CLUSTERS:-6,6}; }
 DATAROOT=${DATAROOT:-} # folder that holds images/, segcls/, seginst/ and lists/
 SNAPSHOT_ROOT=${SNAPSHOT_ROOT:-$ROOT/snapshots/$DATASET}
-RUN_NAME=${RUN_NAME:-spml_densepose_point}                                    # folder of the results
-PRETRAINED=${PRETRAINED-$ROOT/snapshots/imagenet/trained/resnet-101-cuhk.pth} # or torchvision; empty: random weights
-TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_point.txt}                     # train2014 with the points
-FULL_LIST=${FULL_LIST-$DATAROOT/lists/train_full.txt} # a subset with full truth, for prototypes; empty: none
-VAL_LIST=${VAL_LIST:-$DATAROOT/lists/val.txt}                                 # minival2014
-CLUSTERS=${CLUSTERS:-24,24} # initial k-means grid of inference
-BATCH=${BATCH:-16}          # images of a training step, all processes together
+RUN_NAME=${RUN_NAME:-spml_densepose_point}                # folder of the results
+TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_point.txt} # train2014 with the points
+FULL_LIST=${FULL_LIST-$DATAROOT/lists/train_full.txt}     # a subset with full truth, for prototypes; empty: none
+VAL_LIST=${VAL_LIST:-$DATAROOT/lists/val.txt}             # minival2014
+CLUSTERS=${CLUSTERS:-24,24}                               # initial k-means grid of inference
 
 densepose_pipeline() {
     demo_data
@@ -39,5 +37,6 @@ densepose_pipeline() {
     picture pseudo_labels
 }
 
-prepare "$([ "$DATASET" != demo ] || printf densepose_)point"
+own=$([ "$DATASET" != demo ] || printf densepose_)
+prepare "${own}point" "${own}classifier"
 run_pipeline densepose_pipeline

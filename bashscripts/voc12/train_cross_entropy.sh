@@ -28,5 +28,5 @@ cross_entropy_pipeline() {
     picture ''
 }
 
-prepare cross_entropy
+prepare cross_entropy classifier
 run_pipeline cross_entropy_pipeline

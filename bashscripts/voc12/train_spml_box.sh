@@ -19,5 +19,5 @@ fi
 RUN_NAME=${RUN_NAME:-spml_box}                         # folder of the results
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_box.txt} # with the labels of CAMs within boxes
 
-prepare tag_box
+prepare tag_box classifier
 run_pipeline one_classifier

@@ -19,5 +19,5 @@ fi
 RUN_NAME=${RUN_NAME:-spml_point}                         # folder of the results
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_point.txt} # with the weak labels
 
-prepare point
+prepare point classifier
 run_pipeline one_classifier

@@ -52,5 +52,5 @@ tag_pipeline() {
     picture retrieval_2_labels
 }
 
-prepare tag_box CAM_DIR INST_DIR
+prepare tag_box classifier CAM_DIR INST_DIR
 run_pipeline tag_pipeline

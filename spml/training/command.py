@@ -5,6 +5,7 @@ import pathlib
 from spml.cli import arguments
 from spml.utils import launch
 from spml.utils.device import steady_convolutions
+from spml.utils.model_files import weights_path
 
 
 def run_training(doc, train):
@@ -25,7 +26,12 @@ def run_training(doc, train):
     parser.add_argument('--accept_changes', action='store_true',
                         help='with --resume: go on even where settings, list or number of processes have changed')
     arguments.add_process_argument(parser, 'one on each GPU of the key gpus, 1 without CUDA')
+    parser.add_argument('--embedding', type=pathlib.Path, metavar='PATH',
+                        help='of a classifier: model-*.pth, or folder of the training, of the embedding where '
+                             'network.pretrained is empty')
     args, config = arguments.parse(parser)
+    if args.embedding and not config.network.pretrained:
+        config.network.pretrained = str(weights_path(args.embedding))
     steady_convolutions(config.train.precision)
     return launch.execute(lambda device: train(config, args.data_dir, args.data_list, args.snapshot_dir, device,
                                            args.resume, args.accept_changes),

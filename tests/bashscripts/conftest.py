@@ -1,72 +1,70 @@
-"""A place in which the bash scripts run with a Python that only records what it is told."""
-import json
+"""A place in which the bash scripts list their stages to a Python that only writes the list down."""
 import os
 import pathlib
 import subprocess
-import sys
+import types
 
 import pytest
 
+from spml.pipeline.plan import read_plan
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
 LISTS = ('train_scribble', 'train_scribble_0.5', 'train_point', 'train_box', 'train_tag', 'train_full', 'val')
+PYTHON = """#!/bin/sh
+cat >"$0.plan"
+printf '%s\\n' "$@" >"$0.arguments"
+exit "${STATUS:-0}"
+"""
 
 
-class Workplace:
-    """A data root with blanks in its name, a fake Python, and ways to run the script."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.python = folder / 'fake python'
-        fake = pathlib.Path(__file__).with_name('fake_python.py')
-        self.python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{fake}" "$@"\n')
-        self.python.chmod(0o755)
-        self.data = folder / 'my data'
-        (self.data / 'lists').mkdir(parents=True)
-        for name in LISTS:
-            (self.data / 'lists' / f'{name}.txt').write_text(name)
-        self.weights = folder / 'imagenet.pth'
-        self.weights.write_text('weights')
-        self.run_dir = folder / 'snap' / 'spml_scribble'
-        self.calls_file = folder / 'calls'
+class Place:
+    """A data root with blanks in its name, a Python that writes down what it is told, and ways to run a script."""
 
     script = ROOT / 'bashscripts' / 'voc12' / 'train_spml_scribble.sh'
 
-    def choose(self, script, run_name):
-        """Run another script of bashscripts/ from now on, whose results stand under `run_name`."""
-        self.script = ROOT / 'bashscripts' / script
-        self.run_dir = self.folder / 'snap' / run_name
+    def __init__(self, folder):
+        self.folder, self.python, self.data = folder, folder / 'some python', folder / 'my data'
+        self.python.write_text(PYTHON)
+        self.python.chmod(0o755)
+        (self.data / 'lists').mkdir(parents=True)
+        for name in LISTS:
+            (self.data / 'lists' / f'{name}.txt').write_text(name)
+        self.run_dir = folder / 'snap' / 'spml_scribble'
 
-    def environment(self, **settings):
-        kept = {name: os.environ[name] for name in ('PATH', 'HOME', 'LANG', 'TMPDIR') if name in os.environ}
-        return {**kept, 'SPML_PYTHON': str(self.python), 'DATAROOT': str(self.data), 'PRETRAINED': str(self.weights),
-                'SNAPSHOT_ROOT': str(self.folder / 'snap'), 'FAKE_CALLS': str(self.calls_file),
-                **settings}
+    def choose(self, script, run_name):
+        """Run another script of bashscripts/ from now on, whose results go to `run_name`."""
+        self.script, self.run_dir = ROOT / 'bashscripts' / script, self.folder / 'snap' / run_name
 
     def run(self, command=None, cwd=None, **settings):
-        """Run the script (or another command) and return the finished process; `calls` holds what Python was told."""
-        self.calls_file.write_text('')
-        environment = {name: value for name, value in self.environment(**settings).items() if value is not None}
-        return subprocess.run(command or ['bash', str(self.script)], env=environment, cwd=cwd or self.folder,
-                              check=False, capture_output=True, text=True, timeout=300)
+        """Run the script (or another command); `plan` says what Python was told. None unsets a setting."""
+        for file in self.folder.glob('some python.*'):
+            file.unlink()
+        kept = {name: os.environ[name] for name in ('PATH', 'HOME', 'LANG', 'TMPDIR') if name in os.environ}
+        settings = {**kept, 'SPML_PYTHON': str(self.python), 'DATAROOT': str(self.data),
+                    'SNAPSHOT_ROOT': str(self.folder / 'snap'), **settings}
+        return subprocess.run(command or ['bash', str(self.script)], cwd=cwd or self.folder, check=False,
+                              env={name: value for name, value in settings.items() if value is not None},
+                              capture_output=True, text=True, timeout=60)
 
     @property
-    def calls(self):
-        return [json.loads(line) for line in self.calls_file.read_text().splitlines()]
+    def told(self):
+        """Whether Python was started at all."""
+        return pathlib.Path(f'{self.python}.plan').exists()
 
-    def scripts(self):
-        """Names of the Python scripts called, without the closing table."""
-        names = [next(a for a in call['args'] if a.endswith('.py')).rsplit('/', 1)[-1] for call in self.calls]
-        return [name for name in names if name != 'summary.py']
+    @property
+    def arguments(self):
+        return pathlib.Path(f'{self.python}.arguments').read_text().splitlines()
 
-    def call(self, script, containing=''):
-        """Arguments of the one call of a script, as given."""
-        found = [call['args'] for call in self.calls
-                 if any(a.endswith('/' + script) for a in call['args']) and containing in ' '.join(call['args'])]
-        assert len(found) == 1, found
-        return found[0]
+    def plan(self, **settings):
+        """Run the script, which must succeed; return its settings, the names of its stages, and the stages by name."""
+        result = self.run(**settings)
+        assert result.returncode == 0, result.stderr
+        with open(f'{self.python}.plan', 'rb') as stream:
+            plan = read_plan(stream)
+        return types.SimpleNamespace(settings=plan.settings, names=[stage.name for stage in plan.stages],
+                                     stages={stage.name: stage for stage in plan.stages})
 
 
 @pytest.fixture
 def place(tmp_path):
-    return Workplace(tmp_path)
+    return Place(tmp_path)

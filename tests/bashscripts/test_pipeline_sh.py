@@ -1,383 +1,183 @@
-"""The scribble pipeline's script: stages, their arguments, skipping, forcing and stopping (Python is a fake)."""
+"""What each pipeline's script lists: its stages in order with their arguments, its settings, and what it refuses."""
 import os
 import shutil
-import signal
-import subprocess
-import time
 
 import pytest
 
-STAGES = ['train_embedding', 'prototypes', 'inference_retrieval', 'score_retrieval', 'inference_softmax_joint',
-          'score_softmax_joint', 'pseudo_labels', 'score_pseudo', 'train_classifier', 'inference_single',
-          'score_single', 'inference_final', 'score_final', 'picture']
+STAGE_1 = ['train_embedding', 'prototypes', 'inference_retrieval', 'score_retrieval', 'inference_softmax_joint',
+           'score_softmax_joint']
+FINAL = ['inference_single', 'score_single', 'inference_final', 'score_final', 'picture']
+ONE_CLASSIFIER = ['pseudo_labels', 'score_pseudo', 'train_classifier']
+TAG = ['cam_walk_labels', 'score_cam_walk', 'score_cam_walk_by_instance', 'prototypes_retrieval_1',
+       'retrieval_1_labels', 'score_retrieval_1', 'score_retrieval_1_by_instance', 'train_classifier_1',
+       'inference_classifier_1', 'score_classifier_1', 'softmax_labels', 'score_softmax', 'score_softmax_by_instance',
+       'prototypes_retrieval_2', 'retrieval_2_labels', 'score_retrieval_2', 'score_retrieval_2_by_instance',
+       'train_classifier_2']
 
 
-def option(args, name):
-    return args[args.index(name) + 1]
+@pytest.mark.parametrize(('script', 'run_name', 'config', 'train_list', 'between'), [
+    ('voc12/train_spml_scribble.sh', 'spml_scribble', 'voc12/scribble', 'train_scribble', ONE_CLASSIFIER),
+    ('voc12/train_spml_point.sh', 'spml_point', 'voc12/point', 'train_point', ONE_CLASSIFIER),
+    ('voc12/train_spml_box.sh', 'spml_box', 'voc12/tag_box', 'train_box', ONE_CLASSIFIER),
+    ('voc12/train_spml_tag.sh', 'spml_tag', 'voc12/tag_box', 'train_tag', TAG),
+    ('densepose/train_spml_point.sh', 'spml_densepose_point', 'densepose/point', 'train_point', ONE_CLASSIFIER)])
+def test_stages_lists_and_configurations(place, script, run_name, config, train_list, between):
+    place.choose(script, run_name)
+    plan = place.plan()
+    assert plan.names == [*STAGE_1, *between, *FINAL]
+    assert place.arguments == ['-m', 'spml.pipeline', str(place.run_dir), '--script', str(place.script)]
+    train = plan.stages['train_embedding']
+    assert train.script == 'pyscripts/train/train.py'
+    assert train.options['--cfg_path'].endswith(f'configs/{config}.yaml')
+    assert train.options['--data_list'] == str(place.data / 'lists' / f'{train_list}.txt')
+    assert train.overrides == []
+    final = plan.stages['inference_final'].options
+    assert final['--multi_scale'] is final['--crf'] is True
+    assert final['--cfg_path'].endswith(f'configs/{config.split("/")[0]}/classifier.yaml')
+    assert plan.stages['score_final'].options['--cfg_path'].endswith(f'configs/{config}.yaml')
+    assert {plan.stages[name].title != '' for name in plan.names if name.startswith('score_')} == {True}
 
 
-def skipped(output):
-    return [line.split('] ')[1].split(':')[0] for line in output.splitlines() if line.endswith('skipped')]
+def test_arguments_of_the_contract(place):
+    plan, run, lists = place.plan(), place.run_dir, place.data / 'lists'
+    stages = {name: stage.options for name, stage in plan.stages.items()}
+    assert stages['prototypes']['--data_list'] == str(lists / 'train_full.txt')
+    assert stages['prototypes']['--kmeans_num_clusters'] == '12,12'
+    assert stages['inference_retrieval']['--predictor'] == 'retrieval'
+    assert stages['inference_retrieval']['--semantic_memory_dir'] == str(run / 'prototypes' / 'semantic_prototype')
+    assert stages['pseudo_labels']['--source'] == 'softmax_random_walk'
+    assert stages['pseudo_labels']['--snapshot_dir'] == str(run / 'stage1')
+    assert stages['pseudo_labels']['--list_out'] == stages['train_classifier']['--data_list'] == str(
+        run / 'lists' / 'train_pseudo.txt')
+    assert stages['train_classifier']['--embedding'] == str(run / 'stage1')
+    assert stages['inference_single']['--snapshot_dir'] == str(run / 'classifier')
+    assert not {'--multi_scale', '--crf'} & stages['inference_single'].keys()
+    assert stages['picture']['--pseudo_dir'] == str(run / 'pseudo_labels' / 'semantic_gray')
+    assert plan.stages['score_retrieval'].title == 'embedding, retrieval (prototypes from full truth)'
+    assert plan.stages['score_retrieval'].output == run / 'scores' / 'score_retrieval.json'
 
 
-def done(output):
-    return [line.split('] ')[1].split(' done')[0] for line in output.splitlines() if '] ' in line and 'done in' in line]
+def test_tags_take_two_rounds_of_labels(place):
+    place.choose('voc12/train_spml_tag.sh', 'spml_tag')
+    run = place.run_dir
+    stages = {name: stage.options for name, stage in place.plan().stages.items()}
+    assert stages['cam_walk_labels']['--source'] == 'cam_random_walk'
+    assert stages['cam_walk_labels']['--cam_dir'] == str(place.data / 'VOC2012' / 'cam_npy')
+    for number, source in ((1, 'cam_walk'), (2, 'softmax')):
+        prototypes, labels = stages[f'prototypes_retrieval_{number}'], stages[f'retrieval_{number}_labels']
+        assert prototypes['--data_list'] == str(run / 'lists' / f'train_{source}.txt')
+        assert prototypes['--multi_scale'] is True
+        assert prototypes['--snapshot_dir'] == labels['--snapshot_dir'] == str(run / 'stage1')
+        assert labels['--source'] == 'retrieval'
+        assert labels['--semantic_memory_dir'] == str(run / f'prototypes_retrieval_{number}/semantic_prototype')
+        classifier = stages[f'train_classifier_{number}']
+        assert classifier['--data_list'] == str(run / 'lists' / f'train_retrieval_{number}.txt')
+        assert classifier['--embedding'] == str(run / 'stage1')
+    assert stages['softmax_labels']['--snapshot_dir'] == str(run / 'classifier_1')
+    assert stages['inference_final']['--snapshot_dir'] == str(run / 'classifier_2')
+    assert stages['score_retrieval_2_by_instance']['--inst_dir'].endswith('VOC2012/seginst')
+    assert not any('by_instance' in name for name in place.plan(INST_DIR='').names)
 
 
-def test_all_stages_run_in_order_with_the_arguments_of_the_contract(place):
-    result = place.run()
-    assert result.returncode == 0, result.stderr
-    assert done(result.stdout) == STAGES
-    assert f'[14/{len(STAGES)}] picture ...' in result.stdout
-    assert str(place.run_dir / 'contact_sheet.png') in result.stdout
-
-    lists, run = place.data / 'lists', place.run_dir
-    train = place.call('train.py')
-    assert option(train, '--data_list') == str(lists / 'train_scribble.txt')
-    assert f'network.pretrained={place.weights}' in train
-    prototypes = place.call('prototype.py')
-    assert option(prototypes, '--data_list') == str(lists / 'train_full.txt')
-    assert option(prototypes, '--kmeans_num_clusters') == '12,12'
-    retrieval = place.call('inference.py', '--predictor retrieval')
-    assert option(retrieval, '--semantic_memory_dir') == str(run / 'prototypes' / 'semantic_prototype')
-    pseudo = place.call('pseudo_label.py')
-    assert option(pseudo, '--source') == 'softmax_random_walk'
-    assert option(pseudo, '--snapshot_dir') == str(run / 'stage1')
-    classifier = place.call('train_classifier.py')
-    assert option(classifier, '--data_list') == str(run / 'lists' / 'train_pseudo.txt') == option(pseudo, '--list_out')
-    assert f'network.pretrained={run}/stage1/model-10.pth' in classifier  # 10, not 9: by number, not by name
-    final = place.call('inference.py', '--crf')
-    assert '--multi_scale' in final
-    assert option(final, '--cfg_path').endswith('configs/voc12/classifier.yaml')
-    assert option(final, '--snapshot_dir') == str(run / 'classifier')
-    single = place.call('inference.py', 'inference_single')
-    assert '--multi_scale' not in single
-    assert '--crf' not in single
-    picture = place.call('contact_sheet.py')
-    assert option(picture, '--pseudo_dir') == str(run / 'pseudo_labels' / 'semantic_gray')
-    table = place.call('summary.py')
-    assert 'score_retrieval=embedding, retrieval (prototypes from full truth)' in table
-
-
-def test_each_stage_leaves_its_log(place):
-    place.run()
-    assert sorted(path.stem for path in (place.run_dir / 'logs').iterdir()) == sorted(STAGES)
-    assert (place.run_dir / 'logs' / 'prototypes.log').read_text() == 'stage output prototype.py\n'
-
-
-def test_second_run_skips_everything(place):
-    place.run()
-    result = place.run()
-    assert result.returncode == 0
-    assert skipped(result.stdout) == STAGES
-    assert place.scripts() == []
-    assert len(place.calls) == 1  # the table is printed again
-
-
-def test_stops_at_the_first_failing_stage_and_goes_on_from_there(place):
-    result = place.run(FAKE_FAIL='pseudo_label.py')
-    assert result.returncode == 3
-    assert '[7/14] pseudo_labels FAILED with status 3' in result.stderr
-    assert 'pseudo_label.py' in result.stderr
-    log = place.run_dir / 'logs' / 'pseudo_labels.log'
-    assert str(log) in result.stderr
-    assert log.read_text() == 'sorry, no luck\n'
-    assert place.scripts()[-1] == 'pseudo_label.py'
-    result = place.run()
-    assert result.returncode == 0
-    assert skipped(result.stdout) == STAGES[:6]
-    assert done(result.stdout) == STAGES[6:]
-
-
-def test_success_without_output_is_a_failure(place):
-    result = place.run(FAKE_LAZY='prototype.py')
-    assert result.returncode == 1
-    assert '[2/14] prototypes FAILED' in result.stderr
-    assert 'semantic_prototype is missing' in result.stdout
-
-
-def test_a_forced_stage_and_the_later_ones_run_again(place):
-    place.run()
-    result = place.run(FORCE='train_classifier')
-    assert skipped(result.stdout) == STAGES[:8]
-    assert done(result.stdout) == STAGES[8:]
-    assert (place.run_dir / 'classifier.previous-1' / 'model-10.pth').exists()  # weights are not thrown away
-
-
-def test_stages_after_one_that_ran_run_again_even_if_it_was_stopped_in_between(place):
-    place.run()
-    assert place.run(FORCE='pseudo_labels', FAKE_FAIL='score_pseudo').returncode == 3
-    result = place.run()
-    assert skipped(result.stdout) == STAGES[:7]
-    assert done(result.stdout) == STAGES[7:]
-
-
-def test_an_unknown_forced_stage_is_named_with_the_choices(place):
-    result = place.run(FORCE='training')
-    assert result.returncode == 2
-    assert 'FORCE=training' in result.stderr
-    assert 'train_classifier' in result.stderr
-    assert place.calls == []
-
-
-def test_a_changed_setting_is_refused_unless_told(place):
-    place.run()
-    result = place.run(CLUSTERS='8,8')
-    assert result.returncode == 2
-    assert place.scripts() == []
-    for word in (str(place.run_dir), 'prototypes: 8,8', 'RUN_NAME', 'OVERWRITE=1'):
-        assert word in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    result = place.run(CLUSTERS='8,8', OVERWRITE='1')
-    assert skipped(result.stdout) == ['train_embedding']
-    assert '[2/14] prototypes ... (its settings changed, runs again)' in result.stdout
-    assert option(place.call('prototype.py'), '--kmeans_num_clusters') == '8,8'
-
-
-def test_settings_of_a_forced_stage_and_those_after_it_may_change(place):
-    place.run()
-    result = place.run(SET_CLASSIFIER='train.base_lr=1', FORCE='train_classifier')
-    assert result.returncode == 0, result.stderr
-    assert skipped(result.stdout) == STAGES[:8]
-    assert place.run(CLUSTERS='8,8', SET_CLASSIFIER='train.base_lr=1', FORCE='train_classifier').returncode == 2
-
-
-def test_a_changed_list_is_a_changed_setting(place):
-    place.run()
-    (place.data / 'lists' / 'train_full.txt').write_text('other')
-    assert place.run().returncode == 2
-    assert skipped(place.run(OVERWRITE='1').stdout) == ['train_embedding']
-
-
-def test_gpus_and_workers_rerun_nothing(place):
-    place.run()
-    result = place.run(NUM_WORKERS='3', GPUS='1', FAKE_GPUS='1')
-    assert skipped(result.stdout) == STAGES
-
-
-def test_a_lost_output_is_made_again_without_stale_files(place):
-    place.run()
-    shutil.rmtree(place.run_dir / 'inference_final')
-    result = place.run()
-    assert done(result.stdout) == STAGES[11:]
-    (place.run_dir / 'inference_final' / 'semantic_gray' / 'stale.png').write_text('from another list')
-    place.run(FORCE='inference_final')
-    assert [path.name for path in (place.run_dir / 'inference_final' / 'semantic_gray').iterdir()] == ['a.png']
-
-
-def test_an_unfinished_training_resumes_from_its_snapshot(place):
-    place.run(FAKE_FAIL='train.py', FAKE_SNAPSHOT='1')
-    assert '--resume' not in place.call('train.py')
-    place.run(FAKE_FAIL='train.py', SET_EMBEDDING='train.base_lr=1', OVERWRITE='1')  # another training does not
-    assert '--resume' not in place.call('train.py')
-    place.run(FAKE_FAIL='train.py', SET_EMBEDDING='train.base_lr=1', FAKE_SNAPSHOT='1')
-    result = place.run(SET_EMBEDDING='train.base_lr=1')
-    assert '--resume' in place.call('train.py')
-    assert result.returncode == 0
-    assert skipped(place.run(SET_EMBEDDING='train.base_lr=1').stdout) == STAGES
-
-
-def test_checkpoint_takes_the_place_of_stage_1(place):
-    weights = place.folder / 'released.pth'
-    weights.write_text('weights')
-    result = place.run(CHECKPOINT='released.pth', PRETRAINED='/nowhere.pth')  # relative to the working directory
-    assert result.returncode == 0, result.stderr
-    assert done(result.stdout) == STAGES[1:]
-    assert option(place.call('prototype.py'), '--checkpoint') == str(weights)
-    assert option(place.call('pseudo_label.py'), '--checkpoint') == str(weights)
-    assert f'network.pretrained={weights}' in place.call('train_classifier.py')
-    assert '--checkpoint' not in place.call('inference.py', '--crf')
-
-
-def test_torchvisions_weights_come_with_their_stem(place):
-    result = place.run(PRETRAINED='torchvision')
-    assert result.returncode == 0, result.stderr
-    assert 'network.pretrained=torchvision' in place.call('train.py')
-    scripts = [call['args'] for call in place.calls if '--cfg_path' in call['args']]
-    assert len(scripts) >= 8
-    assert all('network.stem=7x7' in args for args in scripts)
-    place.run(OVERWRITE='1')
-    assert not any('network.stem=7x7' in call['args'] for call in place.calls)
-
-
-def test_a_run_from_given_weights_forgets_nothing_of_the_full_run(place):
-    place.run()
-    weights = place.folder / 'released.pth'
-    weights.write_text('weights')
-    assert place.run(CHECKPOINT=str(weights)).returncode == 2
-    assert done(place.run(CHECKPOINT=str(weights), OVERWRITE='1').stdout) == STAGES[1:]
-    result = place.run(OVERWRITE='1')
-    assert skipped(result.stdout) == STAGES[:1]
-    assert (place.run_dir / 'stage1' / 'model-10.pth').exists()
-
-
-def test_weights_are_kept_however_often_a_training_is_forced(place):
-    place.run()
-    for _ in range(2):
-        place.run(FORCE='train_embedding')
-    assert (place.run_dir / 'stage1.previous-1' / 'model-10.pth').exists()
-    assert (place.run_dir / 'stage1.previous-2' / 'model-10.pth').exists()
-
-
-def test_the_run_says_how_it_was_made(place):
-    place.run(SET_EMBEDDING='train.base_lr=1')
-    text = (place.run_dir / 'run.txt').read_text()
-    for part in ('SPML ', f'DATAROOT={str(place.data)!r}'.replace("'", '').replace(' ', r'\ '), 'BATCH=16',
-                 'SET_EMBEDDING=train.base_lr=1', '[train_embedding] ', 'pyscripts/train/train.py', '[picture] '):
-        assert part in text
-    kept = {path.name for path in (place.run_dir / 'lists').glob('input_*')}
-    assert kept == {'input_train_scribble.txt', 'input_train_full.txt', 'input_val.txt'}
-    assert (place.run_dir / 'lists' / 'input_val.txt').read_text() == 'val'
+def test_densepose_clusters_and_the_built_in_data(place):
+    place.choose('densepose/train_spml_point.sh', 'spml_densepose_point')
+    pseudo = place.plan().stages['pseudo_labels'].options
+    assert (pseudo['--source'], pseudo['--kmeans_num_clusters']) == ('densepose_random_walk', '24,24')
+    stages = place.plan(DATASET='demo').stages
+    assert stages['train_embedding'].options['--cfg_path'].endswith('configs/demo/densepose_point.yaml')
+    assert stages['train_classifier'].options['--cfg_path'].endswith('configs/demo/densepose_classifier.yaml')
+    assert stages['pseudo_labels'].options['--kmeans_num_clusters'] == '6,6'
 
 
 @pytest.mark.parametrize(('settings', 'expected'), [
-    ({}, ['train.total_batch_size=16']), ({'BATCH': '6'}, ['train.total_batch_size=6']),
-    ({'SET_EMBEDDING': 'a.b=c train.batch_size=2'}, ['train.batch_size=2']),
-    ({'SET_EMBEDDING': 'train.batch_size=2'}, ['train.batch_size=2'])])
-def test_images_of_a_step(place, settings, expected):
-    place.run(**settings)
-    assert [word for word in place.call('train.py') if 'batch_size' in word] == expected
-    assert not [word for word in place.call('train_classifier.py') if 'batch_size' in word]
+    ({}, []), ({'BATCH': '6'}, ['train.total_batch_size=6']), ({'PRETRAINED': ''}, ['network.pretrained=']),
+    ({'PRETRAINED': 'w.pth'}, ['network.pretrained={folder}/w.pth']),
+    ({'PRETRAINED': 'torchvision'}, ['network.stem=7x7', 'network.pretrained=torchvision']),
+    ({'SET_EMBEDDING': 'a.b=[1,*] c.d=e', 'BATCH': '6'}, ['train.total_batch_size=6', 'a.b=[1,*]', 'c.d=e'])])
+def test_what_the_user_sets_comes_last_and_what_is_not_set_says_nothing(place, settings, expected):
+    stages = place.plan(SET_CLASSIFIER='f.g=h', **settings).stages
+    expected = [word.format(folder=place.folder) for word in expected]
+    for name in ('train_embedding', 'prototypes', 'pseudo_labels', 'score_final'):
+        assert stages[name].overrides == expected
+    stem = [word for word in expected if word.startswith('network.stem')]
+    for name in ('train_classifier', 'inference_single'):
+        assert stages[name].overrides == [*stem, 'f.g=h']
 
 
-def test_classes_come_from_the_configuration_unless_given(place):
-    place.run()
-    for script, containing in (('benchmark_by_mIoU.py', 'score_final'), ('contact_sheet.py', '')):
-        arguments = place.call(script, containing)
-        assert option(arguments, '--cfg_path').endswith('configs/voc12/scribble.yaml')
-        assert '--num_classes' not in arguments
-        assert '--class_names' not in arguments
-    place.run(RUN_NAME='other', NUM_CLASSES='4', CLASS_NAMES='a,b,c,d')
-    for script, containing in (('benchmark_by_mIoU.py', 'score_final'), ('contact_sheet.py', '')):
-        arguments = place.call(script, containing)
-        assert (option(arguments, '--num_classes'), option(arguments, '--class_names')) == ('4', 'a,b,c,d')
+def test_checkpoint_takes_the_place_of_stage_1(place):
+    stages = place.plan(CHECKPOINT='released.pth').stages  # relative to the working directory
+    weights = str(place.folder / 'released.pth')
+    assert 'train_embedding' not in stages
+    assert stages['prototypes'].options['--checkpoint'] == stages['pseudo_labels'].options['--checkpoint'] == weights
+    assert stages['train_classifier'].options['--embedding'] == weights
+    assert '--checkpoint' not in stages['inference_final'].options
 
 
 def test_without_truth_of_the_training_images(place):
-    (place.data / 'lists/train_full.txt').unlink()
-    assert 'FULL_LIST' in place.run().stderr
-    result = place.run(FULL_LIST='')
-    assert result.returncode == 0, result.stderr
+    plan = place.plan(FULL_LIST='')
     without = ('prototypes', 'inference_retrieval', 'score_retrieval', 'score_pseudo')
-    assert done(result.stdout) == [stage for stage in STAGES if stage not in without]
-    assert '--full_list' not in place.call('contact_sheet.py')
-    assert 'score_pseudo' not in ' '.join(place.call('summary.py'))
+    assert plan.names == [name for name in [*STAGE_1, *ONE_CLASSIFIER, *FINAL] if name not in without]
+    assert '--full_list' not in plan.stages['picture'].options
 
 
-def test_scribble_chooses_list_and_folder(place):
-    place.run(SCRIBBLE='dilate_3_0.5')
-    train = place.call('train.py')
-    assert option(train, '--data_list') == str(place.data / 'lists' / 'train_scribble_0.5.txt')
-    assert option(train, '--snapshot_dir') == str(place.folder / 'snap' / 'spml_scribble_0.5' / 'stage1')
+def test_settings_reach_the_command_lines(place):
+    plan = place.plan(VAL_LIST='val2.txt', RUN_NAME='mine', CLUSTERS='8,8', NUM_CLASSES='4', CLASS_NAMES='a,b,c,d',
+                      SCRIBBLE='dilate_3_0.5', GPUS='2,3')
+    assert plan.stages['inference_final'].options['--data_list'] == f'{place.folder}/val2.txt'
+    assert plan.stages['inference_final'].output == place.folder / 'snap' / 'mine' / 'inference_final'
+    assert plan.stages['prototypes'].options['--kmeans_num_clusters'] == '8,8'
+    assert plan.stages['train_embedding'].options['--data_list'].endswith('lists/train_scribble_0.5.txt')
+    for name in ('score_final', 'picture'):
+        options = plan.stages[name].options
+        assert (options['--num_classes'], options['--class_names']) == ('4', 'a,b,c,d')
+    assert (plan.settings['GPUS'], plan.settings['BATCH'], plan.settings['DATASET']) == ('2,3', '', 'voc12')
+    assert 'PRETRAINED' not in plan.settings
+    assert place.plan(SCRIBBLE='dilate_3_0.5').stages['picture'].output.parent.name == 'spml_scribble_0.5'
 
 
-def test_overrides_from_the_environment_reach_the_command_lines(place):
-    val = place.folder / 'val2.txt'
-    val.write_text('val')
-    place.run(VAL_LIST=str(val), RUN_NAME='mine', NUM_WORKERS='5', SET_EMBEDDING='train.crop_size=[64,64] a.b=c',
-              SET_CLASSIFIER='d.e=f')
-    final = place.call('inference.py', '--crf')
-    assert option(final, '--data_list') == str(val)
-    assert option(final, '--num_workers') == '5'
-    assert option(final, '--save_dir') == str(place.folder / 'snap' / 'mine' / 'inference_final')
-    assert 'd.e=f' in final
-    train = place.call('train.py')
-    assert 'train.crop_size=[64,64]' in train
-    assert 'a.b=c' in train
-    assert 'd.e=f' not in train
+def test_the_demo_makes_its_data(place):
+    plan = place.plan(DATASET='demo', DATAROOT=str(place.folder / 'demo'), DEMO_OPTIONS='--num_train 3')
+    assert plan.names[:2] == ['demo_data', 'train_embedding']
+    assert plan.stages['demo_data'].options == {'--out': str(place.folder / 'demo'), '--num_train': '3'}
+    assert plan.stages['train_embedding'].options['--cfg_path'].endswith('configs/demo/scribble.yaml')
+    assert plan.stages['prototypes'].options['--kmeans_num_clusters'] == '6,6'
 
 
-def test_several_gpus_run_the_network_with_a_process_each(place):
-    place.run(GPUS='2,3', FAKE_GPUS='2')
-    for call in (place.call('train.py'), place.call('prototype.py'), place.call('pseudo_label.py'),
-                 place.call('inference.py', '--crf')):
-        assert option(call, '--num_processes') == '2'
-    assert '--num_processes' not in place.call('train_classifier.py')
-    assert {call['visible'] for call in place.calls} == {'2,3'}
-
-
-def test_without_a_gpu_gpus_is_ignored(place):
-    result = place.run(GPUS='0,1,2,3', FAKE_GPUS='0')
-    assert result.returncode == 0
-    assert option(place.call('train.py'), '--num_processes') == '1'
-
-
-def test_the_number_of_processes_can_be_given(place):
-    result = place.run(PROCESSES='3', FAKE_GPUS='0')
-    assert result.returncode == 0
-    assert option(place.call('train.py'), '--num_processes') == '3'
-
-
-def test_gpus_that_are_not_there_are_an_error(place):
-    result = place.run(GPUS='0,1,2,3', FAKE_GPUS='1')
-    assert result.returncode == 2
-    assert 'GPUS=0,1,2,3' in result.stderr
+def test_the_baseline(place):
+    place.choose('voc12/train_cross_entropy.sh', 'cross_entropy_point')
+    plan = place.plan(LABELS='point')
+    assert plan.names == ['train_embedding', *FINAL]
+    assert plan.stages['train_embedding'].options['--data_list'].endswith('train_point.txt')
+    assert '--pseudo_dir' not in plan.stages['picture'].options
 
 
 @pytest.mark.parametrize(('settings', 'named'), [
     ({'DATAROOT': None}, 'DATAROOT'), ({'SNAPSHOT_ROOT': '/tmp/my runs'}, 'SNAPSHOT_ROOT'), ({'BATCH': '0'}, 'BATCH=0'),
-    ({'BATCH': 'all'}, 'BATCH=all'), ({'PROCESSES': '0'}, 'PROCESSES=0'),
-    ({'DATAROOT': '/nowhere'}, '/nowhere/lists/train_scribble.txt'),
-    ({'PRETRAINED': '/nowhere.pth'}, 'PRETRAINED=/nowhere.pth'),
-    ({'CHECKPOINT': '/nowhere.pth'}, 'CHECKPOINT=/nowhere.pth'),
-    ({'DATASET': 'voc2007'}, 'DATASET=voc2007'),
-    ({'SPML_PYTHON': '/nowhere/python'}, 'setup.sh'),
-])
+    ({'BATCH': 'all'}, 'BATCH=all'), ({'PROCESSES': '0'}, 'PROCESSES=0'), ({'DATASET': 'voc2007'}, 'DATASET=voc2007'),
+    ({'SPML_PYTHON': '/nowhere/python'}, 'setup.sh')])
 def test_bad_settings_are_one_line(place, settings, named):
     result = place.run(**settings)
     assert result.returncode == 2
     assert named in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
-    assert place.calls == []
-
-
-def test_the_demo_makes_its_data_and_starts_from_random_weights(place):
-    result = place.run(DATASET='demo', DATAROOT=str(place.folder / 'demo'), PRETRAINED=None,
-                       DEMO_OPTIONS='--num_train 3')
-    assert result.returncode == 0, result.stderr
-    assert done(result.stdout) == ['demo_data', *STAGES]
-    data = place.call('make_synthetic.py')
-    assert option(data, '--out') == str(place.folder / 'demo')
-    assert option(data, '--num_train') == '3'
-    train = place.call('train.py')
-    assert option(train, '--cfg_path').endswith('configs/demo/scribble.yaml')
-    assert 'network.pretrained=' in train
-    assert option(place.call('prototype.py'), '--kmeans_num_clusters') == '6,6'
-
-
-def test_two_runs_in_one_folder_do_not_mix(place):
-    if not shutil.which('flock'):
-        pytest.skip('no flock on this machine')
-    place.run_dir.mkdir(parents=True)
-    result = place.run(['flock', str(place.run_dir / '.lock'), 'bash', str(place.script)])
-    assert result.returncode == 2
-    assert 'another run' in result.stderr
-
-
-def test_interrupt_stops_everything_with_one_line(place):
-    environment = place.environment(FAKE_WAIT='prototype.py')
-    # What a shell starts in the background ignores Ctrl-C, and so would everything below these tests.
-    process = subprocess.Popen(['bash', str(place.script)], env=environment, cwd=place.folder,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    log = place.run_dir / 'logs' / 'prototypes.log'
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (log.exists() and 'waiting' in log.read_text()):
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert err.strip().startswith('[2/14] prototypes interrupted; run the same script again')
-    assert len(err.strip().splitlines()) == 1
-    assert 'inference_retrieval' not in out
-    assert skipped(place.run().stdout) == ['train_embedding']
+    assert not place.told
 
 
 def test_works_from_any_folder_by_relative_path(place):
     folder = place.folder / 'elsewhere'
     folder.mkdir()
-    relative = os.path.relpath(place.script, folder)
-    result = place.run(['bash', relative], cwd=folder, DATAROOT='../my data', SNAPSHOT_ROOT='../snap')
+    result = place.run(['bash', os.path.relpath(place.script, folder)], cwd=folder, DATAROOT='../my data',
+                       SNAPSHOT_ROOT='../snap')
     assert result.returncode == 0, result.stderr
-    assert option(place.call('train.py'), '--data_dir') == f'{folder}/../my data'
-    assert (folder / '..' / 'snap' / 'spml_scribble' / 'contact_sheet.png').exists()
+    assert place.arguments[2] == f'{folder}/../snap/spml_scribble'
+
+
+def test_configurations_of_own_data_that_an_earlier_version_wrote(place):
+    project = place.folder / 'project'
+    shutil.copytree(place.script.parents[1], project / 'bashscripts')
+    (project / 'configs' / 'mine').mkdir(parents=True)
+    for name in ('scribble', 'scribble_classifier'):
+        (project / 'configs' / 'mine' / f'{name}.yaml').write_text('')
+    place.script = project / 'bashscripts' / 'voc12' / 'train_spml_scribble.sh'
+    options = place.plan(DATASET='mine').stages['train_classifier'].options
+    assert options['--cfg_path'] == str(project / 'configs' / 'mine' / 'scribble_classifier.yaml')

@@ -1,0 +1,223 @@
+"""The chain of stages: what is done already stands, the rest runs in order, the first failure ends it.
+
+Every stage is judged by its recipe twice. Before the first one runs, so that a changed setting is refused before
+anything is spent, and again when its turn comes, when what earlier stages made is there. A training is made again only
+if the user says so (OVERWRITE=1, FORCE) or if what it learns from was made again by an earlier stage; all else is made
+again as soon as what it reads differs.
+"""
+import contextlib
+import fcntl
+import importlib.metadata
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+
+from spml.errors import SpmlError
+from spml.names import __version__
+from spml.pipeline import checks
+from spml.pipeline.process import run_process, stop_requests
+from spml.pipeline.processes import count_processes
+from spml.pipeline.recipes import recipe_of
+from spml.pipeline.record import Recorder
+from spml.pipeline.state import States
+from spml.recipe import Answer, FileDigests, Recipe, judge
+from spml.utils.model_files import PROJECT
+
+_ON_SEVERAL = ('train.py', 'prototype.py', 'inference.py', 'pseudo_label.py')
+_WITH_CRF = ('inference.py', 'pseudo_label.py')
+_LISTS = ('TRAIN_LIST', 'FULL_LIST', 'VAL_LIST')
+
+
+class StageFailedError(SpmlError):
+    """A stage ended with a status that is not 0; what there is to say has been said."""
+
+    def __init__(self, message, status):
+        super().__init__(message)
+        self.exit_status = status
+
+
+class Chain:
+    """A pipeline at work in the folder of its run.
+
+    Args:
+        run_dir: folder of the run.
+        script: path of the bash script, for the record.
+        plan: plan.Plan.
+    """
+
+    def __init__(self, run_dir, script, plan):
+        self.run_dir, self.script, self.plan = pathlib.Path(run_dir), script, plan
+        self.overwrite = bool(plan.settings.get('OVERWRITE'))
+        self.digests, self.states, self.recorder = FileDigests(), States(self.run_dir), Recorder(self.run_dir)
+
+    def run(self):
+        """Check, judge, announce, run.
+
+        Raises:
+            SpmlError: something is wrong before the first stage, or a stage failed or was interrupted.
+        """
+        configs = checks.check_plan(self.plan)
+        forced = self.plan.forced
+        with self._locked() as lock:
+            # Judged before anything is written or forgotten: a refusal leaves the folder as it was.
+            standing = self._judge_all({stage.name for stage in forced})
+            for stage in forced:
+                self.states.forget(stage)
+            for line in checks.overruled(self.plan):
+                print(line)
+            print(self._announcement(standing, configs), flush=True)
+            settings = self.plan.settings
+            self.processes = count_processes(settings, configs) if len(standing) < len(self.plan.stages) else 1
+            for folder in ('logs', 'lists'):
+                (self.run_dir / folder).mkdir(exist_ok=True)
+            self.recorder.write('run', script=self.script, run_dir=str(self.run_dir), version=_version(),
+                                torch=importlib.metadata.version('torch'), settings=settings)
+            self._keep_lists()
+            with stop_requests() as stop:
+                for number, stage in enumerate(self.plan.stages, start=1):
+                    self._take(stage, f'[{number}/{len(self.plan.stages)}] {stage.name}', stop, lock)
+
+    def _judge_all(self, forced):
+        """Return the names of the stages whose results stand; take over those of an earlier version.
+
+        Raises:
+            SpmlError: a training was made with other settings or data.
+        """
+        standing, pending = [], []
+        for stage in self.plan.stages:
+            depends = stage.reads_from(pending)
+            recipe = recipe_of(stage, self.digests)
+            if stage.name not in forced:
+                difference = self.states.adopt(stage, recipe)
+                if difference and stage.trains:
+                    self._refuse(stage, difference)
+            before = self.states.read(stage)
+            # What earlier stages are about to make cannot be compared yet.
+            if before and depends:
+                before = type(before)(Recipe(before.recipe.values), False)
+                recipe = Recipe(recipe.values)
+            answer, difference = judge(recipe, before and before.recipe, before and before.complete,
+                                       self.overwrite or stage.name in forced, costly=stage.trains)
+            if answer is Answer.REFUSE:
+                self._refuse(stage, difference)
+            if answer is Answer.STANDS and not depends and stage.name not in forced:
+                standing.append(stage.name)
+            else:
+                pending += stage.outputs
+        return standing
+
+    def _refuse(self, stage, difference):
+        if self.overwrite:
+            return
+        raise SpmlError(f'{self.run_dir}: {stage.name} was made otherwise ({difference}); set RUN_NAME to begin '
+                        'another run, or OVERWRITE=1 to train again (the weights are kept under another name)')
+
+    def _announcement(self, standing, configs):
+        """Return in one line what will be run."""
+        names = [stage.name + (f' ({configs[stage.name].train.max_iteration} steps)' if stage.trains else '')
+                 for stage in self.plan.stages if stage.name not in standing]
+        done = f'{len(standing)} of {len(self.plan.stages)} stages are done; ' if standing else ''
+        return f'{self.run_dir}: {done}to run: {", ".join(names) or "nothing"}'
+
+    def _take(self, stage, label, stop, lock):
+        """Skip a stage or run it."""
+        recipe, before = recipe_of(stage, self.digests), self.states.read(stage)
+        answer, reason = judge(recipe, before and before.recipe, before and before.complete)
+        about = {'stage': stage.name, 'title': stage.title, 'script': stage.script, 'arguments': stage.arguments,
+                 'output': os.path.relpath(stage.output, self.run_dir)}
+        if answer is Answer.STANDS:
+            print(f'{label}: done before, skipped', flush=True)
+            self.recorder.write('stage', **about, status='stands')
+            return
+        resumed = answer is Answer.GOES_ON
+        if resumed:
+            reason = 'goes on where it stopped'
+        else:
+            same_list = before is not None and 'lines of --data_list' in recipe.files and (
+                before.recipe.files.get('lines of --data_list') == recipe.files['lines of --data_list'])
+            self.states.clear(stage, keep=same_list)
+        print(f'{label} ...' + (f' ({reason})' if reason else ''), flush=True)
+        self.states.write(stage, recipe, complete=False)
+        about['resumed'] = resumed
+        self.recorder.write('stage', **about, status='begun')
+        command = [sys.executable, str(PROJECT / stage.script), *stage.arguments, *self._launch_options(stage, resumed)]
+        log = self.run_dir / 'logs' / f'{stage.name}.log'
+        ended = run_process(command, log, self._environment(stage), stop, (lock,))
+        self._close(stage, label, recipe, about, ended, stop, command, log)
+
+    def _close(self, stage, label, recipe, about, ended, stop, command, log):
+        """Record how a stage ended; raise unless it is done and the chain goes on."""
+        status = ended.status
+        if status == 0 and not stage.output.exists():
+            print(f'{stage.output} is missing although the stage reported success')
+            status = 1
+        interrupted = status != 0 and (stop.requested or status == 130)
+        word = 'done' if status == 0 else 'interrupted' if interrupted else 'failed'
+        self.recorder.write('stage', **about, status=word, exit_status=status, seconds=round(ended.seconds, 2),
+                            memory=ended.memory, gpu_memory=ended.gpu_memory)
+        if status == 0:
+            self.states.write(stage, recipe, complete=True)
+            if not ended.reader_gone:
+                print(f'{label} done in {round(ended.seconds)} s', flush=True)
+        if interrupted or stop.requested:
+            raise StageFailedError(f'{label} interrupted; run the same script again to go on, finished stages are '
+                                   'skipped', 141 if ended.reader_gone else 130)
+        if status:
+            hint = ' (killed, perhaps for want of memory)' if status == 137 else ''
+            raise StageFailedError(
+                f'{label} FAILED with status {status}{hint}\n  command: {shlex.join(command)}\n  log:     {log}\n'
+                '  to go on: put the cause right and run the same script again; finished stages are skipped', status)
+
+    def _launch_options(self, stage, resumed):
+        name, options = pathlib.PurePath(stage.script).name, []
+        if name in _ON_SEVERAL:
+            options += ['--num_processes', str(self.processes)]
+        if name in _WITH_CRF and self.plan.settings.get('NUM_WORKERS'):
+            options += ['--num_workers', self.plan.settings['NUM_WORKERS']]
+        return [*options, '--resume'] if resumed and stage.trains else options
+
+    def _environment(self, stage):
+        gpus = self.plan.settings.get('GPUS')
+        return {'SPML_STAGE': stage.name, **({'CUDA_VISIBLE_DEVICES': gpus} if gpus else {})}
+
+    def _keep_lists(self):
+        """Copy the lists of this run to `lists/`, beside those of the pseudo labels."""
+        for name in _LISTS:
+            path = pathlib.Path(self.plan.settings.get(name) or '/')
+            if path.is_file():
+                shutil.copyfile(path, self.run_dir / 'lists' / f'input_{path.name}')
+
+    @contextlib.contextmanager
+    def _locked(self):
+        """Hold the folder of the run alone; yield the lock's file descriptor.
+
+        Raises:
+            SpmlError: another pipeline is at work there, or the folder cannot be written.
+        """
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.run_dir / '.lock', os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise SpmlError(f'{self.run_dir}: cannot be written ({error.strerror}); set SNAPSHOT_ROOT to a folder that '
+                            'can') from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SpmlError(f'{self.run_dir}: another run is at work there; wait for it or set RUN_NAME') from None
+            except OSError:  # a disk without locks leaves it to the user to start one at a time
+                pass
+            yield handle
+        finally:
+            os.close(handle)
+
+
+def _version():
+    """Return the code's commit, or its version where there is no git."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        command = ['git', '-C', str(PROJECT), 'describe', '--always', '--dirty', '--abbrev=12']
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+    return __version__

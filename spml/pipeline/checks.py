@@ -1,0 +1,62 @@
+"""What can be found wrong with a pipeline before its first stage: a typo found on the third day costs three days."""
+import pathlib
+
+from spml.config.schema import TORCHVISION
+from spml.errors import SpmlError
+from spml.pipeline.recipes import configuration
+from spml.utils.model_files import weights_path
+
+# The variable that a pipeline derives a key from.
+_VARIABLES = {'network.pretrained': 'PRETRAINED', 'network.stem': 'PRETRAINED', 'train.total_batch_size': 'BATCH'}
+_FOLDERS = ('--data_dir', '--gt_dir')
+
+
+def check_plan(plan):
+    """Check configurations and inputs of all stages; return dict from a stage's name to its configuration.
+
+    Raises:
+        SpmlError: a configuration is wrong, or a file is missing that no earlier stage makes.
+    """
+    configs, made = {}, []
+    for stage in plan.stages:
+        configs[stage.name] = configuration(stage)
+        for option in stage.options:
+            path = stage.path(option)
+            if path is not None and path.is_absolute() and path not in stage.outputs:
+                _require(plan, stage, option, path, made)
+        if stage.trains:
+            _require_weights(stage, configs[stage.name].network.pretrained)
+        made += stage.outputs
+    return configs
+
+
+def overruled(plan):
+    """Return a line for each key that a variable of the pipeline gives and a later word takes back."""
+    lines = {}
+    for stage in plan.stages:
+        given = {}
+        for override in stage.overrides:
+            key, _, value = override.partition('=')
+            if key == 'train.batch_size' and given.get('train.total_batch_size', value) != value:
+                key, value = 'train.total_batch_size', f'{value} (train.batch_size)'
+            if key in _VARIABLES and given.get(key, value) != value:
+                lines[f'note: {stage.name}: {key}={value} overrules {_VARIABLES[key]}={given[key]}'] = None
+            given[key] = value
+    return list(lines)
+
+
+def _require(plan, stage, option, path, made):
+    if path.exists() or any(path.is_relative_to(output) or output.is_relative_to(path) for output in made):
+        return
+    name = next((name for name, value in plan.settings.items() if value == str(path)), None)
+    what = f'{name}={path}' if name else f'{stage.name}: {option} {path}'
+    place = 'DATAROOT' if option in _FOLDERS or option.endswith('_list') else 'the setting'
+    raise SpmlError(f'{what}: no such file or folder; set {name or place}'
+                    + (', or DATAROOT for all lists,' if name and name.endswith('_LIST') else '') + ' to where it is')
+
+
+def _require_weights(stage, pretrained):
+    if pretrained in ('', TORCHVISION) or weights_path(pretrained).exists() or not pathlib.Path(pretrained).suffix:
+        return
+    raise SpmlError(f'PRETRAINED={pretrained}: no such weights for {stage.name} (network.pretrained); fetch them with '
+                    'pyscripts/data/fetch_weights.py, name others, or set it empty for random weights')

@@ -1,0 +1,101 @@
+"""What a pipeline's bash script lists: its settings, and its stages in order.
+
+The list comes as words that end in NUL: first the number of words of an item, then these words,
+`setting NAME VALUE` or `stage TITLE NAME OUTPUT SCRIPT ARGUMENT...`.
+"""
+import dataclasses
+import pathlib
+
+from spml.errors import SpmlError
+from spml.pipeline.record import options_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage as listed.
+
+    Attributes:
+        name: of the stage; its log and its files are called so.
+        title: of its line in the closing table, '' for a stage that is no score.
+        output: path of the file or folder that it writes.
+        script: of the project, relative to its folder, or absolute.
+        arguments: list of words.
+    """
+
+    name: str
+    title: str
+    output: pathlib.Path
+    script: str
+    arguments: list
+
+    @property
+    def options(self):
+        """Dict from option to value, list of values, or True for a flag."""
+        return options_of(self.arguments)
+
+    def path(self, option):
+        """Return the path that an option names, or None."""
+        value = self.options.get(option)
+        return pathlib.Path(value) if isinstance(value, str) else None
+
+    @property
+    def overrides(self):
+        """The `section.key=value` of its `--set` options, in order."""
+        value = self.options.get('--set', [])
+        return [value] if isinstance(value, str) else list(value)
+
+    @property
+    def outputs(self):
+        """Every path that it writes."""
+        return [self.output, *filter(None, map(self.path, ('--list_out', '--json', '--out', '--save_dir',
+                                                           '--snapshot_dir' if self.trains else None)))]
+
+    @property
+    def trains(self):
+        """Whether it is a training: resumed rather than begun again, and never thrown away."""
+        return pathlib.PurePath(self.script).name in ('train.py', 'train_classifier.py', 'train_cam.py')
+
+    def reads_from(self, paths):
+        """Whether one of its options names something at or below one of these paths."""
+        own = set(self.outputs)
+        return any(value not in own and any(value.is_relative_to(path) or path.is_relative_to(value) for path in paths)
+                   for option in self.options if (value := self.path(option)) is not None and value.is_absolute()
+                   and option not in ('--data_dir', '--gt_dir', '--cfg_path'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The settings of a run, dict from name to text, and its list of Stage."""
+
+    settings: dict
+    stages: list
+
+    @property
+    def forced(self):
+        """The stages that FORCE has run again: the one it names and all after it.
+
+        Raises:
+            SpmlError: there is no stage of that name.
+        """
+        wanted, names = self.settings.get('FORCE'), [stage.name for stage in self.stages]
+        if not wanted:
+            return []
+        if wanted not in names:
+            raise SpmlError(f'FORCE={wanted}: no such stage; stages: {" ".join(names)}')
+        return self.stages[names.index(wanted):]
+
+
+def read_plan(stream):
+    """Return the Plan that a binary stream holds."""
+    words = stream.read().decode(errors='surrogateescape').split('\0')[:-1]
+    settings, stages = {}, []
+    while words:
+        count = int(words[0])
+        kind, *item = words[1:count + 1]
+        words = words[count + 1:]
+        if kind == 'setting':
+            settings[item[0]] = item[1]
+        else:
+            title, name, output, script, *arguments = item
+            stages.append(Stage(name, title, pathlib.Path(output), script, arguments))
+    return Plan(settings, stages)

@@ -1,0 +1,157 @@
+"""One stage as a process that belongs to this one: what it prints, the signals that it gets, what it costs, its end.
+
+The stage runs in a session of its own, so that Ctrl-C and signals to the process group reach it once, through this
+process, and let it save. What it prints goes to the terminal and to its log. Should this process be killed outright,
+the stage is told to stop (Linux).
+"""
+import contextlib
+import ctypes
+import dataclasses
+import json
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+_POLL_SECONDS = 0.2
+_BLOCK = 1 << 16
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+# Linux counts in KiB, macOS in bytes.
+_RSS_UNIT = 1 if sys.platform == 'darwin' else 1024
+
+
+class StopRequests:
+    """Signals that ask this process to stop, handed on to the stage at work.
+
+    `requested` says whether one came; the stage ends by itself and says how far it got.
+    """
+
+    def __init__(self):
+        self.requested = False
+        self.child = None
+
+    def __call__(self, number, frame=None):
+        """Note the signal and hand it on; a terminal that went away counts as SIGTERM."""
+        self.requested = True
+        if self.child is not None and self.child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child.pid, signal.SIGTERM if number == signal.SIGHUP else number)
+
+
+@contextlib.contextmanager
+def stop_requests():
+    """Turn SIGINT, SIGTERM and SIGHUP inside the `with` block into StopRequests, which is yielded."""
+    requests = StopRequests()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, requests) for number in numbers}
+    try:
+        yield requests
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a stage ended.
+
+    Attributes:
+        status: exit status, 128 + N for one that signal N killed.
+        seconds: it took.
+        memory, gpu_memory: bytes: the largest process, and tensors on its GPU.
+        reader_gone: whether nobody reads what this process prints any more.
+    """
+
+    status: int
+    seconds: float
+    memory: int
+    gpu_memory: int
+    reader_gone: bool
+
+
+def run_process(command, log, environment, stop, keep_open=()):
+    """Run a stage to its end.
+
+    Args:
+        command: list of words.
+        log: path of its log, written anew.
+        environment: dict of what to add to the environment.
+        stop: StopRequests of the block that this runs in.
+        keep_open: file descriptors that the stage holds too, such as the lock on the run's folder.
+
+    Returns:
+        Ended.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix='spml-') as folder, open(log, 'wb') as log_file:
+        note = pathlib.Path(folder) / 'usage.json'
+        child = subprocess.Popen(  # noqa: S603 (a script of this project; no threads here)
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, **environment, 'PYTHONUNBUFFERED': '1', 'SPML_USAGE': str(note)}, pass_fds=keep_open,
+            preexec_fn=_end_with_parent())  # noqa: PLW1509 (no threads here)
+        stop.child = child
+        if stop.requested:  # while it was started
+            stop(signal.SIGTERM)
+        memory, reader_gone = _follow(child, log_file, stop)
+        stop.child = None
+        return Ended(_status(child.returncode), time.monotonic() - started, memory, _gpu_memory(note), reader_gone)
+
+
+def _follow(child, log_file, stop):
+    """Copy the output until the child has ended; return its largest resident set and whether the reader went away."""
+    stream, usage, reader_gone = child.stdout.fileno(), None, False
+    while True:
+        # What outlives the stage may hold its end of the pipe: the process decides, not the end of the stream.
+        ready = select.select([stream], [], [], 0 if usage else _POLL_SECONDS)[0]
+        block = os.read(stream, _BLOCK) if ready else b''
+        if block:
+            log_file.write(block)
+            log_file.flush()
+            if not reader_gone and not _print(block):
+                reader_gone = True
+                stop(signal.SIGTERM)
+        elif usage:
+            child.stdout.close()
+            return usage.ru_maxrss * _RSS_UNIT, reader_gone
+        if not usage:
+            # At the end of the stream there is nothing left but to wait.
+            ended, status, found = os.wait4(child.pid, 0 if ready and not block else os.WNOHANG)
+            if ended:
+                child.returncode, usage = os.waitstatus_to_exitcode(status), found
+
+
+def _print(block):
+    """Print some bytes; return whether there still is a reader."""
+    try:
+        sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Keep the interpreter from flushing into the closed pipe when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _status(code):
+    return 128 - code if code < 0 else code
+
+
+def _gpu_memory(note):
+    try:
+        return int(json.loads(note.read_text())['gpu_memory'])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _end_with_parent():
+    """Return what a new process calls to be told when this one is gone; None where there is no such thing."""
+    if not sys.platform.startswith('linux'):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_DEATH_SIGNAL, signal.SIGTERM)

@@ -1,0 +1,101 @@
+"""What each stage reads: the one place that knows it.
+
+Configuration keys that matter to the kind of result, lists with the files that they name, files and folders given as
+options: by content. All other options count as they are written, but for those that only say where something lies or
+how it is launched.
+"""
+import pathlib
+
+from spml.config import effective, load_config
+from spml.config.schema import TORCHVISION
+from spml.data.lists import read_list
+from spml.recipe import Recipe, combine
+from spml.utils.model_files import model_path, weights_path
+
+# The kind of result of each script, as `config.effective` knows it.
+KINDS = {'train.py': 'embedding', 'train_classifier.py': 'classifier', 'prototype.py': 'prototypes',
+         'inference.py': 'inference', 'pseudo_label.py': 'pseudo labels', 'benchmark_by_mIoU.py': 'classes',
+         'benchmark_by_instance.py': 'classes', 'contact_sheet.py': 'classes'}
+# How many columns of its list a script reads: image, semantic, instance.
+_COLUMNS = {'train.py': 3, 'train_classifier.py': 2, 'prototype.py': 2, 'inference.py': 1, 'pseudo_label.py': 2}
+_LISTS = ('--data_list', '--gt_list', '--train_list', '--full_list', '--val_list')
+_WITHOUT_EFFECT = frozenset((
+    '--cfg_path', '--set', '--data_dir', '--gt_dir', '--save_dir', '--snapshot_dir', '--json', '--out', '--list_out',
+    '--num_workers', '--num_processes', '--device', '--resume', '--overwrite', '--accept_changes', '--label_divisor',
+    '--embedding'))
+
+
+def configuration(stage):
+    """Return the checked configuration of a stage, or None for one that takes none; ConfigError where it is wrong."""
+    path = stage.path('--cfg_path')
+    return load_config(path, stage.overrides) if path else None
+
+
+def recipe_of(stage, digests):
+    """Return the Recipe of a stage as things are now.
+
+    Args:
+        stage: plan.Stage.
+        digests: recipe.FileDigests.
+
+    Raises:
+        SpmlError: the configuration or a list cannot be used.
+    """
+    script = pathlib.PurePath(stage.script).name
+    values, files = {'script': script}, {}
+    config = configuration(stage)
+    if config is not None:
+        values |= effective_keys(stage, config)
+    for option, value in stage.options.items():
+        path = stage.path(option)
+        if option in _LISTS and path:
+            files |= _listed(stage, option, path, _columns(stage, script), digests)
+        elif option not in _WITHOUT_EFFECT:
+            if path and path.is_absolute():
+                files[option] = digests(path)
+            else:
+                values[option] = value
+    return Recipe(values, files | _weights(stage, config, digests))
+
+
+def effective_keys(stage, config, **narrower):
+    """Return the keys of a configuration that matter to a stage, as `config.effective` does with further `narrower`."""
+    options, kind = stage.options, KINDS.get(pathlib.PurePath(stage.script).name, 'embedding')
+    by_retrieval = 'retrieval' in (options.get('--source'), options.get('--predictor'))
+    keys = effective(config, kind, multi_scale='--multi_scale' in options or options.get('--source') == 'retrieval',
+                     whole_image='--source' in options and not by_retrieval,
+                     clusters='--kmeans_num_clusters' in options, **narrower)
+    keys.pop('network.pretrained', None)  # the content of the weights counts
+    return keys
+
+
+def _columns(stage, script):
+    needs_regions = stage.options.get('--source') == 'densepose_random_walk'
+    return 3 if needs_regions else _COLUMNS.get(script, 2)
+
+
+def _listed(stage, option, path, columns, digests):
+    """Return the digests of a list's lines and of the files in its first columns."""
+    if not path.is_file():
+        return {f'lines of {option}': ''}
+    entries = read_list(path, stage.path('--data_dir') or stage.path('--gt_dir') or path.parent, unique_names=False)
+    first = 1 if option == '--gt_list' else 0  # the images of a list of truths are not read
+    kept = [(entry.fields[first:columns], (entry.image, entry.semantic, entry.instance)[first:columns])
+            for entry in entries]
+    files = {f'lines of {option}': combine(' '.join(fields) for fields, _ in kept)}
+    return files | {field: digests(file) for fields, paths in kept
+                    for field, file in zip(fields, paths, strict=False) if file is not None}
+
+
+def _weights(stage, config, digests):
+    """Return the digest of the weights that a stage starts from or computes with; {} where there are none."""
+    if config is None or KINDS[pathlib.PurePath(stage.script).name] == 'classes':
+        return {}
+    if stage.trains:
+        name = config.network.pretrained or str(stage.path('--embedding') or '')
+        path = weights_path(name) if name not in ('', TORCHVISION) else None
+        return {'weights': digests(path)} if path else {}
+    if stage.path('--checkpoint'):
+        return {}  # an option like any other
+    path = model_path(stage.path('--snapshot_dir'), config.train.max_iteration - 1)
+    return {'weights': digests(path)}

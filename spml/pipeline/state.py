@@ -1,0 +1,128 @@
+"""What earlier starts have left of each stage: the recipe it was begun by, whether it was finished, what it wrote.
+
+`.stages/<stage>.json` in the folder of the run. An earlier version kept stamps, `.done/<stage>`: the words of the
+command line, a checksum of files beside some. What such a stamp and the `config.yaml` in its folder say is compared
+with today's recipe, and where they agree the result is taken over.
+"""
+import dataclasses
+import pathlib
+import shutil
+
+from spml.config import load_config
+from spml.errors import SpmlError
+from spml.pipeline.recipes import configuration, effective_keys
+from spml.recipe import Recipe
+from spml.utils.formats import read_json, write_json
+from spml.utils.model_files import model_iterations
+
+
+@dataclasses.dataclass(frozen=True)
+class StageState:
+    """What is known of a stage's result: its Recipe, and whether it was finished and is all there."""
+
+    recipe: Recipe
+    complete: bool
+
+
+class States:
+    """The states of a run's stages.
+
+    Args:
+        run_dir: folder of the run.
+    """
+
+    def __init__(self, run_dir):
+        self.run_dir = pathlib.Path(run_dir)
+
+    def read(self, stage):
+        """Return the StageState of a stage, or None where it was never begun or its file is damaged."""
+        try:
+            content = read_json(self._path(stage), '')
+            recipe, complete, size = Recipe.from_json(content['recipe']), content['complete'], content['size']
+        except (SpmlError, KeyError, TypeError):
+            return None
+        return recipe and StageState(recipe, bool(complete) and _size(stage) >= size)
+
+    def write(self, stage, recipe, complete):
+        """Note that a stage has begun, or is complete, by a recipe."""
+        write_json(self._path(stage), {'recipe': recipe.to_json(), 'complete': complete, 'size': _size(stage)})
+        for stamp in self._stamps(stage):
+            stamp.unlink(missing_ok=True)
+
+    def forget(self, stage):
+        """Have a stage run as if it never had."""
+        for path in (self._path(stage), *self._stamps(stage)):
+            path.unlink(missing_ok=True)
+
+    def adopt(self, stage, recipe):
+        """Take over what an earlier version has made of a stage.
+
+        Returns:
+            None where there is nothing to take over; else '' and the stage has a state now, or what differs in words.
+        """
+        finished, begun = self._stamps(stage)
+        stamp = finished if finished.is_file() else begun
+        if self._path(stage).exists() or not stamp.is_file() or not stage.output.exists():
+            return None
+        difference = _stamp_difference(stamp, stage, recipe) or _configuration_difference(stage)
+        if not difference:
+            self.write(stage, recipe, complete=stamp is finished)
+        return difference
+
+    def clear(self, stage, keep):
+        """Remove what an earlier run left of a stage, which would be taken for results of this one.
+
+        Only below the folder of the run. Weights may have cost days: they are kept under another name.
+
+        Args:
+            stage: plan.Stage.
+            keep: its script itself tells which of its results may stay.
+        """
+        output = stage.output
+        if not output.is_relative_to(self.run_dir) or output == self.run_dir:
+            return
+        if model_iterations(output):
+            number = 1
+            while (previous := output.with_name(f'{output.name}.previous-{number}')).exists():
+                number += 1
+            output.rename(previous)
+        elif output.is_dir() and not keep:
+            shutil.rmtree(output)
+        elif output.is_file():
+            output.unlink()
+
+    def _path(self, stage):
+        return self.run_dir / '.stages' / f'{stage.name}.json'
+
+    def _stamps(self, stage):
+        return self.run_dir / '.done' / stage.name, self.run_dir / '.done' / f'{stage.name}.begun'
+
+
+def _size(stage):
+    """Return how much of a result is there: of a training its newest iteration, of a folder the number of files."""
+    if stage.trains:
+        return max(model_iterations(stage.output), default=-1)
+    if stage.output.is_dir():
+        return sum(path.is_file() for path in stage.output.rglob('[!.]*'))
+    return int(stage.output.exists())
+
+
+def _stamp_difference(stamp, stage, recipe):
+    """Return the first option of today's recipe that the words of an old stamp lack; '' if none."""
+    words = stamp.read_text(encoding='utf-8', errors='replace').splitlines()
+    for option, value in recipe.values.items():
+        given = [] if value is True else value if isinstance(value, list) else [value]
+        if option in stage.options and not {option, *given} <= set(words):
+            return f'{option} {" ".join(given)}'
+    return ''
+
+
+def _configuration_difference(stage):
+    """Return the first key in which the `config.yaml` beside an old result differs from today's; '' if none."""
+    path = stage.output / 'config.yaml'
+    if not path.is_file() or stage.path('--cfg_path') is None:
+        return ''
+    # Images of a step: by a variable of the pipeline, or those of the one process of a classifier.
+    before, now = (Recipe(effective_keys(stage, config, processes=1 if stage.trains else None))
+                   for config in (load_config(path), configuration(stage)))
+    return now.difference(before)

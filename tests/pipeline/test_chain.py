@@ -1,0 +1,259 @@
+"""The chain of stages: what runs, what stands, what is refused, and what each change makes anew (scripts are stubs)."""
+import json
+import os
+import shutil
+
+import pytest
+
+from spml.errors import DataError
+from spml.pipeline.record import read_record
+
+STAGES = ['train_embedding', 'inference', 'score', 'labels', 'train_classifier', 'score_final']
+
+
+def ok(result):
+    status, out, error = result
+    assert status == 0, error
+    return out
+
+
+def test_everything_runs_once_in_order_and_is_recorded(place):
+    out = ok(place.run(RUN_NAME='mine'))
+    assert place.calls == STAGES
+    assert f'{place.run_dir}: to run: train_embedding (11 steps), inference, score,' in out
+    assert '[2/6] inference ...' in out
+    assert 'output of labels' in out
+    assert (place.run_dir / 'logs' / 'labels.log').read_text() == 'output of labels\n'
+    assert [line.split() for line in out.splitlines()[-10:-3]] == [
+        ['IoU:', 'final', '%'], ['cat', '50.00'], ['dog', '0.00', *['(absent,', 'counts', 'as', '0)']], [],
+        ['mean', 'IoU', '%'], ['joint', 'head', '25.00'], ['final', '25.00']]
+    assert (place.run_dir / 'lists' / 'input_val.txt').read_text() == 'a.jpg truth.png\n'
+    record = read_record(place.run_dir)
+    assert record.settings['RUN_NAME'] == 'mine'
+    assert [stage.name for stage in record.stages] == STAGES
+    assert {stage.status for stage in record.stages} == {'done'}
+    assert record.stages[1].options['--save_dir'] == str(place.run_dir / 'inference') == str(record.stages[1].output)
+    assert all(stage.seconds > 0 and stage.memory > 1 << 20 for stage in record.stages)
+
+    out = ok(place.run())
+    assert place.calls == []
+    assert out.count('done before, skipped') == len(STAGES)
+    assert 'to run: nothing' in out
+    assert {stage.status for stage in read_record(place.run_dir).stages} == {'stands'}
+
+
+def test_a_record_outlives_the_move_of_its_folder(place):
+    ok(place.run())
+    moved = place.folder / 'elsewhere'
+    place.run_dir.rename(moved)
+    stage = read_record(moved).stages[2]
+    assert (stage.output, stage.options['--pred_dir']) == (moved / 'scores/score.json',
+                                                           str(moved / 'inference/semantic_gray'))
+    (moved / 'run.jsonl').unlink()
+    with pytest.raises(DataError, match=r'no run\.jsonl'):
+        read_record(moved)
+    (moved / 'run.txt').write_text('')
+    with pytest.raises(DataError, match='run its script once more'):
+        read_record(moved)
+
+
+@pytest.mark.parametrize(('change', 'again'), [
+    (lambda place: place.overrides['embedding'].append('test.image_size=64'), ['inference']),
+    (lambda place: place.overrides['embedding'].append('test.crop_size=[64,64]'), ['inference', 'labels']),
+    (lambda place: (place.data / 'truth.png').write_text('other'), ['score', 'score_final']),
+    (lambda place: (place.folder / 'embedding.yaml').open('a').write('# a comment\n'), []),
+    (lambda place: place.overrides['embedding'].append('num_threads=1'), []),
+    (lambda place: os.utime(place.data / 'weak.png'), []),
+    (lambda place: (place.data / 'val.txt').write_text('\na.jpg   truth.png\n'), []),
+    (lambda place: place.overrides['embedding'].append('dataset.class_names=[x,y,z]'), ['score', 'score_final']),
+    (lambda place: shutil.rmtree(place.run_dir / 'inference'), ['inference']),
+    (lambda place: (place.run_dir / 'inference/semantic_gray/a.png').unlink(), ['inference']),
+    (lambda place: (place.run_dir / 'scores/score.json').unlink(), ['score'])])
+def test_what_does_not_read_a_change_stays(place, change, again):
+    ok(place.run())
+    change(place)
+    ok(place.run())
+    assert place.calls == again
+    ok(place.run())
+    assert place.calls == []
+
+
+@pytest.mark.parametrize(('change', 'named'), [
+    (lambda place: (place.data / 'weak.png').write_text('corrected'), 'weak.png: other content'),
+    (lambda place: replace_by_older(place.data / 'regions.png'), 'regions.png: other content'),
+    (lambda place: (place.data / 'train.txt').write_text('a.jpg weak.png regions.png\n' * 2), 'lines of --data_list'),
+    (lambda place: place.overrides['embedding'].append('train.base_lr=0.5'), 'train.base_lr: 0.003 -> 0.5')])
+def test_a_training_is_made_again_only_if_asked(place, change, named):
+    ok(place.run())
+    (place.folder / 'weights').write_text('other weights')
+    change(place)
+    status, _, error = place.run()
+    assert (status, place.calls) == (2, [])
+    assert error.startswith('error: ')
+    assert error.count('\n') == 1
+    for word in (str(place.run_dir), 'train_embedding', named, 'RUN_NAME', 'OVERWRITE=1'):
+        assert word in error
+    ok(place.run(OVERWRITE='1'))
+    # Labels and scores came out the same, so what follows them stands; the classifier starts from other weights.
+    assert place.calls == ['train_embedding', 'inference', 'labels', 'train_classifier']
+    assert (place.run_dir / 'stage1.previous-1' / 'model-10.pth').read_text() == 'weights'
+    assert (place.run_dir / 'classifier.previous-1' / 'model-10.pth').exists()
+    ok(place.run())
+    assert place.calls == []
+
+
+def replace_by_older(path):
+    path.write_text('older')
+    os.utime(path, (0, 0))
+
+
+def test_a_classifiers_setting_leaves_the_embedding_alone(place):
+    ok(place.run())
+    place.overrides['classifier'] = ['train.base_lr=0.5']
+    assert 'train_classifier was made otherwise (train.base_lr' in place.run()[2]
+    ok(place.run(OVERWRITE='1'))
+    assert place.calls == ['train_classifier']
+
+
+def test_both_configurations_are_checked_before_the_first_stage(place):
+    place.overrides['classifier'] = ['train.base_rl=0.5']
+    status, _, error = place.run()
+    assert (status, place.calls) == (2, [])
+    assert 'train.base_lr' in error
+    place.overrides = {'embedding': ['network.pretrained=/nowhere.pth'], 'classifier': []}
+    assert 'PRETRAINED=/nowhere.pth' in place.run()[2]
+    place.overrides['embedding'] = []
+    (place.data / 'val.txt').unlink()
+    assert f'VAL_LIST={place.data}/val.txt: no such file' in place.run()[2]
+    assert not (place.run_dir / 'run.jsonl').exists()
+
+
+def test_the_last_word_of_a_key_counts_and_is_announced(place):
+    place.overrides['embedding'] = ['train.total_batch_size=6', 'train.total_batch_size=8']
+    out = ok(place.run())
+    assert out.count('note: train_embedding: train.total_batch_size=8 overrules BATCH=6') == 1
+    place.overrides['embedding'][1] = 'train.batch_size=2'
+    assert 'overrules BATCH=6' in ok(place.run(OVERWRITE='1'))
+
+
+def test_the_first_failure_ends_it_and_it_goes_on_from_there(place):
+    place.behave(labels={'fail': 3})
+    status, out, error = place.run()
+    assert (status, place.calls[-1]) == (3, 'labels')
+    assert '[4/6] labels FAILED with status 3' in error
+    assert str(place.run_dir / 'logs' / 'labels.log') in error
+    assert 'pseudo_label.py' in error
+    place.behave()
+    out = ok(place.run())
+    assert place.calls == STAGES[3:]
+    assert '[4/6] labels ... (goes on where it stopped)' in out
+    assert [stage.status for stage in read_record(place.run_dir).stages] == ['stands'] * 3 + ['done'] * 3
+
+
+def test_success_without_output_is_a_failure(place):
+    place.behave(labels={'lazy': True})
+    status, out, _ = place.run()
+    assert status == 1
+    assert 'labels is missing although the stage reported success' in out
+
+
+def test_an_unfinished_training_resumes(place):
+    place.behave(train_embedding={'fail': 3})
+    assert place.run()[0] == 3
+    assert '--resume' not in place.all_calls[0]['words']
+    place.behave()
+    ok(place.run())
+    assert '--resume' in place.all_calls[0]['words']
+    assert not (place.run_dir / 'stage1.previous-1').exists()
+    assert read_record(place.run_dir).stages[0].resumed
+
+
+def test_a_forced_stage_and_the_later_ones_run_again_even_when_stopped_in_between(place):
+    ok(place.run())
+    place.behave(train_classifier={'fail': 3})
+    assert place.run(FORCE='labels')[0] == 3
+    assert place.calls == STAGES[3:5]
+    place.behave()
+    ok(place.run())
+    assert place.calls == STAGES[4:]
+    assert (place.run_dir / 'classifier.previous-1' / 'model-10.pth').exists()
+    status, _, error = place.run(FORCE='training')
+    assert (status, place.calls) == (2, [])
+    assert 'FORCE=training: no such stage; stages: train_embedding' in error
+    place.overrides['classifier'] = ['train.base_lr=0.5']  # of a stage that is forced anyway
+    ok(place.run(FORCE='labels'))
+
+
+def test_stale_files_of_another_list_go(place):
+    ok(place.run())
+    stale = place.run_dir / 'inference/semantic_gray/stale.png'
+    stale.write_text('from another list')
+    (place.data / 'b.jpg').write_text('b')
+    (place.data / 'val.txt').write_text('b.jpg truth.png\n')
+    ok(place.run())
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize(('settings', 'processes', 'visible'), [
+    ({}, '1', None), ({'GPUS': '2,3'}, '1', '2,3'), ({'PROCESSES': '3'}, '3', None)])
+def test_launching_is_no_setting(place, settings, processes, visible, monkeypatch):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    ok(place.run(NUM_WORKERS='5', **settings))
+    calls = {call['stage']: call for call in place.all_calls}
+    for stage in ('train_embedding', 'inference', 'labels'):
+        words = calls[stage]['words']
+        assert words[words.index('--num_processes') + 1] == processes
+        assert calls[stage]['gpus'] == visible
+        assert ('--num_workers' in words) == (stage != 'train_embedding')
+    assert '--num_processes' not in calls['train_classifier']['words']
+    ok(place.run(GPUS='1'))
+    assert place.calls == []
+
+
+def test_a_damaged_state_is_no_state(place):
+    ok(place.run())
+    (place.run_dir / '.stages' / 'score.json').write_text('{"recipe"')
+    ok(place.run())
+    assert place.calls == ['score']
+
+
+def earlier_version(place, words=()):
+    """Turn a finished run into what the version before left: stamps with the words of the command lines."""
+    (place.run_dir / '.done').mkdir()
+    for _, name, _, script, arguments in place.stages():
+        stamp = '\n'.join(map(str, [f'pyscripts/{script}', *arguments, *words]))
+        (place.run_dir / '.done' / name).write_text(stamp)
+    shutil.rmtree(place.run_dir / '.stages')
+    (place.run_dir / 'run.jsonl').unlink()
+
+
+def test_a_run_of_the_version_before_is_taken_over(place):
+    ok(place.run())
+    earlier_version(place)
+    (place.run_dir / 'stage1' / 'config.yaml').write_text(place.folder.joinpath('embedding.yaml').read_text())
+    out = ok(place.run())
+    assert place.calls == []
+    assert out.count('skipped') == len(STAGES)
+    (place.data / 'weak.png').write_text('corrected')  # known by content from now on
+    assert 'weak.png: other content' in place.run()[2]
+
+
+def test_a_run_of_the_version_before_with_other_settings_is_refused(place):
+    ok(place.run())
+    earlier_version(place)
+    text = place.folder.joinpath('embedding.yaml').read_text().replace('max_iteration: 11', 'max_iteration: 12')
+    (place.run_dir / 'stage1' / 'config.yaml').write_text(text)
+    status, _, error = place.run()
+    assert (status, place.calls) == (2, [])
+    assert 'train.max_iteration: 12 -> 11' in error
+
+
+def test_an_unfinished_stage_of_the_version_before_goes_on(place):
+    ok(place.run())
+    earlier_version(place)
+    for name in STAGES[1:]:
+        (place.run_dir / '.done' / name).unlink()
+    (place.run_dir / '.done' / 'train_embedding').rename(place.run_dir / '.done' / 'train_embedding.begun')
+    ok(place.run())
+    assert '--resume' in place.all_calls[0]['words']
+    assert json.loads((place.run_dir / '.stages/train_embedding.json').read_text())['complete']
