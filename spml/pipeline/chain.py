@@ -94,7 +94,7 @@ class Chain:
                 difference = self.states.adopt(stage, recipe)
                 if difference and stage.trains:
                     self._refuse(stage, difference)
-            before = self.states.read(stage)
+            before = self.states.read(stage, recipe)
             # What earlier stages are about to make cannot be compared yet.
             if before and depends:
                 before = type(before)(Recipe(before.recipe.values), False)
@@ -124,7 +124,8 @@ class Chain:
 
     def _take(self, stage, label, stop, lock):
         """Skip a stage or run it."""
-        recipe, before = recipe_of(stage, self.digests), self.states.read(stage)
+        recipe = recipe_of(stage, self.digests)
+        before = self.states.read(stage, recipe)
         answer, reason = judge(recipe, before and before.recipe, before and before.complete)
         about = {'stage': stage.name, 'title': stage.title, 'script': stage.script, 'arguments': stage.arguments,
                  'output': os.path.relpath(stage.output, self.run_dir)}

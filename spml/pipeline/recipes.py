@@ -66,7 +66,22 @@ def effective_keys(stage, config, **narrower):
                      whole_image='--source' in options and not by_retrieval,
                      clusters='--kmeans_num_clusters' in options, **narrower)
     keys.pop('network.pretrained', None)  # the content of the weights counts
-    return keys
+    images = keys.pop('train.total_batch_size', None), keys.pop('train.batch_size', None)
+    return {**keys, 'train.batch_size': images[0] or f'{images[1]} each'} if any(images) else keys
+
+
+def as_known_today(before, now):
+    """Return a recipe of an earlier start with the keys that today's has: versions differ in which keys there are.
+
+    A key that one of them lacks says nothing: what puts it in or out of use is another key, or an option, which both
+    have.
+    """
+    def is_key(name):
+        return '.' in name and not name.startswith('--')
+
+    values = {name: value for name, value in before.values.items() if name in now.values or not is_key(name)}
+    added = {name: value for name, value in now.values.items() if is_key(name) and name not in values}
+    return Recipe(values | added, before.files)
 
 
 def _columns(stage, script):

@@ -10,7 +10,7 @@ import shutil
 
 from spml.config import load_config
 from spml.errors import SpmlError
-from spml.pipeline.recipes import configuration, effective_keys
+from spml.pipeline.recipes import as_known_today, configuration, effective_keys
 from spml.recipe import Recipe
 from spml.utils.formats import read_json, write_json
 from spml.utils.model_files import model_iterations
@@ -34,14 +34,19 @@ class States:
     def __init__(self, run_dir):
         self.run_dir = pathlib.Path(run_dir)
 
-    def read(self, stage):
-        """Return the StageState of a stage, or None where it was never begun or its file is damaged."""
+    def read(self, stage, now):
+        """Return the StageState of a stage, or None where it was never begun or its file is damaged.
+
+        Args:
+            stage: plan.Stage.
+            now: its Recipe of today, with whose keys the earlier one is read.
+        """
         try:
             content = read_json(self._path(stage), '')
             recipe, complete, size = Recipe.from_json(content['recipe']), content['complete'], content['size']
         except (SpmlError, KeyError, TypeError):
             return None
-        return recipe and StageState(recipe, bool(complete) and _size(stage) >= size)
+        return recipe and StageState(as_known_today(recipe, now), bool(complete) and _size(stage) >= size)
 
     def write(self, stage, recipe, complete):
         """Note that a stage has begun, or is complete, by a recipe."""

@@ -210,6 +210,19 @@ def test_launching_is_no_setting(place, settings, processes, visible, monkeypatc
     assert place.calls == []
 
 
+def test_versions_may_differ_in_which_keys_there_are(place):
+    ok(place.run())
+    for path in (place.run_dir / '.stages').glob('*.json'):
+        state = json.loads(path.read_text())
+        state['recipe']['values'] |= {'train.abolished': 1}
+        state['recipe']['values'].pop('network.embedding_dim', None)
+        path.write_text(json.dumps(state))
+    ok(place.run())
+    assert place.calls == []
+    place.overrides['embedding'] = ['train.batch_size=2']
+    assert "train.batch_size: '4 each' -> '2 each'" in place.run()[2]
+
+
 def test_a_damaged_state_is_no_state(place):
     ok(place.run())
     (place.run_dir / '.stages' / 'score.json').write_text('{"recipe"')
