@@ -77,7 +77,7 @@ def as_known_today(before, now):
     have.
     """
     def is_key(name):
-        return '.' in name and not name.startswith('--')
+        return not name.startswith('--') and name != 'script'
 
     values = {name: value for name, value in before.values.items() if name in now.values or not is_key(name)}
     added = {name: value for name, value in now.values.items() if is_key(name) and name not in values}
