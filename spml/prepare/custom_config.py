@@ -57,7 +57,7 @@ def write_configs(shipped, folder, classes, longest_side):
 def _body(path):
     """Return the text of a shipped file without its head, which speaks of the shipped data."""
     text = path.read_text(encoding='utf-8')
-    return text[text.index('base: '):]
+    return text[text.index('\nbase: ') + 1:]
 
 
 def _write(path, dataset, text):

@@ -113,18 +113,20 @@ def test_a_file_over_its_base(tmp_path, monkeypatch, name):
 
 
 def test_messages_name_the_file_of_two_in_which_a_key_is(tmp_path):
-    base, path = based(tmp_path, edited('train.base_lrr', 0.1), {'seed': 7})
-    assert refusal(path).startswith(f'{base}: unknown key train.base_lrr;')
-    for wrong, other, where in (('fast', 3, 'seed'), (0.1, -1, 'base_lr')):
-        base, path = based(tmp_path, edited('train.base_lr', wrong), {'seed': other})
-        assert refusal(path).startswith(f'{path if where == "base_lr" else base}: ')
+    fine, base, path = {'seed': 7}, tmp_path / 'base.yaml', tmp_path / 'some.yaml'
+    for below, above, message in (
+            (edited('train.base_lrr', 0.1), fine, f'{base}: unknown key train.base_lrr;'),
+            (MINIMAL, {'sed': 1}, f'{path}: unknown key sed;'),
+            (edited('train.base_lr', 'fast'), fine, f'{base}: train.base_lr '),
+            (MINIMAL, {'seed': -1}, f'{path}: seed '),
+            (edited('test.stride', [900, 900]), fine, f'{base}: test.stride '),
+            (MINIMAL, {'test': {'stride': [900, 900]}}, f'{path}: test.stride '),
+            ({'train': {'max_iteration': 3}}, fine, f'{path}: missing dataset.num_classes')):
+        based(tmp_path, below, above)
+        assert refusal(path).startswith(message)
     # A layer above may put a value right.
-    base, path = based(tmp_path, edited('train.base_lr', 'fast'), {'train': {'base_lr': 1}})
+    based(tmp_path, edited('train.base_lr', 'fast'), {'train': {'base_lr': 1}})
     assert load_config(path).train.base_lr == 1
-    base, path = based(tmp_path, edited('test.stride', [900, 900]), {'seed': 1})
-    assert refusal(path).startswith(f'{base}: test.stride ')
-    base, path = based(tmp_path, {'train': {'max_iteration': 3}}, {})
-    assert refusal(path).startswith(f'{path}: missing dataset.num_classes')
 
 
 def test_bases_that_cannot_be_used(tmp_path):
@@ -330,14 +332,10 @@ def test_defaults_that_follow_other_keys():
     densepose = resolve(MINIMAL, ['dataset.num_classes=15', 'dataset.dataset=Densepose'])
     assert densepose.dataset.class_names[2:4] == ['right hand', 'left hand']
     assert len(densepose.dataset.class_names) == 15
-    for family, name, expected in ((None, 'VOC2012', (False, False, True, 1.0)),
-                                   ('Densepose', 'Densepose', (True, True, False, 0.1))):
-        config = resolve(MINIMAL, [f'dataset.dataset={family}'] if family else [])
-        assert config.dataset.dataset == name
-        assert (config.dataset.swap_parts, config.network.colour_features, config.train.img_sim_with_location,
-                config.train.embedding_scale) == expected
-    assert not resolve(MINIMAL, ['dataset.dataset=Densepose',
-                                 'network.colour_features=false']).network.colour_features
+    for family, expected in ((config, (False, False, True, 1.0)), (densepose, (True, True, False, 0.1))):
+        assert (family.dataset.swap_parts, family.network.colour_features, family.train.img_sim_with_location,
+                family.train.embedding_scale) == expected
+    assert not resolve(MINIMAL, ['dataset.dataset=Densepose', 'network.colour_features=false']).network.colour_features
     names = resolve(config, ['dataset.num_classes=2', 'dataset.class_names=null']).dataset.class_names
     assert names == ['class_0', 'class_1']
     message = refusal(to_dict(config), 'dataset.num_classes=2')
