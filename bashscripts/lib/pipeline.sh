@@ -44,10 +44,10 @@ set_options() {
 # prepare EMBEDDING CLASSIFIER [NAME...]: derive what the stages use from the settings and from the names of the two
 # configurations below configs/$DATASET. NAME: variables of the script that hold paths.
 prepare() {
-    local configs=$ROOT/configs/$DATASET derived=() stem=() classifier=$2
+    local configs=$ROOT/configs/$DATASET derived=() stem=() before=() classifier=$2
     [ -f "$configs/$1.yaml" ] || fail "DATASET=$DATASET: there is no $configs/$1.yaml; choose another or demo"
-    # Configurations of own data that an earlier version wrote bear another name.
-    [ -f "$configs/$2.yaml" ] || classifier=${1}_classifier
+    # Of own data, as an earlier version wrote it: under another name, with the path of weights that nobody has.
+    [ -f "$configs/$2.yaml" ] || classifier=${1}_classifier before=(--set network.pretrained=)
     [ -n "$DATAROOT" ] || fail 'DATAROOT is not set; set it to the folder that holds the data, or set DATASET=demo'
     case $BATCH in 0* | *[!0-9]*) fail "BATCH=$BATCH: must be a positive integer" ;; esac
     case $PROCESSES in 0* | *[!0-9]*) fail "PROCESSES=$PROCESSES: must be a positive integer" ;; esac
@@ -70,7 +70,7 @@ prepare() {
     set_options "$SET_EMBEDDING"
     EMBEDDING_CONFIG=(--cfg_path "$configs/$1.yaml" "${stem[@]}" "${derived[@]}" "${OPTIONS[@]}")
     set_options "$SET_CLASSIFIER"
-    CLASSIFIER_CONFIG=(--cfg_path "$configs/$classifier.yaml" "${stem[@]}" "${OPTIONS[@]}")
+    CLASSIFIER_CONFIG=(--cfg_path "$configs/$classifier.yaml" "${before[@]}" "${stem[@]}" "${OPTIONS[@]}")
     # Inference from the embedding's weights takes them from a file when one is given.
     EMBEDDING=("${EMBEDDING_CONFIG[@]}" --snapshot_dir "$RUN/stage1")
     [ -z "$CHECKPOINT" ] || EMBEDDING+=(--checkpoint "$CHECKPOINT")

@@ -104,6 +104,17 @@ def test_what_the_user_sets_comes_last_and_what_is_not_set_says_nothing(place, s
         assert stages[name].overrides == [*stem, 'f.g=h']
 
 
+def test_configurations_of_own_data_that_the_version_before_wrote(place):
+    for name in ('scribble', 'scribble_classifier'):
+        (place.folder / f'{name}.yaml').write_text('')
+    stages = place.plan(DATASET=os.path.relpath(place.folder, place.script.parents[2] / 'configs'),
+                        SET_CLASSIFIER='f.g=h').stages
+    assert stages['train_embedding'].overrides == []
+    for name in ('train_classifier', 'inference_final'):
+        assert stages[name].options['--cfg_path'].endswith('/scribble_classifier.yaml')
+        assert stages[name].overrides == ['network.pretrained=', 'f.g=h']
+
+
 def test_checkpoint_takes_the_place_of_stage_1(place):
     stages = place.plan(CHECKPOINT='released.pth').stages  # relative to the working directory
     weights = str(place.folder / 'released.pth')
