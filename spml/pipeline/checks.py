@@ -22,7 +22,8 @@ def check_plan(plan):
         configs[stage.name] = configuration(stage)
         for option in stage.options:
             path = stage.path(option)
-            if path is not None and path.is_absolute() and path not in stage.outputs:
+            unused = option == '--snapshot_dir' and '--checkpoint' in stage.options
+            if path is not None and path.is_absolute() and path not in stage.outputs and not unused:
                 _require(plan, stage, option, path, made)
         if stage.trains:
             _require_weights(stage, configs[stage.name].network.pretrained)

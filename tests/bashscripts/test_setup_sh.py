@@ -7,12 +7,11 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# pip fails once for each line of the file `failures` and says that line; other modules fail when $FAIL names them.
+# pip fails once for each line of the file `failures`, which it says; other modules fail when $FAIL names them.
 FAKE = r"""#!/bin/bash
 here=$(dirname "$0")/..
 echo "$*" >> "$here/calls"
 case "$*" in
-    *version_info*print* | *print*version_info*) echo "${VERSION:-311}" ;;
     '-m pip'*)
         if [ -s "$here/failures" ]; then
             head -n 1 "$here/failures"; sed -i 1d "$here/failures"
@@ -59,35 +58,24 @@ def test_installs_into_the_active_environment_once(prefix):
     assert [line.split()[-1] for line in installations(prefix)] == ['.[test]']
 
 
-def test_tries_twice(prefix):
-    (prefix / 'failures').write_text('Read timed out\n')
-    assert setup(prefix).returncode == 0
-    assert len(installations(prefix)) == 2
-
-
-@pytest.mark.parametrize(('said', 'named'), [
-    ('ERROR: Failed building wheel for pydensecrf2', 'C++ compiler'),
-    ('OSError: [Errno 28] No space left on device', 'disk is full'),
-    ('Temporary failure in name resolution', 'network'),
-    ('ERROR: something else', 'something else'),
-])
-def test_a_failed_installation_is_one_line_and_tried_again_next_time(prefix, said, named):
-    (prefix / 'failures').write_text(f'{said}\n{said}\n')
+@pytest.mark.parametrize('said', [
+    'ERROR: Failed building wheel for pydensecrf2', 'OSError: [Errno 28] No space left on device',
+    "ERROR: Package 'spml' requires a different Python: 3.9.1 not in '>=3.10'"])
+def test_a_failed_installation_is_one_line_and_tried_again_next_time(prefix, said):
+    (prefix / 'failures').write_text(f'{said}\n')
     result = setup(prefix)
     assert result.returncode == 2
-    assert named in result.stderr
+    assert said in result.stderr
+    assert 'C++ compiler' in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
     assert setup(prefix).returncode == 0
     assert len(installations(prefix)) == 1
 
 
-def test_what_does_not_load_or_is_too_old_is_an_error(prefix):
+def test_what_does_not_load_is_an_error(prefix):
     result = setup(prefix, FAIL='import')
     assert result.returncode == 2
     assert 'libGL' in result.stderr
-    result = setup(prefix, VERSION='309')
-    assert result.returncode == 2
-    assert '3.10' in result.stderr
 
 
 def test_a_given_python_is_left_as_it_is(prefix):

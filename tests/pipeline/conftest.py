@@ -36,7 +36,7 @@ class Place:
         (folder / 'embedding.yaml').write_text(CONFIG % '')
         (folder / 'classifier.yaml').write_text(CONFIG % ', prediction_types: softmax_classifier')
         (folder / 'weights').write_text('weights')
-        self.overrides = {'embedding': [], 'classifier': []}
+        self.overrides, self.drop, self.extra = {'embedding': [], 'classifier': []}, [], []
         self.settings = {'TRAIN_LIST': str(self.data / 'train.txt'), 'VAL_LIST': str(self.data / 'val.txt')}
         self.behave()
 
@@ -75,6 +75,10 @@ class Place:
         for name, value in {**self.settings, **settings}.items():
             words += ['3', 'setting', name, value]
         for title, name, output, script, arguments in self.stages():
+            if name in self.drop:
+                continue
+            if script in ('inference.py', 'pseudo_label.py'):
+                arguments = [*arguments, *self.extra]
             words += [str(5 + len(arguments)), 'stage', title, name, output, self.folder / script, *arguments]
         return ''.join(f'{word}\0' for word in words).encode()
 

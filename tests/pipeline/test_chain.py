@@ -128,6 +128,18 @@ def test_both_configurations_are_checked_before_the_first_stage(place):
     assert not (place.run_dir / 'run.jsonl').exists()
 
 
+def test_given_weights_take_the_place_of_a_training(place):
+    weights = place.folder / 'released.pth'
+    place.drop, place.extra = ['train_embedding', 'train_classifier'], ['--checkpoint', weights]
+    assert 'released.pth: no such file' in place.run()[2]
+    weights.write_text('weights')
+    ok(place.run())
+    assert place.calls == ['inference', 'score', 'labels', 'score_final']
+    weights.write_text('others')
+    ok(place.run())
+    assert place.calls == ['inference', 'labels']
+
+
 def test_the_last_word_of_a_key_counts_and_is_announced(place):
     place.overrides['embedding'] = ['train.total_batch_size=6', 'train.total_batch_size=8']
     out = ok(place.run())
