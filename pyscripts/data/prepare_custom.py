@@ -83,7 +83,7 @@ def main():
     custom_config.write_configs(ROOT / 'configs' / args.base, cfg_dir, made.classes, made.longest_side)
     oversegmentation.oversegment_list(args.out, made.train_list, args.out / layout.REGIONS, args.contours,
                                       args.threshold, args.max_regions, args.num_workers)
-    print(custom.next_step(made, args.out, cfg_dir, args.base, ROOT))
+    print(custom.next_step(made, args.out, cfg_dir, ROOT))
 
 
 if __name__ == '__main__':

@@ -71,13 +71,12 @@ def prepare(sources, out, num_workers):
     return Prepared(classes, lists, train_list, max(side for _, side in found))
 
 
-def next_step(prepared, out, cfg_dir, base, root):
+def next_step(prepared, out, cfg_dir, root):
     """Return what to say of how to go on.
 
     Args:
         prepared: Prepared.
         out, cfg_dir: data root and folder of the configurations.
-        base: name of what they are made from.
         root: folder of this project.
     """
     if not prepared.lists['val']:
@@ -88,8 +87,6 @@ def next_step(prepared, out, cfg_dir, base, root):
         settings['TRAIN_LIST'] = prepared.train_list
     elif not prepared.lists['train_full']:
         settings['FULL_LIST'] = ''
-    if base == 'demo':
-        settings['PRETRAINED'] = ''
     words = [f'{name}={shlex.quote(str(value)) if str(value) else ""}' for name, value in settings.items()]
     move = '' if cfg_dir.resolve().parent == root / 'configs' else f', with {cfg_dir} moved to configs/{cfg_dir.name}'
     return f'To train{move}:\n  {" ".join(words)} bash bashscripts/voc12/train_spml_scribble.sh'
