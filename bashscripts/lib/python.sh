@@ -27,6 +27,8 @@ choose_python() {
     SPML_PYTHON=${SPML_PYTHON:-$(environment_prefix)/bin/python}
     command -v -- "$SPML_PYTHON" >/dev/null ||
         fail "$SPML_PYTHON: no such Python; run \`bash bashscripts/setup.sh\` first"
+    "$SPML_PYTHON" -c 'import importlib.util as u; [u.find_spec(n).name for n in ("numpy", "torch", "yaml")]' 2>/dev/null ||
+        fail "$SPML_PYTHON: has not all that this project needs; run \`bash bashscripts/setup.sh\` first"
     export SPML_PYTHON
     export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
 }

@@ -134,6 +134,8 @@ class Chain:
             self.recorder.write('stage', **about, status='stands')
             return
         resumed = answer is Answer.GOES_ON
+        if stage.name == self.plan.settings.get('FORCE'):
+            reason = 'forced'
         if resumed:
             reason = 'goes on where it stopped'
         else:

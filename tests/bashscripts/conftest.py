@@ -11,6 +11,7 @@ from spml.pipeline.plan import read_plan
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LISTS = ('train_scribble', 'train_scribble_0.5', 'train_point', 'train_box', 'train_tag', 'train_full', 'val')
 PYTHON = """#!/bin/sh
+[ "$1" != -c ] || exit 0
 cat >"$0.plan"
 printf '%s\\n' "$@" >"$0.arguments"
 exit "${STATUS:-0}"
