@@ -10,7 +10,7 @@ import numpy as np
 from spml.cli.classes import resolve_classes
 from spml.evaluation.instance import instances_per_class, iou_by_instance
 from spml.evaluation.miou import confusion, iou_from_confusion, unions
-from spml.evaluation.pairs import build_benchmark_parser, find_images, map_images, read_same_size
+from spml.evaluation.pairs import build_parser, find_pairs, map_images, read_same_size
 from spml.evaluation.scores import format_table, score_summary
 from spml.program import execute
 from spml.utils.formats import write_json
@@ -18,12 +18,12 @@ from spml.utils.formats import write_json
 
 def main(argv=None):
     """Parse the options, score, print the table and write the JSON."""
-    parser = build_benchmark_parser(__doc__)
+    parser = build_parser(__doc__)
     parser.add_argument('--inst_dir', type=pathlib.Path, required=True, metavar='DIR',
                         help='instance ids: PNGs of the same names')
     args = parser.parse_args(argv)
     classes = resolve_classes(args)
-    rows = find_images(args.pred_dir, args.gt_dir, args.inst_dir, args.string_replace, args.gt_list)
+    rows = find_pairs(args.pred_dir, args.gt_dir, args.inst_dir, args.string_replace, args.gt_list)
 
     def score(row):
         pred, truth, instance = read_same_size(row)

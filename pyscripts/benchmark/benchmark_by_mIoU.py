@@ -7,7 +7,7 @@ import numpy as np
 
 from spml.cli.classes import resolve_classes
 from spml.evaluation.miou import confusion, iou_from_confusion, pixel_accuracy, unions
-from spml.evaluation.pairs import build_benchmark_parser, find_images, map_images, read_same_size
+from spml.evaluation.pairs import build_parser, find_pairs, map_images, read_same_size
 from spml.evaluation.scores import format_table, score_summary
 from spml.program import execute
 from spml.utils.formats import write_json
@@ -15,10 +15,9 @@ from spml.utils.formats import write_json
 
 def main(argv=None):
     """Parse the options, score, print the table and write the JSON."""
-    args = build_benchmark_parser(__doc__).parse_args(argv)
+    args = build_parser(__doc__).parse_args(argv)
     classes = resolve_classes(args)
-    rows = find_images(args.pred_dir, args.gt_dir, None, args.string_replace, args.gt_list)
-
+    rows = find_pairs(args.pred_dir, args.gt_dir, None, args.string_replace, args.gt_list)
     matrix = sum(map_images(lambda row: confusion(*read_same_size(row), classes.number), rows, args.num_workers))
     summary = score_summary(iou_from_confusion(matrix), classes.names, len(rows),
                             absent=np.flatnonzero(unions(matrix) == 0), pixel_accuracy=pixel_accuracy(matrix),

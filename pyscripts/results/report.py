@@ -46,7 +46,7 @@ def main():
 
 
 def load_segmenters(runs, device):
-    """Return a dict from a run's name to its Segmenter; a run without weights has none."""
+    """Return a dict from a run's name to its Segmenter; runs without weights are left out."""
     from spml.api import load_segmenter
 
     segmenters = {}

@@ -1,7 +1,7 @@
-"""What the benchmark command lines share: their options, finding each prediction's truth, and going through the images.
+"""Pairs of prediction and truth: the options of the scripts that score them, finding, reading and going through them.
 
-The images scored are the predictions found; the truth bears the same name under its own folder, or is the label that a
-list file gives to the image.
+The images scored are the predictions found; the truth has the same name in its own folder, or is the label that a list
+file gives to the image.
 """
 import argparse
 import logging
@@ -19,8 +19,8 @@ from spml.errors import DataError
 logger = logging.getLogger(__name__)
 
 
-def build_benchmark_parser(doc):
-    """Return a parser with the options of every benchmark; `doc` is the script's docstring."""
+def build_parser(doc):
+    """Return a parser with the options of every script that scores; `doc` is the script's docstring."""
     parser = arguments.script_parser(doc)
     parser.add_argument('--pred_dir', type=pathlib.Path, required=True, metavar='DIR',
                         help='predictions: 8-bit PNGs of class ids, searched in sub-folders too')
@@ -37,7 +37,7 @@ def build_benchmark_parser(doc):
     return parser
 
 
-def find_images(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list=None):
+def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list=None):
     """Pair every prediction with its truth, and with its instances where asked.
 
     Args:
@@ -80,25 +80,18 @@ def find_images(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_lis
 
 
 def _listed_truths(gt_list, gt_dir, pred_dir, predictions):
-    """Return the label's path for each image name of a list; raise DataError if it names none of the predictions."""
+    """Return the label's path for each image name of a list; DataError if none of the predictions is in it."""
     truths = {entry.name: entry.semantic for entry in read_list(gt_list, gt_dir, fields=(2, 3))}
     absent = sum(prediction.stem not in truths for prediction in predictions)
     if absent == len(predictions):
-        raise DataError(f'{gt_list}: names none of the images in {pred_dir}; give their own list as --gt_list')
+        raise DataError(f'{gt_list}: holds none of the images in {pred_dir}; give their list as --gt_list')
     if absent:
         logger.warning('%s: no truth for %d of %d predictions, which are left out', gt_list, absent, len(predictions))
     return truths
 
 
 def read_same_size(paths):
-    """Read the label maps of one image.
-
-    Returns:
-        list of (H, W) uint8 arrays.
-
-    Raises:
-        DataError: a file cannot be read or differs in size from the first.
-    """
+    """Return the label maps of one image, a list of (H, W) uint8; DataError if one differs in size from the first."""
     labels = [read_label(path) for path in paths]
     for path, label in zip(paths, labels, strict=True):
         if label.shape != labels[0].shape:

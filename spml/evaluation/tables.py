@@ -1,4 +1,4 @@
-"""Tables of results as CSV and Markdown, and the mean and the spread that stand in them."""
+"""Tables of results as CSV and Markdown, and the mean and the spread that they show."""
 import csv
 import io
 import statistics
@@ -12,7 +12,7 @@ def mean_and_spread(values):
 
 
 def plus_minus(mean, spread, digits=2):
-    """Return `46.50 ± 1.20`; without the spread if there is none, `-` without a mean."""
+    """Return `46.50 ± 1.20`; without the spread if it is None, `-` without a mean."""
     if mean is None:
         return '-'
     return f'{mean:.{digits}f}' + ('' if spread is None else f' ± {spread:.{digits}f}')

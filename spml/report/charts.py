@@ -1,7 +1,7 @@
 """Charts of runs, drawn by Plotly: each with a text that says what it shows and, mostly, a table of its numbers.
 
-Backgrounds are transparent and the colours of the series stand out from white and from near-black alike (a contrast of
-at least 3.8); the page's style sheet colours axes and text for light and dark.
+Backgrounds are transparent, and the colours of the series can be told from white and from near-black alike (a contrast
+of at least 3.8); the page's style sheet colours axes and text for light and dark.
 """
 import dataclasses
 import textwrap

@@ -16,7 +16,7 @@ from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, class_col
 
 _SECTIONS = {'scores': 'Scores', 'confusion': 'Confusion', 'images': 'Images', 'curves': 'Curves',
              'prototypes': 'Segments and prototypes', 'costs': 'Time and memory', 'settings': 'Settings'}
-# Characters; beyond it, the number of runs stands for their names.
+# Characters; beyond it, the number of runs is shown instead of their names.
 _LONGEST_TITLE = 60
 # Shown first, if they are there; every other metric follows.
 _METRICS = ('loss', 'accuracy')
@@ -31,7 +31,7 @@ def write_page(runs, path, data_dir=None, num_images=3, segmenters=None):
         data_dir: folder that the paths in the lists start from; None for the one each run names.
         num_images: how many of the best, of the worst and of the other images to show.
         segmenters: dict from a run's name to a `spml.api.Segmenter` that predicts the training images shown; runs that
-            are not in it show none.
+            are not in it have none.
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader('spml.report', ''), autoescape=True,
                                      undefined=jinja2.StrictUndefined)

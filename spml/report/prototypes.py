@@ -26,7 +26,7 @@ class PrototypeStatistics:
         pixels: (tenth percentile, median, ninetieth) of a segment's pixels; None where there are no cluster maps.
         purity: share of the pixels whose true class is the most frequent of their segment; None without truth.
         classes: list of (class id, number of prototypes, mean cosine to the class's mean, share whose nearest
-            prototype of another image bears the class).
+            prototype of another image has the class).
         plane: (N, 2) float, the first two principal components; `labels` (N,) their class ids.
         explained: the share of the variance along each of the two.
     """

@@ -87,7 +87,7 @@ class Run:
         flat = {key: value for key, value in self.settings.items() if key not in _PLACES}
         for training, config in self.configs.items():
             flat |= {f'{training}: {key}': value for key, value in config.items()}
-        # The same place in each run is no difference between them.
+        # The same place within each run does not tell them apart.
         flat = {key: value.replace(str(self.path), 'RUN') if isinstance(value, str) else value
                 for key, value in flat.items()}
         return flat | ({'made': self.made} if self.made else {})

@@ -1,7 +1,7 @@
 """Sweeps: named runs and a grid of settings, read from a YAML file as a list of runs.
 
 The file says what to run, a pipeline's script or a training, and what to try. Every named run with every combination of
-the grid's values and every seed is a run in a folder of its own, so a sweep can grow later without making anything
+the grid's values and every seed is a run in a separate folder, so a sweep can grow later without making anything
 twice.
 
     out: snapshots/sweeps/co_occurrence               # folder for the runs and the tables

@@ -1,7 +1,7 @@
 """Running a sweep: one run after the other, or one on each GPU; what is done is not run again.
 
-Each run is a process of its own in a session of its own, so that Ctrl-C reaches it once, through the sweep, and lets it
-save. Its output goes to `logs/<run>.log`.
+Each run is a process in its own session, so that Ctrl-C reaches it once, through the sweep, and lets it save. Its
+output goes to `logs/<run>.log`.
 """
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""The page as a file: what it holds, and what it does with runs that lack something."""
+"""The page as a file: what it holds, and what it does with runs that do not have everything."""
 import html.parser
 import pathlib
 import re

@@ -29,13 +29,16 @@ def relations(embeddings, own, prototypes, semantic, tags, concentrations, num_c
     return annotation, _losses(similarity, own, shares, ~shares, concentrations[1]).mean()
 
 
-def image_similarity(embeddings, own, prototypes, image, instance, concentration):
-    """Return the mean over images of that over pixels; `image` is (S,) int64, pixels and segments by image."""
+def image_similarity(embeddings, own, prototypes, image, region, concentration):
+    """Return the mean over images of that over pixels.
+
+    `image` and `region` are (S,) int64; pixels and segments are in the order of their images.
+    """
     # Cut, not indexed: the gradient of an index is as large as all pixels, for every image.
     pixels, segments = torch.bincount(image[own]).tolist(), torch.bincount(image).tolist()
     losses, first = [], 0
     for vectors, rank, targets, ids in zip(embeddings.split(pixels), own.split(pixels), prototypes.split(segments),
-                                           instance.split(segments), strict=True):
+                                           region.split(segments), strict=True):
         rank = rank - first
         same = ids[rank][:, None] == ids[None]
         losses.append(_losses(vectors @ targets.T, rank, same, ~same, concentration).mean())

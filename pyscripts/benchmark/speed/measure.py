@@ -167,12 +167,12 @@ def synchronise(device):
 def peak_memory(build, arguments, small, name, device):
     """Return the bytes that the function `name` of a Case (`fast` or `direct`) holds at most, beyond its inputs.
 
-    By the allocator of the device where there is one that counts; else by the resident set of a process of its own.
+    By the allocator of the device where there is one that counts; else by the resident set of a separate process.
 
     Args:
         build: module-level function of (device, **arguments) that returns the Case.
         arguments: its sizes, a dict.
-        small: sizes of a first run, which loads libraries and lets them reserve memory of their own.
+        small: sizes of a first run, which loads libraries and lets them reserve their memory.
         name: `fast` or `direct`.
         device: torch.device.
     """
@@ -237,7 +237,7 @@ def measure_rates(device):
     # Of the two exponentials the cheaper counts.
     functions = {'product': lambda: torch.mm(left, right), 'copy': lambda: copy.copy_(large),
                  'exp': lambda: exponentiate(torch.exp), 'exp2': lambda: exponentiate(torch.exp2)}
-    # What a machine can reach is the best it does; a median would take other work on it for slowness of its own.
+    # What a machine can reach is the best it does; a median would count other load.
     seconds, _ = run_in_turn(functions, dict.fromkeys(functions, 12), device, summary=min)
     return Rates(operations=2 * size ** 3 / seconds['product'], bytes=2 * 4 * length / seconds['copy'],
                  exponentials=20 * len(cached) / min(seconds['exp'], seconds['exp2']))

@@ -55,13 +55,13 @@ def image_similarity_case(device, images, pixels, segments=250, channels=66):
     starts = torch.tensor([0, *counts]).cumsum(0).tolist()
     own = torch.cat([part[1] + start for part, start in zip(parts, starts, strict=False)]).to(device)
     image = torch.arange(images).repeat_interleave(torch.tensor(counts)).to(device)
-    instance = torch.randint(0, 40, (sum(counts),), generator=generator).to(device)
+    region = torch.randint(0, 40, (sum(counts),), generator=generator).to(device)
 
     def fast(vectors, targets):
-        return relations.image_similarity_loss(vectors, own, targets, image, instance, 16.0)
+        return relations.image_similarity_loss(vectors, own, targets, image, region, 16.0)
 
     def plain(vectors, targets):
-        return direct.image_similarity(vectors, own, targets, image, instance, 16.0)
+        return direct.image_similarity(vectors, own, targets, image, region, 16.0)
 
     leaves = embeddings.to(device), prototypes.to(device)
     pairs = pixels * sum(counts)
@@ -94,7 +94,7 @@ def kmeans_case(device, images, height, width, grid, iterations=10):
 def retrieval_case(device, queries, prototypes, channels=64):
     """Return the label counts of the 20 nearest of many stored prototypes."""
     generator = torch.Generator().manual_seed(0)
-    bank, vectors = (F.normalize(torch.randn(count, channels, generator=generator), dim=1).to(device)
+    stored, vectors = (F.normalize(torch.randn(count, channels, generator=generator), dim=1).to(device)
                      for count in (prototypes, queries))
     labels = torch.randint(0, CLASSES, (prototypes,), generator=generator).to(device)
 
@@ -103,10 +103,10 @@ def retrieval_case(device, queries, prototypes, channels=64):
         share = (fast == plain).all(dim=1).float().mean().item()
         return None if share >= 0.98 else f'only {share:.2%} of the queries have the same labels'
 
-    work = Work(operations=2 * queries * prototypes * channels, bytes=4 * bank.numel())
+    work = Work(operations=2 * queries * prototypes * channels, bytes=4 * stored.numel())
     return Case(f'retrieval: {queries} queries, {prototypes:,} prototypes, top {NEIGHBOURS}',
-                lambda: nearest_label_counts(vectors, bank, labels, CLASSES),
-                lambda: direct.retrieval(vectors, bank, labels, CLASSES, NEIGHBOURS), compare, work)
+                lambda: nearest_label_counts(vectors, stored, labels, CLASSES),
+                lambda: direct.retrieval(vectors, stored, labels, CLASSES, NEIGHBOURS), compare, work)
 
 
 def walk_case(device, height, width, classes=CLASSES):
