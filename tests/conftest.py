@@ -4,8 +4,11 @@ Inputs are fresh in every run. What a test draws by numpy's `default_rng()` and 
 a seed that pytest prints at its start (without -q): `pytest --seed N` draws it again, whatever else is run.
 """
 import os
+import pathlib
+import runpy
 import secrets
 import signal
+import sys
 import types
 import zlib
 
@@ -24,6 +27,7 @@ if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'
 
 NUM_CLASSES = 3
+PYSCRIPTS = pathlib.Path(__file__).parents[1] / 'pyscripts'
 
 
 def pytest_addoption(parser):
@@ -41,6 +45,19 @@ def _random_inputs(request, monkeypatch):
     make = np.random.default_rng
     monkeypatch.setattr(np.random, 'default_rng', lambda seed=None: make(seeds.spawn(1)[0] if seed is None else seed))
     torch.manual_seed(int(seeds.generate_state(1)[0]))
+
+
+@pytest.fixture
+def call_script(monkeypatch, capsys):
+    """A function from a script of pyscripts/ and its words to its exit status, standard output and standard error."""
+    def call(name, *words):
+        path = str(PYSCRIPTS / name)
+        monkeypatch.setattr(sys, 'argv', [path, *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(path, run_name='__main__')
+        return left.value.code, *capsys.readouterr()
+    return call
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-from spml.evaluation.scores import format_table, score_summary
+from spml.errors import DataError
+from spml.evaluation.scores import format_summary, format_table, score_summary
+from spml.pipeline.record import Recorder
 
 
 def test_summary_keeps_fractions_and_order():
@@ -13,20 +15,44 @@ def test_summary_keeps_fractions_and_order():
     assert list(summary['iou']) == ['b', 'a', 'c']
 
 
-def test_table_shows_per_cent_and_marks_absent_classes():
-    lines = format_table(score_summary([0.5, 0.0], ['cat', 'dog'], 3, absent=[1], pixel_accuracy=0.123)).splitlines()
-    cells = {tuple(line.split()) for line in lines}
-    assert ('cat', '50.00') in cells
-    assert ('mean', 'IoU', '25.00') in cells
-    assert ('pixel', 'accuracy', '12.30') in cells
-    assert ('images', '3') in cells
-    assert any(line.startswith('dog') and 'absent' in line for line in lines)
-
-
-def test_table_shows_instances():
+def test_tables_show_per_cent_instances_and_absent_classes():
+    summary = score_summary([0.5, 0.0], ['cat', 'dog'], 3, absent=[1], pixel_accuracy=0.123)
+    cells = [line.split() for line in format_table(summary).splitlines()]
+    for row in (['cat', '50.00'], ['mean', 'IoU', '25.00'], ['pixel', 'accuracy', '12.30'], ['images', '3'],
+                ['dog', '0.00', '(absent,', 'counts', 'as', '0)']):
+        assert row in cells
     table = format_table(score_summary([1.0, 0.5], ['cat', 'dog'], 3, num_instances={'cat': 4, 'dog': 11}))
     assert ['dog', '50.00', '11'] in [line.split() for line in table.splitlines()]
     assert 'pixel accuracy' not in table
+
+
+def test_the_summary_has_the_scores_in_order_and_the_last_by_class(tmp_path):
+    paths = [tmp_path / 'a.json', tmp_path / 'b.json']
+    paths[0].write_text(json.dumps({'mean_iou': 0.1234}))
+    paths[1].write_text(json.dumps(score_summary([0.75, 0.0], ['cat', 'dog'], 3, absent=[1])))
+    scores = list(zip(('first', 'second (final)'), paths, strict=True))
+    assert [line.split() for line in format_summary(scores).splitlines()] == [
+        ['IoU:', 'second', '(final)', '%'], ['cat', '75.00'], ['dog', '0.00', '(absent,', 'counts', 'as', '0)'], [],
+        ['mean', 'IoU', '%'], ['first', '12.34'], ['second', '(final)', '37.50']]
+    for text in (None, '[]'):
+        paths[1].unlink() if text is None else paths[1].write_text(text)
+        with pytest.raises(DataError, match=r'b\.json'):
+            format_summary(scores)
+
+
+def test_the_summary_of_a_run_is_that_of_its_record(tmp_path, call_script):
+    recorder = Recorder(tmp_path)
+    recorder.write('run')
+    for name, title, status in (('b', 'B', 'done'), ('c', '', 'done'), ('a', 'A', 'stands'), ('d', 'D', 'failed')):
+        (tmp_path / f'{name}.json').write_text('{"mean_iou": 0.5}')
+        recorder.write('stage', stage=name, title=title, script='x.py', arguments=[], output=f'{name}.json',
+                       status=status)
+    status, out, err = call_script('results/summary.py', '--run_dir', tmp_path)
+    assert (status, err) == (0, '')
+    assert [line.split() for line in out.splitlines()] == [['mean', 'IoU', '%'], ['B', '50.00'], ['A', '50.00']]
+    (tmp_path / 'run.jsonl').unlink()
+    status, out, err = call_script('results/summary.py', '--run_dir', tmp_path)
+    assert (status, out, len(err.splitlines())) == (2, '', 1)
 
 
 def test_a_name_is_needed_for_each_class():

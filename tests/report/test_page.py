@@ -1,8 +1,7 @@
 """The page as a file: what it holds, and what it does with runs that do not have everything."""
+import functools
 import html.parser
-import pathlib
 import re
-import runpy
 import shutil
 import sys
 
@@ -11,8 +10,6 @@ import torch
 
 from spml import config as configuration
 from spml.models.build import build_classifier, build_embedding
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -46,15 +43,9 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture
-def report(monkeypatch, capsys):
+def report(call_script):
     """A function from arguments of the script to its exit status, standard output and standard error."""
-    def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['report.py', *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(ROOT / 'pyscripts' / 'results' / 'report.py'), run_name='__main__')
-        return left.value.code, *capsys.readouterr()
-    return run
+    return functools.partial(call_script, 'results/report.py')
 
 
 def sections(page):

@@ -1,8 +1,8 @@
 """Running sweeps: scripts of bash stand in for pipelines."""
+import functools
 import json
 import os
 import pathlib
-import runpy
 import signal
 import subprocess
 import sys
@@ -71,20 +71,11 @@ class Place:
         path.unlink(missing_ok=True)
         return lines
 
-    def command(self, *options):
-        return [str(SCRIPT), str(self.yaml), *options]
-
 
 @pytest.fixture
-def call(place, monkeypatch, capsys):
+def call(place, call_script):
     """A function from options of the script to its exit status, standard output and standard error."""
-    def run(*options):
-        monkeypatch.setattr(sys, 'argv', place.command(*options))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(SCRIPT), run_name='__main__')
-        return left.value.code, *capsys.readouterr()
-    return run
+    return functools.partial(call_script, 'train/sweep.py', place.yaml)
 
 
 @pytest.fixture
@@ -222,7 +213,7 @@ def test_commands_can_be_seen_before(place, call):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_lets_the_run_save_and_says_how_to_go_on(place, number):
     (place.out / 'wait').touch()
-    process = subprocess.Popen([sys.executable, *place.command()], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    process = subprocess.Popen([sys.executable, SCRIPT, place.yaml], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
     run = place.out / 'base_lr=0.25,seed=0'
     for _ in range(600):
