@@ -150,42 +150,40 @@ def _train(path, content):
 
 def _expand(path, content, seeds):
     """Return the runs: every named run with every combination of the grid's values and every seed."""
-    tried = {grid: {key: values for key, values in _section(path, content, grid).items() if isinstance(values, list)}
-             for grid in GRIDS}
-    common = _checked(path, {grid: {key: value for key, value in _section(path, content, grid).items()
-                                    if key not in tried[grid]} for grid in GRIDS})
-    axes = [(grid, str(key), values) for grid in GRIDS for key, values in tried[grid].items()]
+    given = _overrides(path, content, content.get('train'))
+    axes = [(grid, key, values) for grid in GRIDS for key, values in given[grid].items() if isinstance(values, list)]
     _require(path, 'set', all(values for _, _, values in axes), 'a list of at least one value, or a value')
+    common = {grid: {key: value for key, value in keys.items() if not isinstance(value, list)}
+              for grid, keys in given.items()}
     columns = _columns([(grid, key) for grid, key, _ in axes])
+    named = (content['runs'] or {'': {}}).items()
     runs = []
-    for (name, run), *values in itertools.product((content['runs'] or {'': {}}).items(),
-                                                  *(values for _, _, values in axes)):
+    for (name, run), *values in itertools.product(named, *(values for _, _, values in axes)):
         where = f'{path}: run {name}' if name else path
-        pipeline, settings = _command(where, content, run)
-        own = _checked(where, {grid: _section(where, run, grid, content.get('train')) for grid in GRIDS})
-        grid_values = {grid: {} for grid in GRIDS}
-        for (grid, key, _), value in zip(axes, values, strict=True):
+        own = _overrides(where, run, content.get('train'))
+        for grid, key, _ in axes:
             _require(where, grid, key not in own[grid], f'no {key}, for which the grid has values')
-            grid_values[grid][key] = value
-        chosen = _checked(path, grid_values)
-        read = dict(zip(columns, (chosen[grid][key] for grid, key, _ in axes), strict=True))
+        layers = [common, own, *({grid: {key: value}} for (grid, key, _), value in zip(axes, values, strict=True))]
+        overrides = _merged(where, layers)
+        read = [overrides['set' if grid == 'set_both' else grid][key] for grid, key, _ in axes]
         shown = {'title': str(run.get('title', name))} if name else {}
-        shown |= {column: as_text(value) for column, value in read.items()}
-        written = dict(zip(columns, values, strict=True))
-        for seed in seeds:
-            overrides = _merged(common, own, chosen, {grid: {'seed': seed} for grid in GRIDS})
-            runs.append(SweepRun(_folder(content['out'], name, seed, read, written), shown, seed, overrides, pipeline,
-                                 settings))
+        shown |= dict(zip(columns, map(as_text, read), strict=True))
+        pipeline, settings = _command(where, content, run)
+        runs += [SweepRun(_folder(content['out'], name, seed, *(dict(zip(columns, row, strict=True))
+                                                                for row in (read, values))),
+                          shown, seed, {target: {**keys, 'seed': seed} for target, keys in overrides.items()},
+                          pipeline, settings) for seed in seeds]
     return runs
 
 
-def _section(path, mapping, grid, train=None):
-    """Return the keys and values of `set`, `set_classifier` or `set_both`."""
-    keys = mapping.get(grid) or {}
-    _require(path, grid, isinstance(keys, dict), 'lines `section.key: value`')
-    _forbid(path, grid, 'seed' in keys, 'seed: use `seeds:`')
-    _forbid(path, grid, keys and (train or mapping.get('train')) and grid != 'set', 'not allowed with `train:`')
-    return keys
+def _overrides(path, mapping, train):
+    """Return the sections `set`, `set_classifier` and `set_both`, checked but for their values."""
+    sections = {grid: mapping.get(grid) or {} for grid in GRIDS}
+    for grid, keys in sections.items():
+        _require(path, grid, isinstance(keys, dict), 'lines `section.key: value`')
+        _forbid(path, grid, 'seed' in keys, 'seed: use `seeds:`')
+        _forbid(path, grid, keys and train and grid != 'set', 'not allowed with `train:`')
+    return sections
 
 
 def _command(path, content, run):
@@ -207,25 +205,15 @@ def _command(path, content, run):
     return script, settings
 
 
-def _checked(path, overrides):
-    """Return a dict from a grid to keys and values as the configuration reads them."""
-    result = {}
-    for grid, keys in overrides.items():
-        result[grid] = {}
-        for key, value in keys.items():
-            override = f'{key}={as_text(value)}'
-            _require(path, grid, override.split() == [override], f'values without blanks, unlike {override!r}')
-            name, value = check_override(override)
-            result[grid][name] = value
-    return result
-
-
-def _merged(*layers):
-    """Return the overrides of the embedding and of the classifier; of a key that several layers set the last counts."""
+def _merged(path, layers):
+    """Return the overrides of the embedding and of the classifier as the configuration reads them; the last counts."""
     result = {'set': {}, 'set_classifier': {}}
     for target, overrides in result.items():
         for layer in layers:
-            overrides |= {**layer['set_both'], **layer[target]}
+            for key, value in {**layer.get('set_both', {}), **layer.get(target, {})}.items():
+                override = f'{key}={as_text(value)}'
+                _require(path, target, override.split() == [override], f'values without blanks, unlike {override!r}')
+                name, overrides[name] = check_override(override)
     return result
 
 
