@@ -8,7 +8,7 @@ import pathlib
 import re
 import shlex
 
-from spml.config import check_override, load_config, to_dict
+from spml.config import check_override, flatten, load_config
 from spml.config.schema import SCHEMA
 from spml.errors import ConfigError, DataError
 from spml.pipeline.record import options_of, read_record
@@ -103,9 +103,7 @@ def _digests(paths):
 def _configuration(path):
     """Return the digest of what a configuration sets; comments, and keys at their default, make no difference."""
     try:
-        config = to_dict(load_config(path))
+        values = flatten(load_config(path))
     except ConfigError:
         return ''
-    flat = {f'{section}.{key}' if isinstance(values, dict) else section: value for section, values in config.items()
-            for key, value in (values.items() if isinstance(values, dict) else [('', values)])}
-    return combine(f'{key}: {value}' for key, value in sorted(flat.items()) if value != SCHEMA[key].default)
+    return combine(f'{key}: {value}' for key, value in sorted(values.items()) if value != SCHEMA[key].default)
