@@ -3,6 +3,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 import yaml
 
 from spml.errors import SpmlError
+from spml.pipeline.record import Recorder
 from spml.sweep.grid import read_sweep
 from spml.sweep.runner import describe, is_done, log_path, run_sweep
 
 ROOT = pathlib.Path(__file__).parents[2]
+KIT = ROOT / 'tests' / 'config' / 'data' / 'kit_emb.yaml'
 SCRIPT = ROOT / 'pyscripts' / 'train' / 'sweep.py'
 
 # Notes its settings, fails while $FAIL names its run, and writes a score that depends on the learning rate.
@@ -23,6 +26,7 @@ PIPELINE = """
 echo "$RUN_NAME|$SET_EMBEDDING|$SET_CLASSIFIER|$GPUS|$DATASET" >> "$SNAPSHOT_ROOT/calls"
 trap 'echo saved > "$SNAPSHOT_ROOT/$RUN_NAME/saved"; exit 130' INT
 mkdir -p "$SNAPSHOT_ROOT/$RUN_NAME/scores"
+[ ! -e "$SNAPSHOT_ROOT/run.jsonl" ] || cp "$SNAPSHOT_ROOT/run.jsonl" "$SNAPSHOT_ROOT/$RUN_NAME"
 [ -z "$OVERWRITE" ] || echo "$OVERWRITE" >> "$SNAPSHOT_ROOT/overwrites"
 if [ "$(cat "$SNAPSHOT_ROOT/fail" 2>/dev/null)" = "$RUN_NAME" ]; then
     echo 'error: no luck'
@@ -143,26 +147,49 @@ def test_a_run_of_an_earlier_version_is_recognised(place):
         run_sweep(place.sweep)
 
 
-def test_the_content_of_configurations_and_lists_counts(place, tmp_path):
+def test_what_the_stages_of_a_pipeline_read_counts_by_its_content(place, tmp_path):
     config, listed = tmp_path / 'a.yaml', tmp_path / 'list.txt'
-    settings = (ROOT / 'tests' / 'config' / 'data' / 'kit_emb.yaml').read_text()
+    config.write_text(KIT.read_text())
+    listed.write_text('a b c')
+    recorder = Recorder(place.out)
+    recorder.write('run')
+    recorder.write('stage', stage='a', script='x.py', output='y', status='done', arguments=[
+        '--cfg_path', str(config), '--data_list', str(listed), '--gt_list', str(tmp_path / 'gone')])
+    place.write(seeds=[0], set={'train.base_lr': [0.25]})
+    run_sweep(place.sweep)
+    config.write_text(f'# comment\n{config.read_text()}')
+    assert is_done(place.sweep, place.sweep.runs[0])
+    for path in (config, listed):
+        before = path.read_text()
+        path.write_text(re.sub('base_lr: .*', 'base_lr: 0.125', before).replace('b c', 'b d'))
+        with pytest.raises(SpmlError, match=f'{path}: other content'):
+            run_sweep(place.sweep)
+        path.write_text(before)
+
+
+def test_what_a_training_reads_counts_by_its_content(place, tmp_path):
+    config, listed = tmp_path / 'a.yaml', tmp_path / 'list.txt'
+    settings = KIT.read_text()
     config.write_text(settings)
-    listed.write_text('a\n')
+    listed.write_text('image.png label.png label.png\n')
+    label = tmp_path / 'label.png'
+    label.write_text('before')
     script = tmp_path / 'train.py'
     script.write_text(TRAINING)
     place.yaml.write_text(yaml.safe_dump({'out': str(place.out), 'train': [
-        str(script), '--cfg_path', str(config), '--data_list', str(listed)]}))
+        str(script), '--cfg_path', str(config), '--data_dir', str(tmp_path), '--data_list', str(listed)]}))
     sweep = place.sweep
     run, = sweep.runs
     assert run_sweep(sweep) == {}
     config.write_text(f'# a comment\n{settings}')
     assert is_done(sweep, run)
-    config.write_text(f'{settings}\nseed: 9\n')
-    with pytest.raises(SpmlError, match=r'a\.yaml: other content'):
+    config.write_text(re.sub('base_lr: .*', 'base_lr: 0.125', settings))
+    with pytest.raises(SpmlError, match=r'train\.base_lr: .* -> 0\.125'):
         run_sweep(sweep)
     config.write_text(settings)
-    listed.write_text('b\n')
-    assert not is_done(sweep, run)
+    label.write_text('after')
+    with pytest.raises(SpmlError, match=r'label\.png: other content'):
+        run_sweep(sweep)
     assert run_sweep(sweep, overwrite=True) == {}
     assert is_done(sweep, run)
     # The weights of the other settings are kept.
