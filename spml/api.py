@@ -21,16 +21,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from spml.config import load_config, resolve
 from spml.data.readers import read_image
-from spml.data.transforms import normalise
 from spml.errors import CheckpointError, DataError
-from spml.inference.crf import CrfParameters, crf_marginals, require_crf
-from spml.inference.outputs import Prediction, denormalise
-from spml.inference.predictors import MULTI_SCALE_RATIOS, Embedder, SoftmaxPredictor, cut, predict
+from spml.inference.crf import CrfParameters, require_crf
+from spml.inference.outputs import Finish, Prediction, finish
+from spml.inference.predictors import Embedder, SoftmaxPredictor, cut, for_finish, predict_pixels
+from spml.inference.trained import Trained
 from spml.inference.views import View, single_scale_size
-from spml.models.build import build_classifier, build_embedding
-from spml.models.weights import load_classifier, load_embedding, read_checkpoint
 from spml.segsort.segments import nearest_resize
 from spml.utils.device import pick_device
 from spml.utils.model_files import newest_model
@@ -66,15 +63,12 @@ class Segmenter:
         classifier: SoftmaxClassifier.
     """
 
-    def __init__(self, config: Any, embedding: torch.nn.Module, classifier: torch.nn.Module,
-                 device: torch.device) -> None:
-        """Put both networks on the device, in eval mode."""
+    def __init__(self, config: Any, embedder: Embedder, classifier: torch.nn.Module) -> None:
+        """Take both networks, in eval mode and on one device."""
         self.config = config
         self.class_names: tuple[str, ...] = tuple(config.dataset.class_names)
-        self.device = device
-        self.embedder = Embedder(embedding.to(device).eval(), tuple(config.test.crop_size), tuple(config.test.stride),
-                                 device)
-        self.classifier = classifier.to(device).eval()
+        self.device: torch.device = embedder.device
+        self.embedder, self.classifier = embedder, classifier
 
     @overload
     def predict(self, image: ImageLike, *, multi_scale: bool = False,  # type: ignore[overload-overlap]  # str first
@@ -107,17 +101,13 @@ class Segmenter:
     def _predict(self, pixels: NDArray[np.uint8], multi_scale: bool, crf: bool) -> Segmentation:
         if crf:
             require_crf()
-        means, stds = self.config.network.pixel_means, self.config.network.pixel_stds
-        image, size = normalise(pixels.astype(np.float32) / 255, means, stds), pixels.shape[:2]
-        scale = 0 if multi_scale else self.config.test.image_size
-        predictor = _EmbeddingKeeper(self.embedder, self.classifier, single_scale_size(size, scale))
-        prediction: Prediction = predict(image, predictor, scale, MULTI_SCALE_RATIOS if multi_scale else None)
-        scores = prediction.probability
-        if crf:
-            scores = crf_marginals(scores, denormalise(prediction.image, means, stds), CrfParameters())
-        probabilities = nearest_resize(torch.from_numpy(scores), size)
+        size, how = pixels.shape[:2], Finish(CrfParameters() if crf else None)
+        looked_at = single_scale_size(size, 0 if multi_scale else self.config.test.image_size)
+        predictor = _EmbeddingKeeper(self.embedder, self.classifier, looked_at)
+        prediction: Prediction = predict_pixels(pixels, predictor, self.config, multi_scale)
+        labels, scores = finish(for_finish(prediction, self.config, how.crf), how)
         assert predictor.embedding is not None
-        return Segmentation(probabilities.argmax(dim=0).numpy().astype(np.uint8), probabilities.numpy(),
+        return Segmentation(labels, nearest_resize(torch.from_numpy(scores), size).numpy(),
                             nearest_resize(predictor.embedding, size).cpu().numpy())
 
 
@@ -157,13 +147,8 @@ def load_segmenter(source: StrPath, device: str | torch.device | None = None,
         CheckpointError: there is no checkpoint, it is damaged, or it does not fit its configuration.
         ConfigError: the configuration, an override or the device cannot be used.
     """
-    path = find_checkpoint(source)
-    content = read_checkpoint(path)
-    settings = _configuration(path, content, config, overrides)
-    embedding, classifier = build_embedding(settings), build_classifier(settings)
-    load_embedding(embedding, path, content=content)
-    load_classifier(classifier, path, content=content)
-    return Segmenter(settings, embedding, classifier, pick_device(device))
+    trained, device = Trained(find_checkpoint(source), config, overrides), pick_device(device)
+    return Segmenter(trained.config, trained.embedder(device), trained.classifier(device))
 
 
 def find_checkpoint(source: StrPath) -> pathlib.Path:
@@ -178,19 +163,6 @@ def find_checkpoint(source: StrPath) -> pathlib.Path:
             return newest
     raise CheckpointError(f'{source}: holds no model-*.pth, nor does its stage1/ or classifier/; train first, or name '
                           'the folder of a run or a file')
-
-
-def _configuration(path: pathlib.Path, content: Mapping[str, Any], config: StrPath | Mapping[str, Any] | None,
-                   overrides: Sequence[str]) -> Any:
-    if isinstance(config, Mapping):
-        return resolve(config, overrides)
-    if config is None and 'config' in content:
-        return resolve(content['config'], overrides, source=f'{path}: config')
-    beside = path.with_name('config.yaml')
-    if config is None and not beside.is_file():
-        raise CheckpointError(f'{path}: carries no configuration; name the YAML file it was trained with, such as one '
-                              'of configs/')
-    return load_config(beside if config is None else config, overrides)
 
 
 def _pixels(image: ImageLike) -> NDArray[np.uint8]:

@@ -9,20 +9,16 @@ python pyscripts/inference/inference.py --cfg_path configs/voc12/scribble.yaml -
 
 The softmax head needs the weights alone, retrieval prototypes too. The list may name images alone (a test set).
 """
+import functools
+
 from spml.inference import command
 from spml.program import execute
 
 
 def main():
     """Parse, build, call."""
-    args = command.build_parser(__doc__).parse_args()
-    # Imported here: CRF workers import this file again, and they do without torch.
-    from spml.config import load_config
-    from spml.utils import launch
-
-    config = load_config(args.cfg_path, args.overrides)
-    return launch.execute(lambda device: command.predict_list(args, config, device), args.device,
-                          args.num_processes or 1)
+    args = command.parse_prediction(command.build_parser(__doc__))
+    return command.launch(args, functools.partial(command.predict_list, args))
 
 
 if __name__ == '__main__':

@@ -21,27 +21,23 @@ def main():
     parser.add_argument('--out', type=pathlib.Path, metavar='FILE.tgz',
                         help='the archive (default: results.tgz in --save_dir)')
     parser.add_argument('--pack_only', action='store_true', help='pack what --save_dir holds, without predicting')
-    args = parser.parse_args()
+    args = command.parse_prediction(parser)
     out = args.out or args.save_dir / 'results.tgz'
     if out.is_dir():
         raise ConfigError(f'--out {out}: a folder; name a file, for example {out / "results.tgz"}')
-    # Imported here: CRF workers import this file again, and they do without torch.
-    from spml.config import load_config
-    from spml.inference.voc_results import pack_results
-    from spml.utils import distributed, launch
 
-    config = load_config(args.cfg_path, args.overrides)
+    def predict_and_pack(trained, device):
+        # Imported here: CRF workers import this file again, and they do without torch.
+        from spml.inference.voc_results import pack_results
+        from spml.utils import distributed
 
-    def predict_and_pack(device):
         if not args.pack_only:
-            command.predict_list(args, config, device)
-        # Waits until the other processes have written their share of the predictions.
-        distributed.gather_objects(None)
+            command.predict_list(args, trained, device)
         if distributed.rank() == 0:
-            pack_results(args.data_list, args.data_dir, args.save_dir / 'semantic_gray', config.dataset.num_classes,
-                         args.competition, out)
+            pack_results(args.data_list, args.data_dir, args.save_dir / 'semantic_gray',
+                         trained.config.dataset.num_classes, args.competition, out)
 
-    return launch.execute(predict_and_pack, args.device, args.num_processes or 1)
+    return command.launch(args, predict_and_pack)
 
 
 if __name__ == '__main__':

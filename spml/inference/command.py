@@ -1,6 +1,6 @@
-"""What the scripts of inference share: their options, and the prediction of a list.
+"""What the scripts of inference share: their options, how they start, and the prediction of a list.
 
-Torch is imported only to predict: CRF workers import a script again, and they do without it.
+Torch is imported only to work: CRF workers import a script again, and they do without it.
 """
 import argparse
 import dataclasses
@@ -27,28 +27,31 @@ def build_parser(doc, predictor=None):
         doc: the script's docstring.
         predictor: default of `--predictor`; None makes it required.
     """
-    parser = arguments.build_parser(doc)
-    add_inference_arguments(parser)
+    parser = inference_parser(doc)
     parser.add_argument('--predictor', choices=('retrieval', 'softmax'), required=predictor is None, default=predictor,
                         help='label by the nearest prototypes, or by the softmax head')
     add_clustering_arguments(parser)
-    add_memory_argument(parser)
+    add_prototypes_argument(parser)
     parser.add_argument('--multi_scale', action='store_true', help='scales 0.5 to 1.5 and their mirrors')
     parser.add_argument('--crf', action='store_true', help='sharpen the result with DenseCRF')
     add_crf_arguments(parser)
     return parser
 
 
-def add_inference_arguments(parser):
-    """Add what every inference script takes: data, weights, output."""
+def inference_parser(doc):
+    """Return a parser with what every inference script takes: configuration, data, weights, output."""
+    parser = arguments.build_parser(doc, cfg_default='the configuration that the checkpoint carries')
     arguments.add_data_arguments(parser)
-    parser.add_argument('--snapshot_dir', type=pathlib.Path, help='folder that holds model-<max_iteration - 1>.pth')
+    parser.add_argument('--snapshot_dir', type=pathlib.Path,
+                        help='folder of a training: its newest model-*.pth, with --cfg_path its '
+                             'model-<max_iteration - 1>.pth')
     parser.add_argument('--checkpoint', type=pathlib.Path, metavar='FILE', help='weights to use instead of that file')
     parser.add_argument('--save_dir', type=pathlib.Path, required=True, help='folder for the results')
     parser.add_argument('--overwrite', action='store_true',
-                        help='make every result again; by default those that stand in --save_dir and were made with '
-                             'the same arguments from the same files are left')
+                        help='make every result again; by default those in --save_dir that were made from the same '
+                             'files with the same weights and settings are left')
     arguments.add_process_argument(parser, '1')
+    return parser
 
 
 def add_clustering_arguments(parser, required=False):
@@ -59,8 +62,8 @@ def add_clustering_arguments(parser, required=False):
                         help="accepted for the release's command lines; segment ids need no divisor here")
 
 
-def add_memory_argument(parser):
-    """Add the folder of prototypes."""
+def add_prototypes_argument(parser):
+    """Add the folder of stored prototypes."""
     parser.add_argument('--semantic_memory_dir', type=pathlib.Path,
                         help='folder of the prototypes (.npz) to retrieve from')
 
@@ -92,26 +95,47 @@ def cluster_grid(text):
     return height, width
 
 
-def predict_list(args, config, device):
+def parse_prediction(parser):
+    """Parse the options of a `build_parser`; SpmlError unless they hold what `--predictor` needs."""
+    args = parser.parse_args()
+    if args.predictor == 'retrieval':
+        arguments.require(args, '--predictor retrieval', 'semantic_memory_dir', 'kmeans_num_clusters')
+    return args
+
+
+def launch(args, function):
+    """Call `function(trained, device)` here or in the processes that the options ask for; return the exit status."""
+    from spml.inference.trained import Trained
+    from spml.utils import launch as launcher
+
+    trained = Trained.from_options(args)
+    return launcher.execute(lambda device: function(trained, device), args.device, args.num_processes or 1)
+
+
+def job(args, config, **more):
+    """Return the Job that the options describe; `more` holds the attributes that only some scripts have."""
+    from spml.inference.jobs import Job
+
+    return Job(config, args.data_dir, args.data_list, args.save_dir, overwrite=args.overwrite, **more)
+
+
+def predict_list(args, trained, device):
     """Predict the images of `args.data_list` and write the label maps under `args.save_dir`.
 
     Args:
         args: options of `build_parser`.
-        config: the resolved configuration.
+        trained: Trained.
         device: this process's torch.device.
 
     Raises:
         SpmlError: options, weights, list or images cannot be used.
     """
-    from spml.inference import run
+    from spml.inference.jobs import make_predictions
 
-    if args.predictor == 'retrieval':
-        arguments.require(args, '--predictor retrieval', 'semantic_memory_dir', 'kmeans_num_clusters')
-    checkpoint = run.checkpoint_path(config, args.snapshot_dir, args.checkpoint)
-    embedder = run.build_embedder(config, checkpoint, device)
+    embedder = trained.embedder(device)
     if args.predictor == 'softmax':
-        predictor = run.build_softmax(config, embedder, checkpoint)
+        predictor = trained.softmax(embedder)
     else:
-        predictor = run.build_retrieval(config, embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
-    run.run_inference(config, args.data_dir, args.data_list, args.save_dir, predictor, args.multi_scale,
-                      crf_parameters(args) if args.crf else None, args.num_workers, args.overwrite)
+        predictor = trained.retrieval(embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
+    crf = crf_parameters(args) if args.crf else None
+    make_predictions(job(args, trained.config, crf=crf, num_workers=args.num_workers), predictor, args.multi_scale)

@@ -1,4 +1,4 @@
-"""From class probabilities to files: argmax or CRF, back to the original size, PNGs.
+"""From class probabilities to label maps and files: argmax or CRF, back to the original size, PNGs.
 
 No torch in here: it runs in CRF workers.
 """
@@ -20,17 +20,33 @@ class Prediction:
 
     Attributes:
         probability: (C, h, w) float32.
-        image: (h, w, 3) float32, the normalised image at the same size.
+        image: (h, w, 3) at the same size: float32 and normalised, or the uint8 RGB that CRF needs, or None.
         size: (H, W) of the original image.
         clusters: (h, w) int64 or None.
         unlabelled: (h, w) bool, pixels that get no class whatever CRF makes of them, or None.
     """
 
     probability: np.ndarray
-    image: np.ndarray
+    image: np.ndarray | None
     size: tuple
     clusters: np.ndarray | None = None
     unlabelled: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """How the label maps of a list are made of predictions.
+
+    Attributes:
+        crf: CrfParameters, or None for a plain argmax.
+        threshold: pixels whose `confidence` is below it are written as unlabelled (254); None labels all. With CRF it
+            is CRF's marginals that count, without it the prediction's scores.
+        color_map: (C, 3) ints, the classes' colours (default: PASCAL VOC's).
+    """
+
+    crf: object = None
+    threshold: float | None = None
+    color_map: list | None = None
 
 
 def denormalise(image, pixel_means, pixel_stds):
@@ -49,40 +65,52 @@ def denormalise(image, pixel_means, pixel_stds):
 def confidence(scores):
     """Return (h, w) float64 in 0..1: the largest of (C, h, w) scores >= 0 as a share of their sum over the classes.
 
-    Walked scores are no probabilities, hence the division. A pixel without any score has confidence 0.
+    Walked scores are not probabilities, hence the division. A pixel without any score has confidence 0.
     """
     total = scores.sum(axis=0, dtype=np.float64)
     return np.divide(scores.max(axis=0), total, out=np.zeros_like(total), where=total > 0)
 
 
-def finish(prediction, rgb, parameters, void, name, save_dir, threshold=None, color_map=None):
-    """Label one image and write `semantic_gray/<name>.png`, `semantic_color/<name>.png` and, if known, its clusters.
+def finish(prediction, how):
+    """Label one image.
 
     Args:
-        prediction: Prediction.
-        rgb: (h, w, 3) uint8 image at the prediction's size, for CRF, or None.
-        parameters: CrfParameters, or None for a plain argmax.
-        void: (H, W) bool to be written as 255, or None.
-        name: of the image.
-        save_dir: folder.
-        threshold: pixels whose `confidence` is below it are written as unlabelled (254); None labels all. With CRF it
-            is CRF's marginals that count, without it the prediction's scores.
-        color_map: (C, 3) ints, the classes' colours (default: PASCAL VOC's).
+        prediction: Prediction; its image is uint8 RGB where CRF is asked for.
+        how: Finish.
+
+    Returns:
+        (H, W) uint8 labels at the original size, and the (C, h, w) scores whose largest they are.
     """
     scores = prediction.probability
-    if parameters is not None:
-        scores = crf_marginals(scores, rgb, parameters)
+    if how.crf is not None:
+        scores = crf_marginals(scores, prediction.image, how.crf)
     label = scores.argmax(axis=0).astype(np.uint8)
     if prediction.unlabelled is not None:
         label[prediction.unlabelled] = UNLABELLED
-    if threshold is not None:
-        label[confidence(scores) < threshold] = UNLABELLED
-    label = nearest_resize(label, prediction.size)
+    if how.threshold is not None:
+        label[confidence(scores) < how.threshold] = UNLABELLED
+    return nearest_resize(label, prediction.size), scores
+
+
+def write_label_maps(prediction, how, void, name, save_dir):
+    """Finish one image and write `semantic_gray/<name>.png`, `semantic_color/<name>.png` and, if known, its clusters.
+
+    Args:
+        prediction, how: as in `finish`.
+        void: (H, W) bool to be written as 255, or None.
+        name: of the image.
+        save_dir: folder.
+
+    Returns:
+        The name, for whoever waits for this in another process.
+    """
+    label, scores = finish(prediction, how)
     if void is not None:
         label = np.where(void, np.uint8(VOID), label)
     save_dir = pathlib.Path(save_dir)
     if prediction.clusters is not None:
         write_png(save_dir / 'semantic_cluster' / f'{name}.png',
                   nearest_resize(prediction.clusters, prediction.size).astype(np.uint16))
-    write_png(save_dir / 'semantic_color' / f'{name}.png', colourise(label, len(scores), color_map))
+    write_png(save_dir / 'semantic_color' / f'{name}.png', colourise(label, len(scores), how.color_map))
     write_png(save_dir / 'semantic_gray' / f'{name}.png', label)
+    return name

@@ -8,10 +8,12 @@ Shape letters: C classes, D channels, H x W the padded view, h x w the view.
 """
 import dataclasses
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from spml.inference.outputs import Prediction
+from spml.data.transforms import normalise
+from spml.inference.outputs import Prediction, denormalise
 from spml.inference.views import pad_to_crop, pyramid, resize_view, single_scale_size, sliding_window
 from spml.segsort.clustering import initial_clusters, spherical_kmeans
 from spml.segsort.location import location_features
@@ -34,6 +36,11 @@ class Embedder:
     crop_size: tuple
     stride: tuple
     device: torch.device
+
+    @property
+    def ingredients(self):
+        """What embeddings depend on, see `resume.describe`."""
+        return {'weights of the embedding': self.network}
 
     def windows(self, view, function=None):
         """Return (1, X, H, W): the window average of `function` of the raw embedding at input size.
@@ -97,6 +104,12 @@ class RetrievalPredictor:
         self.iterations = iterations
         self.clusters = None
 
+    @property
+    def ingredients(self):
+        """What predictions depend on, see `resume.describe`."""
+        stored = {'prototypes': self.prototypes, 'labels': self.labels}
+        return {**self.embedder.ingredients, 'prototypes': stored, 'grid': self.grid}
+
     def scores(self, view, span_padded):
         """Return (1, C, h, w): the share of each class among the nearest prototypes of the pixel's cluster."""
         embedding = self.embedder.windows(view)
@@ -123,6 +136,11 @@ class SoftmaxPredictor:
     def __init__(self, embedder, classifier):
         self.embedder = embedder
         self.classifier = classifier
+
+    @property
+    def ingredients(self):
+        """What predictions depend on, see `resume.describe`."""
+        return {**self.embedder.ingredients, 'weights of the softmax head': self.classifier}
 
     def scores(self, view, span_padded=True):
         """Return (1, C, h, w) logits, averaged over windows."""
@@ -160,3 +178,22 @@ def predict(image, predictor, image_size, ratios=None, mirrors=True):
         scores = F.interpolate(scores, size=size, mode='bilinear', align_corners=False)
         total, count = total + predictor.to_probability(scores), count + 1
     return Prediction((total / count)[0].cpu().numpy(), image, size)
+
+
+def normalised(pixels, config):
+    """Return (H, W, 3) uint8 RGB pixels as the float32 image that the configuration's networks expect."""
+    return normalise(pixels.astype(np.float32) / 255, config.network.pixel_means, config.network.pixel_stds)
+
+
+def predict_pixels(pixels, predictor, config, multi_scale):
+    """Predict (H, W, 3) uint8 RGB pixels at the configuration's single scale, or multi-scale; returns a Prediction."""
+    return predict(normalised(pixels, config), predictor, config.test.image_size,
+                   MULTI_SCALE_RATIOS if multi_scale else None)
+
+
+def for_finish(prediction, config, crf):
+    """Return the Prediction with its image as `finish` takes it: as RGB bytes for CRF, otherwise without one."""
+    image = None
+    if crf is not None:
+        image = denormalise(prediction.image, config.network.pixel_means, config.network.pixel_stds)
+    return dataclasses.replace(prediction, image=image)

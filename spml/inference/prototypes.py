@@ -46,7 +46,7 @@ def image_prototypes(embedder, image, label, grid, iterations, image_size, multi
     return torch.cat(prototypes).cpu().numpy(), torch.cat(labels).cpu().numpy(), clusters.cpu().numpy()
 
 
-def read_memory(directory, embedding_dim, num_classes):
+def load_prototypes(directory, embedding_dim, num_classes):
     """Read all prototypes of a folder of `.npz` files; those whose label is no class are dropped.
 
     That is void and, which the release leaves open, unlabelled: a label that is not a class cannot be counted.
@@ -67,6 +67,6 @@ def read_memory(directory, embedding_dim, num_classes):
     labels = torch.from_numpy(np.concatenate([pair[1] for pair in pairs]))
     keep = labels < num_classes
     if int(keep.sum()) < NEIGHBOURS:
-        raise DataError(f'{directory}: {int(keep.sum())} prototypes bear a class below {num_classes}, retrieval needs '
+        raise DataError(f'{directory}: {int(keep.sum())} prototypes have a class below {num_classes}, retrieval needs '
                         f'{NEIGHBOURS}; make prototypes of more images or with more clusters')
     return F.normalize(prototypes[keep], dim=1), labels[keep]

@@ -1,7 +1,7 @@
-"""Scores of pseudo labels, one function a source (METHOD.md, "Pseudo labels").
+"""Scores of pseudo labels, one function a source (METHOD.md, "Pseudo labels"); `spml.inference.sources` lists them.
 
-A source maps (image, weak label, CAM) to a `Prediction` at the original size. Scales, mirrors, walk and CRF are
-the source's own.
+A source maps an image and what else it takes to a `Prediction` at the original size, at scales and mirrors that are
+fixed for it.
 
 Shape letters: C classes, D channels, H x W the image, G = gh*gw cells of the grid floor(H/8) x floor(W/8).
 """
@@ -103,14 +103,14 @@ def retrieval(predictor, image, tags, tagged_only=False):
 
 
 @torch.inference_mode()
-def densepose_random_walk(embedder, image, label, instance, num_classes, grid, iterations):
+def densepose_random_walk(embedder, image, label, regions, num_classes, grid, iterations):
     """Propagate point labels to segments by the embedding, then spread them by the walk.
 
     Args:
         embedder: Embedder.
         image: (H, W, 3) float32, normalised.
         label: (H, W) uint8 weak label; >= C is unlabelled.
-        instance: (H, W) uint8 over-segmentation.
+        regions: (H, W) uint8 over-segmentation.
         num_classes: C.
         grid, iterations: of k-means.
     """
@@ -123,7 +123,7 @@ def densepose_random_walk(embedder, image, label, instance, num_classes, grid, i
                            align_corners=False)
     embedding = cut(halved, half)
     semantic, regions = (nearest_resize(torch.from_numpy(values.astype(np.int64)).to(embedder.device), half)
-                         for values in (label, instance))
+                         for values in (label, regions))
     frequencies = _propagate(embedding[0], semantic, regions, num_classes, grid, iterations)
     scores = F.interpolate(frequencies[None], size=grid_size(size), mode='bilinear', align_corners=False)
     scores = _relative(scores, tags_of(label, num_classes))

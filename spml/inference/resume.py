@@ -1,44 +1,40 @@
-"""Going on where an earlier run over the same images ended.
+"""Which results of a list are there already (`spml.recipe`), when one or several processes make them.
 
-`arguments.json`, in the folder of the results, says what they depend on. As long as that is the same, an image counts
-as done when its files stand and are younger than `arguments.json` and than every file they were made from; otherwise
-everything is made again. Dates do it without a list of what is done, which a kill could leave behind the truth.
+Results stay as long as everything that they depend on is the same: the options, the keys of the configuration that
+matter, the weights, and the content of the image's own files.
 """
 import hashlib
-import json
 import pathlib
 
 import torch
 
-from spml import config as configuration
-from spml.data.lists import digest
 from spml.names import __version__
+from spml.recipe import Recipe, ResultFolder
 from spml.utils import distributed
 from spml.utils.atomic import remove_abandoned
-from spml.utils.formats import write_json
 
-FILE_NAME = 'arguments.json'
-# What a result depends on; keys of these sections that cannot matter are left out.
-_SECTIONS = ('dataset', 'network', 'test')
-_WITHOUT_EFFECT = ('dataset.class_names', 'dataset.allow_absolute_paths', 'network.pretrained', 'network.frozen_stages')
+# What folders of an earlier version hold in place of `made_with.json`.
+_EARLIER = 'arguments.json'
 
 
-def describe(result, config, entries, data_dir, **options):
-    """Return the dict that stands for everything the results of a run depend on, as JSON can hold it.
+def describe(result, settings, **parts):
+    """Return the Recipe of the results that a script makes.
 
     Args:
         result: what is made, for example `prototypes`.
-        config: the resolved configuration.
-        entries: `Entry` objects of the list.
-        data_dir: folder that the list's paths start from.
-        options: what else matters; for networks and arrays their `fingerprint`.
+        settings: dict of the keys of the configuration that matter, as `spml.config.effective` gives them.
+        parts: what else they are made with: networks, dicts of tensors, values that JSON can hold, or objects whose
+            `ingredients` is a dict of these.
     """
-    settings = {f'{section}.{key}': value for section in _SECTIONS
-                for key, value in configuration.to_dict(config)[section].items()}
-    arguments = {'result': result, 'version': __version__, 'list': digest(entries),
-                 'data_dir': str(pathlib.Path(data_dir).resolve()), **options,
-                 **{name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}}
-    return json.loads(json.dumps(arguments))
+    values, files = {'result': result, 'version': __version__, **settings}, {}
+    for name, part in parts.items():
+        for key, item in getattr(part, 'ingredients', {name: part}).items():
+            tensors = item.state_dict() if isinstance(item, torch.nn.Module) else item
+            if isinstance(tensors, dict) and all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
+                files[key] = fingerprint(tensors)
+            else:
+                values[key] = item
+    return Recipe(values, files)
 
 
 def fingerprint(tensors):
@@ -50,72 +46,67 @@ def fingerprint(tensors):
     return state.hexdigest()
 
 
-def remaining(entries, save_dir, arguments, outputs, inputs, overwrite=False, exclusive=False):
-    """Return the entries whose results have to be made, the same in every process, and say how many stand already.
+class Results:
+    """The results of a list's images in one folder.
 
     Args:
-        entries: `Entry` objects.
-        save_dir: folder of the results.
-        arguments: of `describe`.
-        outputs: function from an image name to the paths of its results, the one written last in the first place.
-        inputs: function from an entry to the paths of the files its results are made from.
-        overwrite: make everything again.
-        exclusive: what reads the folder reads all of it, so results of images outside the list go when the list
-            changes. When anything else changes they always go: of two kinds nobody could tell which is which.
+        save_dir: the folder.
+        recipe: of `describe`.
+        outputs: function from an image name to the paths of its results.
+        inputs: function from an entry to the paths of the files that its results are made from.
+        exclusive: what reads the folder reads all of it, so results of images outside the list go.
     """
-    numbers = None
-    if distributed.rank() == 0:
-        numbers = _remaining_numbers(entries, pathlib.Path(save_dir), arguments, outputs, inputs, overwrite, exclusive)
-    # One process decides for all: the others would see results that the first have begun to write.
-    return [entries[number] for number in distributed.gather_objects(numbers)[0]]
 
+    def __init__(self, save_dir, recipe, outputs, inputs, exclusive=False):
+        self.save_dir, self.recipe, self.exclusive = pathlib.Path(save_dir), recipe, exclusive
+        self.outputs, self.inputs = outputs, inputs
+        self._folder, self._made_from = None, {}
 
-def _remaining_numbers(entries, save_dir, arguments, outputs, inputs, overwrite, exclusive):
-    remove_abandoned(save_dir)
-    path = save_dir / FILE_NAME
-    before = _read_json(path)
-    if overwrite or before != arguments:
-        write_json(path, arguments)
-        if before is not None and before != arguments:
-            names = [name for name in sorted({*before, *arguments}) if before.get(name) != arguments.get(name)]
-            removed = _remove_others(entries, outputs) if exclusive or {*names} - {'list', 'data_dir'} else 0
-            print(f'{save_dir}: holds results of other arguments ({", ".join(names)}); all are made again'
-                  + (f', and those of {removed} images that are not in the list are removed' if removed else ''))
-        return list(range(len(entries)))
-    began = path.stat().st_mtime_ns
-    numbers = [number for number, entry in enumerate(entries)
-               if not _is_done(outputs(entry.name), inputs(entry), began)]
-    if len(numbers) < len(entries):
-        print(f'{save_dir}: {len(entries) - len(numbers)} of {len(entries)} images are done already')
-    return numbers
+    def remaining(self, entries, overwrite=False):
+        """Return the entries whose results have to be made, the same in every process, and say how many are there.
 
+        Args:
+            entries: `Entry` objects.
+            overwrite: make everything again.
+        """
+        inputs = {entry.name: self.inputs(entry) for entry in entries}
+        self._folder = ResultFolder(self.save_dir, self.recipe, self.outputs, inputs.get)
+        made_from = self._decide(list(inputs), overwrite) if distributed.rank() == 0 else None
+        # One process decides for all: the others would see results that the first have begun to write.
+        self._made_from = distributed.gather_objects(made_from)[0]
+        return [entry for entry in entries if entry.name in self._made_from]
 
-def _remove_others(entries, outputs):
-    """Remove the results of images that are not in the list; return of how many."""
-    listed, removed = {entry.name for entry in entries}, set()
-    for pattern in outputs('*'):
-        for path in pattern.parent.glob(pattern.name):
-            if path.stem not in listed:
-                path.unlink()
-                removed.add(path.stem)
-    return len(removed)
+    def note(self, name):
+        """Note that an image's results are complete; any process may."""
+        self._folder.note(name, self._made_from[name])
 
+    def _decide(self, names, overwrite):
+        """Return dict from the name of an image whose results have to be made to the digest of its files."""
+        remove_abandoned(self.save_dir)
+        earlier = self.save_dir / _EARLIER
+        is_earlier = earlier.is_file()
+        todo, difference = self._folder.remaining(names, overwrite or is_earlier)
+        if is_earlier:
+            # Dates told what was done then; and that version may have written over what this one noted.
+            earlier.unlink()
+            difference = difference or 'of an earlier version'
+        # Where anything but the list changed, nobody could tell results of other images from those to be made.
+        removed = self._remove_others(names) if difference or self.exclusive else 0
+        also = f'; those of {removed} image{"s" * (removed > 1)} outside the list are removed' if removed else ''
+        if is_earlier:
+            print(f'{self.save_dir}: holds results of an earlier version; all are made again, this once{also}')
+        elif difference:
+            print(f'{self.save_dir}: holds results made otherwise ({difference}); all are made again{also}')
+        elif len(todo) < len(names) or removed:
+            print(f'{self.save_dir}: {len(names) - len(todo)} of {len(names)} images are done already{also}')
+        return {name: self._folder.made_from(name) for name in todo}
 
-def _is_done(outputs, inputs, began):
-    """Whether all outputs stand and the first is younger than the inputs (in case of doubt: not) and than `began`."""
-    try:
-        written = outputs[0].stat().st_mtime_ns
-        # A machine that failed may leave a file without content.
-        return (all(path.stat().st_size > 0 for path in outputs) and written > began
-                and all(path.stat().st_mtime_ns < written for path in inputs))
-    except OSError:
-        return False
-
-
-def _read_json(path):
-    """Return the dict in a JSON file, or None where there is none."""
-    try:
-        value = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    def _remove_others(self, names):
+        """Remove the results of images outside the list; return of how many."""
+        names, removed = set(names), set()
+        for pattern in self.outputs('*'):
+            for path in pattern.parent.glob(pattern.name):
+                if path.stem not in names:
+                    path.unlink()
+                    removed.add(path.stem)
+        return len(removed)

@@ -1,29 +1,65 @@
-"""What each source of pseudo labels needs (METHOD.md, "Pseudo labels"). No torch in here, for the CRF workers' sake."""
+"""The sources of pseudo labels, an entry each (METHOD.md, "Pseudo labels").
+
+An entry names a function and what it takes. The options that a source requires, the files of an image that it reads,
+the list that it needs and the call all follow from that. No torch in here, for the sake of the CRF workers.
+"""
 import dataclasses
+
+# The options that have to be given for something that a source takes.
+_OPTIONS = {'cams': ('cam_dir',), 'predictor': ('semantic_memory_dir', 'kmeans_num_clusters'),
+            'grid': ('kmeans_num_clusters',)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What a source needs and whether CRF follows.
+    """Where pseudo labels come from.
 
     Attributes:
-        needs_classifier, needs_memory, needs_cam, needs_clusters: inputs beside the embedding and the weak labels.
-        crf: whether DenseCRF sharpens the result.
+        title: what the scores are, for the help.
+        function: name of the function in `spml.inference.pseudo_labels`.
+        takes: names of its arguments. Of the networks: `embedder`, `classifier` (the softmax head), `predictor`
+            (retrieval of prototypes). Of an image: `image`, `label` (the weak one), `tags`, `regions` (the
+            over-segmentation), `cams`. Settings: `num_classes`, `grid` and `iterations` of k-means, `tagged_only`.
+        crf: whether DenseCRF follows.
         keeps_void: whether the weak label's void is written back as 255.
     """
 
-    needs_classifier: bool = False
-    needs_memory: bool = False
-    needs_cam: bool = False
-    needs_clusters: bool = False
+    title: str
+    function: str
+    takes: tuple
     crf: bool = True
     keeps_void: bool = False
 
+    @property
+    def options(self):
+        """The options that have to be given, by the names of their attributes."""
+        return tuple(dict.fromkeys(option for name in self.takes for option in _OPTIONS.get(name, ())))
+
+    @property
+    def clusters(self):
+        """Whether k-means takes part."""
+        return 'kmeans_num_clusters' in self.options
+
+    @property
+    def fields(self):
+        """How many fields a line of the list may have."""
+        return (3,) if 'regions' in self.takes else (2, 3)
+
+    def __call__(self, values):
+        """Return the Prediction for an image, given a dict that holds at least what the source takes."""
+        from spml.inference import pseudo_labels
+
+        return getattr(pseudo_labels, self.function)(**{name: values[name] for name in self.takes})
+
 
 SOURCES = {
-    'cam_random_walk': Source(needs_cam=True),
-    'softmax': Source(needs_classifier=True, crf=False),
-    'softmax_random_walk': Source(needs_classifier=True),
-    'retrieval': Source(needs_memory=True, needs_clusters=True),
-    'densepose_random_walk': Source(needs_clusters=True, keeps_void=True),
+    'cam_random_walk': Source('raw CAMs', 'cam_random_walk', ('embedder', 'image', 'cams', 'num_classes')),
+    'softmax': Source('the softmax head, with one step of the walk', 'softmax_once',
+                      ('embedder', 'classifier', 'image', 'tags'), crf=False),
+    'softmax_random_walk': Source('the softmax head, with the whole walk', 'softmax_random_walk',
+                                  ('embedder', 'classifier', 'image', 'tags')),
+    'retrieval': Source('retrieval of prototypes', 'retrieval', ('predictor', 'image', 'tags', 'tagged_only')),
+    'densepose_random_walk': Source('labels propagated along the embedding', 'densepose_random_walk',
+                                    ('embedder', 'image', 'label', 'regions', 'num_classes', 'grid', 'iterations'),
+                                    keeps_void=True),
 }

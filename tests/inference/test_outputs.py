@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from spml.inference.crf import CrfParameters
-from spml.inference.outputs import denormalise, finish, nearest_resize
-from spml.inference.predictors import Prediction
+from spml.inference.outputs import Finish, Prediction, denormalise, write_label_maps
 
 MEANS, STDS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -39,26 +36,12 @@ def test_denormalising_a_normalised_image_loses_at_most_one_level():
     assert set(np.unique(difference)) <= {0, 1}
 
 
-def test_nearest_resize_is_floor():
-    rng = np.random.default_rng()
-    for _ in range(5):
-        label = rng.integers(0, 256, tuple(rng.integers(1, 30, 2))).astype(np.uint8)
-        size = tuple(int(side) for side in rng.integers(1, 40, 2))
-        found = nearest_resize(label, size)
-        for y in range(size[0]):
-            for x in range(size[1]):
-                assert found[y, x] == label[y * label.shape[0] // size[0], x * label.shape[1] // size[1]]
-        assert found.dtype == np.uint8
-    doubled = F.interpolate(torch.from_numpy(label).float()[None, None], scale_factor=2, mode='nearest')[0, 0].numpy()
-    np.testing.assert_array_equal(nearest_resize(label, doubled.shape), doubled)
-
-
 def test_a_finished_image_is_at_its_original_size(tmp_path):
     rng = np.random.default_rng()
     probability = rng.uniform(size=(5, 6, 7)).astype(np.float32)
     probability[3, 0, 0] = probability[1, 0, 0] = 2  # a tie: the first class
     clusters = rng.integers(0, 600, (6, 7))
-    finish(Prediction(probability, None, (12, 21), clusters), None, None, None, 'a.b', tmp_path)
+    assert write_label_maps(Prediction(probability, None, (12, 21), clusters), Finish(), None, 'a.b', tmp_path) == 'a.b'
     label = read(tmp_path / 'semantic_gray' / 'a.b.png')
     expected = np.array([[probability[:, y // 2, x // 3].argmax() for x in range(21)] for y in range(12)])
     np.testing.assert_array_equal(label, expected)
@@ -75,7 +58,7 @@ def test_a_finished_image_is_at_its_original_size(tmp_path):
 def test_void_is_written_back(tmp_path):
     probability = np.random.default_rng().uniform(size=(4, 5, 5)).astype(np.float32)
     void = np.eye(5, dtype=bool)
-    finish(Prediction(probability, None, (5, 5)), None, None, void, 'x', tmp_path)
+    write_label_maps(Prediction(probability, None, (5, 5)), Finish(), void, 'x', tmp_path)
     label = read(tmp_path / 'semantic_gray' / 'x.png')
     np.testing.assert_array_equal(label, np.where(void, 255, probability.argmax(axis=0)))
     assert not (tmp_path / 'semantic_cluster').exists()
@@ -97,14 +80,14 @@ def share_of_largest(scores):
                       for pixel in (scores[:, y, x] for x in range(sizes[1]))] for y in range(sizes[0])])
 
 
-@pytest.mark.parametrize('scale', [0.01, 1, 40])  # walked scores are no probabilities: their sums are anything
+@pytest.mark.parametrize('scale', [0.01, 1, 40])  # walked scores are not probabilities: their sums are anything
 def test_uncertain_pixels_stay_unlabelled(tmp_path, scale):
     rng = np.random.default_rng()
     scores = (scale * rng.uniform(size=(4, 9, 11)) ** 3).astype(np.float32)
     scores[:, 2, 3] = 0
     threshold = between(share_of_largest(scores))
     void = rng.uniform(size=(9, 11)) < 0.2
-    finish(Prediction(scores, None, (9, 11)), None, None, void, 'x', tmp_path, threshold)
+    write_label_maps(Prediction(scores, None, (9, 11)), Finish(threshold=threshold), void, 'x', tmp_path)
     uncertain = share_of_largest(scores) < threshold
     assert uncertain[2, 3]
     assert 0 < uncertain.sum() < uncertain.size
@@ -118,7 +101,7 @@ def test_uncertain_pixels_stay_unlabelled(tmp_path, scale):
 def test_only_certain_pixels_reach_a_threshold_of_one(tmp_path):
     scores = np.random.default_rng().uniform(0.1, 1, (3, 4, 4)).astype(np.float32)
     scores[1:, 0] = 0
-    finish(Prediction(scores, None, (4, 4)), None, None, None, 'x', tmp_path, 1.0)
+    write_label_maps(Prediction(scores, None, (4, 4)), Finish(threshold=1.0), None, 'x', tmp_path)
     expected = np.full((4, 4), 254)
     expected[0] = 0
     np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
@@ -135,8 +118,8 @@ def test_with_crf_its_marginals_are_the_confidence(tmp_path):
     crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=rgb, compat=1)
     marginals = np.array(crf.inference(2)).reshape(3, 14, 12)
     threshold = between(marginals.max(axis=0))
-    finish(Prediction(probability, None, (14, 12)), rgb, CrfParameters(iter_max=2, pos_w=1, bi_w=1), None, 'x',
-           tmp_path, threshold)
+    how = Finish(CrfParameters(iter_max=2, pos_w=1, bi_w=1), threshold)
+    write_label_maps(Prediction(probability, rgb, (14, 12)), how, None, 'x', tmp_path)
     expected = np.where(marginals.max(axis=0) < threshold, 254, marginals.argmax(axis=0))
     assert 0 < (expected == 254).sum() < expected.size
     np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
@@ -146,7 +129,7 @@ def test_pixels_that_hold_nothing_stay_unlabelled(tmp_path):
     rng = np.random.default_rng()
     probability = rng.uniform(size=(3, 6, 7)).astype(np.float32)
     unlabelled = rng.uniform(size=(6, 7)) < 0.5
-    finish(Prediction(probability, None, (12, 14), unlabelled=unlabelled), None, None, None, 'x', tmp_path)
+    write_label_maps(Prediction(probability, None, (12, 14), unlabelled=unlabelled), Finish(), None, 'x', tmp_path)
     expected = np.where(unlabelled, 254, probability.argmax(axis=0)).repeat(2, 0).repeat(2, 1)
     np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
 
@@ -156,7 +139,7 @@ def test_crf_acts_at_the_prediction_s_size(tmp_path):
     rng = np.random.default_rng()
     probability = rng.uniform(size=(3, 10, 12)).astype(np.float32)
     rgb = rng.integers(0, 256, (10, 12, 3)).astype(np.uint8)
-    finish(Prediction(probability, None, (20, 24)), rgb, CrfParameters(iter_max=4), None, 'x', tmp_path)
+    write_label_maps(Prediction(probability, rgb, (20, 24)), Finish(CrfParameters(iter_max=4)), None, 'x', tmp_path)
     crf = densecrf.DenseCRF2D(12, 10, 3)
     crf.setUnaryEnergy(-np.log(np.clip(probability, 1e-5, 1)).reshape(3, -1))
     crf.addPairwiseGaussian(sxy=1, compat=3)

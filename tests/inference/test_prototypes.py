@@ -7,7 +7,7 @@ import torch
 
 from spml.errors import DataError
 from spml.inference.predictors import Embedder
-from spml.inference.prototypes import image_prototypes, read_memory
+from spml.inference.prototypes import image_prototypes, load_prototypes
 
 CPU = torch.device('cpu')
 CROP, STRIDE, GRID, ITERATIONS = (20, 24), (10, 12), (2, 3), 2
@@ -65,32 +65,32 @@ def store(folder, name, labels, dim=4):
     return vectors
 
 
-def test_memory_is_all_files_in_order_without_void(tmp_path):
+def test_stored_prototypes_are_all_files_in_order_without_void(tmp_path):
     second = store(tmp_path, 'b', [255, 0, 2, 1] * 4)
     first = store(tmp_path, 'a', [1, 255] + [2] * 12)
-    vectors, labels = read_memory(tmp_path, 4, 3)
+    vectors, labels = load_prototypes(tmp_path, 4, 3)
     kept = np.concatenate([first[[0, *range(2, 14)]], second[[i for i in range(16) if i % 4]]])
     np.testing.assert_allclose(vectors.numpy(), kept / np.linalg.norm(kept, axis=1, keepdims=True), rtol=1e-5)
     assert labels.tolist() == [1] + [2] * 12 + [0, 2, 1] * 4
     assert vectors.dtype == torch.float32
 
 
-def test_twenty_prototypes_that_bear_a_class_are_needed(tmp_path):
+def test_twenty_prototypes_that_have_a_class_are_needed(tmp_path):
     store(tmp_path, 'a', [0] * 19 + [255] * 30)
     with pytest.raises(DataError, match=f'{tmp_path}: 19 .*20'):
-        read_memory(tmp_path, 4, 3)
+        load_prototypes(tmp_path, 4, 3)
     store(tmp_path, 'b', [1])
-    assert len(read_memory(tmp_path, 4, 3)[1]) == 20
+    assert len(load_prototypes(tmp_path, 4, 3)[1]) == 20
 
 
 def test_prototypes_of_another_network_are_refused(tmp_path):
     store(tmp_path, 'good', [0] * 30)
     store(tmp_path, 'other', [0] * 30, dim=5)
     with pytest.raises(DataError, match=r'other\.npz: .*D = 5.*D = 4'):
-        read_memory(tmp_path, 4, 3)
+        load_prototypes(tmp_path, 4, 3)
 
 
 @pytest.mark.parametrize('name', ['missing', '.'])
 def test_a_folder_without_prototypes_is_named(tmp_path, name):
     with pytest.raises(DataError, match=r'no prototypes .*semantic_prototype'):
-        read_memory(tmp_path / name, 4, 3)
+        load_prototypes(tmp_path / name, 4, 3)

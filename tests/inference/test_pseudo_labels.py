@@ -1,4 +1,6 @@
 """Each source on a fake network against its row in METHOD.md, "Pseudo labels", in float64."""
+import inspect
+
 import naive_inference as naive
 import numpy as np
 import pytest
@@ -204,9 +206,9 @@ def test_densepose_without_a_point_is_finite():
     np.testing.assert_array_equal(found.probability, 0)
 
 
-def test_tags_are_the_classes_in_the_label():
-    label = np.array([[0, 3, 255], [200, 3, 0]], np.uint8)
-    np.testing.assert_array_equal(pseudo_labels.tags_of(label, 5), [True, False, False, True, False])
+@pytest.mark.parametrize('source', SOURCES.values())
+def test_an_entry_says_what_its_function_takes(source):
+    assert set(inspect.signature(getattr(pseudo_labels, source.function)).parameters) == set(source.takes)
 
 
 def test_crf_and_void_follow_the_table():

@@ -45,33 +45,17 @@ def check_archive(place, archive, folder=FOLDER):
         assert pixels.max() < 3
 
 
-def resize_image(place, name, size):
-    path = place.data.folder / 'image' / f'{name}.png'
-    with Image.open(path) as image:
-        resized = image.resize(size)
-    resized.save(path)
-
-
-def test_a_list_of_images_alone_is_predicted_and_packed(place):
-    resize_image(place, 'b', (50, 33))
-    archive = place.folder / 'sent' / 'results.tgz'
-    place.works('pack_voc_test', fields=1, out=archive)
-    packed = {name: place.gray(name) for name in place.data.names}
-    check_archive(place, archive)
-    place.works('inference', predictor='softmax', fields=1, save_dir=place.folder / 'inferred')
-    place.out = place.folder / 'inferred'
-    for name, expected in packed.items():
-        np.testing.assert_array_equal(place.gray(name), expected)
-
-
-def test_multi_scale_and_crf_are_inference_s(place):
+def test_a_list_of_images_alone_is_predicted_as_inference_does_and_packed(place):
     pytest.importorskip('pydensecrf')
+    path = place.label('b', 'image')
+    Image.open(path).resize((50, 33)).save(path)
     options = {'fields': 1, 'crf_iter_max': 2, 'num_workers': 0}
-    place.works('pack_voc_test', '--multi_scale', '--crf', competition='comp5', **options)
-    check_archive(place, place.out / 'results.tgz', FOLDER.replace('comp6', 'comp5'))
+    archive = place.folder / 'sent' / 'results.tgz'
+    place.works('pack_voc_test', '--multi_scale', '--crf', competition='comp5', out=archive, **options)
+    check_archive(place, archive, FOLDER.replace('comp6', 'comp5'))
     packed = {name: place.gray(name) for name in place.data.names}
     place.out = place.folder / 'inferred'
-    place.works('inference', '--multi_scale', '--crf', predictor='softmax', save_dir=place.out, **options)
+    place.works('inference', '--multi_scale', '--crf', predictor='softmax', **options)
     for name, expected in packed.items():
         np.testing.assert_array_equal(place.gray(name), expected)
 

@@ -1,4 +1,4 @@
-"""segment.py: its pictures, and that the Python API behind it says what inference.py writes."""
+"""segment.py: its pictures."""
 import numpy as np
 import pytest
 import torch
@@ -69,17 +69,3 @@ def test_mistakes_are_named(place, run_dir):
                                (place.label('a'), place.folder / 'empty', 'model-*.pth')):
         status, err = segment(place, image, run)
         place.check_error(status, err, [naming])
-
-
-@pytest.mark.parametrize('options', [{}, {'multi_scale': True}, {'multi_scale': True, 'crf': True}, {'crf': True}])
-@pytest.mark.parametrize('image_size', [0, 23])
-def test_the_api_says_what_inference_writes(place, run_dir, options, image_size):
-    if 'crf' in options:
-        pytest.importorskip('pydensecrf')
-    override = f'test.image_size={image_size}'
-    place.works('inference', *(f'--{name}' for name in options), '--set', override, predictor='softmax', num_workers=0,
-                checkpoint=run_dir / 'classifier' / 'model-3.pth')
-    segmenter = spml.load_segmenter(run_dir, 'cpu', overrides=[override])
-    paths = [place.label(name, 'image') for name in place.data.names]
-    for name, result in zip(place.data.names, segmenter.predict(paths, **options), strict=True):
-        np.testing.assert_array_equal(result.labels, place.gray(name))

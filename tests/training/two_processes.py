@@ -13,7 +13,8 @@ import torch
 
 from spml import config as configuration
 from spml.errors import SpmlError
-from spml.inference import run as inference
+from spml.inference.jobs import Job, make_prototypes
+from spml.inference.trained import Trained
 from spml.training import embedding_task, loop
 from spml.training.run import train_embedding
 from spml.utils import distributed
@@ -94,13 +95,13 @@ def main():
 
         # Inference: each takes its share of the images, and both know what is done already.
         (data / 'semantic' / 'c.png').write_bytes((data / 'semantic' / 'a.png').read_bytes())
-        embedder = inference.build_embedder(config, out / 'once' / 'model-3.pth', CPU)
-        options = (config, data, data_list, out / 'prototypes', embedder, (2, 2), False)
-        inference.run_prototypes(*options)
+        embedder = Trained(out / 'once' / 'model-3.pth', config).embedder(CPU)
+        options = (Job(config, data, data_list, out / 'prototypes'), embedder, (2, 2), False)
+        make_prototypes(*options)
         distributed.gather_objects(None)
         if first:
             (out / 'prototypes' / 'semantic_prototype' / 'b.npz').unlink()
-        inference.run_prototypes(*options)
+        make_prototypes(*options)
         rank, before = distributed.rank(), threads()
     ends['threads'] = before, threads()
     (out / f'{rank}.json').write_text(json.dumps(ends))

@@ -18,9 +18,9 @@ from spml.data.datasets import SegmentationDataset
 from spml.data.lists import read_list
 from spml.data.loader import StreamSampler, build_loader
 from spml.inference.crf import CrfParameters
-from spml.inference.outputs import Prediction, finish
+from spml.inference.jobs import Job, make_predictions
+from spml.inference.outputs import Finish, Prediction, write_label_maps
 from spml.inference.predictors import Embedder, SoftmaxPredictor
-from spml.inference.run import run_inference
 from spml.names import PRECISIONS, RELATIONS
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 from spml.training.run import EMBEDDING_AUGMENTATION, build_embedding_task
@@ -53,14 +53,14 @@ def overlap_row(device, images=64, size=VOC_SIZE, depth=101, crop=512, num_worke
         for index in range(images):
             np.save(folder / f'{index}.npy', _smooth(CLASSES, *size, seed=index).softmax(dim=0).numpy())
         functions = {
-            name: lambda name=name, crf=crf, workers=workers: run_inference(
-                config, folder, folder / 'images.txt', folder / name, predictor, True, crf, workers)
+            name: lambda name=name, crf=crf, workers=workers: make_predictions(
+                Job(config, folder, folder / 'images.txt', folder / name, crf, num_workers=workers), predictor, True)
             for name, crf, workers in (('network', None, 0), ('both', CrfParameters(), num_workers))}
         functions['crf'] = lambda: _finish_saved(folder, images, size, num_workers)
         # The runs announce where their label maps are, but those are gone soon.
         with contextlib.redirect_stdout(io.StringIO()):
             write_text(folder / 'first.txt', '0.jpg\n')
-            run_inference(config, folder, folder / 'first.txt', folder / 'first', predictor, True, None, 0)
+            make_predictions(Job(config, folder, folder / 'first.txt', folder / 'first'), predictor, True)
             seconds, _ = run_in_turn(functions, dict.fromkeys(functions, 1), device)
     slower = max(seconds['network'], seconds['crf'])
     return {'title': f'multi scale + CRF of {images} images, {num_workers} workers, against the slower of network '
@@ -161,8 +161,8 @@ def _finish_saved(folder, maps, size, num_workers):
     target = folder / f'workers_{num_workers}'
     with worker_pool(num_workers, 'CRF') as submit:
         for index in range(maps):
-            prediction = Prediction(np.load(folder / f'{index}.npy'), None, size)
-            submit(finish, prediction, _picture(*size, seed=index), CrfParameters(), None, str(index), str(target))
+            prediction = Prediction(np.load(folder / f'{index}.npy'), _picture(*size, seed=index), size)
+            submit(write_label_maps, prediction, Finish(CrfParameters()), None, str(index), str(target))
     return [(target / 'semantic_gray' / f'{index}.png').read_bytes() for index in range(maps)]
 
 

@@ -1,0 +1,219 @@
+"""Working through a list of images: prototypes, predictions, pseudo labels.
+
+The network runs in this process; argmax or CRF and the writing of files follow in worker processes, image by image, so
+that the CPU sharpens one image while the network looks at the next. With several processes each takes every W-th image.
+"""
+import dataclasses
+import math
+import pathlib
+
+import numpy as np
+from tqdm import tqdm
+
+from spml import config as configuration
+from spml.data.lists import check_files, format_list, read_list
+from spml.data.readers import read_cam, read_entry
+from spml.errors import ConfigError, DataError
+from spml.inference.crf import CrfParameters, require_crf
+from spml.inference.outputs import Finish, write_label_maps
+from spml.inference.predictors import for_finish, normalised, predict_pixels
+from spml.inference.prototypes import image_prototypes
+from spml.inference.resume import Results, describe
+from spml.inference.sources import SOURCES
+from spml.names import VOID
+from spml.utils import distributed
+from spml.utils.atomic import remove_abandoned
+from spml.utils.formats import write_npz, write_png, write_text
+from spml.utils.maps import nearest_resize, tags_of
+from spml.utils.memory import memory_advice
+from spml.utils.workers import worker_pool
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A list of images, where its results go, and what does not depend on the networks.
+
+    Attributes:
+        config: the resolved configuration.
+        data_dir, data_list, save_dir: paths.
+        crf: CrfParameters for label maps, or None for a plain argmax.
+        threshold: see `outputs.Finish`.
+        num_workers: processes that run CRF while the network runs, shared out over the processes that run it; 0 runs
+            it in between.
+        overwrite: make again what is there already, see `spml.inference.resume`.
+    """
+
+    config: dict
+    data_dir: pathlib.Path
+    data_list: pathlib.Path
+    save_dir: pathlib.Path
+    crf: CrfParameters | None = None
+    threshold: float | None = None
+    num_workers: int = 0
+    overwrite: bool = False
+
+    def entries(self, fields=None):
+        """Return the entries of the list, whose lines may have so many `fields` (default: any), their files checked."""
+        entries = read_list(self.data_list, self.data_dir, fields,
+                            allow_absolute=self.config.dataset.allow_absolute_paths)
+        check_files(entries)
+        return entries
+
+    @property
+    def finish_settings(self):
+        """How predictions become label maps, as a Recipe takes it."""
+        return {'crf': self.crf and dataclasses.asdict(self.crf), 'threshold': self.threshold}
+
+    def path(self, kind, name):
+        """Return the path of an image's result, for example of kind `semantic_gray`."""
+        return pathlib.Path(self.save_dir) / kind / f'{name}.{"npz" if kind == "semantic_prototype" else "png"}'
+
+    def remaining(self, results, entries):
+        """Iterate over this process's share of the images to be made, with a bar in the first process."""
+        todo = results.remaining(entries, self.overwrite)
+        if distributed.rank() == 0:
+            write_text(pathlib.Path(self.save_dir) / 'config.yaml', configuration.dump(self.config))
+        share = todo[distributed.rank()::distributed.world_size()]
+        return tqdm(share, desc=results.recipe.values['result'], unit='image', dynamic_ncols=True,
+                    disable=distributed.rank() != 0)
+
+    def memory_advice(self, entry):
+        """Return a context in which exhausted memory is an error that names the image and what to lower."""
+        test = self.config.test
+        return memory_advice(f'{entry.place}: {entry.image}',
+                             f'lower test.crop_size (now {test.crop_size}) or test.image_size (now {test.image_size}; '
+                             '0 is the size of the image), scale the image down, or give --device cpu')
+
+
+def make_prototypes(job, embedder, grid, multi_scale):
+    """Write the prototypes of each image of a list.
+
+    `semantic_prototype/<name>.npz` and, at the single scale, `semantic_cluster/<name>.png`.
+
+    Args:
+        job: Job.
+        embedder: Embedder.
+        grid: (ky, kx) initial clusters.
+        multi_scale: three scales instead of the single one.
+    """
+    config, entries = job.config, job.entries((2, 3))
+    kinds = ['semantic_prototype'] if multi_scale else ['semantic_prototype', 'semantic_cluster']
+    recipe = describe('prototypes', configuration.effective(config, 'prototypes', multi_scale=multi_scale),
+                      embedder=embedder, grid=grid, multi_scale=multi_scale)
+    results = Results(job.save_dir, recipe, lambda name: [job.path(kind, name) for kind in kinds],
+                      lambda entry: [entry.image, entry.semantic], exclusive=True)
+    for entry in job.remaining(results, entries):
+        image, label, _ = read_entry(entry, with_instance=False)
+        with job.memory_advice(entry):
+            prototypes, labels, clusters = image_prototypes(
+                embedder, normalised(image, config), label, grid, config.network.kmeans_iterations,
+                config.test.image_size, multi_scale)
+        if not multi_scale:
+            clusters = nearest_resize(clusters, image.shape[:2])
+            write_png(job.path('semantic_cluster', entry.name), clusters.astype(np.uint16))
+        write_npz(job.path('semantic_prototype', entry.name), prototype=prototypes, prototype_label=labels)
+        results.note(entry.name)
+
+
+def make_predictions(job, predictor, multi_scale):
+    """Write the label maps of a list's images (of images alone, too).
+
+    Args:
+        job: Job.
+        predictor: RetrievalPredictor or SoftmaxPredictor.
+        multi_scale: the pyramid of METHOD.md, "Inference", instead of the single scale.
+    """
+    def one(entry):
+        image, _, _ = read_entry(entry, with_semantic=False, with_instance=False)
+        return predict_pixels(image, predictor, job.config, multi_scale), None
+
+    settings = configuration.effective(job.config, 'inference', multi_scale=multi_scale,
+                                       clusters='grid' in predictor.ingredients)
+    recipe = describe('inference', settings, predictor=predictor, multi_scale=multi_scale, **job.finish_settings)
+    _make_label_maps(job, job.entries(), recipe, lambda entry: [entry.image], one)
+
+
+def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
+    """Write pseudo labels for each image of a list.
+
+    Args:
+        job: Job; its parameters of CRF count where the source asks for CRF.
+        source: a name of `SOURCES`.
+        parts: dict of what the source takes that is the same for all images: networks, `grid`, `tagged_only`.
+        cam_dir: folder of the CAMs, for a source that takes them.
+        list_out: where to write the list with its label column replaced, or None.
+
+    Raises:
+        ConfigError: `tagged_only` for a source that does not take it.
+    """
+    name, source, config = source, SOURCES[source], job.config
+    if parts.get('tagged_only') and 'tagged_only' not in source.takes:
+        others = ' and '.join(other for other, one in SOURCES.items() if 'tagged_only' in one.takes)
+        raise ConfigError(f'--tagged_classes_only belongs to --source {others}; leave it out with {name} '
+                          '(the softmax sources and densepose_random_walk keep only tagged classes anyway)')
+    job = job if source.crf else dataclasses.replace(job, crf=None)
+    entries = job.entries(source.fields)
+    # Made first: a path that no list can express is better found before the work than after it.
+    listing = list_out and format_list(
+        list_out, entries, semantic=lambda entry: job.path('semantic_gray', entry.name).resolve())
+    cams = {entry.name: _cam_path(cam_dir, entry) for entry in entries} if 'cams' in source.takes else {}
+    num_classes = config.dataset.num_classes
+    shared = {**parts, 'num_classes': num_classes, 'iterations': config.network.kmeans_iterations}
+
+    def inputs(entry):
+        regions = [entry.instance] if 'regions' in source.takes else []
+        return [entry.image, entry.semantic, *regions, *([cams[entry.name]] if cams else [])]
+
+    def one(entry):
+        image, label, regions = read_entry(entry, with_instance='regions' in source.takes)
+        values = {**shared, 'image': normalised(image, config), 'label': label, 'regions': regions,
+                  'tags': tags_of(label, num_classes)}
+        if cams:
+            values['cams'] = read_cam(cams[entry.name], num_classes, label.shape)
+        return source(values), label == VOID if source.keeps_void else None
+
+    settings = configuration.effective(config, 'pseudo labels', multi_scale=True,
+                                       whole_image='predictor' not in source.takes, clusters=source.clusters)
+    recipe = describe('pseudo labels', settings, source=name, **job.finish_settings,
+                      **{key: parts[key] for key in source.takes if key in parts})
+    _make_label_maps(job, entries, recipe, inputs, one)
+    if list_out is not None and distributed.rank() == 0:
+        write_text(list_out, listing)
+
+
+def _make_label_maps(job, entries, recipe, inputs, one):
+    """Make the label maps that are missing.
+
+    Args:
+        job: Job.
+        entries: `Entry` objects.
+        recipe: of the results, see `describe`.
+        inputs: function from an entry to the files that its result is made from.
+        one: function from an entry to its Prediction and the pixels of void, (H, W) bool or None.
+    """
+    if job.crf is not None:
+        require_crf()
+    how = Finish(job.crf, job.threshold, job.config.dataset.color_map)
+    results = Results(job.save_dir, recipe,
+                      lambda name: [job.path(kind, name) for kind in ('semantic_gray', 'semantic_color')], inputs)
+    # Without CRF a result takes no time worth another process.
+    own_workers = math.ceil(job.num_workers / distributed.local_world_size()) if job.crf is not None else 0
+    with worker_pool(own_workers, 'CRF', results.note) as submit:
+        for entry in job.remaining(results, entries):
+            with job.memory_advice(entry):
+                prediction, void = one(entry)
+            submit(write_label_maps, for_finish(prediction, job.config, job.crf), how, void, entry.name,
+                   str(job.save_dir))
+    # Wait until every process has written its share.
+    distributed.gather_objects(None)
+    if distributed.rank() == 0:
+        # Workers outlive a killed run by a moment, in which this one may have begun.
+        remove_abandoned(job.save_dir)
+        print(f'{len(entries)} label maps: {pathlib.Path(job.save_dir) / "semantic_gray"}')
+
+
+def _cam_path(cam_dir, entry):
+    path = pathlib.Path(cam_dir) / f'{entry.name}.npy'
+    if not path.is_file():
+        raise DataError(f'{path}: no CAMs for the image of {entry.place}; check --cam_dir')
+    return path

@@ -1,0 +1,100 @@
+"""A checkpoint with the configuration that it is used with: what stages 2 to 7 and the Python interface start from."""
+import functools
+import pathlib
+from collections.abc import Mapping
+
+from spml.config import load_config, resolve
+from spml.errors import CheckpointError, SpmlError
+from spml.inference.predictors import Embedder, RetrievalPredictor, SoftmaxPredictor
+from spml.inference.prototypes import load_prototypes
+from spml.models.build import build_classifier, build_embedding
+from spml.models.weights import load_classifier, load_embedding, read_checkpoint
+from spml.utils.model_files import model_path, newest_model
+
+
+class Trained:
+    """Weights and their configuration.
+
+    Attributes:
+        path: of the checkpoint, which is read when it is needed; None where nothing names one.
+        config: the resolved configuration.
+    """
+
+    def __init__(self, path, config=None, overrides=()):
+        """Find the configuration.
+
+        Args:
+            path: of a `model-*.pth`, or None.
+            config: a YAML file or a dict of sections; None takes what the checkpoint holds, or else the `config.yaml`
+                beside it.
+            overrides: strings `section.key=value`.
+
+        Raises:
+            CheckpointError: the configuration is asked of the checkpoint, which has none or cannot be read.
+            ConfigError: the configuration or an override cannot be used.
+        """
+        self.path = path and pathlib.Path(path)
+        if config is None:
+            self.config = self._own_configuration(overrides)
+        else:
+            self.config = (resolve if isinstance(config, Mapping) else load_config)(config, overrides)
+
+    @classmethod
+    def from_options(cls, args):
+        """Return what `--checkpoint`, `--snapshot_dir`, `--cfg_path` and `--set` ask for.
+
+        Without `--checkpoint` it is the newest model of `--snapshot_dir`, with `--cfg_path` that of the configuration's
+        last iteration.
+        """
+        path = args.checkpoint
+        if args.cfg_path is None:
+            if path is None and args.snapshot_dir is not None:
+                path = newest_model(args.snapshot_dir)
+                if path is None:
+                    raise CheckpointError(f'{args.snapshot_dir}: holds no model-*.pth; train first, or name a file '
+                                          'with --checkpoint')
+            return cls(path, None, args.overrides)
+        config = load_config(args.cfg_path, args.overrides)
+        if path is None and args.snapshot_dir is not None:
+            path = model_path(args.snapshot_dir, config.train.max_iteration - 1)
+        return cls(path, config)
+
+    @functools.cached_property
+    def content(self):
+        """What the checkpoint holds."""
+        if self.path is None:
+            raise SpmlError('name the weights: --snapshot_dir FOLDER or --checkpoint FILE')
+        return read_checkpoint(self.path)
+
+    def embedder(self, device):
+        """Return the Embedder, on `device`."""
+        network = build_embedding(self.config)
+        load_embedding(network, self.path, content=self.content)
+        test = self.config.test
+        return Embedder(network.to(device).eval(), tuple(test.crop_size), tuple(test.stride), device)
+
+    def classifier(self, device):
+        """Return the softmax head in eval mode, on `device`."""
+        classifier = build_classifier(self.config)
+        load_classifier(classifier, self.path, self.content)
+        return classifier.to(device).eval()
+
+    def softmax(self, embedder):
+        """Return the SoftmaxPredictor."""
+        return SoftmaxPredictor(embedder, self.classifier(embedder.device))
+
+    def retrieval(self, embedder, prototype_dir, grid):
+        """Return the RetrievalPredictor over the prototypes in a folder; `grid` is (ky, kx) initial clusters."""
+        config = self.config
+        prototypes, labels = load_prototypes(prototype_dir, config.network.embedding_dim, config.dataset.num_classes)
+        return RetrievalPredictor(embedder, prototypes, labels, config.dataset.num_classes, grid,
+                                  config.network.kmeans_iterations)
+
+    def _own_configuration(self, overrides):
+        if 'config' in self.content:
+            return resolve(self.content['config'], overrides, source=f'{self.path}: config')
+        beside = self.path.with_name('config.yaml')
+        if not beside.is_file():
+            raise CheckpointError(f'{self.path}: carries no configuration; give the YAML file that it was trained '
+                                  'with (--cfg_path), such as one of configs/')
+        return load_config(beside, overrides)

@@ -1,0 +1,23 @@
+"""The one path from pixels to label maps: what the Python interface says is what the scripts write."""
+import numpy as np
+import pytest
+
+from spml.api import Segmenter
+from spml.inference.crf import CrfParameters
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+
+@pytest.mark.parametrize('image_size', [0, 23])
+@pytest.mark.parametrize('multi_scale', [False, True])
+@pytest.mark.parametrize('crf', [False, True])
+def test_the_python_interface_says_what_a_job_writes(place, image_size, multi_scale, crf):
+    if crf:
+        pytest.importorskip('pydensecrf')
+    override = f'test.image_size={image_size}'
+    place.make('predictions', override, multi_scale=multi_scale, crf=CrfParameters() if crf else None)
+    segmenter = Segmenter(place.make_config(override), place.embedder, place.head)
+    paths = [place.data.folder / 'image' / f'{name}.png' for name in place.data.names]
+    for name, result in zip(place.data.names, segmenter.predict(paths, multi_scale=multi_scale, crf=crf), strict=True):
+        np.testing.assert_array_equal(result.labels, place.read('semantic_gray', name))
+        np.testing.assert_array_equal(result.labels, result.probabilities.argmax(axis=0))

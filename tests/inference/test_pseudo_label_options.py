@@ -1,0 +1,135 @@
+"""`--tagged_classes_only` and `--confidence_threshold` in a job, on scores known to the test."""
+import numpy as np
+import pytest
+from PIL import Image
+
+from spml.errors import ConfigError
+from spml.inference import pseudo_labels
+from spml.inference.crf import CrfParameters
+from spml.inference.outputs import Prediction
+from spml.inference.sources import SOURCES
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+SIZE = 40, 36
+# Weak enough for random scores to stay undecided at some pixels.
+CRF = CrfParameters(iter_max=2, pos_w=0.5, bi_w=0.5)
+
+
+@pytest.fixture
+def scores(place, monkeypatch):
+    """A function that makes a source find random scores on a random image; it returns both by the images' names.
+
+    There is class 2 alone in the upper left and none of it in the lower right.
+    """
+    def make(source):
+        rng = np.random.default_rng()
+        made = {}
+        for name in 'abc':
+            values = rng.uniform(size=(3, *SIZE)).astype(np.float32) ** 2
+            values[:2, :10, :9] = 0
+            values[2, 30:, 20:] = 0
+            made[name] = values, rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)
+        left = list(made.values())
+
+        def found(*_, **__):
+            values, rgb = left.pop(0)
+            left.append((values, rgb))
+            # In the middle of each grey level: whatever rounds, the bytes that CRF sees are these.
+            image = ((rgb + 0.5) / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+            return Prediction(values.copy(), image.astype(np.float32), SIZE)
+
+        # Retrieval's own part is what it makes of the probabilities.
+        monkeypatch.setattr(pseudo_labels, 'predict' if source == 'retrieval' else SOURCES[source].function, found)
+        return made
+    return make
+
+
+@pytest.fixture
+def cam_dir(tmp_path):
+    (tmp_path / 'cams').mkdir()
+    for name in 'abc':
+        np.save(tmp_path / 'cams' / f'{name}.npy', np.array({}, dtype=object), allow_pickle=True)
+    return tmp_path / 'cams'
+
+
+def marginals(probability, rgb):
+    """pydensecrf called directly with the parameters of `CRF`."""
+    densecrf = pytest.importorskip('pydensecrf.densecrf')
+    crf = densecrf.DenseCRF2D(SIZE[1], SIZE[0], len(probability))
+    unary = -np.log(np.clip(probability, 1e-5, 1)).reshape(len(probability), -1)
+    crf.setUnaryEnergy(np.ascontiguousarray(unary.astype(np.float32)))
+    crf.addPairwiseGaussian(sxy=1, compat=0.5)
+    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=rgb, compat=0.5)
+    return np.array(crf.inference(2)).reshape(probability.shape)
+
+
+def relative(values, tagged):
+    """METHOD.md, "Pseudo labels", retrieval: a tagged class is divided by max(0.15, its maximum)."""
+    return np.stack([layer / (max(np.float32(0.15), layer.max()) if index in tagged else 1)
+                     for index, layer in enumerate(values)]).astype(np.float32)
+
+
+@pytest.mark.parametrize('source', SOURCES)
+def test_a_threshold_leaves_uncertain_pixels_unlabelled(place, scores, cam_dir, source):
+    made, final = scores(source), {}
+    for name, (values, rgb) in made.items():
+        final[name] = relative(values, set(place.read('semantic', name).flat)) if source == 'retrieval' else values
+        if source != 'softmax':
+            final[name] = marginals(final[name], rgb)
+    shares = {name: (values / values.sum(axis=0, dtype=np.float64)).max(axis=0) for name, values in final.items()}
+    upper = np.unique(np.stack(list(shares.values())))
+    upper = upper[len(upper) // 4:]
+    threshold = float(upper[:-1][np.diff(upper) > 1e-5][0]) + 5e-6  # at a distance from every pixel's
+    place.make('pseudo_labels', source=source, cam_dir=cam_dir, crf=CRF, threshold=threshold)
+    for name in made:
+        expected = np.where(shares[name] < threshold, 254, final[name].argmax(axis=0))
+        assert 0 < (expected == 254).sum() < expected.size
+        if source == 'densepose_random_walk':
+            expected[place.read('semantic', name) == 255] = 255
+        np.testing.assert_array_equal(place.read('semantic_gray', name), expected)
+        assert (place.read('semantic_color', name)[expected == 254] == 72).all()
+
+
+@pytest.mark.parametrize(('threshold', 'num_workers'), [(None, 0), (0.6, 0), (0.6, 1)])
+def test_only_tagged_classes_are_kept(place, scores, threshold, num_workers):
+    label = place.read('semantic', 'b')
+    label[label == 0] = 200  # background is a class like any other: this image has only class 2 left
+    label[0, 0] = 2
+    Image.fromarray(label).save(place.data.folder / 'semantic' / 'b.png')
+    Image.fromarray(np.full(SIZE, 200, np.uint8)).save(place.data.folder / 'semantic' / 'c.png')  # no tag at all
+    made = scores('retrieval')
+    place.make('pseudo_labels', source='retrieval', tagged_only=True, crf=CRF, threshold=threshold,
+               num_workers=num_workers)
+    gray = {name: place.read('semantic_gray', name) for name in made}
+    for name, (values, rgb) in made.items():
+        tagged = {value for value in set(place.read('semantic', name).flat) if value < 3}
+        probability = relative(values, tagged)
+        for index in {0, 1, 2} - tagged:
+            probability[index] = 0
+        final = marginals(probability, rgb)
+        expected = np.where((probability == 0).all(axis=0), 254, final.argmax(axis=0))
+        if threshold is not None:
+            expected[final.max(axis=0) < threshold] = 254
+        np.testing.assert_array_equal(gray[name], expected)
+        assert set(expected.flat) <= {*tagged, 254}
+    if threshold is None:
+        # Image a, of classes 0 and 1: only class 2 was found there.
+        assert (gray['a'][:10, :9] == 254).all()
+        assert set(gray['b'].flat) == {2, 254}
+    assert (gray['c'] == 254).all()
+
+
+def test_without_the_options_nothing_is_unlabelled(place, scores):
+    made = scores('retrieval')
+    place.make('pseudo_labels', source='retrieval', crf=CRF)
+    for name, (values, rgb) in made.items():
+        final = marginals(relative(values, set(place.read('semantic', name).flat)), rgb)
+        np.testing.assert_array_equal(place.read('semantic_gray', name), final.argmax(axis=0))
+
+
+@pytest.mark.parametrize('source', [source for source in SOURCES if source != 'retrieval'])
+def test_tagged_classes_only_belongs_to_retrieval(place, source):
+    with pytest.raises(ConfigError, match=f'--tagged_classes_only .*--source retrieval.* {source}'):
+        place.make('pseudo_labels', source=source, tagged_only=True)
+    assert not place.out.exists()

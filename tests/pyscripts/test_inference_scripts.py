@@ -1,0 +1,102 @@
+"""The options of prototype.py, inference.py, pseudo_label.py and pack_voc_test.py reach what they are meant for."""
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from spml import config as configuration
+from spml.inference.sources import SOURCES
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPTS = {'prototype': {}, 'inference': {'predictor': 'softmax'}, 'pseudo_label': {'source': 'softmax'},
+           'pack_voc_test': {}}
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_the_checkpoint_s_configuration_counts_and_what_is_done_is_left(place, script):
+    folder = place.folder / 'training'
+    folder.mkdir()
+    config = place.make_config('test.stride=32,32', 'test.image_size=30')
+    content = torch.load(place.make_weights(config), weights_only=True)
+    torch.save({**content, 'config': configuration.to_dict(config)}, folder / 'model-10.pth')
+    (folder / 'model-9.pth').write_bytes(b'older')
+    options = {**SCRIPTS[script], 'cfg_path': None, 'checkpoint': None, 'snapshot_dir': folder}
+    place.works(script, '--set', 'test.image_size=24', **options)
+    used = yaml.safe_load((place.out / 'config.yaml').read_text())['test']
+    assert (used['stride'], used['image_size']) == ([32, 32], 24)
+    place.works(script, '--set', 'test.image_size=24', **options)
+    assert '3 of 3 images are done already' in place.printed
+    place.works(script, '--set', 'test.image_size=24', '--overwrite', **options)
+    assert 'done already' not in place.printed
+    place.works(script, '--set', 'test.crop_size=40,40', **options)
+    assert 'holds results made otherwise (test.' in place.printed
+
+
+@pytest.mark.parametrize('source', SOURCES)
+def test_a_source_of_pseudo_labels_has_all_it_needs(place, source):
+    pytest.importorskip('pydensecrf')
+    files = {'cam_dir': place.folder / 'cams', 'semantic_memory_dir': place.folder / 'stored'}
+    for folder in files.values():
+        folder.mkdir()
+    for name in place.data.names:
+        np.save(files['cam_dir'] / f'{name}.npy', np.array({}, dtype=object), allow_pickle=True)
+    np.savez(files['semantic_memory_dir'] / 'x.npz', prototype=np.ones((30, 8), np.float32),
+             prototype_label=np.arange(30) % 3)
+    given = {**files, 'kmeans_num_clusters': '2,2'}
+    needed = {name: given[name] for name in SOURCES[source].options}
+    options = {'source': source, 'num_workers': 0, 'crf_iter_max': 1}
+    for name in needed:
+        place.fails('pseudo_label', naming=[f'--source {source}', f'--{name}'], **{**options, **needed, name: None})
+    listing = place.folder / 'pseudo.txt'
+    place.works('pseudo_label', list_out=listing, **options, **needed)
+    assert [line.split()[1] for line in listing.read_text().splitlines()] == [
+        str(place.out / 'semantic_gray' / f'{name}.png') for name in place.data.names]
+
+
+def test_the_options_of_pseudo_labels_arrive_and_training_takes_the_result(place):
+    listing = place.folder / 'pseudo.txt'
+    place.works('pseudo_label', source='softmax', confidence_threshold=0.99, list_out=listing)
+    assert any((place.gray(name) == 254).any() for name in place.data.names)
+    place.works('train_classifier', '--set', 'train.max_iteration=1',
+                f'network.pretrained={place.make_weights(place.make_config())}', data_list=listing,
+                snapshot_dir=place.folder / 'classifier')
+    place.works('prototype', data_list=listing)
+    place.fails('pseudo_label', '--tagged_classes_only', source='softmax', naming=['--tagged_classes_only'])
+    for threshold in ('0', '1.5', 'nan', 'high'):
+        status, err = place.run('pseudo_label', f'--confidence_threshold={threshold}', source='softmax')
+        assert status == 2
+        assert '--confidence_threshold' in err
+
+
+def run_process(*command):
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=environment,
+                          check=False)
+
+
+def test_as_a_user_runs_it(place):
+    path = 'pyscripts/inference/inference.py'
+    failed = run_process(path, *place.arguments('inference', predictor='retrieval'))
+    place.check_error(failed.returncode, failed.stderr, naming=['--semantic_memory_dir'])
+    assert failed.stderr.count('\n') == 1
+    pytest.importorskip('pydensecrf')
+    worked = run_process(path, *place.arguments('inference', '--crf', predictor='softmax', num_workers=1,
+                                                crf_iter_max=2))
+    assert worked.returncode == 0, worked.stderr
+    assert place.gray('c').shape == (40, 36)
+
+
+def test_workers_of_crf_import_the_scripts_without_torch():
+    code = ('import runpy, sys, spml.inference.outputs\n'
+            'for path in sys.argv[1:]: runpy.run_path(path, run_name="__mp_main__")\n'
+            'assert "torch" not in sys.modules')
+    scripts = [f'pyscripts/inference/{script}.py' for script in SCRIPTS]
+    done = run_process('-c', code, *scripts)
+    assert done.returncode == 0, done.stderr
