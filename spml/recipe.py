@@ -189,7 +189,7 @@ class ResultFolder:
         self._made_from = {name: combine(map(self.digests, self.inputs(name))) for name in names}
         # Lines of what is made again go first; those of other lists' items stay.
         noted = {name: digest for name, digest in noted.items()
-                 if self._made_from.get(name, digest) == digest and self._is_there(name)}
+                 if name not in self._made_from or (self._made_from[name] == digest and self._is_there(name))}
         write_text(self._from, ''.join(_line(name, digest) + '\n' for name, digest in noted.items()))
         write_json(self._with, self.recipe.to_json())
         return [name for name in names if name not in noted], difference

@@ -3,8 +3,8 @@ r"""Split images into regions that follow contours: the over-segmentation that t
 python pyscripts/data/oversegment.py --data_dir DATAROOT --data_list DATAROOT/lists/train_full.txt \
     --save_dir DATAROOT/VOC2012/hed --contours HED_MAPS --truth_dir DATAROOT/VOC2012/segcls
 
-Contour maps of a detector (HED, PMI, ...) are read from --contours; without them the contours are those of the images'
-colour and texture. Each image gets a PNG of region ids 0..254 in --save_dir. Run again, it goes on where it stopped.
+Contour maps of a detector (HED, PMI, ...) are read from --contours; without them superpixels of like colour and texture
+are merged. Each image gets a PNG of region ids 0..254 in --save_dir. Run again, it goes on where it stopped.
 """
 import pathlib
 
@@ -21,6 +21,7 @@ def _parser():
     parser.add_argument('--report', action='store_true', help='print how many regions the images have')
     parser.add_argument('--truth_dir', type=pathlib.Path, metavar='DIR',
                         help='labels NAME.png: report the boundary recall too, the share of their boundaries found')
+    arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
     return parser
 
@@ -29,7 +30,8 @@ def main():
     """Parse, over-segment, report."""
     args = _parser().parse_args()
     entries = oversegmentation.oversegment_list(args.data_dir, args.data_list, args.save_dir, args.contours,
-                                                args.threshold, args.max_regions, args.num_workers)
+                                                args.threshold, args.max_regions, args.num_workers,
+                                                args.overwrite)
     if args.report or args.truth_dir:
         oversegmentation.report(entries, args.save_dir, args.truth_dir, args.num_workers)
 

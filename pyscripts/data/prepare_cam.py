@@ -31,6 +31,7 @@ def _parser():
     parser.add_argument('--threshold', type=arguments.share, metavar='N',
                         help=f'of a label (default: {TAG_THRESHOLD}; {BOX_THRESHOLD} within boxes)')
     parser.add_argument('--normalise', action='store_true', help='divide the scores of a pixel by their sum first')
+    arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
     return parser
 
@@ -40,11 +41,12 @@ def main():
     args = _parser().parse_args()
     if args.boxes is None:
         cam.prepare_tags(args.cam_dir, args.out, args.alpha or BACKGROUND_POWER, args.threshold or TAG_THRESHOLD,
-                         args.normalise, args.num_workers)
+                         args.normalise, args.num_workers, args.overwrite)
         return
     if args.alpha or args.normalise:
         raise ConfigError('--alpha and --normalise belong to tag labels; leave them out with --boxes')
-    cam.prepare_boxes(args.cam_dir, args.boxes, args.out, args.threshold or BOX_THRESHOLD, args.num_workers)
+    cam.prepare_boxes(args.cam_dir, args.boxes, args.out, args.threshold or BOX_THRESHOLD, args.num_workers,
+                      args.overwrite)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,6 @@ from spml.data import voc_layout as layout
 from spml.names import UNLABELLED, VOID
 from spml.prepare import custom, custom_config, oversegmentation
 from spml.prepare.custom_sources import Sources
-from spml.prepare.owt_ucm import require_higra
 from spml.prepare.shapes import ShapeRules
 from spml.program import execute
 
@@ -51,6 +50,7 @@ def _parser():
     parser.add_argument('--width', type=_pixels, default=3, metavar='N',
                         help='width of lines and points of LabelMe in pixels')
     oversegmentation.add_arguments(parser)
+    arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
     return parser
 
@@ -75,14 +75,13 @@ def _pixels(text):
 def main():
     """Parse, convert, over-segment, write the configurations and say how to train."""
     args = _parser().parse_args()
-    require_higra()
     sources = Sources(args.images, args.classes, args.scribbles, args.masks, args.labelme, args.coco, args.val,
                       args.undrawn, ShapeRules(_REST[args.rest], _OTHERS[args.others], args.width))
-    made = custom.prepare(sources, args.out, args.num_workers)
+    made = custom.prepare(sources, args.out, args.num_workers, args.overwrite)
     cfg_dir = args.cfg_dir or args.out / 'configs'
     custom_config.write_configs(ROOT / 'configs' / args.base, cfg_dir, made.classes, made.longest_side)
     oversegmentation.oversegment_list(args.out, made.train_list, args.out / layout.REGIONS, args.contours,
-                                      args.threshold, args.max_regions, args.num_workers)
+                                      args.threshold, args.max_regions, args.num_workers, args.overwrite)
     print(custom.next_step(made, args.out, cfg_dir, ROOT))
 
 

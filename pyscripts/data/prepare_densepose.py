@@ -35,6 +35,7 @@ def _parser():
                         help='radius of a point in pixels, cut to its part')
     parser.add_argument('--seed', type=arguments.count, default=0, metavar='N',
                         help='another seed chooses other points')
+    arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
     return parser
 
@@ -44,7 +45,8 @@ def main():
     args = _parser().parse_args()
     points = PointOptions(args.points, args.background_points, args.radius, args.seed)
     densepose.prepare(args.coco, args.densepose or args.coco / 'annotations', args.out,
-                      list(dict.fromkeys(args.train_splits)), args.prototype_images, points, args.num_workers)
+                      list(dict.fromkeys(args.train_splits)), args.prototype_images, points, args.num_workers,
+                      args.overwrite)
 
 
 if __name__ == '__main__':

@@ -26,6 +26,7 @@ def _parser():
     parser.add_argument('--radius', type=_pixels, default=3, help='radius of points in pixels')
     parser.add_argument('--alias', type=_alias, action='extend', nargs='+', default=[], metavar='TAG=CLASS',
                         help='take a tag of the scribbles for a class, for example steed=horse')
+    arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
     return parser
 
@@ -50,9 +51,10 @@ def main():
     if args.scribbles is None and args.points is None:
         raise ConfigError('nothing to draw: give --scribbles DIR, --points FILE or both')
     if args.scribbles is not None:
-        scribble.prepare_scribbles(args.scribbles, args.out, args.width, args.radius, args.alias, args.num_workers)
+        scribble.prepare_scribbles(args.scribbles, args.out, args.width, args.radius, args.alias, args.num_workers,
+                                   args.overwrite)
     if args.points is not None:
-        scribble.prepare_clicks(args.points, args.out, args.radius, args.num_workers)
+        scribble.prepare_clicks(args.points, args.out, args.radius, args.num_workers, args.overwrite)
 
 
 if __name__ == '__main__':

@@ -22,6 +22,7 @@ def _parser():
                         help='VOCdevkit/VOC2012 of the test archive (default: --voc, if it holds the test split)')
     parser.add_argument('--download', action='store_true',
                         help='first fetch what is missing of --voc and --sbd with torchvision (about 3.4 GB)')
+    arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
     return parser
 
@@ -31,7 +32,7 @@ def main():
     args = _parser().parse_args()
     if args.download:
         voc12_download.download(args.voc, args.sbd)
-    voc12.prepare(args.voc, args.sbd, args.out, args.num_workers, args.voc_test)
+    voc12.prepare(args.voc, args.sbd, args.out, args.num_workers, args.voc_test, args.overwrite)
 
 
 if __name__ == '__main__':

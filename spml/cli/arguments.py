@@ -89,6 +89,12 @@ def add_process_argument(parser, default):
                         help=f'processes to start, on CUDA one on each GPU (default: {default}); torchrun works too')
 
 
+def add_overwrite_argument(parser):
+    """Add `--overwrite`."""
+    parser.add_argument('--overwrite', action='store_true',
+                        help='make everything again, also what was made with other options')
+
+
 def add_data_arguments(parser):
     """Add `--data_dir` and `--data_list`."""
     parser.add_argument('--data_dir', type=pathlib.Path, required=True,

@@ -12,7 +12,7 @@ from spml.prepare.weak_labels import Labels, annotation_files, write_labels
 from spml.utils.files import place_file
 
 
-def prepare_tags(cam_dir, out, alpha, threshold, normalised, num_workers):
+def prepare_tags(cam_dir, out, alpha, threshold, normalised, num_workers, overwrite=False):
     """Write labels that need nothing but the classes of each image (`cam_labels.tag_labels`).
 
     The CAMs are linked to the place where the pipeline of image tags takes them from for its random walk.
@@ -24,16 +24,17 @@ def prepare_tags(cam_dir, out, alpha, threshold, normalised, num_workers):
         threshold: a pixel whose largest score is below is unlabelled.
         normalised: whether a pixel's scores are first divided by their sum.
         num_workers: processes.
+        overwrite: draw everything again.
     """
     folder = f'VOC2012/cam/seam_a{alpha:g}_th{threshold:g}{"_sum1" if normalised else ""}'
     labels = _labels('tag', layout.TAGS, folder)
     draw = functools.partial(_draw_tags, alpha, threshold, normalised)
     cams = annotation_files(cam_dir, '.npy')
-    for name in write_labels(out, [labels], cams, draw, num_workers, 'CAMs'):
+    for name in write_labels(out, [labels], cams, draw, num_workers, 'CAMs', overwrite=overwrite):
         place_file(cams[name], pathlib.Path(out) / layout.ACTIVATIONS / f'{name}.npy')
 
 
-def prepare_boxes(cam_dir, annotations, out, threshold, num_workers):
+def prepare_boxes(cam_dir, annotations, out, threshold, num_workers, overwrite=False):
     """Write labels from CAMs and the boxes of VOC's XML `annotations` (`cam_labels.box_labels`); others as above."""
     cams, boxes = annotation_files(cam_dir, '.npy'), annotation_files(annotations, '.xml')
     without = sorted(set(cams) - set(boxes))
@@ -44,7 +45,8 @@ def prepare_boxes(cam_dir, annotations, out, threshold, num_workers):
     folder = f'VOC2012/cam/seambox_a{BACKGROUND_POWER}_th{threshold:g}'
     labels = _labels('box', layout.BOXES, folder)
     sources = {name: (path, boxes[name]) for name, path in cams.items()}
-    write_labels(out, [labels], sources, functools.partial(_draw_boxes, threshold), num_workers, 'CAMs and boxes')
+    write_labels(out, [labels], sources, functools.partial(_draw_boxes, threshold), num_workers, 'CAMs and boxes',
+                 overwrite=overwrite)
 
 
 def _labels(kind, usual, folder):

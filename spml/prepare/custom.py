@@ -14,7 +14,7 @@ from spml.names import UNLABELLED
 from spml.prepare import drawings, shapes
 from spml.prepare.class_list import ClassList, read_class_list
 from spml.prepare.custom_sources import WEAK, gather, split
-from spml.prepare.runner import check_options, run_items, summary, unfinished
+from spml.prepare.runner import Digests, is_prepared, make, results, run_items, summary
 from spml.utils.files import place_file
 from spml.utils.formats import write_png, write_text
 
@@ -35,15 +35,16 @@ class Prepared:
     longest_side: int  # of an image, in pixels
 
 
-def prepare(sources, out, num_workers):
+def prepare(sources, out, num_workers, overwrite=False):
     """Write images, label maps and lists under the data root `out`, and print what the training labels hold.
 
-    What stands there already is kept, unless its original is newer.
+    What is there already is kept, unless it was made from other files.
 
     Args:
         sources: custom_sources.Sources.
         out: data root.
         num_workers: processes.
+        overwrite: make everything again, also what was made with other options.
 
     Returns:
         Prepared.
@@ -55,12 +56,11 @@ def prepare(sources, out, num_workers):
     classes = read_class_list(sources.classes)
     samples = gather(sources, classes)
     lists = split(samples, sources.val)
-    _check_folders(sources, out, samples)
-    todo = unfinished(samples, functools.partial(_outputs, out))
-    missing = {sample.name for sample in todo}
-    todo += [sample for sample in samples if sample.name not in missing and _is_outdated(sources, out, sample)]
-    run_items(functools.partial(_convert, sources, classes, out), todo, num_workers, 'images and labels')
-    summary('images with their labels', out, len(todo), len(samples))
+    if (out / 'lists').exists() and not is_prepared(out / layout.IMAGES):
+        raise DataError(f'{out}: holds other data; choose another folder')
+    made = make(functools.partial(_convert, sources, classes, out), {sample.name: sample for sample in samples},
+                _folders(sources, out, samples), num_workers, 'images and labels', overwrite)
+    summary('images with their labels', out, len(made), len(samples))
     for name in _LISTS:
         _write_list(out, name, lists[name])
     trained_on = {sample.name for sample in lists['train']}
@@ -92,28 +92,28 @@ def next_step(prepared, out, cfg_dir, root):
     return f'To train{move}:\n  {" ".join(words)} bash bashscripts/voc12/train_spml_scribble.sh'
 
 
-def _check_folders(sources, out, samples):
-    """Raise DataError if `out` holds other data, or labels made with other options."""
-    if (out / 'lists').exists() and not (out / layout.IMAGES / '.prepared_with.json').exists():
-        raise DataError(f'{out}: holds other data; choose another folder')
-    check_options(out / layout.IMAGES, {'images': str(sources.images.resolve())})
-    kinds = {folder: kind for sample in samples for folder, (kind, _) in _by_folder(sample)}
-    for folder, kind in kinds.items():
-        check_options(out / folder, sources.options(kind))
+def _folders(sources, out, samples):
+    """Return (ResultFolder, names) of the images and of the labels of each kind, as `make` takes them."""
+    digests, images = Digests(), {sample.name: sample for sample in samples}
+    folders = [(results(out / layout.IMAGES, {'images': str(sources.images.resolve())},
+                        lambda name: [out / images[name].image_path], lambda name: [images[name].image], digests),
+                list(images))]
+    for place, labels in ((WEAK, {sample.name: sample.weak for sample in samples if sample.weak}),
+                          (layout.TRUTH, {sample.name: sample.truth for sample in samples if sample.truth})):
+        if labels:
+            kind, _ = next(iter(labels.values()))
+            folders.append((results(out / place, sources.options(kind),
+                                    functools.partial(_label_outputs, out / place),
+                                    functools.partial(_label_inputs, images, labels), digests), list(labels)))
+    return folders
 
 
-def _by_folder(sample):
-    return [(str(pathlib.PurePath(path).parent), source) for path, source in sample.labels()]
+def _label_outputs(folder, name):
+    return [folder / f'{name}.png']
 
 
-def _outputs(out, sample):
-    return [out / sample.image_path, *(out / path for path, _ in sample.labels())]
-
-
-def _is_outdated(sources, out, sample):
-    """Return whether the original of a label was changed since its label map was written."""
-    return any(sources.original(*source).stat().st_mtime_ns > (out / path).stat().st_mtime_ns
-               for path, source in sample.labels())
+def _label_inputs(images, labels, name):
+    return [images[name].image, labels[name][1]]
 
 
 def _convert(sources, classes, out, sample):

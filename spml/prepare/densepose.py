@@ -12,7 +12,7 @@ import numpy as np
 from spml.data.readers import image_size
 from spml.errors import DataError
 from spml.prepare.densepose_parts import is_annotated, part_map, point_map
-from spml.prepare.runner import check_options, run_items, summary, unfinished
+from spml.prepare.runner import Digests, make, results, summary
 from spml.utils.files import place_file
 from spml.utils.formats import read_json, write_png, write_text
 
@@ -47,8 +47,12 @@ class Sample(NamedTuple):
         """The image's base name without its ending."""
         return pathlib.PurePath(self.file).stem
 
+    def annotations(self):
+        """Return what the labels are made from, without the places in files."""
+        return [[annotation for _, annotation in people] for people in (self.unannotated, self.bodies)]
 
-def prepare(coco, densepose, out, train_splits, num_prototype_images, points, num_workers):
+
+def prepare(coco, densepose, out, train_splits, num_prototype_images, points, num_workers, overwrite=False):
     """Write images, part maps, point labels and lists under the data root `out`.
 
     Args:
@@ -59,6 +63,7 @@ def prepare(coco, densepose, out, train_splits, num_prototype_images, points, nu
         num_prototype_images: images of the list for prototypes, a random choice of the training images.
         points: PointOptions.
         num_workers: processes.
+        overwrite: make everything again.
 
     Raises:
         DataError: a file is missing, damaged, or of another form, or `out` holds VOC.
@@ -69,11 +74,14 @@ def prepare(coco, densepose, out, train_splits, num_prototype_images, points, nu
     samples = read_samples(coco / 'annotations', pathlib.Path(densepose), [*train_splits, 'minival'])
     train = sorted((sample for split in train_splits for sample in samples[split]), key=lambda sample: sample.name)
     val = sorted(samples['minival'], key=lambda sample: sample.name)
-    check_options(out / POINTS, points._asdict())
-    todo = unfinished(train + val, lambda sample: [out / 'images' / sample.file, *_label_paths(out, sample)])
-    run_items(functools.partial(_convert, coco, out, points), todo, num_workers, 'DensePose')
-    for folder, what in ((TRUTH, 'part maps'), (POINTS, 'point labels')):
-        summary(what, out / folder, len(todo), len(train) + len(val))
+    items = {sample.name: sample for sample in train + val}
+    folder = results(out / POINTS, points._asdict(),
+                     lambda name: [out / 'images' / items[name].file, *_label_paths(out, items[name])],
+                     lambda name: [coco / items[name].file, items[name].annotations()], Digests())
+    made = make(functools.partial(_convert, coco, out, points), items, [(folder, items)], num_workers, 'DensePose',
+                overwrite)
+    for place, what in ((TRUTH, 'part maps'), (POINTS, 'point labels')):
+        summary(what, out / place, len(made), len(items))
     chosen = np.random.default_rng([points.seed, len(train)]).permutation(len(train))[:num_prototype_images]
     _write_lists(out, train, [train[index] for index in sorted(chosen)], val)
     if len(val) != VAL_SIZE:
@@ -144,7 +152,7 @@ def _convert(coco, out, points, sample):
         raise DataError(f'{image}: {size[1]}x{size[0]} pixels (width x height), but the annotations speak of '
                         f'{sample.size[1]}x{sample.size[0]}; use the images of COCO 2014')
     labels = part_map(size, sample.unannotated, sample.bodies)
-    # The name takes part, so that every image has a choice of its own whichever others there are.
+    # Seed by name: independent of the other images.
     seed = [points.seed, *sample.name.encode()]
     weak = point_map(labels, sample.bodies, points.per_part, points.background, points.radius, seed)
     for path, label in zip(_label_paths(out, sample), (labels, weak), strict=True):

@@ -4,6 +4,7 @@ import functools
 import logging
 import pathlib
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -12,14 +13,19 @@ from spml.data.lists import check_files, check_unique, located, read_list
 from spml.data.readers import check_same_size, read_entry, read_label
 from spml.errors import DataError, first_line
 from spml.evaluation.boundary_recall import boundary_recall
-from spml.prepare.image_gradient import change_tensor
-from spml.prepare.owt_ucm import MAX_REGIONS, cut_regions, principal, regions_from_contours, require_higra
-from spml.prepare.runner import check_options, run_items, summary, unfinished
+from spml.prepare.owt_ucm import MAX_REGIONS, regions_from_contours, require_higra
+from spml.prepare.runner import Digests, make, results, run_items, summary
+from spml.scenes.regions import over_segmentation
 from spml.utils.formats import write_png
+from spml.utils.maps import nearest_resize
 
 logger = logging.getLogger(__name__)
 
 THRESHOLD = 0.3
+# Without contours: chosen on photographs of 481 x 321, see misc/BENCHMARKS.md. The built-in data has its own.
+_SMOOTHING = 1.5
+_COST_PER_PIXEL = 1 / 250
+_MOST_PIXELS = 1 << 20
 _ROUNDING = 1e-3  # by which a float map may leave 0..1
 
 
@@ -38,9 +44,10 @@ def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIO
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        contours: (H, W) float contour map in 0..1, high on contours; None finds them in the image's colour and texture.
-        threshold: 0..1, how strong a contour must be to part regions; for the image's own it is the root mean square
-            change across it.
+        contours: (H, W) float contour map in 0..1, high on contours; None looks at the image's colour and texture, of
+            images of more than a million pixels scaled down to that.
+        threshold: 0..1, how strong a contour must be to part regions. Without a map, neighbours merge up to a Ward cost
+            that grows with its square.
         max_regions: 1..255; where an image would have more regions, its threshold rises.
 
     Returns:
@@ -48,12 +55,17 @@ def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIO
     """
     if contours is not None:
         return regions_from_contours(contours, threshold, max_regions)
-    return cut_regions(*principal(change_tensor(image)), threshold ** 2, max_regions)
+    size = image.shape[:2]
+    scale = (_MOST_PIXELS / (size[0] * size[1])) ** 0.5
+    if scale < 1:
+        image = cv2.resize(image, [max(1, int(scale * side)) for side in size[::-1]], interpolation=cv2.INTER_AREA)
+    cost = _COST_PER_PIXEL * threshold ** 2 * image.shape[0] * image.shape[1]
+    return nearest_resize(over_segmentation(image, _SMOOTHING, 1, max_regions, cost), size)
 
 
 def oversegment_list(data_dir, data_list, save_dir, contours_dir=None, threshold=THRESHOLD, max_regions=MAX_REGIONS,
-                     num_workers=0):
-    """Write `save_dir/<image name>.png`, the regions of each image of a list, but for those that stand there already.
+                     num_workers=0, overwrite=False):
+    """Write `save_dir/<image name>.png`, the regions of each image of a list, but for those made from it already.
 
     Args:
         data_dir, data_list: the list and the folder its paths start from; of its labels none is read.
@@ -61,23 +73,30 @@ def oversegment_list(data_dir, data_list, save_dir, contours_dir=None, threshold
         contours_dir: folder of `<image name>.png` (8-bit, one channel) or `<image name>.npy` (float in 0..1), or None.
         threshold, max_regions: as in `oversegment`.
         num_workers: processes.
+        overwrite: make everything again, also what was made with other options.
 
     Returns:
         The list's entries without labels, each image once.
 
     Raises:
-        DataError: a file is missing or unfit, or `save_dir` holds regions made with other options.
-        SpmlError: higra is not installed.
+        DataError: a file is missing or unfit.
+        SpmlError: `save_dir` holds regions made with other options, or higra, which contours need, is not installed.
     """
-    require_higra()
+    if contours_dir:
+        require_higra()
     entries = _image_entries(data_dir, data_list)
-    contours = {entry: _contour_path(contours_dir, entry) for entry in entries} if contours_dir else {}
-    check_options(save_dir, {'threshold': threshold, 'max_regions': max_regions,
-                             'contours': contours_dir and str(pathlib.Path(contours_dir).resolve())})
-    todo = unfinished(entries, lambda entry: [_region_path(save_dir, entry)])
-    run_items(functools.partial(_write_regions, save_dir, threshold, max_regions),
-              [(entry, contours.get(entry)) for entry in todo], num_workers, 'over-segmentation')
-    summary('over-segmentations', save_dir, len(todo), len(entries))
+    items = {entry.name: (entry, contours_dir and _contour_path(contours_dir, entry)) for entry in entries}
+
+    def inputs(name):
+        entry, contour_path = items[name]
+        return [path for path in (entry.image, contour_path) if path]
+
+    options = {'threshold': threshold, 'max_regions': max_regions,
+               'contours': contours_dir and str(pathlib.Path(contours_dir).resolve())}
+    folder = results(save_dir, options, lambda name: [_region_path(save_dir, items[name][0])], inputs, Digests())
+    made = make(functools.partial(_write_regions, save_dir, threshold, max_regions), items, [(folder, items)],
+                num_workers, 'over-segmentation', overwrite)
+    summary('over-segmentations', save_dir, len(made), len(entries))
     return entries
 
 

@@ -1,59 +1,111 @@
-"""How every preparation works through its items: processes, a bar, going on after an interruption, a closing line.
+"""How every preparation works through its items: what is made already, processes, a bar, a closing line.
 
-A preparation names its items and the files each yields. It calls `check_options`, so that no folder mixes results made
-in two ways, `unfinished` to skip what stands already, `run_items` for the rest, and `summary` to say what it wrote.
-Files must be written by `spml.utils.atomic`: one that stands is then complete.
+A preparation describes its folders of results (`spml.recipe.ResultFolder`, by `results`) and hands its items to
+`make`, which makes what is missing or was made from other files. `run_items` alone is for work that leaves no files.
+Files must be written by `spml.utils.atomic`: one that is there is then complete.
 """
 import functools
 import json
+import logging
+import os
 import pathlib
 
 import cv2
 from tqdm import tqdm
 
-from spml.errors import DataError
-from spml.utils.formats import write_json
+from spml.recipe import FileDigests, Recipe, ResultFolder, combine
+from spml.utils.formats import read_json_or_none, write_json
 from spml.utils.workers import worker_pool
 
-_OPTIONS_FILE = '.prepared_with.json'
+logger = logging.getLogger(__name__)
+
+_NAME = '.made'  # of the two files of a ResultFolder: hidden, for the folder holds images
+_OPTIONS_BEFORE = '.prepared_with.json'  # in which version 0.1.0 noted options, and nothing of what was made from what
 
 
-def check_options(folder, options):
-    """Note in `folder` what its results are made with, or compare with what an earlier run noted there.
+class Digests(FileDigests):
+    """Digests of files by path; anything else that a result is made from, such as its part of a JSON, by value."""
+
+    def __call__(self, source):
+        """Return the digest of a path's content or of a value, as text."""
+        if isinstance(source, (str, os.PathLike)):
+            return super().__call__(source)
+        return combine([json.dumps(source, sort_keys=True)])
+
+
+def results(folder, options, outputs, inputs, digests):
+    """Return the ResultFolder of a preparation.
 
     Args:
-        folder: folder of results; made when missing.
-        options: dict from names to numbers, text, booleans, lists or None: all that changes the content of the results.
+        folder: folder of results.
+        options: dict from names to what JSON can hold: all that changes the content of the results but for files.
+        outputs: function from an item's name to the paths that it yields.
+        inputs: function from an item's name to what these are made from, paths or what JSON can hold.
+        digests: Digests.
+    """
+    return ResultFolder(folder, Recipe(options), outputs, inputs, digests, _NAME)
+
+
+def make(function, items, folders, num_workers, title, overwrite=False):
+    """Make the results that are missing or were made from other files.
+
+    Args:
+        function: as in `run_items`, of an item. It writes the item's results in all the folders that list it.
+        items: dict from name to item.
+        folders: list of (ResultFolder, names of the items that it holds results of).
+        num_workers, title: as in `run_items`.
+        overwrite: make everything again.
+
+    Returns:
+        The list of the names whose results were made.
 
     Raises:
-        DataError: the folder's results are made with other options.
+        SpmlError: the results in a folder were made with other options, and `overwrite` is not set; or as in
+            `run_items`.
     """
-    path = pathlib.Path(folder) / _OPTIONS_FILE
-    options = json.loads(json.dumps(options))
-    try:
-        found = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        write_json(path, options)
+    for folder, names in folders:
+        _recognise(folder, names)
+    todo = [set(folder.remaining(names, overwrite, refuse=True)[0]) for folder, names in folders]
+    names = [name for name in items if any(name in missing for missing in todo)]
+
+    def note(name):
+        for (folder, _), missing in zip(folders, todo, strict=True):
+            if name in missing:
+                folder.note(name)
+
+    run_items(functools.partial(_of_name, function), [(name, items[name]) for name in names], num_workers, title,
+              lambda item: note(item[0]))
+    return names
+
+
+def is_prepared(folder):
+    """Return whether a preparation, of this version or the one before, has noted options in a folder."""
+    return any((pathlib.Path(folder) / name).is_file() for name in (f'{_NAME}_with.json', _OPTIONS_BEFORE))
+
+
+def _recognise(folder, names):
+    """Note for results without notes, those of version 0.1.0, that they are made from today's files if not older."""
+    noted = folder.folder / f'{_NAME}_with.json'
+    there = [name for name in names if all(pathlib.Path(path).is_file() for path in folder.outputs(name))]
+    if noted.exists() or not there:
         return
-    except ValueError:
-        found = None
-    if found == options:
-        return
-    found = found if isinstance(found, dict) else {}
-    changed = next((name for name in {**found, **options} if found.get(name) != options.get(name)), 'an option')
-    raise DataError(f'{folder}: holds results made with {changed} = {found.get(changed)}, now it is '
-                    f'{options.get(changed)}; choose another folder, or delete this one')
+    options = read_json_or_none(folder.folder / _OPTIONS_BEFORE)
+    kept = [name for name in there if not _is_outdated(folder, name)]
+    for name in kept:
+        folder.note(name, combine(map(folder.digests, folder.inputs(name))))
+    write_json(noted, (Recipe(options) if isinstance(options, dict) else folder.recipe).to_json())
+    logger.warning('%s: %d results made by an earlier version are kept; --overwrite makes them again', folder.folder,
+                   len(kept))
 
 
-def unfinished(items, outputs):
-    """Return the items some of whose files are missing.
+def _is_outdated(folder, name):
+    """Return whether one of an item's files is younger than its results."""
+    made = min(os.stat(path).st_mtime_ns for path in folder.outputs(name))
+    return any(os.stat(source).st_mtime_ns > made for source in folder.inputs(name)
+               if isinstance(source, (str, os.PathLike)) and os.path.exists(source))
 
-    `outputs` is a function from an item to the list of the paths it yields.
-    """
-    return [item for item in items if not all(pathlib.Path(path).is_file() for path in outputs(item))]
 
-
-def run_items(function, items, num_workers, title):
+def run_items(function, items, num_workers, title, on_done=None):
     """Call `function(item)` for every item, with a bar on standard error.
 
     Args:
@@ -61,6 +113,7 @@ def run_items(function, items, num_workers, title):
         items: list.
         num_workers: processes; 0 works in this one.
         title: what stands before the bar.
+        on_done: called in this process with each item that is done, in their order.
 
     Returns:
         The list of results in the order of the items.
@@ -68,22 +121,28 @@ def run_items(function, items, num_workers, title):
     Raises:
         SpmlError: what `function` raises first ends the work; finished items keep their files. Ctrl-C likewise.
     """
-    results = []
+    found = []
     with tqdm(total=len(items), desc=title, unit='item', dynamic_ncols=True) as bar:
         def on_result(result):
-            results.append(result)
+            if on_done:
+                on_done(items[len(found)])
+            found.append(result)
             bar.update()
 
         with worker_pool(min(num_workers, len(items)), title, on_result) as submit:
             for item in items:
                 submit(functools.partial(_on_one_thread, function) if num_workers else function, item)
-    return results
+    return found
 
 
 def summary(what, folder, written, total):
-    """Print how many files of a kind were written to `folder` and how many of the `total` stood there before."""
-    before = f' ({total - written} stood there already)' if written < total else ''
+    """Print how many files of a kind were written to `folder` and how many of the `total` were there before."""
+    before = f' ({total - written} were there already)' if written < total else ''
     print(f'{written} {what} written: {folder}{before}')
+
+
+def _of_name(function, item):
+    function(item[1])
 
 
 def _on_one_thread(function, item):

@@ -22,7 +22,7 @@ _SLACK = 2  # pixels that a click may lie outside its image; it is moved to the 
 _POINT_FORM = '{"cls": 0..20, "x": column, "y": row}'
 
 
-def prepare_scribbles(folder, out, width, radius, aliases, num_workers):
+def prepare_scribbles(folder, out, width, radius, aliases, num_workers, overwrite=False):
     """Draw ScribbleSup's scribbles at 100, 80, 50, 30 and 0 % of their length.
 
     Args:
@@ -32,6 +32,7 @@ def prepare_scribbles(folder, out, width, radius, aliases, num_workers):
         radius: of a point's disc (0 %), in pixels.
         aliases: pairs (tag, class name) for tags that are not VOC's class names.
         num_workers: processes.
+        overwrite: draw everything again.
     """
     kinds, cuts = [], []
     for kind, (_, fraction, _) in layout.STROKES.items():
@@ -39,14 +40,16 @@ def prepare_scribbles(folder, out, width, radius, aliases, num_workers):
         kinds.append(_labels(kind, half, fraction))
         cuts.append((fraction, half))
     draw = functools.partial(_draw_scribbles, class_table(aliases), cuts)
-    write_labels(out, kinds, annotation_files(folder, '.xml'), draw, num_workers, 'scribbles')
+    write_labels(out, kinds, annotation_files(folder, '.xml'), draw, num_workers, 'scribbles',
+                 {'aliases': sorted(map(list, aliases))}, overwrite)
 
 
-def prepare_clicks(path, out, radius, num_workers):
+def prepare_clicks(path, out, radius, num_workers, overwrite=False):
     """Draw the clicked points of "What's the point" as discs of `radius` pixels; other arguments as above."""
     folder = f'VOC2012/scribble/clicks_{2 * radius:g}'
     kinds = [Labels('click' if radius == 3 else f'click_{2 * radius:g}', folder)]
-    write_labels(out, kinds, read_clicks(path), functools.partial(_draw_clicks, path, radius), num_workers, 'clicks')
+    write_labels(out, kinds, read_clicks(path), functools.partial(_draw_clicks, path, radius), num_workers, 'clicks',
+                 overwrite=overwrite)
 
 
 def read_clicks(path):

@@ -13,7 +13,7 @@ from spml.data import voc_layout as layout
 from spml.data.readers import image_size, read_colour_label
 from spml.errors import DataError, first_line
 from spml.names import VOID
-from spml.prepare.runner import run_items, summary, unfinished
+from spml.prepare.runner import Digests, make, results, summary
 from spml.utils.files import place_file
 from spml.utils.formats import write_png
 
@@ -25,7 +25,7 @@ SBD_TRUTH = 'sbd/dataset/clsimg'
 _SPLITS = 'ImageSets/Segmentation'
 
 
-def prepare(voc, sbd, out, num_workers, voc_test=None):
+def prepare(voc, sbd, out, num_workers, voc_test=None, overwrite=False):
     """Write images, truth, instances and the lists of every split and kind of label under the data root `out`.
 
     Args:
@@ -34,6 +34,7 @@ def prepare(voc, sbd, out, num_workers, voc_test=None):
         out: data root.
         num_workers: processes.
         voc_test: VOCdevkit/VOC2012 of the test data; None takes `voc` where it has a test split.
+        overwrite: make everything again.
 
     Raises:
         DataError: a split file, an image or an annotation is missing, damaged, or does not fit the others.
@@ -43,13 +44,15 @@ def prepare(voc, sbd, out, num_workers, voc_test=None):
     test_root = pathlib.Path(voc_test or voc)
     has_test = voc_test is not None or (test_root / _SPLITS / 'test.txt').is_file()
     splits['test'] = read_names(test_root / _SPLITS / 'test.txt') if has_test else []
-    items = [(name, name in splits['sbd']) for name in sorted({*splits['train'], *splits['val']})]
-    todo = unfinished(items, lambda item: [out / path for path in _outputs(*item)])
-    run_items(functools.partial(_convert, voc, sbd, out), todo, num_workers, 'VOC and SBD')
+    items = {name: (name, name in splits['sbd']) for name in sorted({*splits['train'], *splits['val']})}
+    folder = results(out / 'VOC2012', {}, lambda name: [out / path for path in _outputs(*items[name])],
+                     functools.partial(_inputs, voc, sbd), Digests())
+    made = make(functools.partial(_convert, voc, sbd, out), items, [(folder, items)], num_workers, 'VOC and SBD',
+                overwrite)
     for name in splits['test']:
         place_file(_existing(test_root / 'JPEGImages' / f'{name}.jpg'), out / layout.TEST_IMAGES / f'{name}.jpg')
     layout.write_lists(out, splits['train'], splits['val'], splits['test'])
-    summary('images with their truth and instances', out / 'VOC2012', len(todo), len(items))
+    summary('images with their truth and instances', out / 'VOC2012', len(made), len(items))
     _report_splits(splits, out)
 
 
@@ -124,6 +127,13 @@ def _outputs(name, in_sbd):
     """Return the paths below the data root that an image yields."""
     paths = [f'{layout.IMAGES}/{name}.jpg', f'{layout.TRUTH}/{name}.png', f'{layout.INSTANCES}/{name}.png']
     return [*paths, f'{SBD_TRUTH}/{name}.png'] if in_sbd else paths
+
+
+def _inputs(voc, sbd, name):
+    """Return all the paths that may hold something of an image."""
+    return [*(root / folder / f'{name}.jpg' for root, folder in ((voc, 'JPEGImages'), (sbd, 'img'))),
+            *(voc / folder / f'{name}.png' for folder in ('SegmentationClass', 'SegmentationObject')),
+            *(sbd / folder / f'{name}.mat' for folder in ('cls', 'inst'))]
 
 
 def _convert(voc, sbd, out, item):

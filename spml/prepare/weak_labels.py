@@ -11,7 +11,7 @@ from spml.data import voc_layout as layout
 from spml.data.lists import read_list
 from spml.data.readers import image_size
 from spml.errors import DataError
-from spml.prepare.runner import run_items, summary, unfinished
+from spml.prepare.runner import Digests, make, results, summary
 from spml.utils.formats import write_png
 
 logger = logging.getLogger(__name__)
@@ -27,16 +27,18 @@ class Labels(NamedTuple):
     folder: str
 
 
-def write_labels(out, kinds, sources, draw, num_workers, title):
+def write_labels(out, kinds, sources, draw, num_workers, title, options=None, overwrite=False):
     """Write the label maps of all training images that have a source, and the lists of these.
 
     Args:
         out: data root.
         kinds: list of `Labels`.
-        sources: dict from image name to what `draw` makes the maps from.
+        sources: dict from image name to what `draw` makes the maps from: a path, a tuple of paths, or what JSON holds.
         draw: function of a module from (source, (H, W)) to the list of (H, W) uint8 maps, one for each of `kinds`.
         num_workers: processes.
         title: what the annotations are, for bar and messages.
+        options: dict of what changes the maps beside what the folders' names say.
+        overwrite: draw everything again.
 
     Returns:
         The list of the names of the images that have labels now.
@@ -46,21 +48,28 @@ def write_labels(out, kinds, sources, draw, num_workers, title):
     """
     out = pathlib.Path(out)
     names = training_names(out)
-    items = [(name, sources[name]) for name in names if name in sources]
+    items = {name: (name, sources[name]) for name in names if name in sources}
     if not items:
         raise DataError(f'none of the {len(names)} images of {out / "lists/train_full.txt"} has {title}; check the '
                         'path of the annotations: they are called like the images')
+    images, digests = out / layout.IMAGES, Digests()
+
+    def inputs(name):
+        source = sources[name]
+        return [image_size(images / f'{name}.jpg'), *(source if isinstance(source, tuple) else [source])]
+
     folders = [out / kind.folder for kind in kinds]
-    todo = unfinished(items, lambda item: [folder / f'{item[0]}.png' for folder in folders])
-    run_items(functools.partial(_write, out / layout.IMAGES, folders, draw), todo, num_workers, title)
+    found = [(results(folder, options or {}, functools.partial(_outputs, folder), inputs, digests), items)
+             for folder in folders]
+    made = make(functools.partial(_write, images, folders, draw), items, found, num_workers, title, overwrite)
     for kind in kinds:
-        summary('label maps', out / kind.folder, len(todo), len(items))
-        path = layout.write_train_list(out, kind.kind, [name for name, _ in items], kind.folder)
+        summary('label maps', out / kind.folder, len(made), len(items))
+        path = layout.write_train_list(out, kind.kind, list(items), kind.folder)
         print(f'  list of {len(items)} images: {path}')
     if len(items) < len(names):
         logger.warning('WARNING: %d of %d training images have no %s and are left out of these lists, for example %s',
                        len(names) - len(items), len(names), title, next(name for name in names if name not in sources))
-    return [name for name, _ in items]
+    return list(items)
 
 
 def training_names(out):
@@ -77,6 +86,10 @@ def annotation_files(folder, ending):
     if not folder.is_dir():
         raise DataError(f'{folder}: no such folder of annotations')
     return {path.stem: path for path in folder.iterdir() if path.suffix == ending}
+
+
+def _outputs(folder, name):
+    return [folder / f'{name}.png']
 
 
 def _write(images, folders, draw, item):

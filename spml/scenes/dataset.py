@@ -2,9 +2,8 @@
 
 It lets the pipelines run through the scripts and file formats of real data where no real data is. Each image is drawn
 from its own seed, derived from (seed, split, index), so neither order nor number of images changes any of them.
-`synthetic_scene` draws, `synthetic_regions` over-segments, `synthetic_labels` annotates; this module writes files.
+`scene` draws, `regions` over-segments, `labels` annotates; this module writes files.
 """
-import json
 import pathlib
 import re
 
@@ -25,12 +24,13 @@ from spml.data.voc_layout import (
     write_lists,
 )
 from spml.errors import DataError
+from spml.recipe import Answer, Recipe, judge
 from spml.scenes.labels import class_activations, draw_strokes, object_boxes, strokes
 from spml.scenes.regions import over_segmentation
 from spml.scenes.scene import MAX_CLASSES, class_names, render_scene
 from spml.utils.atomic import atomic_path
 from spml.utils.files import folder_lock
-from spml.utils.formats import write_json, write_png, write_text
+from spml.utils.formats import read_json_or_none, write_json, write_png, write_text
 
 __all__ = ['class_names', 'generate']
 
@@ -100,17 +100,14 @@ def _check_options(options):
 def _is_done(out, meta, overwrite):
     """Return whether `out` holds the data set of `meta`; raise DataError when it may not be written to."""
     path = out / 'meta.json'
-    if path.exists():
-        try:
-            found = json.loads(path.read_text(encoding='utf-8'))
-        except ValueError:
-            found = None
-        if found == meta:
-            return True
-        if not overwrite:
-            raise DataError(f'{out}: holds a data set made with other options or by another version (see {path.name}); '
-                            'choose another folder, or --overwrite to replace it')
-    elif not (out / _BEGUN).exists():
+    answer, difference = judge(_recipe(meta), _recipe(read_json_or_none(path)) if path.exists() else None, True,
+                               overwrite, costly=True)
+    if answer is Answer.STANDS:
+        return True
+    if answer is Answer.REFUSE:
+        raise DataError(f'{out}: holds a data set made otherwise ({difference}); choose another folder, or --overwrite '
+                        'to replace it')
+    if not path.exists() and not (out / _BEGUN).exists():
         for folder in ('VOC2012', 'VOC2012-test', 'lists'):
             if (out / folder).exists():
                 raise DataError(f'{out}: holds a {folder} that is not of the built-in data set; choose another folder')
@@ -120,6 +117,14 @@ def _is_done(out, meta, overwrite):
                 raise DataError(f'{out}: holds images that are not of the built-in data set, such as '
                                 f'{folder}/{file.name}; choose another folder')
     return False
+
+
+def _recipe(meta):
+    """Return the Recipe that `meta.json` describes; whatever else it may hold is another."""
+    meta = meta if isinstance(meta, dict) else {}
+    options = meta.get('options')
+    return Recipe({'version': meta.get('format_version'), **(options if isinstance(options, dict) else {}),
+                   'class_names': meta.get('class_names')})
 
 
 def _remove_previous(out):

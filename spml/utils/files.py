@@ -1,6 +1,7 @@
 """Locks on folders, and files that stand in two places."""
 import contextlib
 import fcntl
+import filecmp
 import os
 import pathlib
 import shutil
@@ -24,10 +25,12 @@ def folder_lock(folder):
 
 
 def place_file(source, path):
-    """Let `path` be the file `source` too: by a hard link, or by a copy where there can be none; one there is kept."""
+    """Let `path` hold what the file `source` does: as a hard link, or as a copy where there can be none."""
     path = pathlib.Path(path)
     if path.is_file():
-        return
+        if path.samefile(source) or filecmp.cmp(source, path, shallow=False):
+            return
+        path.unlink()  # the source was replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(os.path.realpath(source), path)

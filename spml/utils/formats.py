@@ -40,6 +40,14 @@ def read_json(path, way_out):
         raise DataError(f'{path}: not valid JSON ({first_line(error)}); {way_out}') from None
 
 
+def read_json_or_none(path):
+    """Return what a JSON file of this program's own holds; None where it is missing, unreadable or damaged."""
+    try:
+        return json.loads(pathlib.Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def read_json_lines(path):
     """Return the objects of a JSON-lines file, none without the file; what follows a line cut short is dropped."""
     rows = []

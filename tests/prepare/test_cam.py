@@ -109,7 +109,7 @@ def test_a_second_run_goes_on(place, run_script):
     (place.out / TAGS / '07_b.png').unlink()
     before = (place.out / TAGS / '07_a.png').stat().st_mtime_ns
     result = run_script('prepare_cam', *arguments(place))
-    assert f'1 label maps written: {place.out / TAGS} (3 stood there already)' in result.out
+    assert f'1 label maps written: {place.out / TAGS} (3 were there already)' in result.out
     assert (place.out / TAGS / '07_a.png').stat().st_mtime_ns == before
 
 

@@ -214,20 +214,63 @@ def test_coco_as_truth_and_as_weak_labels(own, run_script):
     np.testing.assert_array_equal(read(own.list('train_scribble')[0].semantic), np.where(expected, 1, 254))
 
 
-def test_goes_on_and_takes_in_what_is_new_or_changed(own, run_script, fails):
-    assert run_script('prepare_custom', *own.arguments('scribbles')).status == 0
-    assert '0 images with their labels written' in run_script('prepare_custom', *own.arguments('scribbles')).out
+def made(out):
+    """What tells the files of a data root that are made again from those that stay."""
+    return {path.relative_to(out).as_posix(): path.stat().st_ino for path in out.glob('VOC2012/**/[!.]*.*')}
+
+
+def test_what_is_replaced_is_made_again_and_nothing_else(own, run_script, fails):
+    def again(*labels):
+        before = made(own.out)
+        result = run_script('prepare_custom', *own.arguments(*labels))
+        assert result.status == 0, result.err
+        return {path for path, inode in made(own.out).items() if before.get(path) != inode}
+
+    again('scribbles')
+    assert again('scribbles') == set()
+    masks = {f'VOC2012/segcls/{name}.png' for name in ('c.x', 'd', 'e')}
+    labels = {'VOC2012/scribble/dilate_3/c.x.png'}  # of the same image as one of the masks
+    assert again('scribbles', 'masks') == masks | labels
     ids = np.roll(own.ids['a'], 1, axis=1)
     own.save('scribbles/a.png', np.dstack([COLOURS[ids], np.where(ids < 3, 255, 0)]))
-    written = own.out / 'VOC2012/scribble/dilate_3/a.png'
-    os.utime(own.folder / 'scribbles/a.png', ns=(written.stat().st_mtime_ns + 10 ** 9,) * 2)
-    result = run_script('prepare_custom', *own.arguments('scribbles', 'masks'))  # and masks, which is three more
-    assert '4 images with their labels written' in result.out
-    np.testing.assert_array_equal(read(written), np.where(ids == 3, 254, ids))
-    assert own.lists()['val'] == ['d', 'e']
+    own.save('masks/d.png', COLOURS[np.roll(own.ids['d'], 1, axis=1)])
+    for path in ('scribbles/a.png', 'masks/d.png'):
+        os.utime(own.folder / path, (0, 0))
+    assert again('scribbles', 'masks') == {'VOC2012/scribble/dilate_3/a.png', 'VOC2012/segcls/d.png'}
+    np.testing.assert_array_equal(read(own.out / 'VOC2012/scribble/dilate_3/a.png'), np.where(ids == 3, 254, ids))
+    for replace in (lambda path: path.unlink(), lambda path: None):  # by a new file, and in place, through the link
+        photo = own.folder / 'photos/a.jpg'
+        pixels = np.random.default_rng().integers(0, 256, (*own.ids['a'].shape, 3), np.uint8)
+        replace(photo)
+        Image.fromarray(pixels).save(photo)
+        os.utime(photo, (0, 0))
+        found = again('scribbles', 'masks')
+        assert found >= {'VOC2012/scribble/dilate_3/a.png', 'VOC2012/hed/a.png'}
+        assert all(path.rpartition('/')[2].startswith('a.') for path in found)
+        assert (own.out / 'VOC2012/JPEGImages/a.jpg').read_bytes() == photo.read_bytes()
+    assert again('scribbles', 'masks') == set()
+
+
+def test_other_options_are_refused_unless_all_is_to_be_made_again(own, run_script, fails):
+    assert run_script('prepare_custom', *own.arguments('scribbles')).status == 0
     fails('prepare_custom', *own.arguments('scribbles', more=['--undrawn', '5,5,5']), naming=['undrawn', own.out])
     own.classes.write_text(CLASSES.replace('cat', 'dog'))
-    fails('prepare_custom', *own.arguments('scribbles', 'masks'), naming=['class list'])
+    own.configs = own.configs.with_name('dogs')
+    fails('prepare_custom', *own.arguments('scribbles'), naming=['class list', '--overwrite'])
+    assert run_script('prepare_custom', *own.arguments('scribbles', more=['--overwrite'])).status == 0
+    assert run_script('prepare_custom', *own.arguments('scribbles')).status == 0
+
+
+def test_a_data_set_of_the_version_before_is_kept(own, run_script, caplog):
+    assert run_script('prepare_custom', *own.arguments('scribbles', 'masks')).status == 0
+    for path in own.out.rglob('.made_*'):  # as that version noted options, and nothing else
+        if path.name == '.made_with.json':
+            path.with_name('.prepared_with.json').write_text(json.dumps(json.loads(path.read_text())['values']))
+        path.unlink()
+    before = made(own.out)
+    assert run_script('prepare_custom', *own.arguments('scribbles', 'masks')).status == 0
+    assert made(own.out) == before
+    assert '3 results made by an earlier version are kept' in caplog.text
 
 
 def test_workers_write_the_same(own, run_script):

@@ -193,7 +193,7 @@ def test_from_json_to_files_and_lists(coco, run_script, tmp_path, caplog, num_wo
     assert 'WARNING: minival has 1 images, not 1508' in caplog.text
 
 
-def test_a_second_run_goes_on_and_other_points_need_another_folder(coco, run_script, fails, tmp_path):
+def test_a_second_run_goes_on_and_other_points_are_refused(coco, run_script, fails, tmp_path):
     root, names = coco
     arguments = ['--coco', root, '--out', tmp_path / 'out', '--num_workers', 0]
     run_script('prepare_densepose', *arguments)
@@ -201,9 +201,9 @@ def test_a_second_run_goes_on_and_other_points_need_another_folder(coco, run_scr
     kept = read(points / f'{names[1]}.png')
     (points / f'{names[1]}.png').unlink()
     result = run_script('prepare_densepose', *arguments)
-    assert f'1 point labels written: {points} (2 stood there already)' in result.out
+    assert f'1 point labels written: {points} (2 were there already)' in result.out
     np.testing.assert_array_equal(read(points / f'{names[1]}.png'), kept)
-    fails('prepare_densepose', *arguments, '--seed', 3, naming=[points, 'seed = 0'])
+    fails('prepare_densepose', *arguments, '--seed', 3, naming=[points, 'seed: 0 -> 3', '--overwrite'])
 
 
 def test_both_splits_together(coco, run_script, tmp_path):

@@ -1,15 +1,18 @@
 """oversegment.py as users run it."""
+import os
 import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
-from spml.data.readers import read_label
+from spml.data.readers import read_image, read_label
 from spml.errors import DataError
 from spml.evaluation.boundary_recall import boundary_recall
-from spml.prepare.oversegmentation import read_contours
+from spml.prepare.oversegmentation import oversegment, read_contours
 from spml.prepare.owt_ucm import regions_from_contours
+from spml.scenes.scene import render_scene
 
 
 class Data:
@@ -60,6 +63,50 @@ def test_regions_of_the_images(data, run_script):
     assert f'boundary recall: {100 * near / total:.1f} % of {total} boundary pixels' in result.out
 
 
+def check_form(regions, shape, most=255):
+    assert regions.shape == shape
+    assert regions.dtype == np.uint8
+    ids = np.unique(regions)
+    np.testing.assert_array_equal(ids, np.arange(len(ids)))
+    assert len(ids) <= most
+    for index in ids:
+        assert ndimage.label(regions == index)[1] == 1
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 7), (2, 2), (5, 3), (40, 57)])
+def test_without_contours_regions_are_connected_and_numbered(shape):
+    rng = np.random.default_rng()
+    for image in (rng.integers(0, 256, (*shape, 3), np.uint8), np.full((*shape, 3), 77, np.uint8)):
+        for threshold, most in ((0, 255), (0.3, 255), (0.3, 1)):
+            check_form(oversegment(image, threshold=threshold, max_regions=most), shape, most)
+
+
+def test_a_higher_threshold_gives_fewer_regions(data):
+    image = render_scene(np.random.default_rng(), 60, 80, 6, first_class=1).image
+    counts = [oversegment(image, threshold=threshold).max() for threshold in (0.1, 0.3, 0.6, 1)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+    assert oversegment(image, threshold=0.1, max_regions=int(counts[2])).max() + 1 == counts[2]
+
+
+def test_texture_parts_where_colour_does_not():
+    y, x = np.mgrid[:80, :120]
+    stripes = np.where(x < 60, y // 3 % 2, x // 3 % 2)  # lying and standing, of the same two greys
+    regions = oversegment(np.repeat((90 + 60 * stripes)[..., None], 3, 2).astype(np.uint8), max_regions=2)
+    assert (regions[:, :55] == regions[40, 20]).mean() > 0.97
+    assert (regions[:, 65:] == regions[40, 100]).mean() > 0.97
+    assert regions[40, 20] != regions[40, 100]
+
+
+def test_a_large_image_is_looked_at_smaller(monkeypatch):
+    image = np.kron(np.random.default_rng().integers(0, 256, (3, 4, 3)), np.ones((20, 20, 1), int)).astype(np.uint8)
+    small = oversegment(image[::2, ::2])
+    monkeypatch.setattr('spml.prepare.oversegmentation._MOST_PIXELS', 30 * 40)
+    regions = oversegment(image)
+    check_form(regions, (60, 80))
+    np.testing.assert_array_equal(regions, small.repeat(2, 0).repeat(2, 1))
+
+
 def test_regions_along_contour_maps(data, run_script):
     result = run_script('oversegment', *data.arguments('--contours', data.maps, '--threshold', 0.12,
                                                        '--max_regions', 9))
@@ -80,13 +127,18 @@ def test_goes_on_where_it_stopped_with_the_same_options_only(data, run_script, f
     (data.out / 'c.png').unlink()
     kept = data.out / 'a.png'
     kept.write_bytes(before[data.out / 'd.png'])
+    photo = data.folder / 'images/b.1.png'
+    Image.fromarray(np.rot90(read_image(photo), 2)).save(photo)
+    os.utime(photo, (0, 0))
     result = run_script('oversegment', *data.arguments('--report'))
-    assert '1 over-segmentations written' in result.out
-    assert '(3 stood there already)' in result.out
+    assert '2 over-segmentations written' in result.out
+    assert '(2 were there already)' in result.out
     assert (data.out / 'c.png').read_bytes() == before[data.out / 'c.png']
+    np.testing.assert_array_equal(read_label(data.out / 'b.1.png'), oversegment(read_image(photo)))
     assert kept.read_bytes() == before[data.out / 'd.png']
-    fails('oversegment', *data.arguments('--threshold', 0.2), naming=[data.out, 'threshold = 0.3', '0.2'])
+    fails('oversegment', *data.arguments('--threshold', 0.2), naming=[data.out, 'threshold: 0.3 -> 0.2', '--overwrite'])
     fails('oversegment', *data.arguments('--contours', data.maps), naming=[data.out, 'contours'])
+    assert '4 over-segm' in run_script('oversegment', *data.arguments('--threshold', 0.2, '--overwrite')).out
 
 
 def test_workers_write_the_same(data, run_script):

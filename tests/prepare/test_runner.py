@@ -1,4 +1,5 @@
 import functools
+import json
 import os
 import pathlib
 import signal
@@ -10,7 +11,7 @@ import cv2
 import pytest
 
 from spml.errors import DataError, SpmlError
-from spml.prepare.runner import check_options, run_items, summary, unfinished
+from spml.prepare.runner import Digests, make, results, run_items, summary
 from spml.utils.formats import write_text
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -48,44 +49,120 @@ def test_nothing_to_do_starts_no_process(tmp_path):
     assert run_items(die, [], 3, 'nothing') == []
 
 
-@pytest.mark.parametrize('num_workers', [0, 2])
-def test_an_error_keeps_what_is_done_and_the_rest_follows_later(tmp_path, num_workers):
-    def outputs(item):
-        return [tmp_path / f'{item}.txt']
-
-    items = [4, 6, -1, 2]
-    with pytest.raises(DataError, match='item -1'):
-        run_items(functools.partial(square, tmp_path), items, num_workers, 'squares')
-    assert (tmp_path / '4.txt').is_file()
-    assert (tmp_path / '6.txt').is_file()
-    rest = unfinished([4, 6, 2, 3], outputs)
-    assert not {4, 6} & set(rest)
-    assert 3 in rest
-
-
 def test_a_dead_worker_is_a_users_error():
     with pytest.raises(SpmlError, match='lower --num_workers'):
         run_items(die, [1, 2], 2, 'dying')
 
 
-def test_folders_do_not_mix_results_made_in_two_ways(tmp_path):
-    folder = tmp_path / 'out'
-    check_options(folder, {'radius': 3, 'name': 'a', 'pair': (1, 2)})
-    check_options(folder, {'name': 'a', 'radius': 3, 'pair': (1, 2)})
-    with pytest.raises(DataError, match=r'out: .* radius = 3, now it is 4'):
-        check_options(folder, {'radius': 4, 'name': 'a', 'pair': (1, 2)})
-    with pytest.raises(DataError, match='pair'):
-        check_options(folder, {'radius': 3, 'name': 'a'})
-    (folder / '.prepared_with.json').write_text('{broken')
-    with pytest.raises(DataError, match='out'):
-        check_options(folder, {'radius': 3})
+class Doubler:
+    """Results `out/NAME.txt` made from `in/NAME.txt` and a value; what is made is counted."""
+
+    def __init__(self, folder, **options):
+        self.inputs, self.out, self.options, self.values = folder / 'in', folder / 'out', options, {}
+        self.inputs.mkdir(exist_ok=True)
+
+    def make(self, names='abc', **options):
+        """Return the names that are made, which the results on disk confirm."""
+        folder = results(self.out, self.options, lambda name: [self.out / f'{name}.txt'],
+                         lambda name: [self.inputs / f'{name}.txt', self.values.get(name)], Digests())
+        before = contents(self.out)
+        made = make(self.double, {name: name for name in names}, [(folder, list(names))], 0, 'doubles', **options)
+        assert [name for name in names if contents(self.out)[name] != before.get(name)] == made
+        return ''.join(made)
+
+    def double(self, name):
+        text = (self.inputs / f'{name}.txt').read_text()
+        if text == 'bad':
+            raise DataError(f'{name}: bad; leave it out')
+        write_text(self.out / f'{name}.txt', text * 2)
+
+    def write(self, age=0, **texts):
+        for name, text in texts.items():
+            path = self.inputs / f'{name}.txt'
+            path.unlink(missing_ok=True)
+            path.write_text(text)
+            os.utime(path, (time.time() - age,) * 2)
+
+
+def contents(folder):
+    """What tells a file made again from one that stays."""
+    return {path.stem: path.stat().st_ino for path in folder.glob('*.txt')}
+
+
+@pytest.fixture
+def doubler(tmp_path):
+    made = Doubler(tmp_path, power=1)
+    made.write(a='1', b='2', c='3')
+    return made
+
+
+def test_what_was_made_from_the_same_stays_and_what_changed_is_made_again(doubler):
+    assert doubler.make() == 'abc'
+    assert doubler.make() == ''
+    doubler.write(age=10 ** 6, b='4')
+    doubler.values['c'] = {'drawn': [1, 2.5]}
+    (doubler.out / 'a.txt').unlink()
+    assert doubler.make() == 'abc'
+    assert (doubler.out / 'b.txt').read_text() == '44'
+    doubler.write(a='1', b='4')  # younger, and the same
+    assert doubler.make() == ''
+    assert doubler.make('b') == ''
+    (doubler.out / 'c.txt').write_text('')  # as a machine that failed may leave it
+    assert doubler.make() == 'c'
+
+
+def test_other_options_are_refused_unless_all_is_to_be_made_again(doubler):
+    doubler.make()
+    doubler.options = {'power': 2}
+    with pytest.raises(SpmlError, match=r'out: .*power: 1 -> 2.*--overwrite') as caught:
+        doubler.make()
+    assert '\n' not in str(caught.value)
+    assert doubler.make(overwrite=True) == 'abc'
+    assert doubler.make() == ''
+    assert doubler.make(overwrite=True) == 'abc'
+
+
+def test_an_error_keeps_what_is_done_and_the_rest_follows_later(doubler):
+    doubler.write(b='bad')
+    with pytest.raises(DataError, match='b: bad'):
+        doubler.make()
+    doubler.write(b='2')
+    assert doubler.make() == 'bc'
+
+
+@pytest.mark.parametrize('options', [None, {'power': 1}, {'power': 3}])
+def test_results_of_the_version_before_are_kept_if_no_file_is_younger(doubler, options, caplog):
+    doubler.write(age=100, a='1', b='2')
+    doubler.out.mkdir()
+    for name in 'abd':
+        (doubler.out / f'{name}.txt').write_text('before')
+    if options:
+        (doubler.out / '.prepared_with.json').write_text(json.dumps(options))
+    doubler.write(age=-100, b='2')
+    if options == {'power': 3}:
+        with pytest.raises(SpmlError, match='power: 3 -> 1'):
+            doubler.make()
+        assert doubler.make(overwrite=True) == 'abc'
+        return
+    assert doubler.make() == 'bc'
+    assert f'{doubler.out}: 1 results made by an earlier version are kept; --overwrite' in caplog.text
+    assert doubler.make() == ''
+
+
+def test_notes_that_are_damaged_cost_only_work(doubler):
+    doubler.make()
+    with open(doubler.out / '.made_from.jsonl', 'a') as out:
+        out.write('{"name": "a", "made')
+    assert doubler.make() == ''
+    (doubler.out / '.made_with.json').write_text('{broken')
+    assert doubler.make() == 'abc'
 
 
 def test_the_summary_counts(capsys):
     summary('label maps', 'some/folder', 3, 3)
     summary('label maps', 'some/folder', 1, 3)
     assert capsys.readouterr().out.split('\n')[:2] == [
-        '3 label maps written: some/folder', '1 label maps written: some/folder (2 stood there already)']
+        '3 label maps written: some/folder', '1 label maps written: some/folder (2 were there already)']
 
 
 _ENDLESS = """

@@ -87,7 +87,7 @@ def test_images_without_scribbles_are_left_out_aloud_and_a_second_run_goes_on(pl
     before = (place.out / 'VOC2012/scribble/dilate_3/08_d.png').stat().st_mtime_ns
     result = run_script(*arguments)
     assert '3 label maps written' in result.out
-    assert '(1 stood there already)' in result.out
+    assert '(1 were there already)' in result.out
     assert (place.out / 'VOC2012/scribble/dilate_3/08_d.png').stat().st_mtime_ns == before
     assert len((place.out / 'lists/train_scribble.txt').read_text().splitlines()) == 4
 

@@ -77,7 +77,7 @@ def test_it_says_what_it_wrote_and_that_this_is_not_train_plus(prepare, original
     before = (originals.out / 'VOC2012/segcls/07_b.png').stat().st_mtime_ns
     again = prepare()
     assert '2 images with their truth and instances written' in again.out
-    assert '(3 stood there already)' in again.out
+    assert '(3 were there already)' in again.out
     assert (originals.out / 'VOC2012/segcls/07_b.png').stat().st_mtime_ns == before
     np.testing.assert_array_equal(read(originals.out / 'VOC2012/segcls/08_d.png'), originals.sbd_truth['08_d'])
 

@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from spml.scenes.dataset import class_names
 from spml.scenes.labels import class_activations, draw_strokes, object_boxes, strokes
-from spml.scenes.regions import over_segmentation
+from spml.scenes.regions import _connected, _merge, over_segmentation
 from spml.scenes.scene import render_scene
 
 
@@ -28,6 +31,38 @@ def test_over_segmentation_of_flat_and_of_random_images(image):
     assert regions.dtype == np.uint8
     assert regions.shape == image.shape[:2]
     assert regions.max() <= 254
+
+
+def naive_merge(regions, features, fewest, most, merge_cost):
+    """Merge the two neighbours of the least Ward cost, found anew each time, as long as `_merge` would."""
+    groups = {int(index): index == regions for index in np.unique(regions)}
+    size = {index: float(mask.sum()) for index, mask in groups.items()}
+    # Rounded once to float32, as the features are.
+    mean = {index: features[mask].mean(0, dtype=np.float64).astype(np.float32).astype(np.float64)
+            for index, mask in groups.items()}
+    while len(groups) > fewest:
+        best = (np.inf, None, None)
+        for one, other in itertools.combinations(sorted(groups), 2):
+            cost = size[one] * size[other] / (size[one] + size[other]) * ((mean[one] - mean[other]) ** 2).sum()
+            if cost < best[0] and (ndimage.binary_dilation(groups[one]) & groups[other]).any():
+                best = (cost, one, other)
+        cost, one, other = best
+        if cost > merge_cost and len(groups) <= most:
+            break
+        mean[one] = (size[one] * mean[one] + size[other] * mean[other]) / (size[one] + size[other])
+        size[one] += size.pop(other)
+        groups[one] = groups[one] | groups.pop(other)
+    return {frozenset(np.flatnonzero(mask)) for mask in groups.values()}
+
+
+@pytest.mark.parametrize(('fewest', 'most', 'cost'), [(1, 255, 0), (4, 9, 1e9), (1, 12, 3.0), (3, 3, 0)])
+def test_regions_merge_along_wards_criterion(fewest, most, cost):
+    rng = np.random.default_rng()
+    regions = _connected(rng.integers(0, 3, (9, 11)))
+    features = rng.normal(size=(9, 11, 4)).astype(np.float32)
+    found = _merge(regions, features, fewest, most, cost)
+    parts = {frozenset(np.flatnonzero(found == index)) for index in np.unique(found)}
+    assert parts == naive_merge(regions, features, fewest, most, cost)
 
 
 def test_boxes_just_hold_their_objects():

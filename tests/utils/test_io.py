@@ -151,10 +151,15 @@ def test_a_file_is_placed_by_link_or_copy_and_the_original_left_as_it_was(tmp_pa
     assert not path.is_symlink()
     assert path.samefile(source) == links
     assert stat.S_IMODE(source.stat().st_mode) == 0o400
-    other = tmp_path / 'other.jpg'
-    other.write_bytes(b'other')
+    before = path.stat()
+    place_file(source, path)
+    assert path.stat().st_ino == before.st_ino
+    other = tmp_path / 'other.jpg'  # the source is replaced by one of the same length, and older
+    other.write_bytes(b'CONTENT')
+    os.utime(other, (0, 0))
     place_file(other, path)
-    assert path.read_bytes() == b'content'
+    assert path.read_bytes() == b'CONTENT'
+    assert source.read_bytes() == b'content'
     assert [entry.name for entry in path.parent.iterdir()] == ['placed.jpg']
     with pytest.raises(FileNotFoundError):
         place_file(tmp_path / 'none.jpg', tmp_path / 'placed.jpg')
