@@ -16,6 +16,7 @@ from spml.pipeline.recipes import as_known_today, recipe_of
 from spml.pipeline.record import read_record
 from spml.recipe import FileDigests, Recipe, combine, judge
 from spml.utils.formats import read_json, write_json
+from spml.utils.model_files import PROJECT
 
 # Settings that say only where results are and how fast they are made.
 _LAUNCH = ('RUN_NAME', 'SNAPSHOT_ROOT', 'OVERWRITE', 'GPUS', 'PROCESSES', 'NUM_WORKERS', 'OMP_NUM_THREADS')
@@ -77,7 +78,8 @@ def _recipe(command, files=()):
         for override in settings.get(name, '').split():
             key, value = _read_override(override)
             values[f'{name} {key}'] = value
-    return Recipe(values, {path: _configuration(path) if path.endswith('.yaml') else _DIGESTS(path) for path in files})
+    return Recipe(values, {name: (_configuration if name.endswith('.yaml') else _DIGESTS)(PROJECT / name)
+                           for name in files})
 
 
 def _read_override(override):
@@ -88,12 +90,16 @@ def _read_override(override):
 
 
 def _files(folder):
-    """Return the configurations and lists that the stages of a pipeline's run have read and did not make."""
+    """Return the configurations and lists that the stages of a pipeline's run have read and did not make.
+
+    Those of the project are relative to its folder, which may be moved.
+    """
     if not (folder / 'run.jsonl').is_file():
         return []
     paths = [value for stage in read_record(folder).stages for name, value in stage.options.items()
              if isinstance(value, str) and (name == '--cfg_path' or name.endswith('_list'))]
-    return [path for path in dict.fromkeys(paths) if not pathlib.Path(path).is_relative_to(folder.absolute())]
+    return [path.removeprefix(f'{PROJECT}/') for path in dict.fromkeys(paths)
+            if not pathlib.Path(path).is_relative_to(folder.absolute())]
 
 
 def _configuration(path):
