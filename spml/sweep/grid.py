@@ -169,10 +169,11 @@ def _expand(path, content, seeds):
         shown = {'title': str(run.get('title', name))} if name else {}
         shown |= dict(zip(columns, map(as_text, read), strict=True))
         pipeline, settings = _command(where, content, run)
-        runs += [SweepRun(_folder(content['out'], name, seed, *(dict(zip(columns, row, strict=True))
-                                                                for row in (read, values))),
-                          shown, seed, {target: {**keys, 'seed': seed} for target, keys in overrides.items()},
-                          pipeline, settings) for seed in seeds]
+        by_column = [dict(zip(columns, row, strict=True)) for row in (read, values)]
+        for seed in seeds:
+            seeded = {target: {**keys, 'seed': seed} for target, keys in overrides.items()}
+            folder = _folder(content['out'], name, seed, *by_column)
+            runs.append(SweepRun(folder, shown, seed, seeded, pipeline, settings))
     return runs
 
 

@@ -1,7 +1,4 @@
-import os
-import pathlib
-import subprocess
-import sys
+import functools
 
 import numpy as np
 import pytest
@@ -9,7 +6,6 @@ from PIL import Image
 
 from spml.visualization.contact_sheet import Row, contact_sheet
 
-REPOSITORY = pathlib.Path(__file__).parents[2]
 GAP, TEXT = 6, 20
 
 
@@ -68,19 +64,18 @@ def data(tmp_path):
     return tmp_path
 
 
-def run_script(data, *options):
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / 'pyscripts/results/contact_sheet.py'), '--data_dir', str(data),
-         '--num_classes', '7', '--out', str(data / 'out/sheet.png'), *map(str, options)],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, 'PYTHONPATH': str(REPOSITORY), 'OMP_NUM_THREADS': '1'})
+@pytest.fixture
+def run_script(data, call_script):
+    return functools.partial(call_script, 'results/contact_sheet.py', '--data_dir', data, '--num_classes', 7, '--out',
+                             data / 'out/sheet.png')
 
 
-def test_script_shows_training_then_validation_images(data):
-    result = run_script(data, '--train_list', data / 'train.txt', '--val_list', data / 'val.txt', '--num_images', 3,
-                        '--full_list', data / 'full.txt', '--pseudo_dir', data / 'pseudo', '--pred_dir', data / 'pred')
-    assert result.returncode == 0, result.stderr
-    assert str(data / 'out/sheet.png') in result.stdout
+def test_script_shows_training_then_validation_images(data, run_script):
+    status, out, err = run_script(
+        '--train_list', data / 'train.txt', '--val_list', data / 'val.txt', '--num_images', 3, '--full_list',
+        data / 'full.txt', '--pseudo_dir', data / 'pseudo', '--pred_dir', data / 'pred')
+    assert status == 0, err
+    assert str(data / 'out/sheet.png') in out
     sheet = np.asarray(Image.open(data / 'out/sheet.png'))
     height = 160  # 200 * 16 / 20
     tops = [TEXT + index * (height + TEXT + GAP) for index in range(5)]
@@ -95,14 +90,14 @@ def test_script_shows_training_then_validation_images(data):
 
 @pytest.mark.parametrize(('option', 'value'), [('--pred_dir', 'nowhere'), ('--val_list', 'nowhere.txt'),
                                                ('--class_names', 'a,b')])
-def test_script_names_what_is_wrong(data, option, value):
-    result = run_script(data, '--train_list', data / 'train.txt', option, value)
-    assert result.returncode == 2
-    assert 'Traceback' not in result.stderr
-    assert value in result.stderr or option in result.stderr
+def test_script_names_what_is_wrong(data, run_script, option, value):
+    status, _, err = run_script('--train_list', data / 'train.txt', option, value)
+    assert status == 2
+    assert 'Traceback' not in err
+    assert value in err or option in err
 
 
-def test_script_needs_a_list(data):
-    result = run_script(data)
-    assert result.returncode == 2
-    assert '--train_list' in result.stderr
+def test_script_needs_a_list(run_script):
+    status, _, err = run_script()
+    assert status == 2
+    assert '--train_list' in err
