@@ -13,7 +13,7 @@ def build_embedding(config):
     """Return the EmbeddingNetwork that `config.network` describes, with random weights."""
     head, backbone = split_architecture(config.network.backbone_types)
     return EmbeddingNetwork(build_backbone(backbone, config.network.bn_momentum, config.network.stem), head,
-                            config.network.embedding_dim, colour=config.network.colour_features)
+                            config.network.embedding_dim, config.network.colour_features)
 
 
 def starting_weights(config, embedding=None):

@@ -1,7 +1,7 @@
 """Snapshots of a training as files.
 
 `model-<iteration>.pth` holds weights and configuration, `model-<iteration>.state.pth` what a resume needs
-besides. The state file is written first and removed last, so a snapshot whose model file stands is complete.
+besides. The state file is written first and removed last, so a snapshot with a model file is complete.
 """
 import dataclasses
 import pathlib
@@ -9,7 +9,7 @@ import pathlib
 import torch
 
 from spml import config as configuration
-from spml.errors import CheckpointError, ConfigError
+from spml.errors import CheckpointError, ConfigError, first_line
 from spml.models.weights import load_state, read_checkpoint, tensors
 from spml.utils import distributed
 from spml.utils.atomic import atomic_path
@@ -22,7 +22,7 @@ _WAY_OUT = 'remove this snapshot and resume from an older one'
 
 @dataclasses.dataclass
 class Snapshot:
-    """A snapshot as read, not yet checked against the training that is to go on from it.
+    """A snapshot as read, not yet checked against the training that is to resume it.
 
     Attributes:
         path: of its model file.
@@ -45,32 +45,29 @@ def find_snapshots(snapshot_dir):
     return [iteration for iteration in model_iterations(snapshot_dir) if _state_path(snapshot_dir, iteration).is_file()]
 
 
-def save_snapshot(snapshot_dir, iteration, task, optimizer, config, data=None, stopgap=False):
-    """Write both files of a snapshot: rank 0 does, every rank hands in its random states and waits until they stand.
+def save_snapshot(training, iteration, stopgap=False):
+    """Write both files of a snapshot: rank 0 does, all ranks contribute their random states and wait for the files.
 
     Args:
-        snapshot_dir: folder.
+        training: Training.
         iteration: zero-based, the one just finished.
-        task: EmbeddingTask or ClassifierTask.
-        optimizer: FoldedSGD.
-        config: plain dict, the resolved configuration.
-        data: text that stands for the training list, or None.
         stopgap: see `Snapshot.is_stopgap`.
 
     Raises:
-        OSError: rank 0 cannot write; the other processes then leave without a word.
+        OSError: rank 0 cannot write; the other processes then exit silently.
     """
     everyones_states, error = distributed.gather_objects(random_states()), None
     if distributed.rank() == 0:
-        state = {'iteration': iteration, 'optimizer': optimizer.state_dict(), 'memory': task.memory(),
-                 'random': everyones_states, 'data': data, 'stopgap': stopgap}
+        task, folder = training.task, training.snapshot_dir
+        state = {'iteration': iteration, 'optimizer': training.optimizer.state_dict(), 'memory': task.memory(),
+                 'random': everyones_states, 'data': training.data, 'stopgap': stopgap}
         content = {name: model.state_dict() for name, model in task.models().items()}
         try:
-            _write(state, _state_path(snapshot_dir, iteration))
-            _write({**content, 'config': config}, model_path(snapshot_dir, iteration))
+            _write(state, _state_path(folder, iteration))
+            _write({**content, 'config': configuration.to_dict(training.config)}, model_path(folder, iteration))
         except OSError as caught:
             error = caught
-    # A process that left now would make its launcher end the one that writes.
+    # If a process exited now, its launcher would stop the one that writes.
     if distributed.gather_objects(error is not None)[0]:
         raise error or SystemExit(2)
 
@@ -79,7 +76,7 @@ def read_snapshot(snapshot_dir, iteration):
     """Return the Snapshot of an iteration.
 
     Raises:
-        CheckpointError: a file is missing, damaged or no snapshot's.
+        CheckpointError: a file is missing, damaged or not one of a snapshot.
     """
     path, state_path = model_path(snapshot_dir, iteration), _state_path(snapshot_dir, iteration)
     snapshot = Snapshot(path, read_checkpoint(path), read_checkpoint(state_path))
@@ -87,51 +84,51 @@ def read_snapshot(snapshot_dir, iteration):
     if missing:
         raise CheckpointError(f'{state_path}: holds no {", ".join(missing)}; {_WAY_OUT}')
     if not isinstance(snapshot.state['random'], list):
-        raise CheckpointError(f'{state_path}: its random states are no list; {_WAY_OUT}')
+        raise CheckpointError(f'{state_path}: its random states are not a list; {_WAY_OUT}')
     return snapshot
 
 
-def changes(snapshot, config, data=None):
-    """Return what differs between the training that wrote a snapshot and this one, as texts.
+def changes(snapshot, training):
+    """Return what differs between the training that wrote a snapshot and a Training of today, as texts.
 
     Settings on which the result does not depend are left out.
-
-    Args:
-        snapshot: Snapshot.
-        config: the resolved configuration of this training.
-        data: as in `save_snapshot`; compared only where both are known.
 
     Raises:
         CheckpointError: the snapshot's configuration cannot be read.
     """
-    found = []
+    found, task = [], training.task
+    processes = len(snapshot.state['random'])
     if 'config' in snapshot.weights:
         try:
             # Completed with defaults: an older version of the code did not know all keys.
             before = configuration.resolve(snapshot.weights['config'], source=f'{snapshot.path}: its configuration')
         except ConfigError as error:
             raise CheckpointError(f'{error}; {_WAY_OUT}') from None
-        kind = 'embedding' if config.network.prediction_types == 'segsort' else 'classifier'
-        found = configuration.differences(
-            configuration.effective(before, kind, processes=len(snapshot.state['random'])),
-            configuration.effective(config, kind, processes=distributed.world_size()))
-    if None not in (data, snapshot.state.get('data')) and data != snapshot.state['data']:
+        then = configuration.effective(before, task.result, processes=processes)
+        now = configuration.effective(training.config, task.result, processes=distributed.world_size())
+        if task.frozen:
+            # What matters of it is compared below, wherever it was loaded from.
+            then['network.pretrained'] = now['network.pretrained'] = None
+        found = configuration.differences(then, now)
+    models = task.models()
+    found += [f'{name}: other weights' for name in task.frozen
+              if not _equal(tensors(snapshot.weights.get(name), name, snapshot.path), models[name].state_dict())]
+    if None not in (training.data, snapshot.state.get('data')) and training.data != snapshot.state['data']:
         found.append('--data_list: another list, or its lines changed')
-    processes = len(snapshot.state['random'])
     if processes != distributed.world_size():
         found.append(f'processes: {processes} -> {distributed.world_size()}')
     return found
 
 
-def restore_snapshot(snapshot, task, optimizer, device):
+def restore_snapshot(snapshot, training):
     """Restore weights, momentum, memory bank and, where there are as many as processes, random states.
 
-    What the optimiser's settings are (momentum, weight decay) is this training's configuration to say.
+    The optimiser's settings (momentum, weight decay) are not restored: those of the configuration count.
 
     Raises:
         CheckpointError: the snapshot does not fit the configured networks, or is damaged.
     """
-    path, state = snapshot.path, snapshot.state
+    path, state, task, optimizer = snapshot.path, snapshot.state, training.task, training.optimizer
     for name, model in task.models().items():
         load_state(model, tensors(snapshot.weights.get(name), name, path), path)
     settings = [{name: value for name, value in group.items() if name != 'params'} for group in optimizer.param_groups]
@@ -143,7 +140,7 @@ def restore_snapshot(snapshot, task, optimizer, device):
     except Exception as error:
         raise _damaged(path, 'momentum', error) from None
     try:
-        task.load_memory(state['memory'], device)
+        task.load_memory(state['memory'], training.device)
         if len(state['random']) == distributed.world_size():
             restore_random_states(state['random'][distributed.rank()])
     except Exception as error:
@@ -151,16 +148,21 @@ def restore_snapshot(snapshot, task, optimizer, device):
 
 
 def remove_snapshot(snapshot_dir, iteration):
-    """Remove both files of a snapshot, the model's first, so that what a kill leaves is no snapshot."""
+    """Remove both files of a snapshot, the model's first, so that an interruption leaves no incomplete snapshot."""
     model_path(snapshot_dir, iteration).unlink(missing_ok=True)
     _state_path(snapshot_dir, iteration).unlink(missing_ok=True)
 
 
-def remove_widowed_states(snapshot_dir):
+def remove_orphaned_states(snapshot_dir):
     """Remove state files without a model file, left by a kill while a snapshot was written or removed."""
     for path in pathlib.Path(snapshot_dir).glob('model-*.state.pth'):
         if not path.with_name(path.name.replace('.state', '')).exists():
             path.unlink(missing_ok=True)
+
+
+def _equal(one, other):
+    """Whether two state dicts hold the same tensors, wherever they are."""
+    return one.keys() == other.keys() and all(torch.equal(value, other[key].cpu()) for key, value in one.items())
 
 
 def _restore_optimizer(optimizer, state, settings):
@@ -176,7 +178,7 @@ def _restore_optimizer(optimizer, state, settings):
 def _damaged(path, what, error):
     """Return the error for a part that cannot be restored: a damaged or hostile file can fail in any way."""
     return CheckpointError(f'{path}: its {what} cannot be restored ({type(error).__name__}: '
-                           f'{str(error).splitlines()[0][:150] if str(error) else ""}); {_WAY_OUT}')
+                           f'{first_line(error)[:150]}); {_WAY_OUT}')
 
 
 def _write(content, path):
@@ -185,7 +187,7 @@ def _write(content, path):
         try:
             torch.save(content, out)
         except RuntimeError as error:
-            # What torch raises while it closes the archive hides the reason for which writing failed.
+            # What torch raises while it closes the archive hides why writing failed.
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 

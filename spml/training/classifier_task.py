@@ -7,7 +7,7 @@ from spml.utils.device import autocast
 
 
 class ClassifierTask(nn.Module):
-    """A softmax head on an embedding network that stays in eval mode and receives no gradient.
+    """A softmax head on an embedding network that stays in eval mode; a `spml.training.task.Task`.
 
     Args:
         embedding: EmbeddingNetwork, trained.
@@ -15,6 +15,11 @@ class ClassifierTask(nn.Module):
         num_classes: C.
         precision: of the two networks' forward, of PRECISIONS; the loss is float32.
     """
+
+    result = 'classifier'
+    needs_regions = False
+    trains_all = True
+    frozen = ('embedding_model',)
 
     def __init__(self, embedding, classifier, num_classes, precision='fp32'):
         super().__init__()
@@ -24,7 +29,7 @@ class ClassifierTask(nn.Module):
         self.precision = precision
 
     def train(self, mode=True):
-        """Set the mode of the head; batch norms of the embedding keep their statistics in either."""
+        """Set the mode of the head; the embedding's batch norms keep their statistics in both modes."""
         super().train(mode)
         self.embedding.eval()
         return self
@@ -38,11 +43,6 @@ class ClassifierTask(nn.Module):
             logits = self.classifier(embeddings)
         loss, accuracy = softmax_loss(logits.to(images.dtype), batch['semantic_label'], self.num_classes)
         return {'softmax_loss': loss}, {'accuracy': accuracy, 'embedding': embeddings.to(images.dtype)}
-
-    @property
-    def trains_all(self):
-        """The head's parameters all get a gradient in every step."""
-        return True
 
     def after_step(self, extras):
         """Nothing is remembered between steps."""

@@ -1,8 +1,7 @@
 """One step of embedding training, from a batch to named losses (METHOD.md, "Relations").
 
 images -> embedding -> k-means and segments -> segments of all processes and of the memory bank -> relations; beside
-them the softmax head learns on the embeddings, by default detached. A task is an nn.Module so that
-DistributedDataParallel can wrap it.
+them the softmax head learns on the embeddings, by default detached.
 """
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from spml.utils.device import autocast
 
 
 class EmbeddingTask(nn.Module):
-    """Embedding network, relations and the joint softmax head.
+    """Embedding network, relations and the joint softmax head; a `spml.training.task.Task`.
 
     Args:
         embedding: EmbeddingNetwork.
@@ -30,6 +29,10 @@ class EmbeddingTask(nn.Module):
         detach_softmax: whether the softmax head's loss stops at the embeddings.
         precision: of the two networks' forward, of PRECISIONS; all that follows is float32.
     """
+
+    result = 'embedding'
+    needs_regions = True
+    frozen = ()
 
     def __init__(self, embedding, classifier, criterion, bank, grid, kmeans_iterations, embedding_scale=1.0,
                  detach_softmax=True, precision='fp32'):
@@ -84,7 +87,7 @@ class EmbeddingTask(nn.Module):
         self.bank.append(extras['step_segments'])
 
     def accuracy(self, extras):
-        """Return the share of nearest segments that bear a segment's label."""
+        """Return the share of nearest segments that have a segment's label."""
         return retrieval_accuracy(extras['segments'])
 
     def models(self):

@@ -1,15 +1,23 @@
-"""What a person sees of a training: a progress bar, `metrics.jsonl`, TensorBoard. Rank 0 alone shows and writes."""
+"""What a person sees of a training: lines on how long it takes, a progress bar, `metrics.jsonl`, TensorBoard.
+
+Rank 0 alone shows and writes.
+"""
+import contextlib
 import json
-import pathlib
+import sys
+import time
 
 from tqdm import tqdm
 
+from spml.config import images_per_process
 from spml.utils import distributed
 from spml.utils.formats import append_line, read_json_lines, write_text
 from spml.visualization.tensorboard import TrainingWriter
 
 # Pictures are this many times rarer than scalars.
 PICTURE_INTERVAL = 10
+# Steps that are timed to say when the training ends; the first one, which is slow, comes before them.
+TIMED_STEPS = 10
 
 
 class Monitor:
@@ -17,27 +25,22 @@ class Monitor:
 
     Args:
         directory: snapshot folder; gets `metrics.jsonl` and `tensorboard/`.
-        start, stop: first iteration and one past the last.
-        interval: iterations between lines of `metrics.jsonl`.
-        num_classes: C.
-        means, stds: of the image normalisation, for pictures.
-        color_map: (C, 3) ints, the classes' colours in pictures.
+        start: first iteration.
+        config: the resolved configuration.
     """
 
-    def __init__(self, directory, start, stop, interval, num_classes, means, stds, color_map=None):
-        self.interval = interval
-        self.num_classes = num_classes
-        self.means, self.stds = means, stds
-        self.color_map = color_map
+    def __init__(self, directory, start, config):
+        self.config, self.interval = config, config.train.tensorboard_step
         self.shown = distributed.rank() == 0
         if not self.shown:
             return
-        self.path = pathlib.Path(directory) / 'metrics.jsonl'
-        # A resumed run repeats the iterations after its snapshot; their old lines go.
+        self.path = directory / 'metrics.jsonl'
+        # A resumed training repeats the iterations after its snapshot; their old lines go.
         kept = [row for row in read_json_lines(self.path) if row.get('iteration', start) < start]
         write_text(self.path, ''.join(f'{json.dumps(row)}\n' for row in kept))
-        self.writer = TrainingWriter(pathlib.Path(directory) / 'tensorboard', start)
-        self.bar = tqdm(total=stop, initial=start, desc='train', unit='it', dynamic_ncols=True)
+        self.writer = TrainingWriter(directory / 'tensorboard', start)
+        print(extent(config, start, distributed.world_size()), flush=True)
+        self.bar = tqdm(total=config.train.max_iteration, initial=start, desc='train', unit='it', dynamic_ncols=True)
 
     def due(self, iteration):
         """Whether this iteration's values are logged."""
@@ -59,19 +62,62 @@ class Monitor:
         # The classifier's training has neither over-segmentation nor clusters.
         instance_label = batch['instance_label'][0].cpu() if 'instance_label' in batch else None
         clusters = extras['clusters'][0].cpu() if 'clusters' in extras else None
-        self.writer.images(iteration, image=batch['image'][0].cpu(), means=self.means, stds=self.stds,
+        network, dataset = self.config.network, self.config.dataset
+        self.writer.images(iteration, image=batch['image'][0].cpu(), means=network.pixel_means, stds=network.pixel_stds,
                            semantic_label=batch['semantic_label'][0].cpu(),
                            instance_label=instance_label, clusters=clusters,
-                           embedding=extras['embedding'][0].float().cpu(), num_classes=self.num_classes,
-                           color_map=self.color_map)
+                           embedding=extras['embedding'][0].float().cpu(), num_classes=dataset.num_classes,
+                           color_map=dataset.color_map)
 
     def advance(self):
-        """Count one iteration."""
-        if self.shown:
+        """Count one iteration; once some have been timed, say when the training will end."""
+        if not self.shown:
+            return
+        with _unread_output():
             self.bar.update()
+            timed = self.bar.n - self.bar.initial - 1
+            if timed == 0:
+                self.since = time.monotonic()
+            elif timed == TIMED_STEPS and self.bar.n < self.bar.total:
+                seconds = (time.monotonic() - self.since) / TIMED_STEPS
+                self.bar.write(expectation(self.bar.total - self.bar.n, seconds, time.time()))
+                sys.stdout.flush()
 
     def close(self):
         """Flush and release everything."""
         if self.shown:
-            self.bar.close()
+            with _unread_output():
+                self.bar.close()
             self.writer.close()
+
+
+def extent(config, start, processes):
+    """Return the line on how much a training is to do, from an iteration on."""
+    images, total = images_per_process(config, processes), config.train.total_batch_size
+    each, steps = images * processes, config.train.max_iteration - start
+    uneven = f' = {each} ({total} cannot be shared out evenly)' if total not in (0, each) else ''
+    return (f'training on {processes} {"process" if processes == 1 else "processes"} x {images} images{uneven}: '
+            f'{steps} steps, {steps * each} images')
+
+
+def expectation(steps, seconds, now):
+    """Return the line on when a training will end.
+
+    Args:
+        steps: still to do.
+        seconds: that each takes.
+        now: seconds since the epoch.
+    """
+    left = steps * seconds
+    days, hours, minutes = int(left // 86400), int(left % 86400 // 3600), int(left % 3600 // 60)
+    duration = (f'{days} d {hours} h' if days else f'{hours} h {minutes} min' if hours else
+                f'{minutes} min {left % 60:.0f} s' if minutes else f'{left:.0f} s')
+    clock = time.strftime('%Y-%m-%d %H:%M', time.localtime(now + left))
+    return f'{steps} steps to go, {seconds:.3g} s a step: expected end {clock} (in {duration})'
+
+
+@contextlib.contextmanager
+def _unread_output():
+    """Go on where nobody reads what is written: the loop notices before the next step."""
+    with contextlib.suppress(BrokenPipeError):
+        yield

@@ -1,13 +1,12 @@
 """When a training writes snapshots, and which of them it keeps.
 
 Regular snapshots come every `train.snapshot_step` iterations and at the end; the newest `train.keep_snapshots` of them
-stay. Between them stopgaps are written: every `train.snapshot_minutes` minutes and when a run is stopped. A stopgap is
-there to go on from and is removed once a later snapshot stands.
+are kept. Between them stopgaps are written: every `train.snapshot_minutes` minutes and when a training is stopped. A
+stopgap only serves to resume and is removed once there is a later snapshot.
 """
 import logging
 import time
 
-from spml import config as configuration
 from spml.errors import CheckpointError
 from spml.training import checkpoint
 from spml.utils import distributed
@@ -17,40 +16,31 @@ logger = logging.getLogger(__name__)
 
 
 class SnapshotKeeper:
-    """Snapshots of one training.
+    """Snapshots of one Training."""
 
-    Args:
-        snapshot_dir: folder.
-        task: EmbeddingTask or ClassifierTask.
-        optimizer: FoldedSGD.
-        config: the resolved configuration.
-        data: text that stands for the training list, or None.
-    """
-
-    def __init__(self, snapshot_dir, task, optimizer, config, data=None):
-        self.snapshot_dir, self.task, self.optimizer, self.data = snapshot_dir, task, optimizer, data
-        self.config, self.settings = config, config.train
+    def __init__(self, training):
+        self.training, self.settings = training, training.config.train
         self.newest = self.stopgap = None
         self.written = time.monotonic()
 
-    def resume(self, iteration, device, accept_changes):
+    def resume(self, iteration, accept_changes):
         """Restore the snapshot of `iteration`.
 
         Raises:
             CheckpointError: it does not fit, or was made in another way and `accept_changes` is not set.
         """
-        snapshot = checkpoint.read_snapshot(self.snapshot_dir, iteration)
-        changed = checkpoint.changes(snapshot, self.config, self.data)
+        snapshot = checkpoint.read_snapshot(self.training.snapshot_dir, iteration)
+        changed = '; '.join(checkpoint.changes(snapshot, self.training))
         if changed and not accept_changes:
-            raise CheckpointError(f'{snapshot.path}: written with other settings ({"; ".join(changed)}); resume with '
-                                  'those it was written with, or give --accept_changes to go on with the new ones')
+            raise CheckpointError(f'{snapshot.path}: written with other settings ({changed}); resume with those it was '
+                                  'written with, or give --accept_changes to continue with the new ones')
         if changed and distributed.rank() == 0:
-            logger.warning('going on from %s with other settings: %s', snapshot.path, '; '.join(changed))
-        checkpoint.restore_snapshot(snapshot, self.task, self.optimizer, device)
+            logger.warning('resuming %s with other settings: %s', snapshot.path, changed)
+        checkpoint.restore_snapshot(snapshot, self.training)
         self.newest, self.stopgap = iteration, iteration if snapshot.is_stopgap else None
 
     def is_due(self):
-        """Whether it is time for a stopgap; the clock is rank 0's alone."""
+        """Whether it is time for a stopgap; only rank 0's clock counts."""
         minutes = self.settings.snapshot_minutes
         return minutes > 0 and distributed.rank() == 0 and time.monotonic() - self.written >= 60 * minutes
 
@@ -63,10 +53,10 @@ class SnapshotKeeper:
                 self._remove_old()
 
     def save(self, iteration):
-        """Write a stopgap of the iteration just finished, unless its snapshot stands already.
+        """Write a stopgap of the iteration just finished, unless there is a snapshot of it.
 
         Args:
-            iteration: the last one finished; before the first of a run there is nothing to save.
+            iteration: the last one finished; before the first of a training there is nothing to save.
 
         Returns:
             The path of the snapshot of that iteration, or None if there is none.
@@ -75,18 +65,17 @@ class SnapshotKeeper:
             return None
         if iteration != self.newest:
             self._write(iteration, stopgap=True)
-        return model_path(self.snapshot_dir, iteration)
+        return model_path(self.training.snapshot_dir, iteration)
 
     def _write(self, iteration, stopgap):
-        checkpoint.save_snapshot(self.snapshot_dir, iteration, self.task, self.optimizer,
-                                 configuration.to_dict(self.config), self.data, stopgap)
+        checkpoint.save_snapshot(self.training, iteration, stopgap)
         if distributed.rank() == 0 and self.stopgap is not None:
-            checkpoint.remove_snapshot(self.snapshot_dir, self.stopgap)
+            checkpoint.remove_snapshot(self.training.snapshot_dir, self.stopgap)
         self.newest, self.stopgap = iteration, iteration if stopgap else None
         self.written = time.monotonic()
 
     def _remove_old(self):
         keep = self.settings.keep_snapshots
         if keep:
-            for iteration in checkpoint.find_snapshots(self.snapshot_dir)[:-keep]:
-                checkpoint.remove_snapshot(self.snapshot_dir, iteration)
+            for iteration in checkpoint.find_snapshots(self.training.snapshot_dir)[:-keep]:
+                checkpoint.remove_snapshot(self.training.snapshot_dir, iteration)

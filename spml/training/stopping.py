@@ -1,22 +1,26 @@
-"""Leaving a training in good order: requests to stop, and what several processes agree on before each step.
+"""Ending a training in good order: requests to stop, and what several processes agree on before each step.
 
-One process alone may be signalled, or meet a bad file, but the others wait for it in the next step: so all tell each
-other what they want, do the most urgent of it together, and leave together.
+A signal or a bad file may reach one process alone, and the others would wait for it in the next step. So all processes
+tell each other what they want, do the most urgent of it together, and exit together.
 """
 import contextlib
 import enum
+import os
+import select
 import signal
+import stat
+import sys
 import time
 
 from spml.errors import SpmlError
 from spml.utils import distributed
 
-# Launchers pass a signal on that the terminal or the cluster has sent to every process already.
+# Launchers pass on a signal that the terminal or the cluster has already sent to every process.
 ECHO_SECONDS = 2.0
 
 
 class InterruptedRunError(SpmlError):
-    """The run was asked to stop; its state is saved."""
+    """The training was asked to stop; its state is saved."""
 
     exit_status = 130
 
@@ -26,8 +30,9 @@ class Wish(enum.IntEnum):
 
     GO_ON = 0
     SAVE = 1
-    STOP = 2
-    GIVE_UP = 3
+    UNREAD = 2
+    STOP = 3
+    GIVE_UP = 4
 
     def agreed(self, device):
         """Return the most urgent wish of all processes."""
@@ -35,7 +40,7 @@ class Wish(enum.IntEnum):
 
 
 class StopRequests:
-    """Whether, and since when, the run is asked to stop."""
+    """Whether, and since when, the training is asked to stop."""
 
     requested = False
 
@@ -61,8 +66,18 @@ def stop_requests():
             signal.signal(number, handler)
 
 
-def leave(error, speaks):
-    """Raise `error` in a process that speaks; end the others without a word and with its exit status."""
-    if speaks:
+def output_closed():
+    """Whether nobody reads the output of this process any more, as after `| head`: a pipe without a reader."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that is no file
+            if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+                poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def exit_together(error, report):
+    """Raise `error` in the process that is to report it; exit silently with its status in the others."""
+    if report:
         raise error
     raise SystemExit(error.exit_status)

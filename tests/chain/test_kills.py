@@ -52,7 +52,7 @@ def run_script(script, arguments, log):
 def forked():
     """A function that starts a script in a process of its own and returns the process."""
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['torch.utils.tensorboard', 'spml.training.run', 'spml.inference.jobs'])
+    context.set_forkserver_preload(['torch.utils.tensorboard', 'spml.training.build', 'spml.inference.jobs'])
 
     def start(*arguments):
         process = context.Process(target=run_script, args=arguments)

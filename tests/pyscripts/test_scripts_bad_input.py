@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from spml.inference import jobs
-from spml.training import run as training
+from spml.training import build as training
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 

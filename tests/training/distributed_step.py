@@ -11,7 +11,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from spml import config as configuration
-from spml.training.run import build_embedding_task
+from spml.training.build import build_embedding_task
 from spml.utils import distributed
 
 

@@ -15,12 +15,13 @@ from spml.training.checkpoint import (
     changes,
     find_snapshots,
     read_snapshot,
+    remove_orphaned_states,
     remove_snapshot,
-    remove_widowed_states,
     restore_snapshot,
     save_snapshot,
 )
 from spml.training.optimizer import FoldedSGD
+from spml.training.task import Training
 from spml.utils.model_files import model_path
 
 CPU = torch.device('cpu')
@@ -28,6 +29,9 @@ CPU = torch.device('cpu')
 
 class FakeTask:
     """Two networks and a memory, as the loop's tasks have them."""
+
+    result = 'embedding'
+    frozen = ()
 
     def __init__(self, width=3):
         self.embedding, self.head = nn.Sequential(nn.Conv2d(width, 2, 1), nn.BatchNorm2d(2)), nn.Linear(2, 2)
@@ -43,7 +47,7 @@ class FakeTask:
         self.remembered = [{name: value.to(device) for name, value in step.items()} for step in state]
 
 
-def trained(task, frozen=False):
+def optimizer_of(task, frozen=False):
     """An optimiser that has made a step, so that it has momentum."""
     task.head.requires_grad_(not frozen)
     parameters = [p for model in task.models().values() for p in model.parameters() if p.requires_grad]
@@ -58,8 +62,14 @@ def momenta(optimizer):
     return [optimizer.state[p]['momentum_buffer'] for group in optimizer.param_groups for p in group['params']]
 
 
-def restore(folder, iteration, task, optimizer):
-    restore_snapshot(read_snapshot(folder, iteration), task, optimizer, CPU)
+def trained(folder, task=None, config=None, data=None, frozen=False):
+    """A Training that has made a step."""
+    task = task or FakeTask()
+    return Training(task, optimizer_of(task, frozen), {}, iter, config or {}, folder, CPU, data)
+
+
+def restore(iteration, training):
+    restore_snapshot(read_snapshot(training.snapshot_dir, iteration), training)
 
 
 def draw():
@@ -69,30 +79,24 @@ def draw():
 
 
 def test_a_snapshot_restores_everything(tmp_path):
-    task = FakeTask()
-    task.remembered = [{'prototype': torch.randn(4, 3), 'semantic': torch.arange(4)}]
-    optimizer = trained(task)
-    save_snapshot(tmp_path, 7, task, optimizer, {'seed': 3, 'train': {'crop_size': [8, 8]}})
+    folder = tmp_path / 'new folder'
+    training = trained(folder, config={'seed': 3, 'train': {'crop_size': [8, 8]}})
+    training.task.remembered = [{'prototype': torch.randn(4, 3), 'semantic': torch.arange(4)}]
+    save_snapshot(training, 7)
     drawn = draw()
-    other = FakeTask()
-    other_optimizer = trained(other)
-    restore(tmp_path, 7, other, other_optimizer)
+    other = trained(folder)
+    restore(7, other)
     assert draw() == drawn
-    for name, model in task.models().items():
+    for name, model in training.task.models().items():
         for key, value in model.state_dict().items():
-            assert torch.equal(other.models()[name].state_dict()[key], value), key
-    for ours, theirs in zip(momenta(optimizer), momenta(other_optimizer), strict=True):
+            assert torch.equal(other.task.models()[name].state_dict()[key], value), key
+    for ours, theirs in zip(momenta(training.optimizer), momenta(other.optimizer), strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(other.remembered[0]['prototype'], task.remembered[0]['prototype'])
-    content = torch.load(model_path(tmp_path, 7), weights_only=True)
+    assert torch.equal(other.task.remembered[0]['prototype'], training.task.remembered[0]['prototype'])
+    assert sorted(p.name for p in folder.iterdir()) == ['model-7.pth', 'model-7.state.pth']
+    content = torch.load(model_path(folder, 7), weights_only=True)
     assert set(content) == {'embedding_model', 'prediction_model', 'config'}
     assert content['config'] == {'seed': 3, 'train': {'crop_size': [8, 8]}}
-
-
-def test_files_bear_the_promised_names(tmp_path):
-    task = FakeTask()
-    save_snapshot(tmp_path / 'new folder', 12, task, trained(task), {})
-    assert sorted(p.name for p in (tmp_path / 'new folder').iterdir()) == ['model-12.pth', 'model-12.state.pth']
 
 
 def test_snapshots_are_found_in_order_and_only_when_complete(tmp_path):
@@ -106,7 +110,7 @@ def test_snapshots_are_found_in_order_and_only_when_complete(tmp_path):
 
 
 def test_a_write_that_fails_half_way_leaves_no_snapshot(tmp_path, monkeypatch):
-    task, written = FakeTask(), []
+    written = []
     save = torch.save
 
     def fail_second(content, path):
@@ -117,22 +121,19 @@ def test_a_write_that_fails_half_way_leaves_no_snapshot(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint.torch, 'save', fail_second)
     with pytest.raises(KeyboardInterrupt):
-        save_snapshot(tmp_path, 3, task, trained(task), {})
+        save_snapshot(trained(tmp_path), 3)
     assert find_snapshots(tmp_path) == []
     assert not model_path(tmp_path, 3).exists()
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
-    task = FakeTask()
-    save_snapshot(tmp_path, 0, task, trained(task), {})
-    wider = FakeTask(width=4)
+    save_snapshot(trained(tmp_path), 0)
     with pytest.raises(CheckpointError, match=r'model-0\.pth: does not fit .*0\.weight'):
-        restore(tmp_path, 0, wider, trained(wider))
-    frozen = FakeTask()
+        restore(0, trained(tmp_path, FakeTask(width=4)))
     with pytest.raises(CheckpointError, match=r'model-0\.pth: .*frozen_stages'):
-        restore(tmp_path, 0, frozen, trained(frozen, frozen=True))
+        restore(0, trained(tmp_path, frozen=True))
     with pytest.raises(CheckpointError, match=r'model-1\.pth: no such checkpoint'):
-        restore(tmp_path, 1, task, trained(task))
+        restore(1, trained(tmp_path))
 
 
 def test_code_in_a_snapshot_is_not_run(tmp_path):
@@ -140,11 +141,10 @@ def test_code_in_a_snapshot_is_not_run(tmp_path):
         def __reduce__(self):
             return (pathlib_touch, (str(tmp_path / 'ran'),))
 
-    task = FakeTask()
-    save_snapshot(tmp_path, 0, task, trained(task), {})
+    save_snapshot(trained(tmp_path), 0)
     torch.save({'embedding_model': Hostile()}, model_path(tmp_path, 0), pickle_module=pickle)
     with pytest.raises(CheckpointError, match='not a readable checkpoint'):
-        restore(tmp_path, 0, task, trained(task))
+        restore(0, trained(tmp_path))
     assert not (tmp_path / 'ran').exists()
 
 
@@ -158,47 +158,44 @@ def pathlib_touch(path):
     {'memory': 7}, {'random': [{}]}, {'random': [None]}, {'random': [{'cpu': torch.zeros(3)}]}, {'random': 5},
     {'random': [{'cpu': torch.get_rng_state(), 'python': 'x'}]},
 ])
-def test_a_state_that_is_none_is_refused_in_one_line(tmp_path, damage):
-    task = FakeTask()
-    optimizer = trained(task)
-    save_snapshot(tmp_path, 2, task, optimizer, {})
+def test_a_damaged_state_is_refused_in_one_line(tmp_path, damage):
+    training = trained(tmp_path)
+    save_snapshot(training, 2)
     path = tmp_path / 'model-2.state.pth'
     torch.save({**torch.load(path, weights_only=True), **damage}, path)
     with pytest.raises(CheckpointError, match=r'model-2.*remove this snapshot') as caught:
-        restore(tmp_path, 2, task, optimizer)
+        restore(2, training)
     assert '\n' not in str(caught.value)
 
 
 def test_momentum_of_another_shape_is_refused(tmp_path):
-    task = FakeTask()
-    optimizer = trained(task)
-    save_snapshot(tmp_path, 2, task, optimizer, {})
+    training = trained(tmp_path)
+    save_snapshot(training, 2)
     path = tmp_path / 'model-2.state.pth'
     state = torch.load(path, weights_only=True)
     state['optimizer']['state'][0]['momentum_buffer'] = torch.zeros(1)
     torch.save(state, path)
     with pytest.raises(CheckpointError, match='momentum cannot be restored'):
-        restore(tmp_path, 2, task, optimizer)
+        restore(2, training)
 
 
 def test_the_optimiser_s_settings_are_this_run_s_and_not_the_snapshot_s(tmp_path):
-    task = FakeTask()
-    save_snapshot(tmp_path, 0, task, trained(task), {})
-    other = trained(task)
-    for group in other.param_groups:
+    save_snapshot(trained(tmp_path), 0)
+    other = trained(tmp_path)
+    for group in other.optimizer.param_groups:
         group.update(momentum=0.5, weight_decay=0.1, lr_factor=3.0)
-    restore(tmp_path, 0, task, other)
-    for group in other.param_groups:
+    restore(0, other)
+    for group in other.optimizer.param_groups:
         assert (group['momentum'], group['weight_decay'], group['lr_factor']) == (0.5, 0.1, 3.0)
 
 
-def changes_from(folder, config, data=None):
-    return changes(read_snapshot(folder, 0), config, data)
+def changes_from(folder, config, data=None, task=None):
+    return changes(read_snapshot(folder, 0), trained(folder, task, config, data))
 
 
 def test_changes_are_named_key_by_key(tmp_path, small_config):
-    task, config = FakeTask(), small_config()
-    save_snapshot(tmp_path, 0, task, trained(task), configuration.to_dict(config), 'list 1')
+    config = small_config()
+    save_snapshot(trained(tmp_path, config=config, data='list 1'), 0)
     assert changes_from(tmp_path, config, 'list 1') == []
     assert changes_from(tmp_path, config) == []
     other = small_config('train.base_lr=0.5', 'network.frozen_stages=[stem]', 'seed=6')
@@ -209,47 +206,66 @@ def test_changes_are_named_key_by_key(tmp_path, small_config):
 
 
 def test_what_the_result_does_not_depend_on_may_change(tmp_path, small_config):
-    task = FakeTask()
-    save_snapshot(tmp_path, 0, task, trained(task), configuration.to_dict(small_config()))
+    save_snapshot(trained(tmp_path, config=small_config()), 0)
     assert changes_from(tmp_path, small_config(
         'num_threads=3', 'gpus=1', 'train.snapshot_step=1', 'train.keep_snapshots=2', 'train.snapshot_minutes=1',
         'train.tensorboard_step=7', 'train.resume=true', 'test.image_size=9', 'dataset.class_names=x,y,z')) == []
 
 
 def test_a_snapshot_of_an_older_version_has_the_defaults_of_keys_it_does_not_know(tmp_path, small_config):
-    task, config = FakeTask(), configuration.to_dict(small_config())
+    config = configuration.to_dict(small_config())
     del config['train']['clip_grad_norm']
-    save_snapshot(tmp_path, 0, task, trained(task), config)
+    save_snapshot(trained(tmp_path, config=config), 0)
     assert changes_from(tmp_path, small_config()) == []
     assert changes_from(tmp_path, small_config('train.clip_grad_norm=2')) == ['train.clip_grad_norm: 0.0 -> 2.0']
 
 
 @pytest.mark.parametrize('config', [3, [1], {'train': {'base_lrr': 1}}, {'train': {'base_lr': [torch.zeros(2)]}}])
-def test_a_configuration_that_is_none_is_refused_in_one_line(tmp_path, small_config, config):
-    task = FakeTask()
-    save_snapshot(tmp_path, 0, task, trained(task), config)
+def test_an_unreadable_configuration_is_refused_in_one_line(tmp_path, small_config, config):
+    save_snapshot(trained(tmp_path, config=config), 0)
     with pytest.raises(CheckpointError, match=r'model-0\.pth: its configuration') as caught:
         changes_from(tmp_path, small_config())
     assert '\n' not in str(caught.value)
 
 
+def test_a_snapshot_of_the_version_before_holds_the_images_of_each_process(tmp_path, small_config):
+    """They were written over `train.batch_size`; only `total_batch_size` is the user's."""
+    before = configuration.to_dict(small_config('train.total_batch_size=6'))
+    before['train']['batch_size'] = 6
+    save_snapshot(trained(tmp_path, config=before), 0)
+    assert changes_from(tmp_path, small_config('train.total_batch_size=6')) == []
+    assert changes_from(tmp_path, small_config('train.batch_size=6')) == []
+    assert changes_from(tmp_path, small_config('train.total_batch_size=5')) == ['train.batch_size: 6 -> 5']
+
+
+def test_of_a_frozen_embedding_the_weights_count_and_not_their_place(tmp_path, small_config):
+    def classifier(path=''):
+        return small_config('network.prediction_types=softmax_classifier', f'network.pretrained={path}')
+
+    task = FakeTask()
+    task.result, task.frozen = 'classifier', ('embedding_model',)
+    task.embedding.requires_grad_(False)
+    save_snapshot(trained(tmp_path, task, classifier('a/model-9.pth')), 0)
+    assert changes_from(tmp_path, classifier(), task=task) == []
+    task.embedding[0].weight.data[0] += 1
+    assert changes_from(tmp_path, classifier('a/model-9.pth'), task=task) == ['embedding_model: other weights']
+
+
 def test_another_number_of_processes_is_a_change_after_which_random_states_start_anew(tmp_path, small_config,
                                                                                        monkeypatch):
-    task = FakeTask()
-    optimizer = trained(task)
+    training = trained(tmp_path, config=small_config())
     monkeypatch.setattr(checkpoint.distributed, 'gather_objects', lambda value: [value, value])
-    save_snapshot(tmp_path, 0, task, optimizer, configuration.to_dict(small_config()))
+    save_snapshot(training, 0)
     drawn = draw()
     assert changes_from(tmp_path, small_config()) == ['processes: 2 -> 1']
     torch.manual_seed(1)
-    restore(tmp_path, 0, task, optimizer)
+    restore(0, training)
     assert draw() != drawn
 
 
 def test_a_removed_snapshot_leaves_the_others(tmp_path):
-    task = FakeTask()
     for iteration in (1, 2, 3):
-        save_snapshot(tmp_path, iteration, task, trained(task), {})
+        save_snapshot(trained(tmp_path), iteration)
     remove_snapshot(tmp_path, 2)
     assert find_snapshots(tmp_path) == [1, 3]
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -259,22 +275,22 @@ def test_a_removed_snapshot_leaves_the_others(tmp_path):
 def test_states_whose_model_is_gone_are_cleared_away(tmp_path):
     for name in ('model-1.pth', 'model-1.state.pth', 'model-2.state.pth', 'model-3.pth', 'other.state.pth'):
         (tmp_path / name).touch()
-    remove_widowed_states(tmp_path)
+    remove_orphaned_states(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         'model-1.pth', 'model-1.state.pth', 'model-3.pth', 'other.state.pth']
 
 
 def test_a_disk_that_fills_up_in_the_middle_is_an_oserror_that_names_the_file(tmp_path):
     """As a quota on the size of files: the first large write fails, in torch's own writer."""
-    task = FakeTask()
-    save_snapshot(tmp_path, 0, task, trained(task), {})
+    training = trained(tmp_path)
+    save_snapshot(training, 0)
     kept = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    task.remembered = [{'prototype': torch.zeros(100000)}]
+    training.task.remembered = [{'prototype': torch.zeros(100000)}]
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100000, before[1]))
     try:
         with pytest.raises(OSError) as caught:
-            save_snapshot(tmp_path, 1, task, trained(task), {})
+            save_snapshot(training, 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / 'model-1.state.pth'))

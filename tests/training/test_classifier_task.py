@@ -9,8 +9,8 @@ from torch import nn
 from spml.errors import ConfigError
 from spml.models.build import build_classifier, build_embedding
 from spml.models.heads.softmax import SoftmaxClassifier
+from spml.training.build import train_classifier
 from spml.training.classifier_task import ClassifierTask
-from spml.training.run import train_classifier
 
 CPU = torch.device('cpu')
 
@@ -36,8 +36,10 @@ def configure(small_config, path, *more):
 @pytest.mark.usefixtures('one_thread')
 @pytest.mark.parametrize('fields', [2, 3])
 def test_training_leaves_the_embedding_bit_identical(tmp_path, small_config, small_data, trained_embedding, fields):
-    config = configure(small_config, trained_embedding, 'train.base_lr=0.01')
-    train_classifier(config, small_data.folder, small_data.lists[fields], tmp_path / 'run', CPU)
+    """Named by the configuration, or beside it by its folder."""
+    config = configure(small_config, trained_embedding if fields == 2 else '', 'train.base_lr=0.01')
+    train_classifier(config, small_data.folder, small_data.lists[fields], tmp_path / 'run', CPU,
+                     embedding='other' if fields == 2 else trained_embedding.parent)
     before = torch.load(trained_embedding, weights_only=True)
     after = torch.load(tmp_path / 'run' / 'model-3.pth', weights_only=True)
     assert before['embedding_model'].keys() == after['embedding_model'].keys()
@@ -69,7 +71,7 @@ def test_the_head_starts_afresh_and_learns(tmp_path, small_config, small_data, t
 
 
 def test_an_embedding_has_to_be_named(tmp_path, small_config, small_data):
-    with pytest.raises(ConfigError, match=r'network\.pretrained'):
+    with pytest.raises(ConfigError, match=r'network\.pretrained.*--embedding'):
         train_classifier(small_config('network.prediction_types=softmax_classifier'), small_data.folder,
                          small_data.list, tmp_path / 'run', CPU)
 

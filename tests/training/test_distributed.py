@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from spml import config as configuration
 from spml.errors import ConfigError
-from spml.training.run import build_embedding_task
+from spml.training.build import build_embedding_task
 from spml.utils import launch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

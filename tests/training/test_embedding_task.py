@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import spml.training.run as training_run
+from spml import config as configuration
 from spml.segsort.segments import Segments
-from spml.training.run import build_embedding_task, train_embedding
+from spml.training.build import build_embedding_task, train_embedding
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 CPU = torch.device('cpu')
@@ -87,23 +87,17 @@ def test_cross_entropy_alone_can_train_the_embedding(small_config):
     assert any(p.grad.abs().max() > 0 for p in task.embedding.parameters())
 
 
-@pytest.mark.parametrize(('total', 'processes', 'each', 'said'), [
-    (16, 1, 16, '1 process x 16 images'), (16, 4, 4, '4 processes x 4 images'),
-    (16, 3, 5, '3 processes x 5 images = 15: 16 cannot be shared out evenly'),
-    (2, 8, 1, '8 processes x 1 images = 8: 2 cannot be shared out evenly'), (0, 3, 2, '')])
-def test_the_images_of_a_step_are_shared_out(tmp_path, small_config, small_data, monkeypatch, capsys, total, processes,
-                                             each, said):
-    config = small_config(f'train.total_batch_size={total}')
-    monkeypatch.setattr(training_run, 'build_embedding_task', interrupt)
-    monkeypatch.setattr(training_run.distributed, 'world_size', lambda: processes)
-    with pytest.raises(KeyboardInterrupt):
-        train_embedding(config, small_data.folder, small_data.list, tmp_path / 'run', CPU)
-    assert config.train.batch_size == each
-    assert capsys.readouterr().out == (f'training on {said}\n' if said else '')
-
-
-def interrupt(_):
-    raise KeyboardInterrupt
+def test_the_images_of_a_step_are_shared_out_and_the_configuration_stays_the_users(tmp_path, small_config, small_data,
+                                                                                    capsys):
+    config = small_config('train.batch_size=4', 'train.total_batch_size=3', 'train.max_iteration=2')
+    before = copy.deepcopy(config)
+    train_embedding(config, small_data.folder, small_data.list, tmp_path / 'run', CPU)
+    assert config == before
+    assert torch.load(tmp_path / 'run' / 'model-1.pth', weights_only=True)['config'] == configuration.to_dict(before)
+    assert 'training on 1 process x 3 images: 2 steps, 6 images\n' in capsys.readouterr().out
+    # Three images, three a step: each has been seen, and in the bank each has an id in each of its two steps.
+    memory = torch.load(tmp_path / 'run' / 'model-1.state.pth', weights_only=True)['memory']
+    assert [sorted(set(step['image'].tolist())) for step in memory] == [[3, 4, 5], [0, 1, 2]]
 
 
 def test_head_loss_against_a_naive_computation(small_config):

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from spml.errors import CheckpointError, DataError, ResourceError, SpmlError
+from spml.errors import CheckpointError, DataError, OutputClosedError, ResourceError, SpmlError
 from spml.training import loop, snapshot_keeper, stopping
+from spml.training.build import train_embedding
 from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD
-from spml.training.run import train_embedding
 from spml.training.stopping import InterruptedRunError
+from spml.training.task import Training
 from spml.utils.atomic import atomic_path
 
 CPU = torch.device('cpu')
@@ -26,6 +27,9 @@ WEIGHTS = {'sem_ann_loss': 0.5, 'softmax_loss': 2.0}
 
 class TinyTask(nn.Module):
     """One weight w; the losses are slope * w and w^2. `on_forward` maps a call's number to what happens in it."""
+
+    result = 'embedding'
+    frozen = ()
 
     def __init__(self, on_forward=None):
         super().__init__()
@@ -60,7 +64,7 @@ def slope_of(iteration):
     return 0.5 + 0.1 * iteration
 
 
-def run(task, config, folder, resume=False, bad_file_at=None, **options):
+def run(task, config, folder, resume=False, bad_file_at=None, data=None, accept_changes=False):
     def batches(start):
         for iteration in range(start, config.train.max_iteration):
             if iteration == bad_file_at:
@@ -69,7 +73,7 @@ def run(task, config, folder, resume=False, bad_file_at=None, **options):
                    'semantic_label': torch.zeros(1, 4, 4, dtype=torch.int64)}
 
     optimizer = FoldedSGD([{'params': list(task.parameters()), 'lr_factor': 1.0, 'weight_decay': 0.0}], 0.9)
-    train(task, optimizer, batches, WEIGHTS, config, folder, CPU, resume, **options)
+    train(Training(task, optimizer, WEIGHTS, batches, config, folder, CPU, data), resume, accept_changes)
 
 
 def hand_written(steps, config):
@@ -145,6 +149,21 @@ def test_a_request_to_stop_saves_and_says_how_to_go_on(tmp_path, small_config, n
     assert task.model.weight.item() == pytest.approx(hand_written(6, config)[0][-1], rel=1e-5)
     assert task.calls == 3
     assert [line['iteration'] for line in metrics(tmp_path)] == list(range(6))
+
+
+def test_a_reader_that_goes_away_ends_the_training_after_saving(tmp_path, small_config, monkeypatch):
+    """As `train.py ... | head` does: nothing is printed in between, and the pipe's end is noticed all the same."""
+    reading, writing = os.pipe()
+    config = small_config('train.max_iteration=6')
+    with open(writing, 'w') as out, monkeypatch.context() as patch:
+        patch.setattr(sys, 'stdout', out)
+        with pytest.raises(OutputClosedError, match=r'nobody reads .*--resume .*model-2\.pth') as caught:
+            run(TinyTask({2: lambda: os.close(reading)}), config, tmp_path)
+    assert caught.value.exit_status == 141
+    assert models(tmp_path) == {2}
+    task = TinyTask()
+    run(task, config, tmp_path, resume=True)
+    assert task.model.weight.item() == pytest.approx(hand_written(6, config)[0][-1], rel=1e-5)
 
 
 def test_a_request_in_the_last_iteration_lets_the_run_end(tmp_path, small_config):
@@ -267,22 +286,23 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights(tmp_path, small_
     assert not models(tmp_path)
 
 
-def out_of_memory(kind):
+def out_of_memory(allocator):
     def fail():
-        if kind == 'cpu':
+        if allocator == 'cpu':
             torch.empty(2 ** 60)
         raise {'gpu': torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words'),
-               'python': MemoryError()}[kind]
+               'python': MemoryError()}[allocator]
     return fail
 
 
-@pytest.mark.parametrize('kind', ['cpu', 'gpu', 'python'])
-def test_exhausted_memory_says_which_setting_to_lower(tmp_path, small_config, kind):
-    config = small_config('train.snapshot_step=1', 'train.batch_size=2')
+@pytest.mark.parametrize(('allocator', 'key'), [
+    ('cpu', 'train.batch_size'), ('gpu', 'train.total_batch_size'), ('python', 'train.batch_size')])
+def test_exhausted_memory_says_which_setting_to_lower(tmp_path, small_config, allocator, key):
+    config = small_config('train.snapshot_step=1', f'{key}=2')
     with pytest.raises(ResourceError) as caught:
-        run(TinyTask({2: out_of_memory(kind)}), config, tmp_path)
+        run(TinyTask({2: out_of_memory(allocator)}), config, tmp_path)
     message = str(caught.value)
-    for word in ('iteration 2', 'train.batch_size (now 2)', 'train.crop_size (now [32, 32])', '--resume'):
+    for word in ('iteration 2', f'{key} (now 2)', 'train.crop_size (now [32, 32])', '--resume'):
         assert word in message
     assert '\n' not in message
     assert models(tmp_path) == {0, 1}

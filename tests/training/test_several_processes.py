@@ -11,7 +11,7 @@ import torch
 
 from spml import config as configuration
 from spml.errors import CheckpointError
-from spml.training.run import train_embedding
+from spml.training.build import train_embedding
 
 ROOT = pathlib.Path(__file__).parents[2]
 

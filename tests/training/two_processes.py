@@ -16,7 +16,7 @@ from spml.errors import SpmlError
 from spml.inference.jobs import Job, make_prototypes
 from spml.inference.trained import Trained
 from spml.training import embedding_task, loop
-from spml.training.run import train_embedding
+from spml.training.build import train_embedding
 from spml.utils import distributed
 
 CPU = torch.device('cpu')

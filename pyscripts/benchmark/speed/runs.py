@@ -22,8 +22,8 @@ from spml.inference.jobs import Job, make_predictions
 from spml.inference.outputs import Finish, Prediction, write_label_maps
 from spml.inference.predictors import Embedder, SoftmaxPredictor
 from spml.names import PRECISIONS, RELATIONS
+from spml.training.build import EMBEDDING_AUGMENTATION, build_embedding_task
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
-from spml.training.run import EMBEDDING_AUGMENTATION, build_embedding_task
 from spml.utils.device import convolutions
 from spml.utils.formats import write_png, write_text
 from spml.utils.workers import worker_pool

@@ -1,0 +1,146 @@
+"""From a checked configuration to a training: with `loop`, what reads configuration keys in `spml.training`."""
+import logging
+import pathlib
+
+from torch import nn
+
+from spml.config import images_per_process
+from spml.data.check import check_sample
+from spml.data.datasets import SegmentationDataset
+from spml.data.lists import check_files, digest, read_list
+from spml.data.loader import StreamSampler, build_loader
+from spml.errors import ConfigError
+from spml.models.build import build_classifier, build_embedding, starting_weights
+from spml.models.heads import HEADS
+from spml.models.weights import load_embedding
+from spml.names import RELATIONS, split_architecture
+from spml.segsort.criterion import RelationCriterion
+from spml.segsort.memory_bank import MemoryBank
+from spml.training.classifier_task import ClassifierTask
+from spml.training.embedding_task import EmbeddingTask
+from spml.training.loop import train
+from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
+from spml.training.task import Training
+from spml.utils import distributed
+from spml.utils.device import convolutions
+from spml.utils.model_files import model_path
+from spml.utils.seeding import seed_everything
+
+logger = logging.getLogger(__name__)
+
+# METHOD.md, "Augmentation".
+EMBEDDING_AUGMENTATION = {'scale_range': (0.5, 1.5)}
+CLASSIFIER_AUGMENTATION = {'scale_range': (0.5, 2.0), 'grey_probability': 0.3, 'blur_probability': 0.5}
+
+
+def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False):
+    """Train the embedding network and the joint softmax head on the images and weak labels of a list file."""
+    _check_training(config, 'segsort')
+    entries = _read_entries(config, data_dir, data_list, fields=(3,))
+    seed_everything(config.seed)
+    task = build_embedding_task(config).to(device)
+    freeze_stages(task.embedding.backbone, config.network.frozen_stages)
+    weights = starting_weights(config)
+    if weights is not None:
+        load_embedding(task.embedding, weights, lenient=True)
+    elif config.network.frozen_stages:
+        logger.warning('network.pretrained is empty and %s frozen: those stages stay random; '
+                       'set network.frozen_stages=[] to train from random weights', config.network.frozen_stages)
+    optimizer = FoldedSGD(parameter_groups(task.embedding.backbone, [task.embedding.head, task.classifier],
+                                           config.train.weight_decay), config.train.momentum)
+    loss_weights = {f'{name}_loss': config.train[f'{name}_loss_weight'] for name in RELATIONS}
+    loss_weights['softmax_loss'] = config.train.sem_ann_loss_weight
+    task = _with_batch_norm(task, config, device)
+    make_loader = _loader_maker(config, entries, task, device, EMBEDDING_AUGMENTATION)
+    _train(Training(task, optimizer, loss_weights, make_loader, config, pathlib.Path(snapshot_dir), device,
+                    digest(entries)), resume, accept_changes)
+
+
+def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False,
+                     embedding=None):
+    """Train a fresh softmax head on a frozen embedding: `network.pretrained`, or `embedding` where that is empty."""
+    _check_training(config, 'softmax_classifier')
+    entries = _read_entries(config, data_dir, data_list, fields=(2, 3))
+    weights = starting_weights(config, embedding)
+    if weights is None:
+        raise ConfigError('network.pretrained is empty; name a trained embedding, its model-*.pth or its folder, with '
+                          '--embedding')
+    seed_everything(config.seed)
+    task = ClassifierTask(build_embedding(config), build_classifier(config), config.dataset.num_classes,
+                          config.train.precision)
+    load_embedding(task.embedding, weights)
+    task.to(device)
+    optimizer = FoldedSGD(parameter_groups(None, [task.classifier], config.train.weight_decay), config.train.momentum)
+    make_loader = _loader_maker(config, entries, task, device, CLASSIFIER_AUGMENTATION)
+    _train(Training(task, optimizer, {'softmax_loss': 1.0}, make_loader, config, pathlib.Path(snapshot_dir), device,
+                    digest(entries)), resume, accept_changes)
+
+
+def build_embedding_task(config):
+    """Return the EmbeddingTask that `config` describes, with random weights."""
+    settings, processes = config.train, distributed.world_size()
+    active = {name: settings[f'{name}_concentration'] for name in RELATIONS if settings[f'{name}_loss_types'] != 'none'}
+    criterion = RelationCriterion(active, config.dataset.num_classes, settings.img_sim_with_location)
+    bank = MemoryBank(settings.memory_bank_size, images_per_process(config, processes) * processes)
+    return EmbeddingTask(build_embedding(config), build_classifier(config), criterion, bank,
+                         config.network.kmeans_num_clusters, config.network.kmeans_iterations,
+                         settings.embedding_scale, settings.detach_softmax, settings.precision)
+
+
+def _read_entries(config, data_dir, data_list, fields):
+    return read_list(data_list, data_dir, fields, unique_names=False,
+                     allow_absolute=config.dataset.allow_absolute_paths)
+
+
+def _check_training(config, needed):
+    """Refuse the configuration of the other training: the dropout of the head would be wrong, and nobody would know."""
+    found = config.network.prediction_types
+    if found != needed:
+        raise ConfigError(f'network.prediction_types is {found}, this training needs {needed}; name its own YAML file')
+
+
+def _loader_maker(config, entries, task, device, augmentation):
+    """Check the files of a list and return the function `make_loader` of a Training."""
+    check_files(entries)
+    check_sample(entries, config.dataset.num_classes, with_instance=task.needs_regions)
+    settings, rank, processes = config.train, distributed.rank(), distributed.world_size()
+    dataset = SegmentationDataset(
+        entries, settings.crop_size, config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds,
+        random_mirror=settings.random_mirror, random_scale=settings.random_scale, random_crop=settings.random_crop,
+        swap_parts=config.dataset.swap_parts, seed=config.seed, with_instance=task.needs_regions, **augmentation)
+
+    def make_loader(start):
+        sampler = StreamSampler(len(entries), images_per_process(config, processes), rank, processes, settings.shuffle,
+                                config.seed, start, settings.max_iteration - start)
+        return build_loader(dataset, sampler, config.num_threads, pin_memory=device.type == 'cuda',
+                            seed=config.seed + rank)
+
+    return make_loader
+
+
+def _train(training, resume, accept_changes):
+    settings = training.config.train
+    with convolutions(settings.precision, training.device):
+        train(training, resume or settings.resume, accept_changes)
+    if distributed.rank() == 0:
+        print(f'snapshot: {model_path(training.snapshot_dir, settings.max_iteration - 1)}')
+
+
+def _with_batch_norm(task, config, device):
+    """Return the task with its batch norms synchronised between processes where that is asked for and possible.
+
+    Raises:
+        ConfigError: a batch norm would normalise a single value.
+    """
+    wanted = config.network.use_syncbn and distributed.world_size() > 1
+    synchronised = wanted and device.type == 'cuda'
+    head, _ = split_architecture(config.network.backbone_types)
+    images = images_per_process(config, distributed.world_size())
+    if images < HEADS[head].fewest_images and not synchronised:
+        key = 'total_batch_size' if config.train.total_batch_size else 'batch_size'
+        raise ConfigError(f'train.{key}={config.train[key]}: the {head} head normalises one value per image and '
+                          f'channel, which needs at least {HEADS[head].fewest_images} images a process; raise it')
+    if wanted and not synchronised:
+        logger.warning('network.use_syncbn: batch norm is synchronised on GPUs only; '
+                       'each process uses its own statistics')
+    return nn.SyncBatchNorm.convert_sync_batchnorm(task) if synchronised else task

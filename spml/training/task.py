@@ -1,0 +1,73 @@
+"""What a training consists of: the task, which differs between the two trainings, and what belongs to both."""
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from spml.training.optimizer import FoldedSGD
+
+
+class Task(Protocol):
+    """What a step of a training computes; an nn.Module, so that DistributedDataParallel can wrap it.
+
+    Attributes:
+        result: what the training ends with, as `spml.config.effective` names it.
+        needs_regions: whether batches hold the over-segmentation.
+        trains_all: whether every parameter gets a gradient in every step, if only of zeros.
+        frozen: names of the `models` that stay as they were loaded.
+    """
+
+    result: str
+    needs_regions: bool
+    trains_all: bool
+    frozen: tuple[str, ...]
+
+    def __call__(self, batch: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Return a dict of unweighted scalar losses, and extras for the methods below and for pictures.
+
+        Args:
+            batch: SegmentationDataset items, collated, on the device.
+        """
+
+    def after_step(self, extras: dict[str, Any]) -> None:
+        """Remember what later steps need."""
+
+    def accuracy(self, extras: dict[str, Any]) -> torch.Tensor:
+        """Return the scalar accuracy of a step."""
+
+    def models(self) -> dict[str, nn.Module]:
+        """Return the networks by their names in a checkpoint."""
+
+    def memory(self) -> list[Any]:
+        """Return what a resume needs beside weights and momentum."""
+
+    def load_memory(self, state: list[Any], device: torch.device) -> None:
+        """Restore what `memory` returned."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """One training.
+
+    Attributes:
+        task: Task on `device`.
+        optimizer: over the parameters of the task.
+        weights: dict from the name of a loss to its weight.
+        make_loader: function from the first iteration to an iterable of batches, whose iterator can be closed.
+        config: the resolved configuration, as the user gave it.
+        snapshot_dir: folder for everything that the training writes.
+        device: of this process.
+        data: digest of the training list, noted in snapshots; None if it is not known.
+    """
+
+    task: Any
+    optimizer: FoldedSGD
+    weights: Mapping[str, float]
+    make_loader: Callable[[int], Iterable[Any]]
+    config: Any
+    snapshot_dir: pathlib.Path
+    device: torch.device
+    data: str | None = None
