@@ -105,19 +105,18 @@ class Segmenter:
         looked_at = single_scale_size(size, 0 if multi_scale else self.config.test.image_size)
         predictor = _EmbeddingKeeper(self.embedder, self.classifier, looked_at)
         prediction: Prediction = predict_pixels(pixels, predictor, self.config, multi_scale)
-        labels, scores = finish(for_finish(prediction, self.config, how.crf), how)
+        labels, scores = finish(for_finish(prediction, self.config, how), how)
         assert predictor.embedding is not None
         return Segmentation(labels, nearest_resize(torch.from_numpy(scores), size).numpy(),
                             nearest_resize(predictor.embedding, size).cpu().numpy())
 
 
+@dataclasses.dataclass
 class _EmbeddingKeeper(SoftmaxPredictor):
     """A softmax predictor that keeps the unit embedding, (D, h, w), of the plain view of a size: no second pass."""
 
-    def __init__(self, embedder: Embedder, classifier: torch.nn.Module, size: tuple[int, int]) -> None:
-        super().__init__(embedder, classifier)
-        self.size = size
-        self.embedding: torch.Tensor | None = None
+    size: tuple[int, ...] = ()
+    embedding: torch.Tensor | None = None
 
     def scores(self, view: View, span_padded: bool = True) -> torch.Tensor:
         """Return (1, C, h, w) logits, averaged over windows."""

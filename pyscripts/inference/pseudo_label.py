@@ -11,6 +11,7 @@ import pathlib
 
 from spml.cli import arguments
 from spml.inference import command
+from spml.inference.outputs import Finish
 from spml.inference.sources import SOURCES
 from spml.program import execute
 
@@ -46,8 +47,8 @@ def main():
             parts['classifier'] = trained.classifier(device)
         if 'predictor' in source.takes:
             parts['predictor'] = trained.retrieval(parts['embedder'], args.semantic_memory_dir, parts['grid'])
-        job = command.job(args, trained.config, crf=command.crf_parameters(args), num_workers=args.num_workers,
-                          threshold=args.confidence_threshold)
+        finish = Finish(command.crf_parameters(args), args.confidence_threshold)
+        job = command.job(args, trained.config, finish, args.num_workers)
         make_pseudo_labels(job, args.source, parts, args.cam_dir, args.list_out)
 
     return command.launch(args, make)

@@ -8,16 +8,8 @@ import pathlib
 
 from spml.cli import arguments
 from spml.inference.crf import CrfParameters
+from spml.inference.outputs import Finish
 from spml.names import MAX_CLUSTERS
-
-_CRF_HELP = {
-    'iter_max': 'CRF: iterations of mean field',
-    'pos_xy_std': 'CRF: standard deviation of the smoothness kernel, in pixels',
-    'pos_w': 'CRF: weight of the smoothness kernel',
-    'bi_xy_std': 'CRF: standard deviation of the appearance kernel, in pixels',
-    'bi_rgb_std': 'CRF: standard deviation of the appearance kernel, in grey levels',
-    'bi_w': 'CRF: weight of the appearance kernel',
-}
 
 
 def build_parser(doc, predictor=None):
@@ -73,7 +65,7 @@ def add_crf_arguments(parser):
     for field in dataclasses.fields(CrfParameters):
         kind = arguments.at_least_one if field.type is int else arguments.positive
         parser.add_argument(f'--crf_{field.name}', type=kind, default=field.default, metavar='N',
-                            help=_CRF_HELP[field.name])
+                            help=field.metadata['help'])
     arguments.add_workers_argument(parser, 'processes that run CRF beside the network; 0 runs it in between')
 
 
@@ -112,11 +104,11 @@ def launch(args, function):
     return launcher.execute(lambda device: function(trained, device), args.device, args.num_processes or 1)
 
 
-def job(args, config, **more):
-    """Return the Job that the options describe; `more` holds the attributes that only some scripts have."""
+def job(args, config, *finish):
+    """Return the Job that the options describe; `finish` is what a job of label maps has more."""
     from spml.inference.jobs import Job
 
-    return Job(config, args.data_dir, args.data_list, args.save_dir, overwrite=args.overwrite, **more)
+    return Job(config, args.data_dir, args.data_list, args.save_dir, args.overwrite, *finish)
 
 
 def predict_list(args, trained, device):
@@ -131,11 +123,12 @@ def predict_list(args, trained, device):
         SpmlError: options, weights, list or images cannot be used.
     """
     from spml.inference.jobs import make_predictions
+    from spml.inference.predictors import SoftmaxPredictor
 
     embedder = trained.embedder(device)
     if args.predictor == 'softmax':
-        predictor = trained.softmax(embedder)
+        predictor = SoftmaxPredictor(embedder, trained.classifier(device))
     else:
         predictor = trained.retrieval(embedder, args.semantic_memory_dir, args.kmeans_num_clusters)
-    crf = crf_parameters(args) if args.crf else None
-    make_predictions(job(args, trained.config, crf=crf, num_workers=args.num_workers), predictor, args.multi_scale)
+    finish = Finish(crf_parameters(args) if args.crf else None)
+    make_predictions(job(args, trained.config, finish, args.num_workers), predictor, args.multi_scale)

@@ -6,16 +6,20 @@ import numpy as np
 from spml.errors import SpmlError
 
 
+def _parameter(default, meaning):
+    return dataclasses.field(default=default, metadata={'help': f'CRF: {meaning}'})
+
+
 @dataclasses.dataclass(frozen=True)
 class CrfParameters:
-    """Iterations, standard deviations in pixels and grey levels, and weights of the two pairwise terms."""
+    """The parameters of DenseCRF, each with its help."""
 
-    iter_max: int = 10
-    pos_xy_std: float = 1
-    pos_w: float = 3
-    bi_xy_std: float = 67
-    bi_rgb_std: float = 3
-    bi_w: float = 4
+    iter_max: int = _parameter(10, 'iterations of mean field')
+    pos_xy_std: float = _parameter(1, 'standard deviation of the smoothness kernel, in pixels')
+    pos_w: float = _parameter(3, 'weight of the smoothness kernel')
+    bi_xy_std: float = _parameter(67, 'standard deviation of the appearance kernel, in pixels')
+    bi_rgb_std: float = _parameter(3, 'standard deviation of the appearance kernel, in grey levels')
+    bi_w: float = _parameter(4, 'weight of the appearance kernel')
 
 
 def require_crf():

@@ -14,7 +14,7 @@ from spml import config as configuration
 from spml.data.lists import check_files, format_list, read_list
 from spml.data.readers import read_cam, read_entry
 from spml.errors import ConfigError, DataError
-from spml.inference.crf import CrfParameters, require_crf
+from spml.inference.crf import require_crf
 from spml.inference.outputs import Finish, write_label_maps
 from spml.inference.predictors import for_finish, normalised, predict_pixels
 from spml.inference.prototypes import image_prototypes
@@ -36,21 +36,19 @@ class Job:
     Attributes:
         config: the resolved configuration.
         data_dir, data_list, save_dir: paths.
-        crf: CrfParameters for label maps, or None for a plain argmax.
-        threshold: see `outputs.Finish`.
+        overwrite: make again what is there already, see `spml.inference.resume`.
+        finish: how label maps are made of predictions; their colours are the configuration's.
         num_workers: processes that run CRF while the network runs, shared out over the processes that run it; 0 runs
             it in between.
-        overwrite: make again what is there already, see `spml.inference.resume`.
     """
 
     config: dict
     data_dir: pathlib.Path
     data_list: pathlib.Path
     save_dir: pathlib.Path
-    crf: CrfParameters | None = None
-    threshold: float | None = None
-    num_workers: int = 0
     overwrite: bool = False
+    finish: Finish = dataclasses.field(default_factory=Finish)
+    num_workers: int = 0
 
     def entries(self, fields=None):
         """Return the entries of the list, whose lines may have so many `fields` (default: any), their files checked."""
@@ -58,11 +56,6 @@ class Job:
                             allow_absolute=self.config.dataset.allow_absolute_paths)
         check_files(entries)
         return entries
-
-    @property
-    def finish_settings(self):
-        """How predictions become label maps, as a Recipe takes it."""
-        return {'crf': self.crf and dataclasses.asdict(self.crf), 'threshold': self.threshold}
 
     def path(self, kind, name):
         """Return the path of an image's result, for example of kind `semantic_gray`."""
@@ -129,7 +122,8 @@ def make_predictions(job, predictor, multi_scale):
 
     settings = configuration.effective(job.config, 'inference', multi_scale=multi_scale,
                                        clusters='grid' in predictor.ingredients)
-    recipe = describe('inference', settings, predictor=predictor, multi_scale=multi_scale, **job.finish_settings)
+    recipe = describe('inference', settings, predictor=predictor, multi_scale=multi_scale,
+                      **dataclasses.asdict(job.finish))
     _make_label_maps(job, job.entries(), recipe, lambda entry: [entry.image], one)
 
 
@@ -151,34 +145,39 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
         others = ' and '.join(other for other, one in SOURCES.items() if 'tagged_only' in one.takes)
         raise ConfigError(f'--tagged_classes_only belongs to --source {others}; leave it out with {name} '
                           '(the softmax sources and densepose_random_walk keep only tagged classes anyway)')
-    job = job if source.crf else dataclasses.replace(job, crf=None)
+    if not source.crf:
+        job = dataclasses.replace(job, finish=dataclasses.replace(job.finish, crf=None))
     entries = job.entries(source.fields)
     # Made first: a path that no list can express is better found before the work than after it.
     listing = list_out and format_list(
         list_out, entries, semantic=lambda entry: job.path('semantic_gray', entry.name).resolve())
-    cams = {entry.name: _cam_path(cam_dir, entry) for entry in entries} if 'cams' in source.takes else {}
-    num_classes = config.dataset.num_classes
-    shared = {**parts, 'num_classes': num_classes, 'iterations': config.network.kmeans_iterations}
-
-    def inputs(entry):
-        regions = [entry.instance] if 'regions' in source.takes else []
-        return [entry.image, entry.semantic, *regions, *([cams[entry.name]] if cams else [])]
+    for entry in entries if 'cams' in source.takes else ():
+        if not source.cam_path(entry, cam_dir).is_file():
+            raise DataError(f'{source.cam_path(entry, cam_dir)}: no CAMs for the image of {entry.place}; check '
+                            '--cam_dir')
 
     def one(entry):
-        image, label, regions = read_entry(entry, with_instance='regions' in source.takes)
-        values = {**shared, 'image': normalised(image, config), 'label': label, 'regions': regions,
-                  'tags': tags_of(label, num_classes)}
-        if cams:
-            values['cams'] = read_cam(cams[entry.name], num_classes, label.shape)
-        return source(values), label == VOID if source.keeps_void else None
+        values = {**parts, **_image_values(source, entry, config, cam_dir)}
+        return source(values), values['label'] == VOID if source.keeps_void else None
 
     settings = configuration.effective(config, 'pseudo labels', multi_scale=True,
                                        whole_image='predictor' not in source.takes, clusters=source.clusters)
-    recipe = describe('pseudo labels', settings, source=name, **job.finish_settings,
+    recipe = describe('pseudo labels', settings, source=name, **dataclasses.asdict(job.finish),
                       **{key: parts[key] for key in source.takes if key in parts})
-    _make_label_maps(job, entries, recipe, inputs, one)
+    _make_label_maps(job, entries, recipe, lambda entry: source.files(entry, cam_dir), one)
     if list_out is not None and distributed.rank() == 0:
         write_text(list_out, listing)
+
+
+def _image_values(source, entry, config, cam_dir):
+    """Return the values of an image that a source may take, with what the configuration says of all of them."""
+    number = config.dataset.num_classes
+    image, label, regions = read_entry(entry, with_instance='regions' in source.takes)
+    values = {'image': normalised(image, config), 'label': label, 'regions': regions, 'tags': tags_of(label, number),
+              'num_classes': number, 'iterations': config.network.kmeans_iterations}
+    if 'cams' in source.takes:
+        values['cams'] = read_cam(source.cam_path(entry, cam_dir), number, label.shape)
+    return values
 
 
 def _make_label_maps(job, entries, recipe, inputs, one):
@@ -191,18 +190,18 @@ def _make_label_maps(job, entries, recipe, inputs, one):
         inputs: function from an entry to the files that its result is made from.
         one: function from an entry to its Prediction and the pixels of void, (H, W) bool or None.
     """
-    if job.crf is not None:
+    how = dataclasses.replace(job.finish, color_map=job.config.dataset.color_map)
+    if how.crf is not None:
         require_crf()
-    how = Finish(job.crf, job.threshold, job.config.dataset.color_map)
     results = Results(job.save_dir, recipe,
                       lambda name: [job.path(kind, name) for kind in ('semantic_gray', 'semantic_color')], inputs)
     # Without CRF a result takes no time worth another process.
-    own_workers = math.ceil(job.num_workers / distributed.local_world_size()) if job.crf is not None else 0
+    own_workers = math.ceil(job.num_workers / distributed.local_world_size()) if how.crf is not None else 0
     with worker_pool(own_workers, 'CRF', results.note) as submit:
         for entry in job.remaining(results, entries):
             with job.memory_advice(entry):
                 prediction, void = one(entry)
-            submit(write_label_maps, for_finish(prediction, job.config, job.crf), how, void, entry.name,
+            submit(write_label_maps, for_finish(prediction, job.config, how), how, void, entry.name,
                    str(job.save_dir))
     # Wait until every process has written its share.
     distributed.gather_objects(None)
@@ -210,10 +209,3 @@ def _make_label_maps(job, entries, recipe, inputs, one):
         # Workers outlive a killed run by a moment, in which this one may have begun.
         remove_abandoned(job.save_dir)
         print(f'{len(entries)} label maps: {pathlib.Path(job.save_dir) / "semantic_gray"}')
-
-
-def _cam_path(cam_dir, entry):
-    path = pathlib.Path(cam_dir) / f'{entry.name}.npy'
-    if not path.is_file():
-        raise DataError(f'{path}: no CAMs for the image of {entry.place}; check --cam_dir')
-    return path

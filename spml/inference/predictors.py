@@ -83,26 +83,27 @@ def cluster_view(embedding, size, grid, iterations, span_padded):
     return spherical_kmeans(vectors, cut(labels, size).reshape(1, -1), num_clusters, iterations).view(*size)
 
 
+@dataclasses.dataclass
 class RetrievalPredictor:
     """Label each cluster by its nearest stored prototypes.
 
-    Args:
+    Attributes:
         embedder: Embedder.
-        prototypes: (M, D) float32 unit vectors.
+        prototypes: (M, D) float32 unit vectors, on the embedder's device like their labels.
         labels: (M,) int64 in 0..C-1.
         num_classes: C.
         grid: (ky, kx) initial clusters.
         iterations: of k-means.
+        clusters: (h, w) int64, of the view seen last.
     """
 
-    def __init__(self, embedder, prototypes, labels, num_classes, grid, iterations):
-        self.embedder = embedder
-        self.prototypes = prototypes.to(embedder.device)
-        self.labels = labels.to(embedder.device)
-        self.num_classes = num_classes
-        self.grid = grid
-        self.iterations = iterations
-        self.clusters = None
+    embedder: Embedder
+    prototypes: torch.Tensor
+    labels: torch.Tensor
+    num_classes: int
+    grid: tuple
+    iterations: int
+    clusters: torch.Tensor | None = None
 
     @property
     def ingredients(self):
@@ -123,19 +124,13 @@ class RetrievalPredictor:
         return scores
 
 
+@dataclasses.dataclass
 class SoftmaxPredictor:
-    """Label each pixel by the softmax head.
+    """Label each pixel by the softmax head, a SoftmaxClassifier."""
 
-    Args:
-        embedder: Embedder.
-        classifier: SoftmaxClassifier.
-    """
-
+    embedder: Embedder
+    classifier: torch.nn.Module
     clusters = None
-
-    def __init__(self, embedder, classifier):
-        self.embedder = embedder
-        self.classifier = classifier
 
     @property
     def ingredients(self):
@@ -152,16 +147,15 @@ class SoftmaxPredictor:
 
 
 @torch.inference_mode()
-def predict(image, predictor, image_size, ratios=None, mirrors=True):
+def predict(image, predictor, image_size, ratios=None):
     """Predict one image.
 
     Args:
         image: (H, W, 3) float32, normalised.
         predictor: RetrievalPredictor or SoftmaxPredictor.
         image_size: of the single scale; 0 keeps the size.
-        ratios: of a pyramid at whose views predictions are made, resized to the original size and averaged; None for
-            the single scale.
-        mirrors: whether a pyramid holds mirrored views.
+        ratios: of a pyramid at whose views and their mirrors predictions are made, resized to the original size and
+            averaged; None for the single scale.
 
     Returns:
         Prediction, at the single scale's size or the original one.
@@ -173,7 +167,7 @@ def predict(image, predictor, image_size, ratios=None, mirrors=True):
         clusters = None if predictor.clusters is None else predictor.clusters.cpu().numpy()
         return Prediction(probability[0].cpu().numpy(), view.image, size, clusters)
     total, count = 0, 0
-    for view in pyramid(image, ratios, mirrors):
+    for view in pyramid(image, ratios, mirrors=True):
         scores = view.unmirror(predictor.scores(view, span_padded=False))
         scores = F.interpolate(scores, size=size, mode='bilinear', align_corners=False)
         total, count = total + predictor.to_probability(scores), count + 1
@@ -191,9 +185,9 @@ def predict_pixels(pixels, predictor, config, multi_scale):
                    MULTI_SCALE_RATIOS if multi_scale else None)
 
 
-def for_finish(prediction, config, crf):
+def for_finish(prediction, config, how):
     """Return the Prediction with its image as `finish` takes it: as RGB bytes for CRF, otherwise without one."""
     image = None
-    if crf is not None:
+    if how.crf is not None:
         image = denormalise(prediction.image, config.network.pixel_means, config.network.pixel_stds)
     return dataclasses.replace(prediction, image=image)

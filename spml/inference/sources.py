@@ -4,6 +4,7 @@ An entry names a function and what it takes. The options that a source requires,
 the list that it needs and the call all follow from that. No torch in here, for the sake of the CRF workers.
 """
 import dataclasses
+import pathlib
 
 # The options that have to be given for something that a source takes.
 _OPTIONS = {'cams': ('cam_dir',), 'predictor': ('semantic_memory_dir', 'kmeans_num_clusters'),
@@ -44,6 +45,15 @@ class Source:
     def fields(self):
         """How many fields a line of the list may have."""
         return (3,) if 'regions' in self.takes else (2, 3)
+
+    def cam_path(self, entry, cam_dir):
+        """Return the path of an image's CAMs."""
+        return pathlib.Path(cam_dir) / f'{entry.name}.npy'
+
+    def files(self, entry, cam_dir):
+        """Return the paths of an image's files that the source reads."""
+        return [entry.image, entry.semantic, *([entry.instance] if 'regions' in self.takes else []),
+                *([self.cam_path(entry, cam_dir)] if 'cams' in self.takes else [])]
 
     def __call__(self, values):
         """Return the Prediction for an image, given a dict that holds at least what the source takes."""

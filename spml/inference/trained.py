@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from spml.config import load_config, resolve
 from spml.errors import CheckpointError, SpmlError
-from spml.inference.predictors import Embedder, RetrievalPredictor, SoftmaxPredictor
+from spml.inference.predictors import Embedder, RetrievalPredictor
 from spml.inference.prototypes import load_prototypes
 from spml.models.build import build_classifier, build_embedding
 from spml.models.weights import load_classifier, load_embedding, read_checkpoint
@@ -79,16 +79,12 @@ class Trained:
         load_classifier(classifier, self.path, self.content)
         return classifier.to(device).eval()
 
-    def softmax(self, embedder):
-        """Return the SoftmaxPredictor."""
-        return SoftmaxPredictor(embedder, self.classifier(embedder.device))
-
     def retrieval(self, embedder, prototype_dir, grid):
         """Return the RetrievalPredictor over the prototypes in a folder; `grid` is (ky, kx) initial clusters."""
         config = self.config
         prototypes, labels = load_prototypes(prototype_dir, config.network.embedding_dim, config.dataset.num_classes)
-        return RetrievalPredictor(embedder, prototypes, labels, config.dataset.num_classes, grid,
-                                  config.network.kmeans_iterations)
+        return RetrievalPredictor(embedder, prototypes.to(embedder.device), labels.to(embedder.device),
+                                  config.dataset.num_classes, grid, config.network.kmeans_iterations)
 
     def _own_configuration(self, overrides):
         if 'config' in self.content:

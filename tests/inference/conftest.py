@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from spml.inference.jobs import Job, make_predictions, make_prototypes, make_pseudo_labels
+from spml.inference.outputs import Finish
 from spml.inference.predictors import Embedder, RetrievalPredictor, SoftmaxPredictor
 
 NAMES = ['a', 'b', 'c']
@@ -50,11 +51,12 @@ class Place:
         return RetrievalPredictor(self.embedder, self.prototypes, torch.arange(30) % 3, 3, grid, 2)
 
     def make(self, what, *overrides, grid=(2, 2), multi_scale=False, retrieval=False, source='softmax', cam_dir=None,
-             list_out=None, tagged_only=False, **options):
+             list_out=None, tagged_only=False, crf=None, threshold=None, **options):
         """Do a job and return the names of the images whose results it wrote; `said` keeps what it printed."""
         paths = {name: self.path(self.kinds[what][0], name) for name in NAMES}
         before = {name: _identity(path) for name, path in paths.items()}
-        job = Job(self.make_config(*overrides), self.data.folder, self.data.list, self.out, **options)
+        job = Job(self.make_config(*overrides), self.data.folder, self.data.list, self.out,
+                  finish=Finish(crf, threshold), **options)
         self.capsys.readouterr()
         if what == 'prototypes':
             make_prototypes(job, self.embedder, grid, multi_scale)

@@ -54,7 +54,7 @@ def overlap_row(device, images=64, size=VOC_SIZE, depth=101, crop=512, num_worke
             np.save(folder / f'{index}.npy', _smooth(CLASSES, *size, seed=index).softmax(dim=0).numpy())
         functions = {
             name: lambda name=name, crf=crf, workers=workers: make_predictions(
-                Job(config, folder, folder / 'images.txt', folder / name, crf, num_workers=workers), predictor, True)
+                Job(config, folder, folder / 'images.txt', folder / name, True, Finish(crf), workers), predictor, True)
             for name, crf, workers in (('network', None, 0), ('both', CrfParameters(), num_workers))}
         functions['crf'] = lambda: _finish_saved(folder, images, size, num_workers)
         # The runs announce where their label maps are, but those are gone soon.
