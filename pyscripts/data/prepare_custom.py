@@ -47,7 +47,7 @@ def _parser():
                         help='what no shape of LabelMe or COCO covers')
     parser.add_argument('--others', choices=_OTHERS, default='refuse',
                         help='what becomes of shapes of classes that are not listed')
-    parser.add_argument('--width', type=_pixels, default=3, metavar='N',
+    parser.add_argument('--width', type=arguments.pixels, default=3, metavar='N',
                         help='width of lines and points of LabelMe in pixels')
     oversegmentation.add_arguments(parser)
     arguments.add_overwrite_argument(parser)
@@ -60,16 +60,6 @@ def _undrawn(text):
     if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) <= 255 for part in parts):
         raise argparse.ArgumentTypeError(f'{text!r} is neither a value in 0..255 nor a colour R,G,B')
     return tuple(int(part) for part in parts) if len(parts) == 3 else int(text)
-
-
-def _pixels(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels from 1 to 100')
-    return value
 
 
 def main():

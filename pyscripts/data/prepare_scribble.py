@@ -22,20 +22,13 @@ def _parser():
     parser.add_argument('--points', type=pathlib.Path, metavar='FILE', help='the JSON of "What\'s the point"')
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT',
                         help='data root that prepare_voc12.py wrote')
-    parser.add_argument('--width', type=_pixels, default=3, help='width of scribbles in pixels')
-    parser.add_argument('--radius', type=_pixels, default=3, help='radius of points in pixels')
+    parser.add_argument('--width', type=arguments.pixels, default=3, help='width of scribbles in pixels')
+    parser.add_argument('--radius', type=arguments.pixels, default=3, help='radius of points in pixels')
     parser.add_argument('--alias', type=_alias, action='extend', nargs='+', default=[], metavar='TAG=CLASS',
                         help='take a tag of the scribbles for a class, for example steed=horse')
     arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
     return parser
-
-
-def _pixels(text):
-    value = float(text)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels from 1 to 100')
-    return value
 
 
 def _alias(text):

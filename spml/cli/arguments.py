@@ -1,5 +1,6 @@
 """What every command line shares: how help looks, and the common options."""
 import argparse
+import contextlib
 import math
 import os
 import pathlib
@@ -87,6 +88,14 @@ def add_process_argument(parser, default):
     """Add `--num_processes`; `default` says what happens without it."""
     parser.add_argument('--num_processes', type=at_least_one, default=None, metavar='N',
                         help=f'processes to start, on CUDA one on each GPU (default: {default}); torchrun works too')
+
+
+def pixels(text):
+    """Return the number of pixels, 1 to 100, that a text gives."""
+    with contextlib.suppress(ValueError):
+        if 1 <= float(text) <= 100:
+            return float(text)
+    raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels from 1 to 100')
 
 
 def add_overwrite_argument(parser):

@@ -3,6 +3,8 @@
 The augmentation of a sample is a function of the seed and of the sample's position in the endless training stream, and
 of nothing else: neither the number of workers nor a resume changes what the network sees.
 """
+import dataclasses
+
 import numpy as np
 import torch
 import torch.utils.data
@@ -15,6 +17,7 @@ from spml.utils.maps import tags_of
 BLUR_SIGMAS = (0.1, 5.0)
 
 
+@dataclasses.dataclass(eq=False)
 class SegmentationDataset(torch.utils.data.Dataset):
     """Images with their weak labels for training; VOC, DensePose (`swap_parts=True`) and the built-in data alike.
 
@@ -23,59 +26,40 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
     - `image`: (3, h, w) float32, normalised RGB
     - `semantic_label`: (h, w) int64, values 0..255 as in the file, padding 255
-    - `instance_label`: (h, w) int64, the same; absent without `with_instance`
+    - `instance_label`: (h, w) int64, the same of the regions; absent without `with_instance`
     - `tags`: (256,) bool, the values present in the weak semantic label before augmentation
     - `index`: int, `name`: str
 
     A label may hold any value; what is unlabelled (`num_classes`..254) or void (255) is the consumer's business.
+
+    Raises:
+        DataError: an entry has no label where one is needed.
+        ConfigError: `swap_parts` with fewer classes than DensePose has.
     """
 
-    def __init__(self, entries, crop_size, num_classes, pixel_means, pixel_stds, random_mirror, random_scale,
-                 random_crop, scale_range=(0.5, 1.5), grey_probability=0.0, blur_probability=0.0, swap_parts=False,
-                 seed=0, with_instance=True):
-        """Check the entries and keep the settings.
+    entries: list  # of `spml.data.lists.Entry`
+    crop_size: tuple  # (h, w) of an item; without `random_crop`, larger images lose their right and bottom
+    num_classes: int  # background included
+    pixel_means: tuple  # of RGB in 0..1
+    pixel_stds: tuple
+    random_mirror: bool  # with probability 0.5
+    random_scale: bool  # uniformly in `scale_range`
+    random_crop: bool
+    scale_range: tuple = (0.5, 1.5)
+    grey_probability: float = 0.0
+    blur_probability: float = 0.0
+    swap_parts: bool = False  # exchange DensePose's left and right parts in mirrored labels
+    seed: int = 0
+    with_instance: bool = True  # read the regions too
 
-        Args:
-            entries: `spml.data.lists.Entry` objects.
-            crop_size: (h, w) of an item. Without `random_crop`, larger images lose their right and bottom.
-            num_classes: the number of classes, background included.
-            pixel_means: three means, of RGB in 0..1.
-            pixel_stds: three standard deviations, likewise.
-            random_mirror: mirror with probability 0.5.
-            random_scale: scale uniformly in `scale_range`.
-            random_crop: place the crop at random.
-            scale_range: (smallest, largest) factor.
-            grey_probability: probability of turning the crop to grey.
-            blur_probability: probability of blurring the crop.
-            swap_parts: exchange DensePose's left and right parts in mirrored labels.
-            seed: non-negative int.
-            with_instance: read the instance labels too.
-
-        Raises:
-            DataError: an entry lacks a label that is needed.
-            ConfigError: `swap_parts` with fewer classes than DensePose has.
-        """
-        for entry in entries:
-            if entry.semantic is None or (with_instance and entry.instance is None):
-                needed = 'image semantic instance' if with_instance else 'image semantic'
+    def __post_init__(self):
+        for entry in self.entries:
+            if entry.semantic is None or (self.with_instance and entry.instance is None):
+                needed = 'image semantic instance' if self.with_instance else 'image semantic'
                 raise DataError(f'{entry.place}: {len(entry.fields)} fields, but training needs `{needed}`')
-        if swap_parts and num_classes < 15:
-            raise ConfigError(f'dataset.num_classes: {num_classes}, but DensePose has 15 classes; set it to 15, or '
-                              'dataset.swap_parts to false')
-        self.entries = list(entries)
-        self.crop_size = tuple(crop_size)
-        self.num_classes = num_classes
-        self.pixel_means = tuple(pixel_means)
-        self.pixel_stds = tuple(pixel_stds)
-        self.random_mirror = random_mirror
-        self.random_scale = random_scale
-        self.random_crop = random_crop
-        self.scale_range = tuple(scale_range)
-        self.grey_probability = grey_probability
-        self.blur_probability = blur_probability
-        self.swap_parts = swap_parts
-        self.seed = seed
-        self.with_instance = with_instance
+        if self.swap_parts and self.num_classes < 15:
+            raise ConfigError(f'dataset.num_classes: {self.num_classes}, but DensePose has 15 classes; set it to 15, '
+                              'or dataset.swap_parts to false')
 
     def __len__(self):
         return len(self.entries)

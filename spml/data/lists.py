@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping
 
 from spml.errors import DataError
-from spml.utils.formats import write_text
+from spml.utils.formats import read_lines, write_text
 
 FIELD_NAMES = ('image', 'semantic', 'instance')
 
@@ -85,7 +85,7 @@ def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
         raise DataError(f'{data_dir}: no such folder; the paths in {list_path} start from it')
     allowed = tuple(fields) if fields is not None else (1, 2, 3)
     entries, errors = [], []
-    for number, text in enumerate(_read_lines(list_path), start=1):
+    for number, text in enumerate(read_lines(list_path, 'a list with one image a line'), start=1):
         parts = tuple(text.split())
         if parts:
             try:
@@ -157,18 +157,6 @@ def located(entry):
         yield
     except DataError as error:
         raise type(error)(f'{entry.place}: {error}') from None
-
-
-def _read_lines(list_path):
-    try:
-        # utf-8-sig: editors on Windows put a byte-order mark first, which would become part of the first path.
-        return list_path.read_text(encoding='utf-8-sig').split('\n')
-    except FileNotFoundError:
-        raise DataError(f'{list_path}: no such list file') from None
-    except UnicodeDecodeError:
-        raise DataError(f'{list_path}: not a UTF-8 text file; a list has one image path a line') from None
-    except OSError as error:
-        raise DataError(f'{list_path}: cannot read the list: {error.strerror}') from None
 
 
 def _parse_line(parts, number, list_path, data_dir, allowed, allow_absolute):

@@ -4,6 +4,7 @@ Training sees one endless stream of samples, the list over and over. Step t of W
 positions of it, so what a step sees is known from t alone; that is what lets a run resume, or change its number of
 workers, exactly.
 """
+import dataclasses
 import functools
 import signal
 
@@ -15,36 +16,26 @@ import torch.utils.data
 from spml.errors import DataError, ResourceError
 
 
+@dataclasses.dataclass(eq=False)
 class StreamSampler(torch.utils.data.Sampler):
     """Batches of `(position, index)` pairs: step t on rank r has positions (t*W + r)*B .. +B of the endless stream.
 
     Without shuffling, position p is the list's sample p modulo its length. With it, each pass e over the list (e = p //
-    length) has an order of its own, a permutation drawn from `(seed, e)`.
+    length) has its own order, a permutation drawn from `(seed, e)`.
     """
 
-    def __init__(self, length, batch_size, rank=0, world_size=1, shuffle=False, seed=0, start_step=0, num_steps=1):
-        """Keep the settings.
+    length: int  # samples in the list
+    batch_size: int  # samples B a step and process
+    rank: int = 0  # this process, 0..W-1
+    world_size: int = 1  # processes W
+    shuffle: bool = False
+    seed: int = 0  # the same on all processes
+    start_step: int = 0  # the first step t
+    num_steps: int = 1
 
-        Args:
-            length: number of samples in the list, at least 1.
-            batch_size: samples B per step on each process.
-            rank: this process, 0..W-1.
-            world_size: number of processes W.
-            shuffle: permute each pass.
-            seed: non-negative int, the same on all processes.
-            start_step: the first step t.
-            num_steps: how many steps to yield, that is t = start_step .. start_step + num_steps - 1.
-        """
-        if length < 1:
+    def __post_init__(self):
+        if self.length < 1:
             raise DataError('the list of training images is empty')
-        self.length = length
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
-        self.shuffle = shuffle
-        self.seed = seed
-        self.start_step = start_step
-        self.num_steps = num_steps
 
     def __len__(self):
         return self.num_steps

@@ -4,6 +4,7 @@ JPEG is decoded by OpenCV, because decoders differ by a grey level and the publi
 else by Pillow, which notices damage. Labels are only taken as the 8-bit single-channel PNG they must be: converting
 anything else silently would turn class ids into something plausible and wrong.
 """
+import contextlib
 import io
 import os
 import pickle
@@ -42,21 +43,14 @@ def read_image(path):
         DataError: the file is missing, damaged, truncated, too large, of 16 bits, or neither JPEG nor PNG.
     """
     content = _read_bytes(path)
-    try:
-        with Image.open(io.BytesIO(content), formats=('JPEG', 'PNG')) as image:
-            _check_pixels(path, image.size)
-            if image.format == 'PNG':
-                if _png_header(path, content)[0] == 16:
-                    raise WrongEncodingError(f'{path}: a 16-bit PNG; images must have 8 bits per channel')
-                return np.array(image.convert('RGB'))
-            if not content.rstrip(b'\0').endswith(b'\xff\xd9'):
-                image.load()  # no end marker: OpenCV 4 would fill what is missing with grey, Pillow raises
-    except DataError:
-        raise
-    except Image.DecompressionBombError:
-        raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale the image down') from None
-    except Exception as error:  # decoders fail on damaged files in any way
-        raise DataError(f'{path}: not a readable JPEG or PNG image ({first_line(error)}); replace the file') from None
+    with decoding(path, 'JPEG or PNG image'), Image.open(io.BytesIO(content), formats=('JPEG', 'PNG')) as image:
+        _check_pixels(path, image.size)
+        if image.format == 'PNG':
+            if _png_header(path, content)[0] == 16:
+                raise WrongEncodingError(f'{path}: a 16-bit PNG; images must have 8 bits per channel')
+            return np.array(image.convert('RGB'))
+        if not content.rstrip(b'\0').endswith(b'\xff\xd9'):
+            image.load()  # no end marker: OpenCV 4 would fill what is missing with grey, Pillow raises
     return _decode_jpeg(path, content)
 
 
@@ -75,12 +69,7 @@ def read_label(path):
                        'Image.fromarray(np.asarray(Image.open(\'IN.png\'))).save(\'OUT.png\')"`')
         raise WrongEncodingError(f'{path}: a {depth}-bit {kind} PNG, but a label must be an 8-bit single-channel PNG; '
                                  f'{way_out}')
-    _check_pixels(path, size)
-    try:
-        with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
-            return np.array(image)
-    except Exception as error:  # decoders fail on damaged files in any way
-        raise DataError(f'{path}: a damaged PNG ({first_line(error)}); replace the file') from None
+    return _decode_png(path, content, size)
 
 
 def read_colour_label(path):
@@ -100,12 +89,7 @@ def read_colour_label(path):
         return read_label(path)
     if kind not in ('palette', 'RGB') or depth > 8:
         raise DataError(f'{path}: a {depth}-bit {kind} PNG; a label must be a palette, RGB or 8-bit single-channel PNG')
-    _check_pixels(path, size)
-    try:
-        with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
-            colours = np.array(image.convert('RGB'))
-    except Exception as error:  # decoders fail on damaged files in any way
-        raise DataError(f'{path}: a damaged PNG ({first_line(error)}); replace the file') from None
+    colours = _decode_png(path, content, size, 'RGB')
     known = _colour_codes(voc_colour_map())
     codes = _colour_codes(colours)
     order = np.argsort(known)
@@ -120,13 +104,23 @@ def read_colour_label(path):
 
 def image_size(path):
     """Return the (height, width) that the header of a JPEG or PNG states; DataError if it cannot be read."""
+    with decoding(path, 'JPEG or PNG image'), Image.open(path, formats=('JPEG', 'PNG')) as image:
+        return image.size[::-1]
+
+
+@contextlib.contextmanager
+def decoding(path, what):
+    """Have whatever a decoder raises inside the `with` block say in one line that the file is not a readable `what`."""
     try:
-        with Image.open(path, formats=('JPEG', 'PNG')) as image:
-            return image.size[::-1]
+        yield
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f'{path}: no such file') from None
+    except Image.DecompressionBombError:
+        raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale it down') from None
     except Exception as error:  # decoders fail on damaged files in any way
-        raise DataError(f'{path}: not a readable JPEG or PNG image ({first_line(error)}); replace the file') from None
+        raise DataError(f'{path}: not a readable {what} ({first_line(error)}); replace the file') from None
 
 
 def check_same_size(entry, image, label, label_path=None):
@@ -134,10 +128,15 @@ def check_same_size(entry, image, label, label_path=None):
 
     `label_path` is the label's file (default: the entry's semantic label).
     """
-    if image.shape[:2] != label.shape[:2]:
-        (height, width), (label_height, label_width) = image.shape[:2], label.shape[:2]
-        raise DataError(f'{label_path or entry.semantic}: the label has {label_width}x{label_height} pixels (width x '
-                        f'height), but its image {entry.image} has {width}x{height}; they must be the same')
+    check_size(label_path or entry.semantic, label.shape, f'its image {entry.image}', image.shape,
+               'they must be the same')
+
+
+def check_size(path, found, whose, expected, way_out):
+    """Raise DataError unless two shapes (H, W, ...) have one size: that of a file and that of what `whose` names."""
+    if tuple(found[:2]) != tuple(expected[:2]):
+        raise DataError(f'{path}: {found[1]}x{found[0]} pixels (width x height), but {whose} has '
+                        f'{expected[1]}x{expected[0]}; {way_out}')
 
 
 def read_entry(entry, with_semantic=True, with_instance=True):
@@ -212,21 +211,15 @@ def read_prototypes(path, dim=None):
         DataError: the file is missing or damaged, or its arrays are absent, misshapen, or of another D.
     """
     content = io.BytesIO(_read_bytes(path))
-    try:
+    with decoding(path, 'file of prototypes'):
         with zipfile.ZipFile(content) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > MAX_BYTES:
             raise DataError(f'{path}: {size} bytes of prototypes are more than {MAX_BYTES}; write it with prototype.py')
         with np.load(content, allow_pickle=False) as arrays:
-            prototype, label = arrays['prototype'], arrays['prototype_label']
-    except DataError:
-        raise
-    except KeyError:
-        raise DataError(f'{path}: lacks `prototype` or `prototype_label`; write it with prototype.py') from None
-    except Exception as error:  # a damaged archive can fail in any way; all mean the same to the user
-        raise DataError(f'{path}: not a readable prototype file ({first_line(error)}); write it again') from None
+            prototype, label = (arrays.get(name) for name in ('prototype', 'prototype_label'))
     if not (isinstance(prototype, np.ndarray) and isinstance(label, np.ndarray)):
-        raise DataError(f'{path}: `prototype` or `prototype_label` is no array; write it with prototype.py')
+        raise DataError(f'{path}: has no array `prototype` or `prototype_label`; write it with prototype.py')
     if prototype.ndim != 2 or label.shape != prototype.shape[:1] or prototype.dtype.kind != 'f' or (
             label.dtype.kind not in 'iu'):
         raise DataError(f'{path}: prototype {prototype.dtype} {prototype.shape} and prototype_label {label.dtype} '
@@ -274,6 +267,12 @@ def _colour_codes(colours):
 def _check_pixels(path, size):
     if size[0] * size[1] > MAX_PIXELS:
         raise DataError(f'{path}: {size[0]}x{size[1]} pixels are more than {MAX_PIXELS}; scale the image down')
+
+
+def _decode_png(path, content, size, mode=None):
+    _check_pixels(path, size)
+    with decoding(path, 'PNG'), Image.open(io.BytesIO(content), formats=('PNG',)) as image:
+        return np.array(image.convert(mode) if mode else image)
 
 
 def _decode_jpeg(path, content):

@@ -26,17 +26,18 @@ def write_lists(out, train, val, test):
     """Write the lists of every split and, for training, of every kind of label; arguments are names of images."""
     for kind, folder in TRAIN_LABELS.items():
         write_train_list(out, kind, train, folder)
-    _write(out, 'val', [f'{IMAGES}/{name}.jpg {TRUTH}/{name}.png {TRUTH}/{name}.png' for name in val])
-    _write(out, 'test', [f'{TEST_IMAGES}/{name}.jpg' for name in test])
+    write_lines(out, 'val', [f'{IMAGES}/{name}.jpg {TRUTH}/{name}.png {TRUTH}/{name}.png' for name in val])
+    write_lines(out, 'test', [f'{TEST_IMAGES}/{name}.jpg' for name in test])
 
 
 def write_train_list(out, kind, names, folder):
     """Write `lists/train_<kind>.txt` of images whose labels lie in `folder`, and return its path."""
-    return _write(out, f'train_{kind}',
-                  [f'{IMAGES}/{name}.jpg {folder}/{name}.png {REGIONS}/{name}.png' for name in names])
+    return write_lines(out, f'train_{kind}',
+                       [f'{IMAGES}/{name}.jpg {folder}/{name}.png {REGIONS}/{name}.png' for name in names])
 
 
-def _write(out, name, lines):
+def write_lines(out, name, lines):
+    """Write `lists/<name>.txt` under the data root `out` and return its path."""
     path = pathlib.Path(out) / 'lists' / f'{name}.txt'
     write_text(path, ''.join(f'{line}\n' for line in lines))
     return path

@@ -15,6 +15,7 @@ import numpy as np
 
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
+from spml.utils.formats import read_lines
 from spml.visualization.palette import class_colours
 
 _LINE = re.compile(r'(?P<name>.*?)(?:\s+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6}))?')
@@ -52,12 +53,7 @@ def read_class_list(path):
         DataError: the file is missing, no text, or names no or too many classes, one twice, or only some colours.
     """
     path = pathlib.Path(path)
-    try:
-        lines = path.read_text(encoding='utf-8-sig').split('\n')
-    except OSError as error:
-        raise DataError(f'{path}: cannot read the class list: {error.strerror}') from None
-    except UnicodeDecodeError:
-        raise DataError(f'{path}: not a UTF-8 text file; a class list has one class a line') from None
+    lines = read_lines(path, 'a list with one class a line')
     entries = [_parse(f'{path}:{number}', line) for number, line in enumerate(lines, 1) if line.strip()]
     classes = [entry for entry in entries if entry[1] not in _NO_CLASSES]
     if not 2 <= len(classes) < UNLABELLED:

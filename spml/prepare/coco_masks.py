@@ -1,4 +1,4 @@
-"""Masks as COCO stores them: run lengths, compressed or not, and polygons.
+"""JSON of COCO: its records, and masks as run lengths, compressed or not, and as polygons.
 
 Run lengths are decoded here, with every length checked: the decoder of pycocotools trusts them, and a damaged file
 makes it read memory that is not its own. Polygons are filled by pycocotools, whose very pixels are COCO's.
@@ -10,6 +10,19 @@ import numpy as np
 from spml.errors import DataError, SpmlError
 
 _SMALLEST_POLYGON = 6  # numbers: three points
+
+
+def check_records(path, content, group, **fields):
+    """Return the list `group` in the content of a JSON of COCO; DataError unless it has fields of these types."""
+    records = content.get(group) if isinstance(content, dict) else None
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise DataError(f'{path}: has no list of {group}; is it a file of COCO?')
+    for record in records:
+        for field, kind in fields.items():
+            if not isinstance(record.get(field), kind):
+                raise DataError(f'{path}: one of the {group} has {field} = {record.get(field)!r}; use the original '
+                                'file')
+    return records
 
 
 def decode_mask(segmentation, size, where):

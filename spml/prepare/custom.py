@@ -8,7 +8,7 @@ import shlex
 import numpy as np
 
 from spml.data import voc_layout as layout
-from spml.data.readers import image_size, read_label
+from spml.data.readers import check_size, image_size, read_label
 from spml.errors import DataError
 from spml.names import UNLABELLED
 from spml.prepare import drawings, shapes
@@ -16,7 +16,7 @@ from spml.prepare.class_list import ClassList, read_class_list
 from spml.prepare.custom_sources import WEAK, gather, split
 from spml.prepare.runner import Digests, is_prepared, make, results, run_items, summary
 from spml.utils.files import place_file
-from spml.utils.formats import write_png, write_text
+from spml.utils.formats import write_png
 
 logger = logging.getLogger(__name__)
 
@@ -129,10 +129,7 @@ def _convert(sources, classes, out, sample):
             labels = drawings.read_mask(label, classes)
         else:
             labels = drawings.read_scribbles(label, classes, sources.undrawn)
-        if labels.shape != tuple(size):
-            raise DataError(f'{original}: {labels.shape[1]}x{labels.shape[0]} pixels (width x height), but its image '
-                            f'{sample.image} has {size[1]}x{size[0]}; if that is stored turned (EXIF orientation), '
-                            'turn its pixels upright')
+        check_size(original, labels.shape, f'its image {sample.image}', size, shapes.UPRIGHT)
         if (labels >= UNLABELLED).all():
             raise DataError(f'{original}: labels no pixel of {sample.image}; draw in it, or remove it')
         write_png(out / path, labels)
@@ -149,9 +146,8 @@ def _write_list(out, name, samples):
     if not samples:
         path.unlink(missing_ok=True)
         return
-    lines = [' '.join([sample.image_path, *(f'{folder}/{sample.name}.png' for folder in _LISTS[name])])
-             for sample in samples]
-    write_text(path, ''.join(f'{line}\n' for line in lines))
+    layout.write_lines(out, name, [' '.join([sample.image_path, *(f'{folder}/{sample.name}.png'
+                                                                  for folder in _LISTS[name])]) for sample in samples])
     print(f'{len(samples)} images: {path}')
 
 

@@ -14,6 +14,7 @@ from spml.data import voc_layout as layout
 from spml.errors import ConfigError, DataError
 from spml.names import UNLABELLED
 from spml.prepare.shapes import ShapeRules, read_coco
+from spml.utils.formats import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -181,10 +182,7 @@ def _image_name(file_name):
 
 def _named(samples, path):
     """Return the samples whose names a text file lists, one a line, with or without an ending."""
-    try:
-        lines = path.read_text(encoding='utf-8-sig').split('\n')
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f'{path}: not a readable text file ({error}); give one image name a line') from None
+    lines = read_lines(path, 'a list with one image name a line')
     known = {sample.image.name: sample for sample in samples} | {sample.image.stem: sample for sample in samples}
     chosen = {}
     for number, line in enumerate(lines, 1):

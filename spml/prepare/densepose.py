@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spml.data.readers import image_size
+from spml.data.readers import check_size, image_size
+from spml.data.voc_layout import write_lines
 from spml.errors import DataError
+from spml.prepare.coco_masks import check_records
 from spml.prepare.densepose_parts import is_annotated, part_map, point_map
 from spml.prepare.runner import Digests, make, results, summary
 from spml.utils.files import place_file
-from spml.utils.formats import read_json, write_png, write_text
+from spml.utils.formats import read_json, write_png
 
 logger = logging.getLogger(__name__)
 
@@ -124,17 +126,8 @@ def _read_json(path):
     """Return a COCO JSON whose `images` and `annotations` are lists of dicts with the fields that are used here."""
     print(f'reading {path}', flush=True)
     content = read_json(path, 'fetch it again, or give other folders by --coco and --densepose')
-    needed = {'images': ('id', 'file_name', 'height', 'width'), 'annotations': ('id', 'image_id')}
-    for group, fields in needed.items():
-        entries = content.get(group) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DataError(f'{path}: has no list of {group}; is it a file of COCO or DensePose-COCO?')
-        for entry in entries:
-            for field in fields:
-                if not isinstance(entry.get(field), str if field == 'file_name' else int):
-                    raise DataError(f'{path}: one of the {group} has {field} = {entry.get(field)!r}; fetch the file '
-                                    'again')
-    for record in content['images']:
+    check_records(path, content, 'annotations', id=int, image_id=int)
+    for record in check_records(path, content, 'images', id=int, file_name=str, height=int, width=int):
         if pathlib.PurePath(record['file_name']).name != record['file_name']:
             raise DataError(f'{path}: {record["file_name"]!r} is no file name; fetch the file again')
     return content
@@ -148,9 +141,7 @@ def _convert(coco, out, points, sample):
     """Write the files of one image."""
     image = coco / sample.file
     size = image_size(image)
-    if size != sample.size:
-        raise DataError(f'{image}: {size[1]}x{size[0]} pixels (width x height), but the annotations speak of '
-                        f'{sample.size[1]}x{sample.size[0]}; use the images of COCO 2014')
+    check_size(image, size, 'the image that was annotated', sample.size, 'use the images of COCO 2014')
     labels = part_map(size, sample.unannotated, sample.bodies)
     # Seed by name: independent of the other images.
     seed = [points.seed, *sample.name.encode()]
@@ -162,8 +153,7 @@ def _convert(coco, out, points, sample):
 
 def _write_lists(out, train, chosen, val):
     for name, folder, samples in (('train_point', POINTS, train), ('train_full', TRUTH, chosen), ('val', TRUTH, val)):
-        path = out / 'lists' / f'{name}.txt'
-        instance = TRUTH if name == 'val' else REGIONS
-        write_text(path, ''.join(f'images/{sample.file} {folder}/{sample.name}.png {instance}/{sample.name}.png\n'
-                                 for sample in samples))
+        regions = TRUTH if name == 'val' else REGIONS
+        path = write_lines(out, name, [f'images/{sample.file} {folder}/{sample.name}.png {regions}/{sample.name}.png'
+                                       for sample in samples])
         print(f'{len(samples)} images: {path}')

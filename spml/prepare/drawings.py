@@ -1,12 +1,13 @@
 """Masks and scribbles that somebody drew, PNGs of class ids or of colours, as label maps."""
 import io
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from spml.data.readers import MAX_PIXELS
-from spml.errors import DataError, first_line
+from spml.data.readers import MAX_PIXELS, decoding
+from spml.errors import DataError
 from spml.names import UNLABELLED
 
 _FORMS = 'an 8-bit PNG: grey or palette (class ids), palette or RGB (colours of the class list)'
@@ -87,24 +88,19 @@ def read_scribbles(path, classes, undrawn=None):
 
 
 def _read(path, classes):
-    try:
-        with open(path, 'rb') as source:
-            content = source.read()
+    with decoding(path, f'PNG; it must be {_FORMS}'):
+        content = pathlib.Path(path).read_bytes()
         with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale it down')
-            # Pillow widens fewer bits of grey to 0..255 without a word; the depth stands in the header.
+            # Pillow silently widens fewer bits of grey to 0..255; the depth is in the header.
             if image.mode not in ('L', 'LA', 'P', 'RGB', 'RGBA') or (content[24] != 8 and image.mode != 'P'):
                 raise DataError(f'{path}: a {content[24]}-bit PNG of mode {image.mode}; it must be {_FORMS}')
             rgba = np.array(image.convert('RGBA'))
             ids = None
             if image.mode in ('L', 'LA') or (image.mode == 'P' and classes.colours is None):
                 ids = np.array(image.getchannel(0))
-    except FileNotFoundError:
-        raise DataError(f'{path}: no such file') from None
-    except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError) as error:
-        raise DataError(f'{path}: not a readable PNG ({first_line(error)}); it must be {_FORMS}') from None
-    # Between visible and not lies the blur of a brush.
+    # Threshold the brush's soft edge.
     return _Drawing(ids, rgba[..., :3], rgba[..., 3] >= 128)
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from spml.cli import arguments
 from spml.data.lists import check_files, check_unique, located, read_list
-from spml.data.readers import check_same_size, read_entry, read_label
-from spml.errors import DataError, first_line
+from spml.data.readers import check_same_size, check_size, decoding, read_entry, read_label
+from spml.errors import DataError
 from spml.evaluation.boundary_recall import boundary_recall
 from spml.prepare.owt_ucm import MAX_REGIONS, regions_from_contours, require_higra
 from spml.prepare.runner import Digests, make, results, run_items, summary
@@ -139,22 +139,17 @@ def read_contours(path):
 
 
 def _read_grey_map(path):
-    try:
-        with Image.open(path, formats=('PNG',)) as image:
-            if image.mode != 'L':
-                raise DataError(f'{path}: a PNG of mode {image.mode}; a contour map must be an 8-bit single-channel '
-                                'PNG, or a .npy of floats in 0..1')
-            return np.asarray(image) / 255
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f'{path}: not a readable PNG ({first_line(error)}); replace the file') from None
+    with decoding(path, 'PNG'), Image.open(path, formats=('PNG',)) as image:
+        if image.mode != 'L':
+            raise DataError(f'{path}: a PNG of mode {image.mode}; a contour map must be an 8-bit single-channel PNG, '
+                            'or a .npy of floats in 0..1')
+        return np.asarray(image) / 255
 
 
 def _read_float_map(path):
-    try:
+    with decoding(path, '.npy array'):
         # Mapped: a header that lies about the size is found out before memory is taken for it.
         contours = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f'{path}: not a readable .npy array ({first_line(error)}); replace the file') from None
     shape = [side for side in contours.shape if side != 1] if contours.ndim > 2 else contours.shape
     if contours.dtype.kind != 'f' or len(shape) != 2:
         raise DataError(f'{path}: {contours.dtype} {contours.shape}; a contour map must be floats (H, W) in 0..1, or '
@@ -207,7 +202,6 @@ def _measure(save_dir, truth_dir, entry):
     if not truth_path or not truth_path.is_file():
         return count, None
     truth = read_label(truth_path)
-    if truth.shape != regions.shape:
-        raise DataError(f'{truth_path}: {truth.shape[1]}x{truth.shape[0]} pixels (width x height), but the image of '
-                        f'{entry.place} has {regions.shape[1]}x{regions.shape[0]}; give its own truth as --truth_dir')
+    check_size(truth_path, truth.shape, f'the image of {entry.place}', regions.shape,
+               'give its own truth as --truth_dir')
     return count, boundary_recall(regions, truth)

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from spml.data import voc_layout as layout
+from spml.data.readers import check_size
 from spml.errors import DataError
 from spml.prepare import strokes
 from spml.prepare.voc12 import NUM_CLASSES
@@ -104,9 +105,8 @@ def _labels(kind, half, fraction):
 def _draw_scribbles(classes, cuts, path, size):
     """Return the map of each (share of the length, radius) in `cuts`."""
     scribbles, stated = read_scribbles(path, classes)
-    if stated is not None and stated != size:
-        raise DataError(f'{path}: drawn on {stated[1]}x{stated[0]} pixels (width x height), but the image has '
-                        f'{size[1]}x{size[0]}; use the original image')
+    if stated is not None:
+        check_size(path, stated, 'the image', size, 'use the original image')
     inside = [(label, _inside(points, size)) for label, points in scribbles]
     return [strokes.draw([(label, strokes.middle(points, fraction)) for label, points in inside], size, radius)
             for fraction, radius in cuts]

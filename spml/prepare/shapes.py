@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from spml.data.readers import check_size
 from spml.errors import DataError, first_line
 from spml.names import UNLABELLED, VOID
 from spml.prepare import strokes
-from spml.prepare.coco_masks import decode_mask
+from spml.prepare.coco_masks import check_records, decode_mask
 from spml.utils.formats import read_json
 
+UPRIGHT = 'if the image is stored turned (EXIF orientation), turn its pixels upright'
 _LABELME_CLASSES = {'_background_': 0, '__ignore__': VOID}  # by LabelMe's own convention
 _STROKES = ('line', 'linestrip', 'point', 'points')
 _NUM_POINTS = {'polygon': 3, 'rectangle': 2, 'circle': 2, 'mask': 2, 'line': 2}  # at least; else 1
@@ -54,10 +56,9 @@ def draw_labelme(path, size, classes, rules):
     shapes = content.get('shapes') if isinstance(content, dict) else None
     if not isinstance(shapes, list):
         raise DataError(f'{path}: has no list of shapes; is it a file of LabelMe?')
-    stated = (content.get('imageHeight'), content.get('imageWidth'))
-    if None not in stated and stated != tuple(size):
-        raise DataError(f'{path}: drawn on {stated[1]}x{stated[0]} pixels (width x height), but the image has '
-                        f'{size[1]}x{size[0]}; if it is stored turned (EXIF orientation), turn its pixels upright')
+    stated = content.get('imageHeight'), content.get('imageWidth')
+    if None not in stated:
+        check_size(path, stated, 'the image', size, UPRIGHT)
     labels = np.full(size, rules.rest, np.uint8)
     for number, shape in enumerate(shapes):
         where = f'{path}: shape {number}'
@@ -109,11 +110,12 @@ def read_coco(path, classes, rules):
         DataError: the file is missing, damaged, of another form, or has a category that the class list lacks.
     """
     content = read_json(path, 'export it again')
-    names = {record['id']: record['file_name'] for record in _records(path, content, 'images', id=int, file_name=str)}
-    annotations = _records(path, content, 'annotations', id=int, image_id=int, category_id=int)
+    images = check_records(path, content, 'images', id=int, file_name=str)
+    names = {record['id']: record['file_name'] for record in images}
+    annotations = check_records(path, content, 'annotations', id=int, image_id=int, category_id=int)
     used = {annotation['category_id'] for annotation in annotations}
     values = {record['id']: class_value(record['name'], classes, rules, f'{path}: category {record["id"]}')
-              for record in _records(path, content, 'categories', id=int, name=str) if record['id'] in used}
+              for record in check_records(path, content, 'categories', id=int, name=str) if record['id'] in used}
     result = {name: [] for name in names.values()}
     for annotation in annotations:
         where = f'{path}: annotation {annotation["id"]}'
@@ -136,18 +138,6 @@ def class_value(name, classes, rules, where):
         raise DataError(f'{where}: {name!r} is not in {classes.path}; add it there, or give --others background or '
                         'void')
     return value
-
-
-def _records(path, content, group, **fields):
-    """Return a list of COCO's records, each with the fields of the given types."""
-    records = content.get(group) if isinstance(content, dict) else None
-    if not isinstance(records, list):
-        raise DataError(f'{path}: has no list of {group}; is it a file of COCO?')
-    for record in records:
-        for field, kind in fields.items():
-            if not isinstance(record, dict) or not isinstance(record.get(field), kind):
-                raise DataError(f'{path}: one of the {group} has no {field}; export the file again')
-    return records
 
 
 def _check_shape(where, shape, size):

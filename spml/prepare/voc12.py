@@ -10,12 +10,12 @@ import numpy as np
 from scipy.io import loadmat
 
 from spml.data import voc_layout as layout
-from spml.data.readers import image_size, read_colour_label
+from spml.data.readers import check_size, image_size, read_colour_label
 from spml.errors import DataError, first_line
 from spml.names import VOID
 from spml.prepare.runner import Digests, make, results, summary
 from spml.utils.files import place_file
-from spml.utils.formats import write_png
+from spml.utils.formats import read_lines, write_png
 
 logger = logging.getLogger(__name__)
 
@@ -66,14 +66,8 @@ def read_splits(voc, sbd):
 
 def read_names(path):
     """Return the image names in a split file, one a line, in its order."""
-    try:
-        names = path.read_text(encoding='utf-8-sig').split('\n')
-    except OSError as error:
-        raise DataError(f'{path}: cannot read the split file: {error.strerror}; name the folders by --voc '
-                        'VOCdevkit/VOC2012 and --sbd benchmark_RELEASE/dataset') from None
-    except UnicodeDecodeError:
-        raise DataError(f'{path}: not a text file; a split file has one image name a line') from None
-    names = [name.strip() for name in names if name.strip()]
+    lines = read_lines(path, 'a split file, with --voc VOCdevkit/VOC2012 and --sbd benchmark_RELEASE/dataset')
+    names = [line.strip() for line in lines if line.strip()]
     for name in names:
         if len(name.split()) > 1 or pathlib.PurePath(name).name != name:
             raise DataError(f'{path}: {name!r} is no image name; a split file has one a line')
@@ -158,9 +152,7 @@ def _convert(voc, sbd, out, item):
     else:
         raise DataError(f'{truth}: no such file, though the split files name it; --voc must be VOCdevkit/VOC2012')
     for source, label in labels.values():
-        if label.shape != size:
-            raise DataError(f'{source}: {label.shape[1]}x{label.shape[0]} pixels (width x height), but its image '
-                            f'{image} has {size[1]}x{size[0]}; fetch both again')
+        check_size(source, label.shape, f'its image {image}', size, 'fetch both again')
     for folder, (_, label) in labels.items():
         write_png(out / folder / f'{name}.png', label)
     place_file(image, out / layout.IMAGES / f'{name}.jpg')

@@ -15,6 +15,19 @@ def write_text(path, text):
         temporary.write_text(text, encoding='utf-8')
 
 
+def read_lines(path, what):
+    """Return the lines of a UTF-8 text file; DataError if it cannot be read, in which `what` says what it is."""
+    try:
+        # utf-8-sig: editors on Windows put a byte-order mark first, which would become part of the first line.
+        return pathlib.Path(path).read_text(encoding='utf-8-sig').split('\n')
+    except FileNotFoundError:
+        raise DataError(f'{path}: no such file; it should be {what}') from None
+    except OSError as error:
+        raise DataError(f'{path}: cannot read the file: {error.strerror}; it should be {what}') from None
+    except UnicodeDecodeError:
+        raise DataError(f'{path}: not a UTF-8 text file; it should be {what}') from None
+
+
 def append_line(path, line):
     """Add a line to a UTF-8 text file; a kill may leave a part of it, which readers have to expect."""
     try:

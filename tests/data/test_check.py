@@ -145,7 +145,7 @@ def test_lists_that_are_none(data, tmp_path):
     data.lines = ['']
     with pytest.raises(DataError, match='empty'):
         data.check()
-    with pytest.raises(DataError, match='no such list'):
+    with pytest.raises(DataError, match='no such file'):
         check_list(tmp_path / 'absent', tmp_path, NUM_CLASSES)
 
 

@@ -49,7 +49,7 @@ def test_empty_list(write, tmp_path, text):
 
 
 def test_missing_list_missing_folder_and_binary_list(write, tmp_path):
-    with pytest.raises(DataError, match=r'nowhere\.txt: no such list file'):
+    with pytest.raises(DataError, match=r'nowhere\.txt: no such file'):
         read_list(tmp_path / 'nowhere.txt', tmp_path)
     with pytest.raises(DataError, match='nodata: no such folder'):
         read_list(write('a\n'), tmp_path / 'nodata')
@@ -57,7 +57,7 @@ def test_missing_list_missing_folder_and_binary_list(write, tmp_path):
         read_list(write('\xff\xd8\xff\xe0', 'latin1'), tmp_path)
     with pytest.raises(DataError, match=r'train\.txt:1: a NUL byte'):
         read_list(write('a\0b\n'), tmp_path)
-    with pytest.raises(DataError, match='cannot read the list'):
+    with pytest.raises(DataError, match='cannot read the file'):
         read_list(tmp_path, tmp_path)
 
 

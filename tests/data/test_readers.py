@@ -393,7 +393,7 @@ def test_prototypes_round_trip(tmp_path, rng):
 
 @pytest.mark.parametrize(('arrays', 'complaint'), [
     ({'prototype': np.zeros((3, 8), np.float32)}, 'prototype_label'),
-    ({'prototype_label': np.zeros(3, int)}, 'lacks'),
+    ({'prototype_label': np.zeros(3, int)}, 'has no array'),
     ({'prototype': np.zeros(8, np.float32), 'prototype_label': np.zeros(8, int)}, r'must be float \(S, D\)'),
     ({'prototype': np.zeros((3, 8), np.float32), 'prototype_label': np.zeros(4, int)}, r'\(3, 8\).*\(4,\)'),
     ({'prototype': np.zeros((3, 8), np.float32), 'prototype_label': np.zeros(3)}, 'integer'),

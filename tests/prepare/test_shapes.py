@@ -199,9 +199,9 @@ def test_categories_that_are_not_listed(tmp_path, classes):
     ([annotation(5, 3, [[0, 0, 9, 0, 9, 9]], image=9)], {}, 'annotation 5: is of the image 9'),
     ([annotation(5, 6, [[0, 0, 9, 0, 9, 9]])], {}, 'annotation 5.* category 6'),
     ([annotation(5, 3, [])], {}, 'annotation 5: has no segmentation'),
-    ([{'id': 5, 'image_id': 7}], {}, 'annotations has no category_id'), (['x'], {}, 'annotations has no id'),
-    ([annotation(5, [3], [])], {}, 'annotations has no category_id'), ([], {'images': {}}, 'no list of images'),
-    ([], {'images': [{'id': 1}]}, 'images has no file_name'), ([], {'categories': None}, 'no list of categories'),
+    ([{'id': 5, 'image_id': 7}], {}, 'annotations has category_id = '), (['x'], {}, 'no list of annotations'),
+    ([annotation(5, [3], [])], {}, 'annotations has category_id = '), ([], {'images': {}}, 'no list of images'),
+    ([], {'images': [{'id': 1}]}, 'images has file_name = '), ([], {'categories': None}, 'no list of categories'),
 ])
 def test_files_that_are_no_coco(tmp_path, classes, annotations, groups, words):
     with pytest.raises(DataError, match=rf'coco\.json: .*{words}'):
