@@ -5,7 +5,6 @@ output goes to `logs/<run>.log`.
 """
 import collections
 import contextlib
-import dataclasses
 import itertools
 import os
 import shlex
@@ -13,11 +12,13 @@ import signal
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from spml.errors import SpmlError
 from spml.recipe import Answer
+from spml.sweep.grid import SweepRun
 from spml.sweep.made import judge_run, note_begun, note_done
 
 _POLL_SECONDS = 0.2
@@ -29,11 +30,10 @@ class SweepFailedError(SpmlError):
     exit_status = 1
 
 
-@dataclasses.dataclass
-class _Job:
+class _Job(NamedTuple):
     """A run at work."""
 
-    run: object
+    run: SweepRun
     process: subprocess.Popen
     started: float
 
@@ -82,12 +82,12 @@ def run_sweep(sweep, gpus=(None,), overwrite=False):
 
     Raises:
         SpmlError: before anything is run: a run was made with other settings, and `overwrite` is not set.
-        KeyboardInterrupt: on Ctrl-C or SIGTERM, once the runs at work have saved and ended.
+        KeyboardInterrupt: again, once the runs at work have saved and ended.
     """
     waiting = collections.deque(_what_to_run(sweep, overwrite))
     jobs, failed = {}, {}
     with tqdm(total=len(sweep.runs), initial=len(sweep.runs) - len(waiting), desc='sweep', unit='run',
-              dynamic_ncols=True) as bar, _terminate_as_interrupt():
+              dynamic_ncols=True) as bar:
         try:
             while waiting or jobs:
                 for gpu in [gpu for gpu in gpus if gpu not in jobs][:len(waiting)]:
@@ -98,7 +98,9 @@ def run_sweep(sweep, gpus=(None,), overwrite=False):
                     bar.update(status == 0)
         except KeyboardInterrupt:
             for job in jobs.values():
-                _interrupt(job.process)
+                with contextlib.suppress(ProcessLookupError):
+                    # Its whole session: a pipeline and the stage that it runs.
+                    os.killpg(job.process.pid, signal.SIGINT)
             for job in jobs.values():
                 job.process.wait()
             raise
@@ -165,19 +167,3 @@ def _last_error(path):
     lines = [line for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith('error: ')]
     return (errors or lines or ['its log is empty'])[-1]
-
-
-def _interrupt(process):
-    # Its whole session: a pipeline's script and the stage that it runs.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-
-
-@contextlib.contextmanager
-def _terminate_as_interrupt():
-    """Take SIGTERM for Ctrl-C, so that the runs at work do not outlive the sweep."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
