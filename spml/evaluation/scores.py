@@ -30,7 +30,7 @@ def score_summary(iou, class_names, num_images, absent=(), **extra):
 
 
 def read_score(path):
-    """Return the dictionary that a benchmark wrote to `path`; raises DataError unless it holds a `mean_iou`."""
+    """Return the dictionary of scores in a JSON file; raises DataError unless it holds a `mean_iou`."""
     score = read_json(path, 'run the stage that writes it again')
     try:
         return {**score, 'mean_iou': float(score['mean_iou'])}
@@ -61,7 +61,7 @@ def format_summary(scores):
     """Return the table of a run's mean IoUs as text, and above it the last score by class.
 
     Args:
-        scores: list of (title, path of the JSON that a benchmark wrote), in order.
+        scores: list of (title, path of the JSON of scores), in order.
 
     Raises:
         DataError: a file is missing or damaged.

@@ -131,5 +131,5 @@ def _shrink(pixels, resampling):
     return image if scale == 1 else image.resize([max(1, round(side * scale)) for side in image.size], resampling)
 
 
-def _data_uri(kind, buffer):
-    return f'data:{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'
+def _data_uri(media_type, buffer):
+    return f'data:{media_type};base64,{base64.b64encode(buffer.getvalue()).decode()}'

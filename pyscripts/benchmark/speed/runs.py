@@ -34,9 +34,7 @@ VOC_SIZE = (375, 500)
 
 def crf_row(device, rates, maps=16, size=VOC_SIZE, repeats=(3, 3)):
     """Return the row of CRF over saved score maps: two workers against one."""
-    with _noise_folder(maps, size) as folder:
-        for index in range(maps):
-            np.save(folder / f'{index}.npy', _smooth(CLASSES, *size, seed=index).softmax(dim=0).numpy())
+    with _noise_folder(maps, size, scores=True) as folder:
         case = Case(f'CRF: {maps} score maps {size[1]} x {size[0]} x {CLASSES}, 2 workers against 1',
                     lambda: _finish_saved(folder, maps, size, 2), lambda: _finish_saved(folder, maps, size, 1),
                     lambda two, one: None if two == one else 'the label maps differ')
@@ -49,9 +47,7 @@ def overlap_row(device, images=64, size=VOC_SIZE, depth=101, crop=512, num_worke
     task = build_embedding_task(config).to(device).eval()
     embedder = Embedder(task.embedding, tuple(config.test.crop_size), tuple(config.test.stride), device)
     predictor = SoftmaxPredictor(embedder, task.classifier)
-    with _noise_folder(images, size) as folder:
-        for index in range(images):
-            np.save(folder / f'{index}.npy', _smooth(CLASSES, *size, seed=index).softmax(dim=0).numpy())
+    with _noise_folder(images, size, scores=True) as folder:
         functions = {
             name: lambda name=name, crf=crf, workers=workers: make_predictions(
                 Job(config, folder, folder / 'images.txt', folder / name, True, Finish(crf), workers), predictor, True)
@@ -167,16 +163,18 @@ def _finish_saved(folder, maps, size, num_workers):
 
 
 @contextlib.contextmanager
-def _noise_folder(images, size):
-    """Yield a folder of pictures (JPEG), class and region labels (PNG) and `images.txt`, the list of them."""
+def _noise_folder(images, size, scores=False):
+    """Yield a folder of pictures (JPEG), class and region labels (PNG), score maps and `images.txt`, their list."""
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as name:
         folder, lines = pathlib.Path(name), []
         for index in range(images):
             Image.fromarray(_picture(*size, seed=index)).save(folder / f'{index}.jpg', quality=90)
-            for kind in ('class', 'region'):
-                write_png(folder / f'{kind}_{index}.png', _blocks(*size, seed=index).numpy().astype(np.uint8))
+            for labels in ('class', 'region'):
+                write_png(folder / f'{labels}_{index}.png', _blocks(*size, seed=index).numpy().astype(np.uint8))
+            if scores:
+                np.save(folder / f'{index}.npy', _smooth(CLASSES, *size, seed=index).softmax(dim=0).numpy())
             lines.append(f'{index}.jpg class_{index}.png region_{index}.png\n')
         write_text(folder / 'images.txt', ''.join(lines))
         yield folder
