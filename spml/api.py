@@ -1,4 +1,4 @@
-"""Segmenting images from Python with what a run has trained.
+"""Segmenting images from Python with trained networks.
 
     segmenter = spml.load_segmenter('snapshots/demo/spml_scribble')
     result = segmenter.predict('image.jpg')

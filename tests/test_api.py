@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 
 @pytest.fixture
 def networks(small_config):
-    """A configuration and both networks with random weights, in eval mode; batch norms are no identity."""
+    """A configuration and both networks with random weights, in eval mode; batch norms change their input."""
     config = small_config('dataset.class_names=[sky, cat, dog]')
     models = build_embedding(config).eval(), build_classifier(config).eval()
     for module in (module for model in models for module in model.modules()):

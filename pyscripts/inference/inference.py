@@ -1,11 +1,10 @@
 r"""Predict the images of a list, by retrieval of prototypes or by the softmax head (stages 3, 4 and 7).
 
-python pyscripts/inference/inference.py --cfg_path configs/voc12/classifier.yaml --data_dir DATA \
-    --data_list LIST --snapshot_dir RUN --save_dir OUT --predictor softmax --multi_scale --crf
+python pyscripts/inference/inference.py --data_dir DATA --data_list LIST --snapshot_dir CLASSIFIER --save_dir OUT \
+    --predictor softmax --multi_scale --crf
 
-python pyscripts/inference/inference.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \
-    --snapshot_dir RUN --save_dir OUT --predictor retrieval --semantic_memory_dir PROTOTYPES/semantic_prototype \
-    --kmeans_num_clusters 12,12
+python pyscripts/inference/inference.py --data_dir DATA --data_list LIST --snapshot_dir EMBEDDING --save_dir OUT \
+    --predictor retrieval --semantic_memory_dir PROTOTYPES/semantic_prototype --kmeans_num_clusters 12,12
 
 The softmax head needs the weights alone, retrieval prototypes too. The list may name images alone (a test set).
 """

@@ -1,7 +1,7 @@
 r"""Predict a VOC test set and pack it as the evaluation server of PASCAL VOC takes it.
 
-python pyscripts/inference/pack_voc_test.py --cfg_path configs/voc12/classifier.yaml \
-    --data_dir DATA --data_list DATA/lists/test.txt --snapshot_dir RUN --save_dir OUT --multi_scale --crf
+python pyscripts/inference/pack_voc_test.py --data_dir DATA --data_list DATA/lists/test.txt \
+    --snapshot_dir CLASSIFIER --save_dir OUT --multi_scale --crf
 
 The options of inference.py, and what it writes; the archive follows once every image is predicted. With --pack_only
 the predictions in OUT/semantic_gray, of this script or inference.py, are packed and nothing is predicted.

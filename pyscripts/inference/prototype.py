@@ -1,7 +1,7 @@
 r"""Make the prototypes of a list's images (stage 2).
 
-python pyscripts/inference/prototype.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA --data_list LIST \
-    --snapshot_dir RUN --save_dir OUT --kmeans_num_clusters 12,12
+python pyscripts/inference/prototype.py --data_dir DATA --data_list LIST --snapshot_dir EMBEDDING --save_dir OUT \
+    --kmeans_num_clusters 12,12
 """
 from spml.inference import command
 from spml.program import execute

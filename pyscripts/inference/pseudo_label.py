@@ -1,11 +1,10 @@
 r"""Make pseudo labels for the images of a list (stage 5).
 
-python pyscripts/inference/pseudo_label.py --cfg_path configs/voc12/scribble.yaml --data_dir DATA \
-    --data_list LIST --snapshot_dir RUN --save_dir OUT --source softmax_random_walk --list_out OUT/train_pseudo.txt
+python pyscripts/inference/pseudo_label.py --data_dir DATA --data_list LIST --snapshot_dir EMBEDDING --save_dir OUT \
+    --source softmax_random_walk --list_out OUT/train_pseudo.txt
 
-Scales, mirrors, walk and CRF are fixed by the source. Beside the weights, `cam_random_walk` needs --cam_dir,
-`retrieval` --semantic_memory_dir and --kmeans_num_clusters, `densepose_random_walk` --kmeans_num_clusters.
-Two options go beyond the release, both off by default: --tagged_classes_only and --confidence_threshold.
+Scales, mirrors, walk and CRF are fixed by the source. Two options go beyond the release, both off by default:
+--tagged_classes_only and --confidence_threshold.
 """
 import pathlib
 
@@ -19,8 +18,8 @@ from spml.program import execute
 def main():
     """Parse, build, call."""
     parser = command.inference_parser(__doc__)
-    titles = '; '.join(f'{name}: {source.title}' for name, source in SOURCES.items())
-    parser.add_argument('--source', choices=tuple(SOURCES), required=True, help=f'what the scores come from. {titles}')
+    sources = '; '.join(f'{name}: {source.help}' for name, source in SOURCES.items())
+    parser.add_argument('--source', choices=tuple(SOURCES), required=True, help=f'what the scores come from. {sources}')
     command.add_clustering_arguments(parser)
     command.add_prototypes_argument(parser)
     parser.add_argument('--cam_dir', type=pathlib.Path, help='folder of raw CAM dicts, <image name>.npy')

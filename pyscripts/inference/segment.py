@@ -64,7 +64,7 @@ def find_images(path):
     for item in found:
         other = names.setdefault(item.stem, item)
         if other is not item:
-            raise DataError(f'{item}: bears the name of {other}, so one picture would overwrite the other; rename it')
+            raise DataError(f'{item}: has the name of {other}, so one picture would overwrite the other; rename it')
     return found
 
 

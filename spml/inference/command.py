@@ -63,10 +63,9 @@ def add_prototypes_argument(parser):
 def add_crf_arguments(parser):
     """Add the parameters of DenseCRF and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
-        kind = arguments.at_least_one if field.type is int else arguments.positive
-        parser.add_argument(f'--crf_{field.name}', type=kind, default=field.default, metavar='N',
-                            help=field.metadata['help'])
-    arguments.add_workers_argument(parser, 'processes that run CRF beside the network; 0 runs it in between')
+        parse = arguments.at_least_one if field.type is int else arguments.positive
+        parser.add_argument(f'--crf_{field.name}', type=parse, default=field.default, metavar='N', **field.metadata)
+    arguments.add_workers_argument(parser, 'processes for CRF beside the network; 0 does both in one')
 
 
 def crf_parameters(args):

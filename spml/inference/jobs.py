@@ -38,8 +38,8 @@ class Job:
         data_dir, data_list, save_dir: paths.
         overwrite: make again what is there already, see `spml.inference.resume`.
         finish: how label maps are made of predictions; their colours are the configuration's.
-        num_workers: processes that run CRF while the network runs, shared out over the processes that run it; 0 runs
-            it in between.
+        num_workers: processes for CRF beside the network, divided among the processes that run the network; 0 does
+            both in one.
     """
 
     config: dict
@@ -57,9 +57,9 @@ class Job:
         check_files(entries)
         return entries
 
-    def path(self, kind, name):
-        """Return the path of an image's result, for example of kind `semantic_gray`."""
-        return pathlib.Path(self.save_dir) / kind / f'{name}.{"npz" if kind == "semantic_prototype" else "png"}'
+    def path(self, folder, name):
+        """Return the path of an image's result in a folder such as `semantic_gray`."""
+        return pathlib.Path(self.save_dir) / folder / f'{name}.{"npz" if folder == "semantic_prototype" else "png"}'
 
     def remaining(self, results, entries):
         """Iterate over this process's share of the images to be made, with a bar in the first process."""
@@ -90,10 +90,10 @@ def make_prototypes(job, embedder, grid, multi_scale):
         multi_scale: three scales instead of the single one.
     """
     config, entries = job.config, job.entries((2, 3))
-    kinds = ['semantic_prototype'] if multi_scale else ['semantic_prototype', 'semantic_cluster']
+    folders = ['semantic_prototype'] if multi_scale else ['semantic_prototype', 'semantic_cluster']
     recipe = describe('prototypes', configuration.effective(config, 'prototypes', multi_scale=multi_scale),
                       embedder=embedder, grid=grid, multi_scale=multi_scale)
-    results = Results(job.save_dir, recipe, lambda name: [job.path(kind, name) for kind in kinds],
+    results = Results(job.save_dir, recipe, lambda name: [job.path(folder, name) for folder in folders],
                       lambda entry: [entry.image, entry.semantic], exclusive=True)
     for entry in job.remaining(results, entries):
         image, label, _ = read_entry(entry, with_instance=False)
@@ -194,7 +194,7 @@ def _make_label_maps(job, entries, recipe, inputs, one):
     if how.crf is not None:
         require_crf()
     results = Results(job.save_dir, recipe,
-                      lambda name: [job.path(kind, name) for kind in ('semantic_gray', 'semantic_color')], inputs)
+                      lambda name: [job.path(folder, name) for folder in ('semantic_gray', 'semantic_color')], inputs)
     # Without CRF a result takes no time worth another process.
     own_workers = math.ceil(job.num_workers / distributed.local_world_size()) if how.crf is not None else 0
     with worker_pool(own_workers, 'CRF', results.note) as submit:
@@ -206,6 +206,6 @@ def _make_label_maps(job, entries, recipe, inputs, one):
     # Wait until every process has written its share.
     distributed.gather_objects(None)
     if distributed.rank() == 0:
-        # Workers outlive a killed run by a moment, in which this one may have begun.
+        # The workers of a killed process outlive it by a moment, in which this one may have begun.
         remove_abandoned(job.save_dir)
         print(f'{len(entries)} label maps: {pathlib.Path(job.save_dir) / "semantic_gray"}')

@@ -47,7 +47,7 @@ def image_prototypes(embedder, image, label, grid, iterations, image_size, multi
 
 
 def load_prototypes(directory, embedding_dim, num_classes):
-    """Read all prototypes of a folder of `.npz` files; those whose label is no class are dropped.
+    """Read all prototypes of a folder of `.npz` files; those whose label is not a class are dropped.
 
     That is void and, which the release leaves open, unlabelled: a label that is not a class cannot be counted.
 

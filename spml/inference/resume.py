@@ -38,7 +38,7 @@ def describe(result, settings, **parts):
 
 
 def fingerprint(tensors):
-    """Return a short text that stands for a dict of tensors: their names, shapes, types and values."""
+    """Return a short text that identifies a dict of tensors: their names, shapes, types and values."""
     state = hashlib.blake2b(digest_size=12)
     for name, tensor in sorted(tensors.items()):
         state.update(f'{name} {tuple(tensor.shape)} {tensor.dtype}\n'.encode())

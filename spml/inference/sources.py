@@ -37,6 +37,11 @@ class Source:
         return tuple(dict.fromkeys(option for name in self.takes for option in _OPTIONS.get(name, ())))
 
     @property
+    def help(self):
+        """Title and required options, for the help."""
+        return self.title + (f' (needs {" and ".join(f"--{name}" for name in self.options)})' if self.options else '')
+
+    @property
     def clusters(self):
         """Whether k-means takes part."""
         return 'kmeans_num_clusters' in self.options

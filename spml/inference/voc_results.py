@@ -30,7 +30,7 @@ def pack_results(data_list, data_dir, pred_dir, num_classes, competition, out):
         out: the `.tgz` file.
 
     Raises:
-        DataError: an image lacks its prediction, or one is unreadable, not of its image's size, or holds other values
+        DataError: an image has no prediction, or one is unreadable, not of its image's size, or holds other values
             than class ids.
     """
     out, pred_dir = pathlib.Path(out), pathlib.Path(pred_dir)
@@ -54,7 +54,7 @@ def _check_predicted(entries, pred_dir):
     if missing:
         first = min(missing, key=lambda entry: entry.line)
         raise DataError(f'{first.place}: no prediction {pred_dir / first.name}.png; {len(missing)} of {len(entries)} '
-                        'images lack theirs; predict the whole list first, without --pack_only')
+                        'images have none; predict the whole list first, without --pack_only')
 
 
 def _read_prediction(entry, pred_dir, num_classes):

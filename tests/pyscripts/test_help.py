@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-# The benchmark of speed has modules of its own beside it.
+# Other files are modules of these.
 SCRIPTS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'pyscripts').rglob('*.py')
                  if "__name__ == '__main__'" in path.read_text())
 
@@ -33,7 +33,7 @@ def parts(text):
                          re.DOTALL)
     assert found, text
     usage, purpose, arguments, example = found.groups()
-    # The help of an option with a long name stands on the next line, far to the right.
+    # The help of an option with a long name is on the next line, far to the right.
     arguments = re.sub(r'\n {5,}', '  ', arguments)
     return usage, purpose, re.findall('^ .*', arguments, re.MULTILINE), example
 
@@ -55,4 +55,4 @@ def test_the_example_fits_the_options(help_text):
     for command in example.split('\n\n'):
         used = set(re.findall(r'(?<![\w-])--\w+', command))
         assert used <= known, f'the example has options that there are not: {used - known}'
-        assert required <= used, f'the example lacks {required - used}'
+        assert required <= used, f'the example is without {required - used}'

@@ -60,101 +60,82 @@ def test_a_list_of_images_alone_is_predicted_as_inference_does_and_packed(place)
         np.testing.assert_array_equal(place.gray(name), expected)
 
 
-def write_predictions(place, names=None):
-    """Random class ids, all three in each image, where --pack_only looks for them."""
-    folder = place.out / 'semantic_gray'
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names or place.data.names:
+@pytest.fixture
+def pack(place):
+    """Random class ids, all three in each image, and the options that pack them."""
+    (place.out / 'semantic_gray').mkdir(parents=True)
+    for name in [*place.data.names, 'of_another_list']:
         label = np.random.default_rng().integers(0, 3, (40, 36))
         label[0, :3] = 0, 1, 2
-        Image.fromarray(label.astype(np.uint8)).save(folder / f'{name}.png')
-    return folder
+        save(place, name, label)
+    return ['pack_voc_test', '--pack_only'], {'fields': 1, 'checkpoint': None, 'out': place.folder / 'results.tgz'}
 
 
-def pack_only(place, **options):
-    return {'fields': 1, 'checkpoint': None, **options}
+def save(place, name, label, **options):
+    Image.fromarray(label.astype(np.uint8)).save(place.out / 'semantic_gray' / f'{name}.png', **options)
 
 
-def test_existing_predictions_are_packed_without_weights(place):
-    folder = write_predictions(place)
-    write_predictions(place, ['of_another_list'])
-    place.works('pack_voc_test', '--pack_only', **pack_only(place))
-    check_archive(place, place.out / 'results.tgz')
-    assert not (folder.parent / 'config.yaml').exists()
+def test_existing_predictions_are_packed_without_weights(place, pack):
+    script, options = pack
+    place.works(*script, **options)
+    check_archive(place, options['out'])
+    assert not (place.out / 'config.yaml').exists()
 
 
-def test_the_same_predictions_give_the_same_bytes(place):
-    write_predictions(place)
-    place.works('pack_voc_test', '--pack_only', **pack_only(place))
-    first = (place.out / 'results.tgz').read_bytes()
+def test_the_same_predictions_give_the_same_bytes(place, pack):
+    script, options = pack
+    place.works(*script, **options)
+    first = options['out'].read_bytes()
     assert first[4:8] == bytes(4)  # gzip's time of writing
-    with tarfile.open(place.out / 'results.tgz') as content:
+    with tarfile.open(options['out']) as content:
         assert {(member.mtime, member.uid, member.uname) for member in content} == {(0, 0, '')}
     lines = place.data.lists[1].read_text().splitlines()
     place.data.lists[1].write_text('\n'.join(reversed(lines)))
-    for path in (place.out / 'semantic_gray').iterdir():
-        pixels = np.array(Image.open(path))
-        path.unlink()
-        Image.fromarray(pixels).save(path, compress_level=0)
-    place.works('pack_voc_test', '--pack_only', **pack_only(place, out=place.folder / 'again.tgz'))
+    for name in place.data.names:
+        save(place, name, place.gray(name), compress_level=0)
+    place.works(*script, **{**options, 'out': place.folder / 'again.tgz'})
     assert (place.folder / 'again.tgz').read_bytes() == first
 
 
-@pytest.mark.parametrize('kind', ['missing', 'size', 'void', 'unlabelled', 'class', 'palette', 'damaged'])
-def test_what_the_server_would_refuse_is_named_and_an_older_archive_stays(place, kind):
-    folder = write_predictions(place)
-    path = folder / 'b.png'
-    label = np.array(Image.open(path))
-    words = [path, f'{place.data.lists[1]}:2']
-    if kind == 'missing':
-        path.unlink()
-        words += ['1 of 3', '--pack_only']
-    elif kind == 'size':
-        Image.fromarray(label[:, :-1]).save(path)
-        words += ['35x40', '36x40']
-    elif kind in ('void', 'unlabelled', 'class'):
-        value = {'void': 255, 'unlabelled': 254, 'class': 3}[kind]
-        label[-1, -1] = value
-        Image.fromarray(label).save(path)
-        words += [f'value {value}', '0..2']
-    elif kind == 'palette':
-        picture = Image.fromarray(label).convert('P')
-        picture.save(path)
-    else:
-        path.write_bytes(path.read_bytes()[:60])
-    archive = place.folder / 'old.tgz'
-    archive.write_bytes(b'older')
+def spoil(path, label, value):
+    label[-1, -1] = value
+    Image.fromarray(label).save(path)
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    (lambda path, label: path.unlink(), ['1 of 3', '--pack_only']),
+    (lambda path, label: Image.fromarray(label[:, :-1]).save(path), ['35x40', '36x40']),
+    (lambda path, label: spoil(path, label, 255), ['value 255', '0..2']),
+    (lambda path, label: spoil(path, label, 254), ['value 254', '0..2']),
+    (lambda path, label: spoil(path, label, 3), ['value 3', '0..2']),
+    (lambda path, label: Image.fromarray(label).convert('P').save(path), []),
+    (lambda path, label: path.write_bytes(path.read_bytes()[:60]), [])])
+def test_what_the_server_would_refuse_is_named_and_an_older_archive_stays(place, pack, change, words):
+    script, options = pack
+    path = place.out / 'semantic_gray' / 'b.png'
+    change(path, place.gray('b'))
+    options['out'].write_bytes(b'older')
     before = sorted(place.folder.iterdir())
-    place.fails('pack_voc_test', '--pack_only', naming=words, **pack_only(place, out=archive))
-    assert archive.read_bytes() == b'older'
+    place.fails(*script, naming=[path, f'{place.data.lists[1]}:2', *words], **options)
+    assert options['out'].read_bytes() == b'older'
     assert sorted(place.folder.iterdir()) == before
 
 
-def test_the_server_knows_21_classes(place):
-    folder = write_predictions(place)
-    label = np.array(Image.open(folder / 'a.png'))
-    label[5, 5] = 20
-    Image.fromarray(label).save(folder / 'a.png')
-    more = ('--pack_only', '--set', 'dataset.num_classes=30', 'dataset.class_names=null')
-    place.works('pack_voc_test', *more, **pack_only(place))
-    label[5, 5] = 21
-    Image.fromarray(label).save(folder / 'a.png')
-    place.fails('pack_voc_test', *more, naming=[folder / 'a.png', '0..20'], **pack_only(place))
+def test_the_server_knows_21_classes(place, pack):
+    script, options = pack
+    script += ['--set', 'dataset.num_classes=30', 'dataset.class_names=null']
+    save(place, 'a', np.full((40, 36), 20))
+    place.works(*script, **options)
+    save(place, 'a', np.full((40, 36), 21))
+    place.fails(*script, naming=[place.out / 'semantic_gray' / 'a.png', '0..20'], **options)
 
 
-def test_an_image_is_listed_once(place):
-    write_predictions(place)
+def test_options_are_checked_before_anything_is_predicted(place, pack):
+    script, options = pack
     place.data.lists[1].write_text('image/a.png\nimage/b.png\nsemantic/a.png\n')
-    place.fails('pack_voc_test', '--pack_only', naming=[f'{place.data.lists[1]}:3', 'line 1'], **pack_only(place))
-
-
-def test_an_archive_that_is_a_folder_is_refused_before_predicting(place):
-    folder = place.folder / 'folder'
-    folder.mkdir()
-    place.fails('pack_voc_test', fields=1, out=folder, naming=['--out', folder])
-    assert not place.out.exists()
-
-
-def test_weights_are_asked_for_when_it_predicts(place):
-    place.fails('pack_voc_test', fields=1, checkpoint=None, naming=['--snapshot_dir', '--checkpoint'])
-    place.fails('pack_voc_test', fields=1, predictor='retrieval', naming=['--semantic_memory_dir'])
+    place.fails(*script, naming=[f'{place.data.lists[1]}:3', 'line 1'], **options)
+    options['save_dir'] = place.folder / 'nothing'
+    place.fails(script[0], naming=['--out', place.folder], **{**options, 'out': place.folder})
+    place.fails(script[0], naming=['--snapshot_dir', '--checkpoint'], **options)
+    place.fails(script[0], predictor='retrieval', naming=['--semantic_memory_dir'], **options)
+    assert not options['save_dir'].exists()
