@@ -13,8 +13,25 @@ def voc_colour(label):
     return tuple(sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(2)) for channel in range(3))
 
 
-def read(path):
-    return np.array(Image.open(path))
+def read(folder, name='x', kind='semantic_gray'):
+    return np.array(Image.open(folder / kind / f'{name}.png'))
+
+
+def finished(folder, probability, size=None, how=None, void=None, **more):
+    """The grey label map that is written for a Prediction."""
+    prediction = Prediction(probability, more.pop('image', None), size or probability.shape[1:], **more)
+    assert write_label_maps(prediction, how or Finish(), void, 'x', folder) == 'x'
+    return read(folder)
+
+
+def crf_marginals(probability, rgb, iterations, pos_w=3, bi_w=4):
+    """pydensecrf called directly."""
+    densecrf = pytest.importorskip('pydensecrf.densecrf')
+    crf = densecrf.DenseCRF2D(probability.shape[2], probability.shape[1], len(probability))
+    crf.setUnaryEnergy(-np.log(np.clip(probability, 1e-5, 1)).reshape(len(probability), -1))
+    crf.addPairwiseGaussian(sxy=1, compat=pos_w)
+    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=rgb, compat=bi_w)
+    return np.array(crf.inference(iterations)).reshape(probability.shape)
 
 
 def test_denormalised_bytes_are_truncated():
@@ -40,28 +57,18 @@ def test_a_finished_image_is_at_its_original_size(tmp_path):
     rng = np.random.default_rng()
     probability = rng.uniform(size=(5, 6, 7)).astype(np.float32)
     probability[3, 0, 0] = probability[1, 0, 0] = 2  # a tie: the first class
-    clusters = rng.integers(0, 600, (6, 7))
-    assert write_label_maps(Prediction(probability, None, (12, 21), clusters), Finish(), None, 'a.b', tmp_path) == 'a.b'
-    label = read(tmp_path / 'semantic_gray' / 'a.b.png')
-    expected = np.array([[probability[:, y // 2, x // 3].argmax() for x in range(21)] for y in range(12)])
-    np.testing.assert_array_equal(label, expected)
-    assert label[0, 0] == 1
-    assert label.dtype == np.uint8
-    stored = read(tmp_path / 'semantic_cluster' / 'a.b.png')
-    np.testing.assert_array_equal(stored, clusters.repeat(2, 0).repeat(3, 1))
-    assert Image.open(tmp_path / 'semantic_cluster' / 'a.b.png').mode.startswith('I')
-    colour = read(tmp_path / 'semantic_color' / 'a.b.png')
-    for y, x in ((0, 0), (3, 5), (11, 20)):
+    clusters, unlabelled = rng.integers(0, 600, (6, 7)), rng.uniform(size=(6, 7)) < 0.3
+    unlabelled[0, 0] = False
+    void = np.eye(12, 21, 5, dtype=bool)
+    label = finished(tmp_path, probability, (12, 21), void=void, clusters=clusters, unlabelled=unlabelled)
+    small = np.where(unlabelled, 254, probability.argmax(axis=0))
+    np.testing.assert_array_equal(label, np.where(void, 255, small.repeat(2, 0).repeat(3, 1)))
+    assert (label[0, 0], label.dtype) == (1, np.uint8)
+    np.testing.assert_array_equal(read(tmp_path, kind='semantic_cluster'), clusters.repeat(2, 0).repeat(3, 1))
+    assert Image.open(tmp_path / 'semantic_cluster' / 'x.png').mode.startswith('I')
+    colour = read(tmp_path, kind='semantic_color')
+    for y, x in np.argwhere(label < 5)[::20]:
         assert tuple(colour[y, x]) == voc_colour(int(label[y, x]))
-
-
-def test_void_is_written_back(tmp_path):
-    probability = np.random.default_rng().uniform(size=(4, 5, 5)).astype(np.float32)
-    void = np.eye(5, dtype=bool)
-    write_label_maps(Prediction(probability, None, (5, 5)), Finish(), void, 'x', tmp_path)
-    label = read(tmp_path / 'semantic_gray' / 'x.png')
-    np.testing.assert_array_equal(label, np.where(void, 255, probability.argmax(axis=0)))
-    assert not (tmp_path / 'semantic_cluster').exists()
 
 
 def between(values):
@@ -87,62 +94,35 @@ def test_uncertain_pixels_stay_unlabelled(tmp_path, scale):
     scores[:, 2, 3] = 0
     threshold = between(share_of_largest(scores))
     void = rng.uniform(size=(9, 11)) < 0.2
-    write_label_maps(Prediction(scores, None, (9, 11)), Finish(threshold=threshold), void, 'x', tmp_path)
+    label = finished(tmp_path, scores, how=Finish(threshold=threshold), void=void)
     uncertain = share_of_largest(scores) < threshold
     assert uncertain[2, 3]
     assert 0 < uncertain.sum() < uncertain.size
     expected = np.where(void, 255, np.where(uncertain, 254, scores.argmax(axis=0)))
-    np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
-    colour = read(tmp_path / 'semantic_color' / 'x.png')
+    np.testing.assert_array_equal(label, expected)
+    colour = read(tmp_path, kind='semantic_color')
     assert set(map(tuple, colour[expected == 254].tolist())) == {(72, 72, 72)}
     assert set(map(tuple, colour[expected == 255].tolist())) == {(224, 224, 192)}
+    assert not (tmp_path / 'semantic_cluster').exists()
 
 
 def test_only_certain_pixels_reach_a_threshold_of_one(tmp_path):
     scores = np.random.default_rng().uniform(0.1, 1, (3, 4, 4)).astype(np.float32)
     scores[1:, 0] = 0
-    write_label_maps(Prediction(scores, None, (4, 4)), Finish(threshold=1.0), None, 'x', tmp_path)
-    expected = np.full((4, 4), 254)
-    expected[0] = 0
-    np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
+    label = finished(tmp_path, scores, how=Finish(threshold=1.0))
+    np.testing.assert_array_equal(label, [[0] * 4] + [[254] * 4] * 3)
 
 
-def test_with_crf_its_marginals_are_the_confidence(tmp_path):
-    densecrf = pytest.importorskip('pydensecrf.densecrf')
+def test_with_crf_its_marginals_are_the_confidence_at_the_prediction_s_size(tmp_path):
     rng = np.random.default_rng()
     probability = rng.uniform(size=(3, 14, 12)).astype(np.float32)
     rgb = rng.integers(0, 256, (14, 12, 3)).astype(np.uint8)
-    crf = densecrf.DenseCRF2D(12, 14, 3)
-    crf.setUnaryEnergy(-np.log(np.clip(probability, 1e-5, 1)).reshape(3, -1))
-    crf.addPairwiseGaussian(sxy=1, compat=1)
-    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=rgb, compat=1)
-    marginals = np.array(crf.inference(2)).reshape(3, 14, 12)
+    marginals = crf_marginals(probability, rgb, 4)
+    label = finished(tmp_path, probability, (28, 24), Finish(CrfParameters(iter_max=4)), image=rgb)
+    np.testing.assert_array_equal(label, marginals.argmax(axis=0).repeat(2, 0).repeat(2, 1))
+    marginals = crf_marginals(probability, rgb, 2, 1, 1)
     threshold = between(marginals.max(axis=0))
-    how = Finish(CrfParameters(iter_max=2, pos_w=1, bi_w=1), threshold)
-    write_label_maps(Prediction(probability, rgb, (14, 12)), how, None, 'x', tmp_path)
     expected = np.where(marginals.max(axis=0) < threshold, 254, marginals.argmax(axis=0))
     assert 0 < (expected == 254).sum() < expected.size
-    np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
-
-
-def test_pixels_that_hold_nothing_stay_unlabelled(tmp_path):
-    rng = np.random.default_rng()
-    probability = rng.uniform(size=(3, 6, 7)).astype(np.float32)
-    unlabelled = rng.uniform(size=(6, 7)) < 0.5
-    write_label_maps(Prediction(probability, None, (12, 14), unlabelled=unlabelled), Finish(), None, 'x', tmp_path)
-    expected = np.where(unlabelled, 254, probability.argmax(axis=0)).repeat(2, 0).repeat(2, 1)
-    np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected)
-
-
-def test_crf_acts_at_the_prediction_s_size(tmp_path):
-    densecrf = pytest.importorskip('pydensecrf.densecrf')
-    rng = np.random.default_rng()
-    probability = rng.uniform(size=(3, 10, 12)).astype(np.float32)
-    rgb = rng.integers(0, 256, (10, 12, 3)).astype(np.uint8)
-    write_label_maps(Prediction(probability, rgb, (20, 24)), Finish(CrfParameters(iter_max=4)), None, 'x', tmp_path)
-    crf = densecrf.DenseCRF2D(12, 10, 3)
-    crf.setUnaryEnergy(-np.log(np.clip(probability, 1e-5, 1)).reshape(3, -1))
-    crf.addPairwiseGaussian(sxy=1, compat=3)
-    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=rgb, compat=4)
-    expected = np.argmax(crf.inference(4), axis=0).reshape(10, 12)
-    np.testing.assert_array_equal(read(tmp_path / 'semantic_gray' / 'x.png'), expected.repeat(2, 0).repeat(2, 1))
+    how = Finish(CrfParameters(iter_max=2, pos_w=1, bi_w=1), threshold)
+    np.testing.assert_array_equal(finished(tmp_path, probability, how=how, image=rgb), expected)
