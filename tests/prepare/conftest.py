@@ -1,15 +1,15 @@
 """A miniature of VOC 2012 and SBD as their owners publish them, and a way to run the preparation scripts."""
-import importlib.util
+import contextlib
 import pathlib
-import sys
+import pickle
 import types
 
 import numpy as np
 import pytest
 from originals import Originals, write_palette, write_rgb
 
-from spml.prepare import voc12
-from spml.program import execute
+from spml.prepare import runner, voc12
+from spml.utils.workers import worker_pool
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -43,19 +43,24 @@ def prepared(originals):
     return originals
 
 
+@pytest.fixture(autouse=True)
+def _work_as_workers_get_it(monkeypatch):
+    """Hand on functions and items pickled, as worker processes get them, where a preparation works in this one."""
+    @contextlib.contextmanager
+    def pickling_pool(num_workers, title, on_result=None):
+        with worker_pool(num_workers, title, on_result) as submit:
+            yield lambda *job: submit(*(job if num_workers else pickle.loads(pickle.dumps(job))))
+
+    monkeypatch.setattr(runner, 'worker_pool', pickling_pool)
+
+
 @pytest.fixture
-def run_script(monkeypatch, capfd):
+def run_script(call_script):
     """A function from a script's name and arguments to its status, standard output and standard error."""
     def run(name, *arguments):
         path, = ROOT.glob(f'pyscripts/*/{name}.py')
-        spec = importlib.util.spec_from_file_location(f'script_{name}', path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            execute(module.main)
-        return types.SimpleNamespace(status=caught.value.code, **capfd.readouterr()._asdict())
+        status, out, err = call_script(path, *arguments)
+        return types.SimpleNamespace(status=status, out=out, err=err)
     return run
 
 

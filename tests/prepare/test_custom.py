@@ -273,14 +273,6 @@ def test_a_data_set_of_the_version_before_is_kept(own, run_script, caplog):
     assert '3 results made by an earlier version are kept' in caplog.text
 
 
-def test_workers_write_the_same(own, run_script):
-    assert run_script('prepare_custom', *own.arguments('scribbles', 'masks')).status == 0
-    one = {path.relative_to(own.out): path.read_bytes() for path in own.out.rglob('*.png')}
-    own.out = own.out.with_name('two')
-    assert run_script('prepare_custom', *own.arguments('scribbles', 'masks', more=['--num_workers', 2])).status == 0
-    assert {path.relative_to(own.out): path.read_bytes() for path in own.out.rglob('*.png')} == one
-
-
 def test_what_cannot_be_used(own, fails):
     fails('prepare_custom', *own.arguments(), naming=['--scribbles', '--coco'])
     fails('prepare_custom', *own.arguments('masks', 'labelme'), naming=['--masks and --labelme', 'truth'])

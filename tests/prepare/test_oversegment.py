@@ -141,15 +141,6 @@ def test_goes_on_where_it_stopped_with_the_same_options_only(data, run_script, f
     assert '4 over-segm' in run_script('oversegment', *data.arguments('--threshold', 0.2, '--overwrite')).out
 
 
-def test_workers_write_the_same(data, run_script):
-    assert run_script('oversegment', *data.arguments()).status == 0
-    one = {path.name: path.read_bytes() for path in data.out.glob('*.png')}
-    data.out = data.out.with_name('two')
-    result = run_script('oversegment', *data.arguments('--num_workers', 2))
-    assert result.status == 0, result.err
-    assert {path.name: path.read_bytes() for path in data.out.glob('*.png')} == one
-
-
 def test_images_and_lists_that_cannot_be_used(data, fails):
     image = data.folder / 'images/c.png'
     content = image.read_bytes()

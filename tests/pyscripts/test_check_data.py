@@ -1,7 +1,5 @@
-import importlib.util
 import pathlib
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -9,26 +7,15 @@ from PIL import Image
 
 from spml import config as configuration
 from spml.data.readers import read_label
-from spml.program import execute
-
-SCRIPT = pathlib.Path(__file__).parents[2] / 'pyscripts' / 'data' / 'check_data.py'
 
 
 @pytest.fixture
-def check(tmp_path, small_data, monkeypatch, capsys):
+def check(tmp_path, small_data, call_script):
     """Run the script on the small data set; returns status, standard output and standard error."""
     def run(*more, data_list=small_data.list, num_classes=3):
-        spec = importlib.util.spec_from_file_location('check_data', SCRIPT)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        classes = [] if num_classes is None else ['--num_classes', str(num_classes)]
-        monkeypatch.setattr(sys, 'argv', [str(SCRIPT), '--data_dir', str(small_data.folder), '--data_list',
-                                          str(data_list), '--save_dir', str(tmp_path / 'out'), *classes,
-                                          *map(str, more)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            execute(module.main)
-        return caught.value.code, *capsys.readouterr()
+        classes = [] if num_classes is None else ['--num_classes', num_classes]
+        return call_script('data/check_data.py', '--data_dir', small_data.folder, '--data_list', data_list,
+                           '--save_dir', tmp_path / 'out', *classes, *more)
     return run
 
 

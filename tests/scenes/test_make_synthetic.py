@@ -1,14 +1,10 @@
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from spml.errors import DataError
 from spml.scenes import dataset as synthetic
 
-REPO = pathlib.Path(__file__).resolve().parents[2]
 TINY = {'num_train': 3, 'num_val': 2, 'num_test': 1, 'size': (48, 64), 'num_classes': 4, 'seed': 7}
 
 
@@ -100,20 +96,14 @@ def test_impossible_options_are_named(tmp_path, key, value):
     assert not (tmp_path / 'none').exists()
 
 
-def test_script_writes_then_skips_then_refuses_other_options(tmp_path):
+def test_script_writes_then_skips_then_refuses_other_options(tmp_path, call_script):
     out = tmp_path / 'demo'
-    command = [sys.executable, str(REPO / 'pyscripts/data/make_synthetic.py'), '--out', str(out), '--num_train', '2',
-               '--num_val', '1', '--num_test', '0', '--size', '48,64', '--num_classes', '3']
-
-    def run(*more):
-        return subprocess.run([*command, *more], capture_output=True, text=True, cwd=tmp_path,
-                              env={'PYTHONPATH': str(REPO), 'OMP_NUM_THREADS': '1'}, check=False)
-
-    first, second, third = run(), run(), run('--seed', '5')
-    assert (first.returncode, second.returncode, third.returncode) == (0, 0, 2), first.stderr
-    assert 'wrote 2 train, 1 val, 0 test' in first.stdout
-    assert 'holds already' in second.stdout
-    assert third.stderr.startswith('error: ')
-    assert str(out) in third.stderr
-    assert len(third.stderr.splitlines()) == 1
-    assert run('--size', '48').returncode == 2
+    options = ['--out', out, '--num_train', 2, '--num_val', 1, '--num_test', 0, '--size', '48,64', '--num_classes', 3]
+    for more, status, words in (
+            ((), 0, 'wrote 2 train, 1 val, 0 test'), ((), 0, 'holds already'),
+            (('--seed', 5), 2, f'error: {out}: holds a data set made otherwise (seed: 0 -> 5); '),
+            (('--seed', 5, '--overwrite'), 0, 'wrote 2 train'), (('--size', 48), 2, "'48' is not of the form")):
+        found = call_script('data/make_synthetic.py', *options, *more)
+        assert found[0] == status
+        assert words in found[2 if status else 1]
+        assert not status or '\n' not in found[2].rstrip() or 'usage' in found[2]
