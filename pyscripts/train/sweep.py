@@ -3,8 +3,8 @@
 python pyscripts/train/sweep.py configs/sweeps/demo_co_occurrence.yaml
 
 The YAML file names a pipeline's script or a training's command line, what to try, and the seeds: the one above is a
-grid, demo_quality.yaml beside it has named runs. Run again, the command goes on where it stopped; add runs, values or
-seeds, and it runs only these. The table is in table.csv (numbers) and table.md (mean ± standard deviation), every
+grid, demo_quality.yaml beside it has named runs. Run again, the command goes on where it stopped: what is done is not
+made again. The table is in table.csv (numbers) and table.md (mean ± standard deviation), every
 single run in runs.csv.
 """
 import pathlib
@@ -25,8 +25,8 @@ def build_parser():
                              'what its command chooses)')
     parser.add_argument('--seeds', type=int, nargs='+', metavar='SEED', help="in place of the file's (default: those)")
     parser.add_argument('--overwrite', action='store_true',
-                        help='make again the runs that were made with other settings, instead of refusing')
-    parser.add_argument('--dry_run', action='store_true', help='only print the commands of the runs that are not done')
+                        help='have pipelines make again what was made with other settings, instead of refusing')
+    parser.add_argument('--dry_run', action='store_true', help='only print the commands')
     return parser
 
 
@@ -36,7 +36,7 @@ def main():
     sweep = read_sweep(args.sweep, args.seeds)
     if args.dry_run:
         for run in sweep.runs:
-            print(f'{run.name}: {"done" if is_done(sweep, run) else describe(sweep, run)}')
+            print(f'{run.name}: {describe(sweep, run)}')
         return
     try:
         failed = run_sweep(sweep, args.gpus, args.overwrite)

@@ -1,11 +1,11 @@
-"""Running a sweep: one run after the other, or one on each GPU; what is done is not run again.
+"""Running a sweep: one run after the other, or one on each GPU.
 
-Each run is a process in its own session, so that Ctrl-C reaches it once, through the sweep, and lets it save. Its
-output goes to `logs/<run>.log`.
+Every run is started: a pipeline, or a training with --resume, knows itself what is done already and whether that may
+stay. Each is a process in its own session, so that Ctrl-C reaches it once, through the sweep, and lets it save. Its
+output goes to `logs/<run>.log`; one that ended well leaves `sweep.json` in its folder.
 """
 import collections
 import contextlib
-import itertools
 import os
 import shlex
 import signal
@@ -17,9 +17,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from spml.errors import SpmlError
-from spml.recipe import Answer
 from spml.sweep.grid import SweepRun
-from spml.sweep.made import judge_run, note_begun, note_done
+from spml.utils.formats import read_json, write_json
 
 _POLL_SECONDS = 0.2
 
@@ -70,28 +69,26 @@ def describe(sweep, run):
 
 
 def run_sweep(sweep, gpus=(None,), overwrite=False):
-    """Run what is not done yet, as many at a time as there are GPUs.
+    """Start every run, as many at a time as there are GPUs.
 
     Args:
         sweep: `grid.Sweep`.
         gpus: their numbers, as text; (None,) runs one at a time and leaves the choice to the command.
-        overwrite: whether runs that were made with other settings are made again.
+        overwrite: whether pipelines make again what was made with other settings, instead of refusing.
 
     Returns:
         dict from a failed run's name to its exit status; the others are done.
 
     Raises:
-        SpmlError: before anything is run: a run was made with other settings, and `overwrite` is not set.
         KeyboardInterrupt: again, once the runs at work have saved and ended.
     """
-    waiting = collections.deque(_what_to_run(sweep, overwrite))
+    waiting = collections.deque(sweep.runs)
     jobs, failed = {}, {}
-    with tqdm(total=len(sweep.runs), initial=len(sweep.runs) - len(waiting), desc='sweep', unit='run',
-              dynamic_ncols=True) as bar:
+    with tqdm(total=len(sweep.runs), desc='sweep', unit='run', dynamic_ncols=True) as bar:
         try:
             while waiting or jobs:
                 for gpu in [gpu for gpu in gpus if gpu not in jobs][:len(waiting)]:
-                    jobs[gpu] = _start(sweep, *waiting.popleft(), gpu)
+                    jobs[gpu] = _start(sweep, waiting.popleft(), gpu, overwrite)
                 time.sleep(_POLL_SECONDS)
                 for gpu in [gpu for gpu, job in jobs.items() if job.process.poll() is not None]:
                     status = _finish(sweep, jobs.pop(gpu), failed)
@@ -107,22 +104,14 @@ def run_sweep(sweep, gpus=(None,), overwrite=False):
     return failed
 
 
-def _what_to_run(sweep, overwrite):
-    """Return (run, whether its folder may hold results of other settings) for each run that is not done."""
-    found = []
-    for run in sweep.runs:
-        answer, difference, overwrites = judge_run(sweep.out / run.name, describe(sweep, run), overwrite)
-        if answer is Answer.REFUSE:
-            raise SpmlError(f'{sweep.out / run.name}: made with other settings ({difference}); choose another `out:`, '
-                            'or give --overwrite to make it again')
-        if answer is not Answer.STANDS:
-            found.append((run, overwrites))
-    return found
-
-
 def is_done(sweep, run):
-    """Whether a run ended well with the settings that it has now."""
-    return judge_run(sweep.out / run.name, describe(sweep, run))[0] is Answer.STANDS
+    """Whether a run ended well when it was last started."""
+    path = _mark(sweep, run)
+    return path.is_file() and 'seconds' in read_json(path, 'remove it')
+
+
+def _mark(sweep, run):
+    return sweep.out / run.name / 'sweep.json'
 
 
 def log_path(sweep, run_name):
@@ -130,12 +119,10 @@ def log_path(sweep, run_name):
     return sweep.out / 'logs' / f'{run_name}.log'
 
 
-def _start(sweep, run, overwrites, gpu):
-    folder, path = sweep.out / run.name, log_path(sweep, run.name)
-    words, environment = command_of(sweep, run, gpu, overwrites)
-    if overwrites and sweep.train:
-        _put_aside(folder)
-    note_begun(folder, describe(sweep, run), overwrites and not sweep.train)
+def _start(sweep, run, gpu, overwrite):
+    path = log_path(sweep, run.name)
+    words, environment = command_of(sweep, run, gpu, overwrite)
+    _mark(sweep, run).unlink(missing_ok=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     tqdm.write(f'{run.name}{"" if gpu is None else f" on GPU {gpu}"} ... (log: {path})')
     with open(path, 'a', encoding='utf-8') as log:
@@ -144,17 +131,11 @@ def _start(sweep, run, overwrites, gpu):
     return _Job(run, process, time.monotonic())
 
 
-def _put_aside(folder):
-    """Keep the weights of other settings under another name: they may have cost days."""
-    names = (folder.with_name(f'{folder.name}.previous-{number}') for number in itertools.count(1))
-    folder.rename(next(name for name in names if not name.exists()))
-
-
 def _finish(sweep, job, failed):
     """Note how a run ended and return its exit status."""
     status, name, seconds = job.process.returncode, job.run.name, time.monotonic() - job.started
     if status == 0:
-        note_done(sweep.out / name, describe(sweep, job.run), seconds)
+        write_json(_mark(sweep, job.run), {'command': describe(sweep, job.run), 'seconds': seconds})
         tqdm.write(f'{name} done in {seconds:.0f} s')
     else:
         failed[name] = status
