@@ -1,7 +1,7 @@
 """Reading everything that a run would read, and noting all that is wrong or suspicious with it.
 
-`wrong` is what a run would refuse. `suspicious` is what it would take without a word although it is seldom meant, such
-as scribbles in which 255, void, stands for "not drawn". A finding names its place, as `FILE:LINE` of the list.
+`wrong` is what a run would refuse. `suspicious` is what it would silently accept although it is seldom meant, such as
+scribbles in which 255, void, means "not drawn". A finding names its place, as `FILE:LINE` of the list.
 """
 import dataclasses
 import functools
@@ -28,12 +28,12 @@ WRONG = {
     'size': 'labels that differ in size from their image',
 }
 SUSPICIOUS = {
-    'void': 'labels in which 255, void, seems to mean unlabelled (check_data.py --fix unlabelled=255:254 mends them)',
-    'empty': 'labels in which no pixel bears a class',
-    'values': 'several values of labels that are no class (is the number of classes right?)',
+    'void': 'labels in which 255, void, seems to mean unlabelled (check_data.py --fix unlabelled=255:254 corrects them)',
+    'empty': 'labels in which no pixel has a class',
+    'values': 'several label values that are not classes (is the number of classes right?)',
     'regions': 'over-segmentations of a single region',
     'absent': 'classes that never occur',
-    'name': 'images whose name another image bears (results are stored by name, one would overwrite the other)',
+    'name': 'images that share their name with another (results are stored by name, one would overwrite the other)',
     'overlap': 'images that the validation list holds too',
 }
 # Void covers the borders of objects in full truth; where it covers most of a label, something else is meant.
@@ -43,7 +43,7 @@ _SAMPLE = 32
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that was found: its kind (a key of WRONG or SUSPICIOUS), where it stands and what it is."""
+    """One thing that was found: its kind (a key of WRONG or SUSPICIOUS), where it is and what it is."""
 
     kind: str
     place: str
@@ -240,7 +240,7 @@ def _of_the_labels(report, data_list, num_classes):
 
 
 def _of_the_names(entries):
-    """Return the entries whose image bears the name of another image."""
+    """Return the entries whose image has the name of another image."""
     seen, findings = {}, []
     for entry in entries:
         other = seen.setdefault(entry.name, entry)
@@ -250,7 +250,7 @@ def _of_the_names(entries):
 
 
 def _overlap(entries, val_entries, val_list):
-    """Return the entries whose image stands in the validation list too, under whatever path leads to it."""
+    """Return the entries whose image is in the validation list too, under whatever path leads to it."""
     val = {os.path.realpath(entry.image): entry.line for entry in val_entries}
     return [Finding('overlap', entry.place, f'{entry.image}: line {val[path]} of {val_list}')
             for entry, path in ((entry, os.path.realpath(entry.image)) for entry in entries) if path in val]

@@ -69,7 +69,7 @@ def check_unique(entries):
     for entry in entries:
         other = seen.setdefault(entry.name, entry)
         if other is not entry:
-            raise DataError(f'{entry.place}: the image name {entry.name} stands on line {other.line} already; results '
+            raise DataError(f'{entry.place}: the image name {entry.name} is on line {other.line} already; results '
                             f'are stored by that name, so one would overwrite the other')
 def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
     """Read a list file and go on after a wrong line; arguments as in `read_list`.
@@ -78,7 +78,7 @@ def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
         The entries of the good lines, and a DataError for each wrong one.
 
     Raises:
-        DataError: the list or the folder is missing, or the list is no text.
+        DataError: the list or the folder is missing, or the list is not text.
     """
     list_path, data_dir = pathlib.Path(list_path), pathlib.Path(data_dir)
     if not data_dir.is_dir():
@@ -96,7 +96,7 @@ def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
 
 
 def digest(entries):
-    """Return a short text that stands for the lines of a list as they were written, in their order."""
+    """Return a short digest of the lines of a list as they were written, in their order."""
     lines = '\n'.join(' '.join(entry.fields) for entry in entries)
     return hashlib.sha256(lines.encode('utf-8', 'surrogatepass')).hexdigest()[:16]
 
@@ -129,14 +129,14 @@ def format_list(path, entries, semantic=None):
     """Return the text of a list file, with another semantic label for each image where asked.
 
     Args:
-        path: where the list will stand, for messages.
+        path: where the list will be, for messages.
         entries: `Entry` objects; their image and instance fields are written as they were read.
         semantic: None keeps the label column; otherwise a mapping from the image name to the label's path, or a
             function from the entry to it. These paths are taken from the working directory and written absolute,
             because results seldom lie under the data folder.
 
     Raises:
-        DataError: the mapping lacks an image, or a path contains a blank, which the format cannot express.
+        DataError: the mapping has no label for an image, or a path contains a blank, which the format cannot express.
     """
     lines = []
     for entry in entries:

@@ -71,7 +71,7 @@ def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False, seed=0
         a worker dies.
     """
     # Workers are not persistent: the stream is gone through once, and so they end with the loop, also when it fails.
-    # A generator of its own: otherwise making an iterator would draw from torch's global random state, which dropout
+    # A separate generator: otherwise making an iterator would draw from torch's global random state, which dropout
     # uses, and a resumed run would differ.
     return _Loader(_Guarded(dataset), batch_sampler=batch_sampler, num_workers=num_workers, pin_memory=pin_memory,
                    collate_fn=_collate, worker_init_fn=_init_worker, generator=torch.Generator().manual_seed(seed))

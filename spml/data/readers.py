@@ -144,7 +144,7 @@ def read_entry(entry, with_semantic=True, with_instance=True):
 
     Returns:
         image (H, W, 3) uint8 RGB, semantic label (H, W) uint8 and instance label (H, W) uint8. A label that is not
-        wanted or that the entry lacks is None.
+        wanted or that the entry does not have is None.
 
     Raises:
         DataError: a file is bad or a label's size differs from its image's; the message starts with the list's
@@ -252,7 +252,7 @@ def _png_header(path, content):
     """Return the bit depth, the kind and the (width, height) that a PNG's first chunk states."""
     if not content.startswith(_PNG_SIGNATURE):
         raise WrongEncodingError(f'{path}: not a PNG file, but a label must be an 8-bit single-channel PNG')
-    # Pillow widens 2- and 4-bit grey values to 0..255 without a word, so the file's own depth decides.
+    # Pillow silently widens 2- and 4-bit grey values to 0..255, so the file's own depth decides.
     if len(content) < 26 or content[12:16] != b'IHDR':
         raise DataError(f'{path}: a damaged PNG (no header); replace the file')
     width, height, depth, kind = struct.unpack('>IIBB', content[16:26])

@@ -40,8 +40,8 @@ def prepare_boxes(cam_dir, annotations, out, threshold, num_workers, overwrite=F
     without = sorted(set(cams) - set(boxes))
     if without:
         raise DataError(f'{pathlib.Path(annotations) / without[0]}.xml: no such file, though there are CAMs of that '
-                        f'image; {len(without)} of {len(cams)} lack theirs; let --boxes be VOC2012/Annotations')
-    # The power of the background plays no part; the folder bears the name that the release gives it.
+                        f'image; {len(without)} of {len(cams)} have none; let --boxes be VOC2012/Annotations')
+    # The background's power is not used; the folder has the name that the release gives it.
     folder = f'VOC2012/cam/seambox_a{BACKGROUND_POWER}_th{threshold:g}'
     labels = _labels('box', layout.BOXES, folder)
     sources = {name: (path, boxes[name]) for name, path in cams.items()}
@@ -50,7 +50,7 @@ def prepare_boxes(cam_dir, annotations, out, threshold, num_workers, overwrite=F
 
 
 def _labels(kind, usual, folder):
-    """Return the Labels of a kind; with other options than usual the list has a name of its own."""
+    """Return the Labels of a kind; with other options than usual the list has a different name."""
     return Labels(kind if folder == usual else f'{kind}_{pathlib.PurePath(folder).name}', folder)
 
 

@@ -1,10 +1,10 @@
-"""The class list of a data set of one's own: a text file with a class a line, background first.
+"""The class list of a user's data set: a text file with a class a line, background first.
 
     background
     cat              or, with the colours that masks and scribbles are drawn in,    cat 128 0 0
     palm tree                                                                       palm tree 0 128 0
 
-What is in colour is told apart by these colours, or by PASCAL VOC's where the list has none. Two more names may have a
+Coloured masks are decoded by these, or by PASCAL VOC's colours where the list has none. Two more names may have a
 colour without being classes: `void` (pixels to be thrown away) and `unlabelled`.
 """
 import dataclasses
@@ -26,7 +26,7 @@ _NO_CLASSES = {'void': VOID, 'unlabelled': UNLABELLED}
 class ClassList:
     """Names in the order of the ids; `colours` (C tuples of R, G, B) is None where the list has none.
 
-    `values` maps every known colour (R, G, B) to its label value: ids, and 255 or 254 for what is no class.
+    `values` maps every known colour (R, G, B) to its label value: ids, and 255 or 254 for what is not a class.
     """
 
     path: pathlib.Path
@@ -61,7 +61,7 @@ def read_class_list(path):
     with_colour = {colour is not None for _, _, colour in entries}
     if len(with_colour) > 1:
         place = next(place for place, _, colour in entries if (colour is None) != (entries[0][2] is None))
-        raise DataError(f'{place}: colours must stand at every class or at none')
+        raise DataError(f'{place}: every class must have a colour, or none')
     _check_twice(entries)
     names = tuple(name for _, name, _ in classes)
     if with_colour == {False}:
@@ -91,4 +91,4 @@ def _check_twice(entries):
         for entry in entries:
             other = seen.setdefault(entry[index], entry)
             if entry[index] is not None and other is not entry:
-                raise DataError(f'{entry[0]}: the {what} {entry[index]} stands at {other[0]} already')
+                raise DataError(f'{entry[0]}: the {what} {entry[index]} is at {other[0]} already')

@@ -1,4 +1,4 @@
-"""A data set of one's own to the VOC layout: images, label maps, lists; `custom_sources` says which image is which."""
+"""A user's data set to the VOC layout: images, label maps, lists; `custom_sources` says which image is which."""
 import dataclasses
 import functools
 import logging

@@ -1,4 +1,4 @@
-"""The originals of a data set of one's own: which image has which labels, and what it is used for.
+"""The originals of a user's data set: which image has which labels, and what it is used for.
 
 An image may have a weak label (scribbles, or shapes beside which all is unlabelled) and the truth (a mask, or shapes
 beside which all is background). Images with a weak label are trained on; with nothing but the truth they are scored
@@ -135,7 +135,7 @@ def _label_sources(sources, classes):
 def _labels_of(sources, kind, classes):
     path = getattr(sources, kind)
     if kind == 'coco':
-        # An image without any annotation is all background; or all unlabelled, which is no label.
+        # An image without any annotation is all background; or all unlabelled, and then has no label.
         pairs = [(name, annotations) for name, annotations in read_coco(path, classes, sources.rules).items()
                  if annotations or sources.rules.rest == 0]
     else:
@@ -164,7 +164,7 @@ def _find_images(folder):
     if not images:
         raise DataError(f'{folder}: holds no image: no file that ends in {", ".join(_IMAGE_ENDINGS)}')
     if others:
-        logger.warning('%s: %d files are no JPEG or PNG and are left out, for example %s', folder, len(others),
+        logger.warning('%s: %d files are neither JPEG nor PNG and are left out, for example %s', folder, len(others),
                        others[0])
     return images
 
@@ -176,7 +176,7 @@ def _files(folder):
 
 
 def _image_name(file_name):
-    """Return the name that an image's files and lists bear: without blanks, which separate the fields of a list."""
+    """Return the name that an image has in files and lists: without blanks, which separate the fields of a list."""
     return re.sub(r'\s+', '_', pathlib.PurePath(file_name).stem)
 
 
@@ -188,7 +188,7 @@ def _named(samples, path):
     for number, line in enumerate(lines, 1):
         if line.strip():
             if line.strip() not in known:
-                raise DataError(f'{path}:{number}: {line.strip()} is no image with truth; name only such')
+                raise DataError(f'{path}:{number}: {line.strip()} is not an image with truth; name only such')
             chosen[known[line.strip()].name] = known[line.strip()]
     if not chosen:
         raise DataError(f'{path}: names no image; give one name a line')

@@ -72,7 +72,7 @@ def prepare(coco, densepose, out, train_splits, num_prototype_images, points, nu
     """
     coco, out = pathlib.Path(coco), pathlib.Path(out)
     if (out / 'VOC2012').exists():
-        raise DataError(f'{out}: holds VOC 2012, whose lists bear the same names; choose another folder')
+        raise DataError(f'{out}: holds VOC 2012, whose lists have the same names; choose another folder')
     samples = read_samples(coco / 'annotations', pathlib.Path(densepose), [*train_splits, 'minival'])
     train = sorted((sample for split in train_splits for sample in samples[split]), key=lambda sample: sample.name)
     val = sorted(samples['minival'], key=lambda sample: sample.name)
@@ -129,7 +129,7 @@ def _read_json(path):
     check_records(path, content, 'annotations', id=int, image_id=int)
     for record in check_records(path, content, 'images', id=int, file_name=str, height=int, width=int):
         if pathlib.PurePath(record['file_name']).name != record['file_name']:
-            raise DataError(f'{path}: {record["file_name"]!r} is no file name; fetch the file again')
+            raise DataError(f'{path}: {record["file_name"]!r} is not a file name; fetch the file again')
     return content
 
 

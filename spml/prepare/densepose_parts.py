@@ -71,7 +71,7 @@ def is_annotated(annotation):
 
 
 def _part_grid(masks, where):
-    """Return the (256, 256) uint8 parts of the masks; [] stands for a part that cannot be seen."""
+    """Return the (256, 256) uint8 parts of the masks; [] is a part that cannot be seen."""
     if not isinstance(masks, list) or len(masks) != NUM_PARTS:
         raise DataError(f'{where}: dp_masks must be a list of {NUM_PARTS} masks; fetch the file again')
     grid = np.zeros((GRID, GRID), np.uint8)

@@ -44,7 +44,7 @@ def read_mask(path, classes):
         return drawing.ids
     labels = classes.look_up(drawing.pixels)
     _refuse(path, labels < 0, lambda y, x: f'the colour {tuple(drawing.pixels[y, x].tolist())}',
-            f'no line of {classes.path} does; list it (as void, if it is no class), and draw without soft edges')
+            f'no line of {classes.path} does; list it (as void, if it is not a class), and draw without soft edges')
     return labels.astype(np.uint8)
 
 

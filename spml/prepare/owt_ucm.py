@@ -3,7 +3,7 @@
 Arbelaez, Maire, Fowlkes, Malik, "Contour Detection and Hierarchical Image Segmentation", PAMI 2011. The watershed of a
 contour map gives many small regions. An arc between two of them is as strong as the map on it, less where the map's
 contour runs across the arc instead of along it; removing the weakest arc again and again makes a hierarchy of regions.
-The library higra does both; here stand what it needs, the orientation of a map, and the cut through the hierarchy.
+The library higra does both; here are what it needs, the orientation of a map, and the cut through the hierarchy.
 """
 import cv2
 import numpy as np

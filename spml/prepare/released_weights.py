@@ -37,7 +37,7 @@ ARCHIVES = {'voc12_tag': _VOC, 'voc12_box': _VOC, 'voc12_scribble': _VOC, 'voc12
 
 
 def fetch(names, out, num_workers):
-    """Fetch, unpack and check some of the released weights, and print where each stands.
+    """Fetch, unpack and check some of the released weights, and print where each is.
 
     Args:
         names: list of `IMAGENET` and keys of `ARCHIVES`.
@@ -45,7 +45,7 @@ def fetch(names, out, num_workers):
         num_workers: processes that unpack and check.
 
     Raises:
-        SpmlError: a file cannot be fetched, is no archive, would be unpacked outside its folder, or holds no weights
+        SpmlError: a file cannot be fetched, is not an archive, would be unpacked outside its folder, or holds no weights
             that fit. What is fetched and checked already stays.
     """
     out = pathlib.Path(out)
@@ -104,7 +104,7 @@ def _fetched_path(out, name):
 
 
 def _check(out, name):
-    """Unpack one of the files if need be and check its weights; return the lines that say what stands where."""
+    """Unpack one of the files if need be and check its weights; return the lines that say what is where."""
     path = _fetched_path(out, name)
     if name == IMAGENET:
         _check_imagenet(path)
@@ -143,7 +143,7 @@ def _check_imagenet(path):
 
 
 def _download(path, downloads):
-    """Fetch the file of that name from the hub, through the folder `downloads`, unless it stands."""
+    """Fetch the file of that name from the hub, through the folder `downloads`, unless it is there."""
     if path.is_file():
         return
     try:

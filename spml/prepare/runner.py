@@ -112,7 +112,7 @@ def run_items(function, items, num_workers, title, on_done=None):
         function: of a module (or a `functools.partial` of one), so that workers can import it.
         items: list.
         num_workers: processes; 0 works in this one.
-        title: what stands before the bar.
+        title: shown before the bar.
         on_done: called in this process with each item that is done, in their order.
 
     Returns:

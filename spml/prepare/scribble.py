@@ -93,7 +93,7 @@ def _check_point(where, point):
 
 
 def _labels(kind, half, fraction):
-    """Return the Labels of a kind of `layout.STROKES`, under names of their own where the width is not the usual."""
+    """Return the Labels of a kind of `layout.STROKES`, under other names where the width is not the usual."""
     width = f'{2 * half:g}'
     suffix = '' if fraction == 1 else f'_{fraction}'
     folder = f'VOC2012/scribble/dilate_{width}{suffix}'

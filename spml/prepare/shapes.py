@@ -107,7 +107,7 @@ def read_coco(path, classes, rules):
         segmentation).
 
     Raises:
-        DataError: the file is missing, damaged, of another form, or has a category that the class list lacks.
+        DataError: the file is missing, damaged, of another form, or has a category that is not in the class list.
     """
     content = read_json(path, 'export it again')
     images = check_records(path, content, 'images', id=int, file_name=str)
@@ -123,14 +123,14 @@ def read_coco(path, classes, rules):
             raise DataError(f'{where}: is of the image {annotation["image_id"]} and the category '
                             f'{annotation["category_id"]}, one of which the file does not have')
         if not annotation.get('segmentation'):
-            raise DataError(f'{where}: has no segmentation; boxes alone are no masks')
+            raise DataError(f'{where}: has no segmentation; boxes alone are not masks')
         result[names[annotation['image_id']]].append(
             (where, values[annotation['category_id']], annotation['segmentation']))
     return result
 
 
 def class_value(name, classes, rules, where):
-    """Return the label value of a class name; DataError for one that the class list lacks, where it is refused."""
+    """Return the label value of a class name; DataError for one that is not in the class list and is refused."""
     value = classes.id_of(name)
     if value is None:
         value = rules.others

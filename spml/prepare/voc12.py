@@ -70,7 +70,7 @@ def read_names(path):
     names = [line.strip() for line in lines if line.strip()]
     for name in names:
         if len(name.split()) > 1 or pathlib.PurePath(name).name != name:
-            raise DataError(f'{path}: {name!r} is no image name; a split file has one a line')
+            raise DataError(f'{path}: {name!r} is not an image name; a split file has one a line')
     return names
 
 
@@ -165,7 +165,7 @@ def _existing(image):
 
 
 def _report_splits(splits, out):
-    """Print the sizes of the splits, and say aloud where they are not those of the published results."""
+    """Print the sizes of the splits, and warn where they are not those of the published results."""
     for split, title in (('train', 'train+'), ('val', 'val'), ('test', 'test')):
         found, due = len(splits[split]), SPLIT_SIZES[split]
         print(f'{title}: {found} images: {out / "lists" / split}{"_*" if split == "train" else ""}.txt')

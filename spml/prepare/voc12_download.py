@@ -5,7 +5,7 @@ import tarfile
 
 from spml.errors import DataError, first_line
 
-_BEGUN = '.unpacking'  # stands while an archive is fetched and unpacked, so that half of one is not taken for all
+_BEGUN = '.unpacking'  # there while an archive is fetched and unpacked, so that half of one is not taken for all
 
 
 def download(voc, sbd):

@@ -21,7 +21,7 @@ def class_table(aliases=()):
     table = {name: index for index, name in enumerate(VOC_CLASS_NAMES)}
     for tag, name in [*_SYNONYMS.items(), *aliases]:
         if _plain(name) not in table:
-            raise DataError(f'--alias {tag}={name}: {name} is no class; choose one of {", ".join(VOC_CLASS_NAMES)}')
+            raise DataError(f'--alias {tag}={name}: {name} is not a class; choose one of {", ".join(VOC_CLASS_NAMES)}')
         table[_plain(tag)] = table[_plain(name)]
     return table
 
@@ -104,7 +104,7 @@ def _class_id(where, element, name, classes, way_out):
     if tag is None:
         raise DataError(f'{where} has no {name}; use the original file')
     if _plain(tag) not in classes:
-        raise DataError(f'{where} has the class {tag.strip()!r}, which VOC lacks; {way_out}')
+        raise DataError(f'{where} has the class {tag.strip()!r}, which VOC does not have; {way_out}')
     return classes[_plain(tag)]
 
 
@@ -116,7 +116,7 @@ def _number(where, element, *names):
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f'{where} has {names[0]} = {text!r}, which is no number; use the original file')
+        raise DataError(f'{where} has {names[0]} = {text!r}, which is not a number; use the original file')
     return value
 
 

@@ -38,11 +38,11 @@ FORMAT_VERSION = 1  # rises whenever the same options would give other files
 SPLITS = ('train', 'val', 'test')
 _FOLDERS = (IMAGES, TEST_IMAGES, TRUTH, INSTANCES, REGIONS, TAGS, BOXES, ACTIVATIONS, *(s[0] for s in STROKES.values()))
 _OWN_NAME = re.compile(rf'({"|".join(SPLITS)})_\d{{5}}\.(jpg|png|npy)')
-_BEGUN = '.meta.json.begun'  # stands while the files are being written, so that an interrupted run may start over
+_BEGUN = '.meta.json.begun'  # there while the files are being written, so that an interrupted run may start over
 _JPEG_QUALITY = 95
 _MIN_SIZE, _MAX_SIZE, _MAX_ASPECT = 48, 1024, 2
 _SIZE_SPREAD = 0.06  # sides vary by this share
-_PORTRAIT = 0.3  # share of the images that stand upright
+_PORTRAIT = 0.3  # share of upright images
 
 
 def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_classes=6, seed=0, overwrite=False):

@@ -1,4 +1,4 @@
-"""Writing files so that only complete ones ever stand under their final names.
+"""Writing files so that only complete ones ever have their final names.
 
 Everything is written beside its destination under a temporary name and renamed: on one file system a rename is atomic,
 so an interrupted or full-disk run leaves the old file or none, never half of one. A process that is killed outright
@@ -21,7 +21,7 @@ def atomic_path(path, durable=False):
     """Yield a temporary path in the folder of `path`; on success it becomes `path`, on an exception it is removed.
 
     Args:
-        path: where the file will stand; missing folders are made.
+        path: where the file will be; missing folders are made.
         durable: have the disk itself hold the file before it gets its name, so that it outlives a machine that fails.
             Too slow for thousands of small files that are easily made again.
     """

@@ -1,4 +1,4 @@
-"""Locks on folders, and files that stand in two places."""
+"""Locks on folders, and files in two places."""
 import contextlib
 import fcntl
 import filecmp

@@ -1,7 +1,7 @@
-"""Handing work to processes: in order, with few jobs waiting, and gone without a word on Ctrl-C.
+"""Handing work to processes: in order, with few jobs waiting, and gone silently on Ctrl-C.
 
 Workers are spawned, not forked: a fork after CUDA or OpenMP started is not safe. They import the script again, so what
-they call must stand in a module, and should import nothing heavy.
+they call must be in a module, and should import nothing heavy.
 """
 import collections
 import concurrent.futures

@@ -6,7 +6,7 @@ _SWATCH = 12
 
 
 class Legend:
-    """Where each entry stands.
+    """Where each entry goes.
 
     Args:
         entries: (colour, name) pairs, colours as RGB tuples.

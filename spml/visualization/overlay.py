@@ -45,7 +45,7 @@ def overlay(image, label, class_names, opacity=0.5, color_map=None):
         class_names: C strings.
 
     Returns:
-        (H', W', 3) uint8 RGB, at least as large as the image, which stands at the top left.
+        (H', W', 3) uint8 RGB, at least as large as the image, which is at the top left.
     """
     height, width = label.shape
     colours = class_colours(len(class_names), color_map)

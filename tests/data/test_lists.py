@@ -101,7 +101,7 @@ def test_inner_parent_steps_and_dotted_names_are_allowed(write, tmp_path):
 
 def test_same_image_name_twice(write, tmp_path):
     path = write('x/a.jpg\nx/b.jpg\ny/a.png\n')
-    with pytest.raises(DataError, match=r'train\.txt:3: the image name a stands on line 1 already'):
+    with pytest.raises(DataError, match=r'train\.txt:3: the image name a is on line 1 already'):
         read_list(path, tmp_path)
     assert [entry.name for entry in read_list(path, tmp_path, unique_names=False)] == ['a', 'b', 'a']
 

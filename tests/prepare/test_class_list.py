@@ -32,9 +32,9 @@ def test_without_colours_those_of_voc_count(tmp_path):
 @pytest.mark.parametrize(('text', 'words'), [
     ('background\n', '1 classes'), ('', '0 classes'), ('void 1 2 3\nbackground 0 0 0\n', '1 classes'),
     ('\n'.join(f'class {letter}' for letter in map(chr, range(300, 554))), '254 classes'),
-    ('background 0 0 0\ncat\n', ':2: colours'), ('background\n\ncat 1 2 3\n', ':3: colours'),
+    ('background 0 0 0\ncat\n', ':2: every class'), ('background\n\ncat 1 2 3\n', ':3: every class'),
     ('background 0 0 0\ncat 1 2 256\n', ':2: '), ('background 0 0 0\n1 2 3\n', ':2: '),
-    ('background\ncat\ncat\n', ':3: the name cat stands at'), ('a 1 2 3\nb #010203\n', ':2: the colour'),
+    ('background\ncat\ncat\n', ':3: the name cat is at'), ('a 1 2 3\nb #010203\n', ':2: the colour'),
     (b'\xff\xfe\x00', 'not a UTF-8'),
 ])
 def test_lists_that_cannot_be_used(tmp_path, text, words):

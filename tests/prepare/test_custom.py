@@ -292,7 +292,7 @@ def test_what_cannot_be_used(own, fails):
 
 def test_names_for_validation_that_cannot_be_used(own, fails):
     val = own.folder / 'val.txt'
-    for text, naming in (('c.x\na\n', [f'{val}:2', 'a is no image']), ('\n', [val]),
+    for text, naming in (('c.x\na\n', [f'{val}:2', 'a is not an image']), ('\n', [val]),
                          ('c.x\nd\ne\n', ['left to train'])):
         val.write_text(text)
         fails('prepare_custom', *own.arguments('masks', more=['--val', val]), naming=naming)
