@@ -28,7 +28,7 @@ WRONG = {
     'size': 'labels that differ in size from their image',
 }
 SUSPICIOUS = {
-    'void': 'labels in which 255, void, seems to mean unlabelled (check_data.py --fix unlabelled=255:254 corrects them)',
+    'void': 'labels in which 255, void, seems to mean unlabelled (check_data.py --fix unlabelled=255:254 helps)',
     'empty': 'labels in which no pixel has a class',
     'values': 'several label values that are not classes (is the number of classes right?)',
     'regions': 'over-segmentations of a single region',
@@ -142,13 +142,13 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
     return report
 
 
-def check_sample(entries, num_classes, with_instance):
+def check_sample(entries, num_classes, with_regions):
     """Read a few entries from all over a list before a long run: the quick form.
 
     Args:
         entries: `Entry` objects with labels.
         num_classes: C.
-        with_instance: whether the run reads over-segmentations.
+        with_regions: whether the run reads over-segmentations.
 
     Returns:
         The suspicious findings.
@@ -158,7 +158,7 @@ def check_sample(entries, num_classes, with_instance):
     """
     sample = entries[::max(1, len(entries) // _SAMPLE)][:_SAMPLE]
     with ThreadPool(min(4, len(sample))) as pool:
-        inspected = pool.map(functools.partial(inspect, num_classes=num_classes, with_instance=with_instance), sample)
+        inspected = pool.map(functools.partial(inspect, num_classes=num_classes, with_regions=with_regions), sample)
     findings = [finding for found, _, _ in inspected for finding in found]
     for finding in findings:
         if finding.kind in WRONG:
@@ -171,7 +171,7 @@ def check_sample(entries, num_classes, with_instance):
     return findings
 
 
-def inspect(entry, num_classes, with_instance=True, transform=None):
+def inspect(entry, num_classes, with_regions=True, transform=None):
     """Read the files of one entry.
 
     Returns:
@@ -196,8 +196,8 @@ def inspect(entry, num_classes, with_instance=True, transform=None):
 
     image = read(0, read_image, entry.image)
     semantic = read(1, read_label, entry.semantic)
-    instance = read(2, read_label, entry.instance if with_instance else None)
-    for label, path in ((semantic, entry.semantic), (instance, entry.instance)):
+    regions = read(2, read_label, entry.regions if with_regions else None)
+    for label, path in ((semantic, entry.semantic), (regions, entry.regions)):
         if image is not None and label is not None:
             try:
                 check_same_size(entry, image, label, path)
@@ -207,8 +207,8 @@ def inspect(entry, num_classes, with_instance=True, transform=None):
         semantic = semantic if transform is None else transform(entry, semantic)
         histogram += np.bincount(semantic.ravel(), minlength=256)
         findings += _of_one_label(entry, histogram, num_classes)
-    if instance is not None and instance.size > 1 and instance.min() == instance.max():
-        findings.append(Finding('regions', entry.place, f'{entry.instance}: every pixel is {instance.min()}'))
+    if regions is not None and regions.size > 1 and regions.min() == regions.max():
+        findings.append(Finding('regions', entry.place, f'{entry.regions}: every pixel is {regions.min()}'))
     return findings, counts, histogram
 
 

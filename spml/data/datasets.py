@@ -26,7 +26,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
     - `image`: (3, h, w) float32, normalised RGB
     - `semantic_label`: (h, w) int64, values 0..255 as in the file, padding 255
-    - `instance_label`: (h, w) int64, the same of the regions; absent without `with_instance`
+    - `instance_label`: (h, w) int64, the same of the regions; absent without `with_regions`
     - `tags`: (256,) bool, the values present in the weak semantic label before augmentation
     - `index`: int, `name`: str
 
@@ -50,12 +50,12 @@ class SegmentationDataset(torch.utils.data.Dataset):
     blur_probability: float = 0.0
     swap_parts: bool = False  # exchange DensePose's left and right parts in mirrored labels
     seed: int = 0
-    with_instance: bool = True  # read the regions too
+    with_regions: bool = True  # read the regions too
 
     def __post_init__(self):
         for entry in self.entries:
-            if entry.semantic is None or (self.with_instance and entry.instance is None):
-                needed = 'image semantic instance' if self.with_instance else 'image semantic'
+            if entry.semantic is None or (self.with_regions and entry.regions is None):
+                needed = 'image semantic instance' if self.with_regions else 'image semantic'
                 raise DataError(f'{entry.place}: {len(entry.fields)} fields, but training needs `{needed}`')
         if self.swap_parts and self.num_classes < 15:
             raise ConfigError(f'dataset.num_classes: {self.num_classes}, but DensePose has 15 classes; set it to 15, '
@@ -67,9 +67,9 @@ class SegmentationDataset(torch.utils.data.Dataset):
     def __getitem__(self, key):
         position, index = key
         entry = self.entries[index]
-        image, semantic, instance = read_entry(entry, with_instance=self.with_instance)
+        image, semantic, regions = read_entry(entry, with_regions=self.with_regions)
         tags = tags_of(semantic)
-        labels = (semantic, instance) if self.with_instance else (semantic,)
+        labels = (semantic, regions) if self.with_regions else (semantic,)
         rng = np.random.default_rng([self.seed, position])
         image, labels = self._augment(image.astype(np.float32) / 255, labels, rng)
         item = {
@@ -79,7 +79,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
             'index': index,
             'name': entry.name,
         }
-        if self.with_instance:
+        if self.with_regions:
             item['instance_label'] = torch.from_numpy(labels[1].astype(np.int64))
         return item
 

@@ -19,12 +19,12 @@ FIELD_NAMES = ('image', 'semantic', 'instance')
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One line of a list file; `semantic` and `instance` are None where the line has no such field."""
+    """One line of a list file; `semantic` and `regions` are None where the line has no such field."""
 
     name: str  # the image's base name without its ending: what results are called
     image: pathlib.Path
     semantic: pathlib.Path | None
-    instance: pathlib.Path | None
+    regions: pathlib.Path | None  # the over-segmentation, or the truth's objects: the column `instance`
     line: int  # one-based
     list_path: pathlib.Path
     fields: tuple  # the line's fields as written
@@ -109,7 +109,7 @@ def check_files(entries):
     """
     missing = {}
     for entry in entries:
-        for path in (entry.image, entry.semantic, entry.instance):
+        for path in (entry.image, entry.semantic, entry.regions):
             if path is not None and path not in missing and not path.is_file():
                 missing[path] = entry
     if not missing:

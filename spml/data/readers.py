@@ -139,11 +139,11 @@ def check_size(path, found, whose, expected, way_out):
                         f'{expected[1]}x{expected[0]}; {way_out}')
 
 
-def read_entry(entry, with_semantic=True, with_instance=True):
+def read_entry(entry, with_semantic=True, with_regions=True):
     """Read the files of a list entry.
 
     Returns:
-        image (H, W, 3) uint8 RGB, semantic label (H, W) uint8 and instance label (H, W) uint8. A label that is not
+        image (H, W, 3) uint8 RGB, semantic label (H, W) uint8 and regions (H, W) uint8. A label that is not
         wanted or that the entry does not have is None.
 
     Raises:
@@ -153,7 +153,7 @@ def read_entry(entry, with_semantic=True, with_instance=True):
     with located(entry):
         image = read_image(entry.image)
         labels = []
-        for wanted, path in ((with_semantic, entry.semantic), (with_instance, entry.instance)):
+        for wanted, path in ((with_semantic, entry.semantic), (with_regions, entry.regions)):
             label = read_label(path) if wanted and path is not None else None
             if label is not None:
                 check_same_size(entry, image, label, path)

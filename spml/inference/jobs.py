@@ -96,7 +96,7 @@ def make_prototypes(job, embedder, grid, multi_scale):
     results = Results(job.save_dir, recipe, lambda name: [job.path(folder, name) for folder in folders],
                       lambda entry: [entry.image, entry.semantic], exclusive=True)
     for entry in job.remaining(results, entries):
-        image, label, _ = read_entry(entry, with_instance=False)
+        image, label, _ = read_entry(entry, with_regions=False)
         with job.memory_advice(entry):
             prototypes, labels, clusters = image_prototypes(
                 embedder, normalised(image, config), label, grid, config.network.kmeans_iterations,
@@ -117,7 +117,7 @@ def make_predictions(job, predictor, multi_scale):
         multi_scale: the pyramid of METHOD.md, "Inference", instead of the single scale.
     """
     def one(entry):
-        image, _, _ = read_entry(entry, with_semantic=False, with_instance=False)
+        image, _, _ = read_entry(entry, with_semantic=False, with_regions=False)
         return predict_pixels(image, predictor, job.config, multi_scale), None
 
     settings = configuration.effective(job.config, 'inference', multi_scale=multi_scale,
@@ -172,7 +172,7 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
 def _image_values(source, entry, config, cam_dir):
     """Return the values of an image that a source may take, with what the configuration says of all of them."""
     number = config.dataset.num_classes
-    image, label, regions = read_entry(entry, with_instance='regions' in source.takes)
+    image, label, regions = read_entry(entry, with_regions='regions' in source.takes)
     values = {'image': normalised(image, config), 'label': label, 'regions': regions, 'tags': tags_of(label, number),
               'num_classes': number, 'iterations': config.network.kmeans_iterations}
     if 'cams' in source.takes:

@@ -57,7 +57,7 @@ class Source:
 
     def files(self, entry, cam_dir):
         """Return the paths of an image's files that the source reads."""
-        return [entry.image, entry.semantic, *([entry.instance] if 'regions' in self.takes else []),
+        return [entry.image, entry.semantic, *([entry.regions] if 'regions' in self.takes else []),
                 *([self.cam_path(entry, cam_dir)] if 'cams' in self.takes else [])]
 
     def __call__(self, values):

@@ -60,7 +60,7 @@ def _check_predicted(entries, pred_dir):
 def _read_prediction(entry, pred_dir, num_classes):
     """Return the (H, W) uint8 prediction of an entry's image; raise DataError unless it is one the server takes."""
     path = pred_dir / f'{entry.name}.png'
-    image, _, _ = read_entry(entry, with_semantic=False, with_instance=False)
+    image, _, _ = read_entry(entry, with_semantic=False, with_regions=False)
     with located(entry):
         label = read_label(path)
         check_same_size(entry, image, label, path)

@@ -95,7 +95,7 @@ def _listed(stage, option, path, columns, digests):
         return {f'lines of {option}': ''}
     entries = read_list(path, stage.path('--data_dir') or stage.path('--gt_dir') or path.parent, unique_names=False)
     first = 1 if option == '--gt_list' else 0  # the images of a list of truths are not read
-    kept = [(entry.fields[first:columns], (entry.image, entry.semantic, entry.instance)[first:columns])
+    kept = [(entry.fields[first:columns], (entry.image, entry.semantic, entry.regions)[first:columns])
             for entry in entries]
     files = {f'lines of {option}': combine(' '.join(fields) for fields, _ in kept)}
     return files | {field: digests(file) for fields, paths in kept

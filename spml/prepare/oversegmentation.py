@@ -162,7 +162,7 @@ def _read_float_map(path):
 
 def _image_entries(data_dir, data_list):
     entries = read_list(data_list, data_dir, unique_names=False)
-    entries = [dataclasses.replace(entry, semantic=None, instance=None) for entry in entries]
+    entries = [dataclasses.replace(entry, semantic=None, regions=None) for entry in entries]
     # A training list may repeat an image.
     entries = list({entry.image: entry for entry in reversed(entries)}.values())[::-1]
     check_unique(entries)
@@ -184,7 +184,7 @@ def _region_path(save_dir, entry):
 
 def _write_regions(save_dir, threshold, max_regions, item):
     entry, contour_path = item
-    image, _, _ = read_entry(entry, with_semantic=False, with_instance=False)
+    image, _, _ = read_entry(entry, with_semantic=False, with_regions=False)
     contours = None
     if contour_path is not None:
         with located(entry):

@@ -45,8 +45,8 @@ def fetch(names, out, num_workers):
         num_workers: processes that unpack and check.
 
     Raises:
-        SpmlError: a file cannot be fetched, is not an archive, would be unpacked outside its folder, or holds no weights
-            that fit. What is fetched and checked already stays.
+        SpmlError: a file cannot be fetched, is not an archive, would be unpacked outside its folder, or holds no
+            weights that fit. What is fetched and checked already stays.
     """
     out = pathlib.Path(out)
     for name in names:

@@ -102,12 +102,12 @@ def _check_training(config, needed):
 def _loader_maker(config, entries, task, device, augmentation):
     """Check the files of a list and return the function `make_loader` of a Training."""
     check_files(entries)
-    check_sample(entries, config.dataset.num_classes, with_instance=task.needs_regions)
+    check_sample(entries, config.dataset.num_classes, with_regions=task.needs_regions)
     settings, rank, processes = config.train, distributed.rank(), distributed.world_size()
     dataset = SegmentationDataset(
         entries, settings.crop_size, config.dataset.num_classes, config.network.pixel_means, config.network.pixel_stds,
         random_mirror=settings.random_mirror, random_scale=settings.random_scale, random_crop=settings.random_crop,
-        swap_parts=config.dataset.swap_parts, seed=config.seed, with_instance=task.needs_regions, **augmentation)
+        swap_parts=config.dataset.swap_parts, seed=config.seed, with_regions=task.needs_regions, **augmentation)
 
     def make_loader(start):
         sampler = StreamSampler(len(entries), images_per_process(config, processes), rank, processes, settings.shuffle,

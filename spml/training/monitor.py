@@ -60,12 +60,12 @@ class Monitor:
         if not self.shown or iteration % (self.interval * PICTURE_INTERVAL):
             return
         # The classifier's training has neither over-segmentation nor clusters.
-        instance_label = batch['instance_label'][0].cpu() if 'instance_label' in batch else None
+        regions = batch['instance_label'][0].cpu() if 'instance_label' in batch else None
         clusters = extras['clusters'][0].cpu() if 'clusters' in extras else None
         network, dataset = self.config.network, self.config.dataset
         self.writer.images(iteration, image=batch['image'][0].cpu(), means=network.pixel_means, stds=network.pixel_stds,
                            semantic_label=batch['semantic_label'][0].cpu(),
-                           instance_label=instance_label, clusters=clusters,
+                           regions=regions, clusters=clusters,
                            embedding=extras['embedding'][0].float().cpu(), num_classes=dataset.num_classes,
                            color_map=dataset.color_map)
 

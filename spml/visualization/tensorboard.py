@@ -41,7 +41,7 @@ class TrainingWriter:
                     self._writer.add_scalar(name, float(value), iteration)
 
     def images(self, iteration, image, means, stds, num_classes, *, color_map=None, semantic_label=None,
-               instance_label=None, clusters=None, embedding=None, prediction=None):
+               regions=None, clusters=None, embedding=None, prediction=None):
         """Write the pictures of one image; what is None is left out. All are shown in the size of the image.
 
         Args:
@@ -52,7 +52,7 @@ class TrainingWriter:
             num_classes: C; label values C..254 are shown as unlabelled.
             color_map: (C, 3) ints, the classes' RGB colours (default: PASCAL VOC's).
             semantic_label: (h, w) int tensor, the weak label (any h, w here and below).
-            instance_label: (h, w) int tensor, the over-segmentation.
+            regions: (h, w) int tensor, the over-segmentation.
             clusters: (h, w) int tensor of cluster ids; negative where pixels were dropped.
             embedding: (D, h, w) float tensor, shown by its principal components.
             prediction: (h, w) int tensor of class ids.
@@ -66,7 +66,7 @@ class TrainingWriter:
 
         for name, ids, colours in (
                 ('weak_label', semantic_label, class_colours),
-                ('over_segmentation', instance_label, colourise_ids),
+                ('over_segmentation', regions, colourise_ids),
                 ('clusters', clusters, colourise_ids),
                 ('prediction', prediction, class_colours)):
             if ids is not None:

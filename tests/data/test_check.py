@@ -183,7 +183,7 @@ def test_fixes():
 def sample_of(data, **options):
     data.list.write_text('\n'.join(data.lines) + '\n')
     entries = read_list(data.list, data.folder, unique_names=False)
-    return check_sample(entries, NUM_CLASSES, **{'with_instance': True, **options})
+    return check_sample(entries, NUM_CLASSES, **{'with_regions': True, **options})
 
 
 def test_a_sample_of_good_data_is_silent(data, caplog):
@@ -199,7 +199,7 @@ def test_a_sample_raises_what_is_wrong_as_a_run_would(data):
 
 def test_a_sample_reads_only_what_the_run_reads(data):
     (data.folder / 'i3.png').write_bytes(b'junk')
-    assert sample_of(data, with_instance=False) == []
+    assert sample_of(data, with_regions=False) == []
 
 
 def test_a_sample_warns_of_void_as_unlabelled(data, caplog):

@@ -91,7 +91,7 @@ def test_everything_moves_together(build, rng):
     """Image, semantic and instance label encode the same id map; after augmentation the labels still agree."""
     dataset = build(sizes=((30, 44),), crop=(24, 24), random_mirror=True, random_scale=True, random_crop=True)
     ids = rng.integers(0, 250, (30, 44), np.uint8)
-    for path in (dataset.entries[0].semantic, dataset.entries[0].instance):
+    for path in (dataset.entries[0].semantic, dataset.entries[0].regions):
         Image.fromarray(ids).save(path)
     blocks = np.repeat(np.repeat(rng.integers(0, 250, (2, 2), np.uint8), 15, 0), 22, 1)
     Image.fromarray(np.repeat(blocks[:, :, None], 3, 2)).save(dataset.entries[0].image)
@@ -162,12 +162,12 @@ def test_grey_and_blur(build, tmp_path):
 
 
 def test_without_instances(build):
-    item = build(fields=2, with_instance=False)[0, 0]
+    item = build(fields=2, with_regions=False)[0, 0]
     assert 'instance_label' not in item
     with pytest.raises(DataError, match=r'list\.txt:1: 2 fields, but training needs `image semantic instance`'):
         build(fields=2)
     with pytest.raises(DataError, match=r'list\.txt:1: 1 fields, but training needs `image semantic`'):
-        build(fields=1, with_instance=False)
+        build(fields=1, with_regions=False)
 
 
 def test_size_mismatch_and_missing_file_name_the_line(build, tmp_path):

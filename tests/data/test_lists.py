@@ -22,9 +22,9 @@ def test_all_three_forms_blank_lines_and_absolute_paths(write, tmp_path):
     assert (first.line, second.line, third.line) == (1, 4, 5)
     assert first.image == tmp_path / 'im/a.jpg'
     assert first.semantic == tmp_path / 'sem/a.png'
-    assert first.instance == tmp_path / 'inst/a.png'
+    assert first.regions == tmp_path / 'inst/a.png'
     assert first.fields == ('im/a.jpg', 'sem/a.png', 'inst/a.png')
-    assert (second.semantic, second.instance) == (tmp_path / 'sem/b.png', None)
+    assert (second.semantic, second.regions) == (tmp_path / 'sem/b.png', None)
     assert (third.image, third.semantic) == (tmp_path / 'else/d.png', None)
     assert third.list_path == path
 

@@ -184,11 +184,11 @@ def test_read_entry(entry):
     image, semantic, instance = read_entry(entry)
     np.testing.assert_array_equal(image, np.asarray(Image.open(entry.image)))
     np.testing.assert_array_equal(semantic, np.asarray(Image.open(entry.semantic)))
-    np.testing.assert_array_equal(instance, np.asarray(Image.open(entry.instance)))
-    assert read_entry(entry, with_semantic=False, with_instance=False)[1:] == (None, None)
+    np.testing.assert_array_equal(instance, np.asarray(Image.open(entry.regions)))
+    assert read_entry(entry, with_semantic=False, with_regions=False)[1:] == (None, None)
 
 
-@pytest.mark.parametrize('field', ['semantic', 'instance'])
+@pytest.mark.parametrize('field', ['semantic', 'regions'])
 def test_size_mismatch_names_line_files_and_sizes(entry, field):
     label = save(getattr(entry, field), np.zeros((8, 6), np.uint8))
     with pytest.raises(DataError) as caught:
@@ -204,7 +204,7 @@ def test_check_same_size_by_itself(entry):
 
 
 def test_damaged_file_of_an_entry_names_the_line(entry):
-    entry.instance.write_bytes(b'junk')
+    entry.regions.write_bytes(b'junk')
     with pytest.raises(DataError, match=r'list\.txt:7: .*i\.png'):
         read_entry(entry)
 

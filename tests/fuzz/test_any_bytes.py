@@ -57,7 +57,7 @@ def are_prototypes(result, path):
 def are_inside(entries, path):
     assert entries
     for entry in entries:
-        for field, place in zip(entry.fields, (entry.image, entry.semantic, entry.instance), strict=False):
+        for field, place in zip(entry.fields, (entry.image, entry.semantic, entry.regions), strict=False):
             inside = pathlib.Path(place).is_relative_to(path.parent)
             assert inside or field.startswith('/')
             assert '..' not in place.parts

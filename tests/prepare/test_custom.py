@@ -76,7 +76,7 @@ def test_scribbles_train_and_masks_score(own, run_script, caplog):
     for entry in own.list('train_scribble'):
         ids = own.ids[entry.name.replace('_', ' ')]
         np.testing.assert_array_equal(read(entry.semantic), np.where(ids == 3, 254, ids))
-        regions = read(entry.instance)
+        regions = read(entry.regions)
         assert regions.shape == ids.shape
         assert regions.max() < 255
     for entry in own.list('val') + own.list('train_full'):
@@ -161,7 +161,7 @@ def test_masks_alone_are_trained_on_but_for_some(own, run_script):
     assert own.lists() == {'train_full': ['c.x', 'd'], 'val': ['e'], 'test': ['a', 'b_1']}
     assert f'TRAIN_LIST={own.out / "lists/train_full.txt"}' in result.out
     for entry in own.list('train_full'):
-        assert read(entry.instance).shape == own.ids[entry.name].shape
+        assert read(entry.regions).shape == own.ids[entry.name].shape
     val = own.folder / 'val.txt'
     val.write_text('d.jpeg\n\nc.x\n')
     assert run_script('prepare_custom', *own.arguments('masks', more=['--val', val])).status == 0

@@ -36,7 +36,7 @@ def test_events_hold_scalars_and_pictures(tmp_path):
     writer = TrainingWriter(tmp_path / 'log')
     writer.scalars(3, {'loss': 1.5, 'lr': torch.tensor(0.25)})
     writer.scalars(7, {'loss': 1.25})
-    writer.images(7, image, MEANS, STDS, 5, semantic_label=weak, instance_label=segments, clusters=clusters,
+    writer.images(7, image, MEANS, STDS, 5, semantic_label=weak, regions=segments, clusters=clusters,
                   embedding=torch.randn(4, 6, 8, requires_grad=True))
     writer.close()
 
