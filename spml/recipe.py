@@ -202,6 +202,11 @@ class ResultFolder:
         """Note that an item's results are complete; `made_from` where another process has found the digest."""
         append_line(self._from, _line(name, made_from or self._made_from[name]))
 
+    @property
+    def is_begun(self):
+        """Whether results were made in the folder."""
+        return self._with.is_file()
+
     def _before(self):
         return Recipe.from_json(_read(self._with))
 

@@ -84,18 +84,16 @@ class Results:
         """Return dict from the name of an image whose results have to be made to the digest of its files."""
         remove_abandoned(self.save_dir)
         earlier = self.save_dir / _EARLIER
-        is_earlier = earlier.is_file()
+        is_earlier, is_known = earlier.is_file(), self._folder.is_begun
         todo, difference = self._folder.remaining(names, overwrite or is_earlier)
         if is_earlier:
             # Dates told what was done then; and that version may have written over what this one noted.
             earlier.unlink()
-            difference = difference or 'of an earlier version'
+            difference = 'by an earlier version'
         # Where anything but the list changed, nobody could tell results of other images from those to be made.
-        removed = self._remove_others(names) if difference or self.exclusive else 0
+        removed = self._remove_others(names) if difference or (self.exclusive and is_known) else 0
         also = f'; those of {removed} image{"s" * (removed > 1)} outside the list are removed' if removed else ''
-        if is_earlier:
-            print(f'{self.save_dir}: holds results of an earlier version; all are made again, this once{also}')
-        elif difference:
+        if difference:
             print(f'{self.save_dir}: holds results made otherwise ({difference}); all are made again{also}')
         elif len(todo) < len(names) or removed:
             print(f'{self.save_dir}: {len(names) - len(todo)} of {len(names)} images are done already{also}')

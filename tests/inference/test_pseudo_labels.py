@@ -122,41 +122,26 @@ def test_softmax_takes_one_step(size):
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
 
 
-def test_retrieval_divides_tagged_classes_by_their_maximum():
-    network, embedder = build()
-    rng = np.random.default_rng()
-    stored, labels = naive.unit(rng.normal(size=(60, 5)), 1), rng.integers(0, 2, 60)
-    stored[:2], labels[:2] = naive.unit(rng.normal(size=5), 0), 2  # two prototypes: its share stays below 0.15
-    image, grid, iterations = naive.random_image(32, 40), (2, 3), 2
-    predictor = RetrievalPredictor(embedder, torch.from_numpy(stored), torch.from_numpy(labels), 4, grid, iterations)
-    found = pseudo_labels.retrieval(predictor, image, np.array([True, False, True, True])).probability
-    shares = naive.retrieve_pyramid(image, network, CROP, (8, 8), grid, iterations, (0.5, 1, 1.5, 2), stored, labels)
-    assert shares[2].max() < 0.15
-    np.testing.assert_allclose(found[0], shares[0] / max(0.15, shares[0].max()), atol=1e-5)
-    np.testing.assert_allclose(found[1], shares[1], atol=1e-5)  # absent: left as it is
-    np.testing.assert_allclose(found[2], shares[2] / 0.15, atol=1e-5)
-    np.testing.assert_array_equal(found[3], 0)
-
-
 @pytest.mark.parametrize('tagged', [{2}, {1, 2}, {0, 1, 2}, set()])
-def test_retrieval_of_tagged_classes_only(tagged):
+def test_retrieval_divides_tagged_classes_and_may_drop_the_others(tagged):
     network, embedder = build()
     rng = np.random.default_rng()
     stored, labels = naive.unit(rng.normal(size=(60, 5)), 1), rng.integers(0, 2, 60)
-    labels[:2] = 2  # few: clusters far from both retrieve nothing of class 2
+    labels[:2] = 2  # few: its share stays below 0.15, and clusters far from both retrieve nothing of it
     image, grid, iterations = naive.random_image(32, 40), (3, 3), 2
     predictor = RetrievalPredictor(embedder, torch.from_numpy(stored), torch.from_numpy(labels), 4, grid, iterations)
     tags = np.isin(range(4), list(tagged))
     found = pseudo_labels.retrieval(predictor, image, tags, tagged_only=True)
     shares = naive.retrieve_pyramid(image, network, CROP, (8, 8), grid, iterations, (0.5, 1, 1.5, 2), stored, labels, 4)
-    for index in range(4):
-        expected = shares[index] / max(0.15, shares[index].max()) if index in tagged else np.zeros((32, 40))
-        np.testing.assert_allclose(found.probability[index], expected, atol=1e-5)
-    empty = [[all(shares[index, y, x] == 0 for index in tagged) for x in range(40)] for y in range(32)]
-    np.testing.assert_array_equal(found.unlabelled, empty)
+    assert shares[2].max() < 0.15
     default = pseudo_labels.retrieval(predictor, image, tags)
     assert default.unlabelled is None
-    np.testing.assert_array_equal(default.probability[tags], found.probability[tags])
+    for index in range(4):
+        expected = shares[index] / max(0.15, shares[index].max()) if index in tagged else shares[index]
+        np.testing.assert_allclose(default.probability[index], expected, atol=1e-5)
+        np.testing.assert_allclose(found.probability[index], expected * (index in tagged), atol=1e-5)
+    empty = [[all(shares[index, y, x] == 0 for index in tagged) for x in range(40)] for y in range(32)]
+    np.testing.assert_array_equal(found.unlabelled, empty)
 
 
 def propagated(embedding, label, regions, grid, iterations):

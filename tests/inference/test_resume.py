@@ -155,6 +155,14 @@ def test_results_of_another_kind_of_job_or_of_unknown_origin_are_made_again(plac
     assert place.make('predictions') == ALL
 
 
+def test_stored_prototypes_of_unknown_origin_are_not_removed(place):
+    for origin in (None, 'made_with.json'):
+        place.path('semantic_prototype', 'x').parent.mkdir(parents=True, exist_ok=True)
+        place.path('semantic_prototype', 'x').write_bytes(b"somebody's")
+        assert place.make('prototypes') == ALL * (origin is None)
+        assert place.path('semantic_prototype', 'x').exists() == (origin is None)
+
+
 @pytest.mark.parametrize('what', WHAT)
 def test_results_of_an_earlier_version_are_made_again_once(place, what):
     place.make(what)
@@ -162,7 +170,7 @@ def test_results_of_an_earlier_version_are_made_again_once(place, what):
     (place.out / 'arguments.json').write_text('{"result": "prototypes", "version": "0.1.0"}')
     shutil.copy(place.path(place.kinds[what][0], 'a'), place.path(place.kinds[what][0], 'left'))
     assert place.make(what) == ALL
-    assert f'{place.out}: holds results of an earlier version; all are made again, this once' in place.said
+    assert f'{place.out}: holds results made otherwise (by an earlier version); all are made again; ' in place.said
     assert not (place.out / 'arguments.json').exists()
     assert not place.path(place.kinds[what][0], 'left').exists()
     assert place.make(what) == []

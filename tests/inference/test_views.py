@@ -7,15 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from spml.inference.predictors import Embedder, SoftmaxPredictor, predict
-from spml.inference.views import (
-    View,
-    pad_to_crop,
-    pyramid,
-    resize_view,
-    single_scale_size,
-    sliding_window,
-    window_ends,
-)
+from spml.inference.views import pyramid, resize_view, single_scale_size, sliding_window, window_ends
 
 CPU = torch.device('cpu')
 
@@ -39,14 +31,6 @@ def test_windows_leave_no_hole():
         assert all(after - before <= crop for before, after in itertools.pairwise(ends))
 
 
-def test_average_equals_a_naive_loop():
-    network, image = naive.FakeNetwork(), np.random.default_rng().normal(size=(3, 17, 23))
-    found = sliding_window(lambda crop: network(crop, resize_as_input=True), torch.from_numpy(image)[None], (8, 10),
-                           (5, 4))
-    np.testing.assert_allclose(found[0].numpy(), naive.windows(network.embed, image, (8, 10), (5, 4)), rtol=1e-10)
-    assert {shape[1:] for shape in network.shown} == {(3, 8, 10)}
-
-
 def test_large_windows_are_shown_one_by_one_and_many_small_ones_in_batches(monkeypatch):
     image = np.random.default_rng().normal(size=(3, 33, 41))
     for at_once in (1, 2, 7, 1000):
@@ -55,16 +39,11 @@ def test_large_windows_are_shown_one_by_one_and_many_small_ones_in_batches(monke
         found = sliding_window(lambda crop: network(crop, resize_as_input=True), torch.from_numpy(image)[None],  # noqa: B023
                                (8, 10), (5, 4))
         np.testing.assert_allclose(found[0].numpy(), naive.windows(network.embed, image, (8, 10), (5, 4)), rtol=1e-10)
+        assert {shape[1:] for shape in network.shown} == {(3, 8, 10)}
         sizes = [shape[0] for shape in network.shown]
         assert sum(sizes) == 6 * 9
         assert set(sizes[:-1]) <= {at_once}
         assert 1 <= sizes[-1] <= at_once
-
-
-def test_average_of_a_pointwise_function_is_the_function():
-    image = torch.randn(1, 3, 21, 30, dtype=torch.float64)
-    for crop, stride in (((21, 30), (21, 30)), ((8, 8), (3, 5)), ((20, 7), (1, 7))):
-        torch.testing.assert_close(sliding_window(torch.tanh, image, crop, stride), torch.tanh(image))
 
 
 @pytest.mark.parametrize(('size', 'image_size', 'expected'), [
@@ -107,22 +86,6 @@ def test_a_pyramid_truncates_sizes_and_mirrors_each_scale():
     np.testing.assert_array_equal(found[2].image, image)
     assert [view.mirrored for view in pyramid(image, (0.5, 1.5), mirrors=False)] == [False, False]
     assert all(min(view.size) >= 1 for view in pyramid(image[:1, :1], (0.5,), mirrors=True))
-
-
-def test_padding_stands_on_the_right_and_bottom():
-    image = np.random.default_rng().normal(size=(5, 9, 3)).astype(np.float32)
-    for crop, size in (((8, 12), (8, 12)), ((4, 12), (5, 12)), ((3, 3), (5, 9))):
-        padded = pad_to_crop(View(image), crop, CPU)
-        assert padded.shape == (1, 3, *size)
-        np.testing.assert_array_equal(padded[0, :, :5, :9].numpy(), image.transpose(2, 0, 1))
-        assert padded.abs().sum().item() == pytest.approx(np.abs(image).sum(), rel=1e-5)
-
-
-def test_unmirroring_undoes_a_mirror():
-    values = torch.randn(1, 2, 4, 6)
-    image = np.zeros((4, 6, 3), np.float32)
-    assert torch.equal(View(image).unmirror(values), values)
-    assert torch.equal(View(image, mirrored=True).unmirror(values.flip(-1)), values)
 
 
 def test_a_mirrored_image_gives_the_mirrored_prediction():
