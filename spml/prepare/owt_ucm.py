@@ -41,32 +41,17 @@ def regions_from_contours(contours, threshold, max_regions=MAX_REGIONS):
     slopes = cv2.GaussianBlur(smooth, (0, 0), _GRADIENT_SIGMA)
     y, x = cv2.Sobel(slopes, cv2.CV_64F, 0, 1), cv2.Sobel(slopes, cv2.CV_64F, 1, 0)
     # Both flanks of a contour slope along its normal: the tensor of their slopes says which way that is.
-    _, orientation = principal([cv2.GaussianBlur(part, (0, 0), _TENSOR_SIGMA) for part in (y * y, x * y, x * x)])
-    return cut_regions(smooth, orientation, threshold, max_regions)
+    tensor = (cv2.GaussianBlur(part, (0, 0), _TENSOR_SIGMA) for part in (y * y, x * y, x * x))
+    return cut_regions(smooth, direction(*tensor), threshold, max_regions)
 
 
-def principal(tensor):
-    """Return the largest eigenvalue of the symmetric tensors `[yy, xy, xx]`, each (H, W), and its direction.
-
-    The direction is the angle from x towards y (down) in [0, pi), both (H, W) float64.
-    """
-    yy, xy, xx = (np.asarray(part, np.float64) for part in tensor)
-    largest = (yy + xx) / 2 + np.hypot((yy - xx) / 2, xy)
-    return largest, np.mod(np.arctan2(2 * xy, xx - yy) / 2, np.pi)
+def direction(yy, xy, xx):
+    """Return the angle of the largest eigenvector of tensors, from x towards y (down) in [0, pi), all (H, W) float64."""
+    return np.mod(np.arctan2(2 * xy, xx - yy) / 2, np.pi)
 
 
 def cut_regions(strength, orientation, threshold, max_regions=MAX_REGIONS):
-    """Return the regions of a contour map whose orientation is known.
-
-    Args:
-        strength: (H, W) float64, at least 0.
-        orientation: (H, W) float64: the angle of the contour's normal, from x towards y (down), in [0, pi).
-        threshold: of the mean strength along a contour, in its unit.
-        max_regions: as in `regions_from_contours`.
-
-    Returns:
-        (H, W) uint8 ids 0..n-1, each of one 4-connected region.
-    """
+    """Return the regions as above, of a strength >= 0 and the angle of the contour's normal at each pixel."""
     higra = require_higra()
     one = np.zeros(strength.shape, np.uint8)
     if strength.size == 1:  # no edge, which higra wants

@@ -28,7 +28,7 @@ class Digests(FileDigests):
 
     def __call__(self, source):
         """Return the digest of a path's content or of a value, as text."""
-        if isinstance(source, (str, os.PathLike)):
+        if _is_path(source):
             return super().__call__(source)
         return combine([json.dumps(source, sort_keys=True)])
 
@@ -64,6 +64,9 @@ def make(function, items, folders, num_workers, title, overwrite=False):
             `run_items`.
     """
     for folder, names in folders:
+        for name in tqdm(names, desc=f'{title}: looking for changes', unit='item', delay=2, leave=False):
+            for source in filter(_is_path, folder.inputs(name)):  # read here, with a bar, and remembered
+                folder.digests(source)
         _recognise(folder, names)
     todo = [set(folder.remaining(names, overwrite, refuse=True)[0]) for folder, names in folders]
     names = [name for name in items if any(name in missing for missing in todo)]
@@ -102,7 +105,11 @@ def _is_outdated(folder, name):
     """Return whether one of an item's files is younger than its results."""
     made = min(os.stat(path).st_mtime_ns for path in folder.outputs(name))
     return any(os.stat(source).st_mtime_ns > made for source in folder.inputs(name)
-               if isinstance(source, (str, os.PathLike)) and os.path.exists(source))
+               if _is_path(source) and os.path.exists(source))
+
+
+def _is_path(source):
+    return isinstance(source, (str, os.PathLike))
 
 
 def run_items(function, items, num_workers, title, on_done=None):

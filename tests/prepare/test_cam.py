@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from originals import read
@@ -111,6 +113,13 @@ def test_a_second_run_goes_on(place, run_script):
     result = run_script('prepare_cam', *arguments(place))
     assert f'1 label maps written: {place.out / TAGS} (3 were there already)' in result.out
     assert (place.out / TAGS / '07_a.png').stat().st_mtime_ns == before
+    replaced = place.cam_dir / '08_d.npy'
+    replaced.unlink()
+    save_cams(replaced, {})
+    os.utime(replaced, (0, 0))
+    assert '1 label maps written' in run_script('prepare_cam', *arguments(place)).out
+    assert not read(place.out / TAGS / '08_d.png').any()
+    assert (place.out / 'VOC2012/cam_npy/08_d.npy').read_bytes() == replaced.read_bytes()
 
 
 class Harmful:

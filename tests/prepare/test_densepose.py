@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -202,6 +203,11 @@ def test_a_second_run_goes_on_and_other_points_are_refused(coco, run_script, fai
     result = run_script('prepare_densepose', *arguments)
     assert f'1 point labels written: {points} (2 were there already)' in result.out
     np.testing.assert_array_equal(read(points / f'{names[1]}.png'), kept)
+    train = root / 'annotations/densepose_coco_2014_train.json'
+    edit(train, lambda content: content['annotations'][0].__setitem__('dp_x', [9.0 for _ in
+                                                                              content['annotations'][0]['dp_x']]))
+    os.utime(train, (0, 0))
+    assert f'1 point labels written: {points}' in run_script('prepare_densepose', *arguments).out
     fails('prepare_densepose', *arguments, '--seed', 3, naming=[points, 'seed: 0 -> 3', '--overwrite'])
 
 

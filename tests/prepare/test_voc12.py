@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -79,6 +80,29 @@ def test_it_says_what_it_wrote_and_that_this_is_not_train_plus(prepare, original
     assert '(3 were there already)' in again.out
     assert (originals.out / 'VOC2012/segcls/07_b.png').stat().st_mtime_ns == before
     np.testing.assert_array_equal(read(originals.out / 'VOC2012/segcls/08_d.png'), originals.sbd_truth['08_d'])
+
+
+def test_what_is_replaced_is_made_again_and_nothing_else(prepare, originals):
+    def again():
+        made = {path: path.stat().st_ino for path in (originals.out / 'VOC2012').glob('*/*.*')}
+        assert prepare().status == 0
+        return {path.name for path, inode in made.items() if path.stat().st_ino != inode}
+
+    prepare()
+    assert again() == set()
+    rng = np.random.default_rng()
+    originals.voc_labels('07_b', rng)
+    originals.sbd_labels('08_d', rng)
+    photo = originals.voc / 'JPEGImages/07_c.jpg'
+    photo.unlink()
+    originals.image('07_c', rng, photo.parent)
+    for path in (originals.voc / 'SegmentationClass/07_b.png', originals.sbd / 'cls/08_d.mat', photo):
+        os.utime(path, (0, 0))
+    assert again() == {'07_b.png', '08_d.png', '07_c.jpg', '07_c.png'}
+    np.testing.assert_array_equal(read(originals.out / 'VOC2012/segcls/07_b.png'), originals.truth['07_b'])
+    np.testing.assert_array_equal(read(originals.out / 'sbd/dataset/clsimg/08_d.png'), originals.sbd_truth['08_d'])
+    assert (originals.out / 'VOC2012/JPEGImages/07_c.jpg').read_bytes() == photo.read_bytes()
+    assert again() == set()
 
 
 def test_train_plus_has_its_size_without_a_warning(tmp_path, originals, caplog):
