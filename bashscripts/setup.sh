@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up what is missing: a virtual environment in .venv unless one is active (venv or conda, but for conda's base),
+# Set up what is missing: a virtual environment in .venv unless one is active (venv or conda, except conda's base),
 # and this project in it. Done once, it returns at once.
 #
 #     bash bashscripts/setup.sh [test]        # test: also what the tests need
@@ -16,7 +16,7 @@ fi
 # can_host PYTHON: whether it is 3.10 or newer and can make virtual environments.
 can_host() { "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
 
-# make_venv PREFIX: create .venv anew; an active environment that does not work is the user's to repair.
+# make_venv PREFIX: create .venv anew; an active environment that does not work is for the user to repair.
 make_venv() {
     local base
     [ "$1" = "$ROOT/.venv" ] || fail "$1: the active environment has no working Python; deactivate it or use another"

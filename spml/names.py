@@ -58,7 +58,7 @@ def split_architecture(backbone_types):
     return head, backbone
 
 
-# In the environment of processes that one command launched: the folder in which they note what one of them has said.
+# In the environment of processes that one command launched: the folder in which they note what one has reported.
 LAUNCHED = 'SPML_LAUNCHED'
 
 # Arithmetic of the network in training, as `train.precision` names it.

@@ -15,7 +15,7 @@ from spml.utils.memory import is_out_of_memory
 
 
 def execute(main):
-    """Call `main()` and leave with its status; a user's mistake is one line on standard error and status 2.
+    """Call `main()` and exit with its status; a user's mistake is one line on standard error and status 2.
 
     SIGTERM ends a script as Ctrl-C does.
     """
@@ -31,9 +31,9 @@ def execute(main):
         _leave_group(error.code)
         raise
     except KeyboardInterrupt:
-        # A pipeline that runs this as a stage says itself how to go on; of several processes one speaks for all.
+        # A pipeline that runs this as a stage says how to continue; of several processes one reports for all.
         if 'SPML_STAGE' not in os.environ and os.environ.get('RANK', '0') == '0':
-            print('\ninterrupted; what was complete is kept, run the same command again to go on', file=sys.stderr)
+            print('\ninterrupted; what was complete is kept, run the same command again to continue', file=sys.stderr)
         status = 130
     except BrokenPipeError:
         # The reader went away (`| head`): nothing to report, but no success.
@@ -67,7 +67,7 @@ def _is_closed(stream):
 
 
 def _leave_group(status):
-    """Leave at once where an error has left this process in a group with others."""
+    """Exit at once where an error has left this process in a group with others."""
     distributed = sys.modules.get('spml.utils.distributed')  # of a script that needs torch
     if distributed and distributed.world_size() > 1:
         distributed.leave_at_once(status)
@@ -98,7 +98,7 @@ _ENVIRONMENT_ERRORS = {
     errno.ENAMETOOLONG: 'use a shorter name',
     errno.ENOTDIR: 'check the path',
     errno.EISDIR: 'give a file, not a folder',
-    errno.EEXIST: 'a file stands where a folder is needed',
+    errno.EEXIST: 'there is a file where a folder is needed',
     errno.EIO: 'check the disk',
 }
 

@@ -1,7 +1,7 @@
 """What a result depends on, and whether one that is there already may stay.
 
 A `Recipe` names everything that decides a result: values (options, keys of the configuration) and files, which are
-known by their content, never by their date. `judge` compares the recipe that a result was made by with today's and
+known by their content, never by their date. `judge` compares the recipe that a result was made with to today's and
 gives one of four answers. Whatever asks "is this made already?" asks here: the stages of a pipeline, the images of an
 inference, the items of a preparation, the built-in data, the runs of a sweep.
 
@@ -27,7 +27,7 @@ _BLOCK = 1 << 20
 
 
 class Answer(enum.Enum):
-    """What is to become of a result."""
+    """What happens to a result."""
 
     STANDS = 'stands'
     GOES_ON = 'goes on'
@@ -38,8 +38,8 @@ class Answer(enum.Enum):
 class FileDigests:
     """Digests of files' contents; a file is read again only where its size, its dates or its inode have changed.
 
-    The memory lasts as long as the object: nothing on disk that could be wrong. A path may be a folder, which stands
-    for the names and contents of the files below it.
+    They are kept as long as the object lives: nothing on disk could be wrong. A path may be a folder, whose digest is
+    that of the names and contents of the files below it.
     """
 
     def __init__(self):

@@ -49,7 +49,7 @@ def test_success_is_status_0(capsys):
 def test_an_interrupt_is_status_130_and_says_how_to_go_on(capsys):
     assert status_of(failing(KeyboardInterrupt())) == 130
     err = capsys.readouterr().err
-    assert 'go on' in err
+    assert 'continue' in err
     assert 'Traceback' not in err
 
 
@@ -71,12 +71,12 @@ def test_sigterm_ends_a_script_as_an_interrupt_does(capsys):
 
     assert status_of(main) == 130
     assert cleaned
-    assert 'run the same command again to go on' in capsys.readouterr().err
+    assert 'run the same command again to continue' in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_of_several_processes_one_says_that_they_were_interrupted(capsys, monkeypatch):
-    for rank, words in (('0', 'go on'), ('1', '')):
+    for rank, words in (('0', 'continue'), ('1', '')):
         monkeypatch.setenv('RANK', rank)
         assert status_of(failing(KeyboardInterrupt())) == 130
         assert words in capsys.readouterr().err
@@ -187,9 +187,9 @@ def test_required_options_are_named_together():
 
 def test_a_run_that_saved_before_it_stopped_leaves_as_an_interrupted_one(capsys):
     def main():
-        raise InterruptedRunError('stopped after iteration 7; go on with --resume')
+        raise InterruptedRunError('stopped after iteration 7; continue with --resume')
 
     with pytest.raises(SystemExit) as left:
         execute(main)
     assert left.value.code == 130
-    assert 'go on with --resume' in capsys.readouterr().err
+    assert 'continue with --resume' in capsys.readouterr().err

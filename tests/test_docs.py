@@ -1,4 +1,4 @@
-"""What the documents and the comments point at is there: sections of misc/METHOD.md, links, and named files."""
+"""What documents and comments point to exists: sections of documents, links, and named files."""
 import pathlib
 import re
 

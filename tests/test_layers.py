@@ -6,7 +6,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parents[1] / 'spml'
 
-# Parts between two `<` stand beside each other and do not import one another.
+# Parts between two `<` are on one level and do not import one another.
 LAYERS = ('names errors < utils < program recipe < config < cli < visualization segsort < models data '
           '< scenes training inference evaluation < pipeline < prepare sweep api < report')
 HEIGHT = {part: height for height, layer in enumerate(LAYERS.split(' < ')) for part in layer.split()}

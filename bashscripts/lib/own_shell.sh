@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# For scripts that are sourced: `(. own_shell.sh SCRIPT)` runs SCRIPT in a bash of its own, so that nothing it does (exit,
+# For scripts that are sourced: `(. own_shell.sh SCRIPT)` runs SCRIPT in a separate bash, so that nothing it does (exit,
 # options, PYTHONPATH, functions, working directory) reaches the user's shell, which may also be zsh. Settings are the
 # lines NAME=${NAME:-default} of SCRIPT and of lib/*.sh, and PRETRAINED; those that the user has set are passed on even
 # when they were not exported.

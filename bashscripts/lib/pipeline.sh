@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # What the training pipelines share: settings common to all, and the stages. A pipeline script sources this file in a
-# bash of its own, gives its settings, calls `prepare`, and hands a function that lists the stages in order to
+# separate bash, gives its settings, calls `prepare`, and hands a function that lists the stages in order to
 # `run_pipeline`. The list goes to `python -m spml.pipeline`, which judges what is done already, runs the rest, and owns
 # processes, signals, logs and the record (run.jsonl). Nothing runs while the function lists.
 
 # shellcheck source=bashscripts/lib/python.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
 
-# Common settings, each overridable from the environment. What is not given leaves the word to the configuration; keys
-# in SET_EMBEDDING and SET_CLASSIFIER win over both.
+# Common settings, each overridable from the environment. For what is not given, the configuration counts; keys
+# in SET_EMBEDDING and SET_CLASSIFIER override both.
 GPUS=${GPUS:-}                       # ids; what runs the network runs one process on each. Ignored without a GPU
 PROCESSES=${PROCESSES:-}             # number of these processes (default: one on each GPU, one without a GPU)
 BATCH=${BATCH:-}                     # images of a step of the embedding's training, all processes together
@@ -56,7 +56,7 @@ prepare() {
         CLUSTERS BATCH GPUS PROCESSES NUM_WORKERS FORCE OVERWRITE SET_EMBEDDING SET_CLASSIFIER DEMO_OPTIONS "${@:3}")
     RUN=$SNAPSHOT_ROOT/$RUN_NAME
     # The lists of pseudo labels name files below RUN, and blanks separate the fields of a list.
-    case $RUN in *[[:blank:]]*) fail "$RUN: results cannot lie under a name with blanks; set SNAPSHOT_ROOT" ;; esac
+    case $RUN in *[[:blank:]]*) fail "$RUN: results cannot go to a path with blanks; set SNAPSHOT_ROOT" ;; esac
     if [ -n "${PRETRAINED+given}" ]; then
         SETTINGS+=(PRETRAINED)
         # torchvision: no file, but its weights for the stem that they need.

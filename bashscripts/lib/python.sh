@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Which Python the scripts use, and their one-line errors. Sourced by scripts that run in a bash of their own.
+# Which Python the scripts use, and their one-line errors. Sourced by scripts that run in a separate bash.
 
 ROOT=$(CDPATH='' builtin cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.." && pwd)
 
@@ -9,7 +9,7 @@ fail() {
     exit 2
 }
 
-# environment_prefix: print the folder of the active environment (venv or conda, but for conda's base), else that of
+# environment_prefix: print the folder of the active environment (venv or conda, except conda's base), else that of
 # .venv.
 environment_prefix() {
     if [ -n "${VIRTUAL_ENV:-}" ]; then

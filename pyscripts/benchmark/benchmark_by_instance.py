@@ -1,4 +1,4 @@
-r"""Score predicted label maps by each image's IoU, weighed by the image's number of instances of the class.
+r"""Score predicted label maps by each image's IoU, weighted by the image's number of instances of the class.
 
 python pyscripts/benchmark/benchmark_by_instance.py --pred_dir out/semantic_gray --gt_dir data/VOC2012/segcls \
     --inst_dir data/VOC2012/seginst --num_classes 21

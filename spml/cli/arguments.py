@@ -11,7 +11,7 @@ from spml.errors import SpmlError
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Help that says of every option whether it is required and, if not, what its default is."""
+    """Help that states for every option whether it is required or what its default is."""
 
     def _get_default_metavar_for_optional(self, action):
         known = {pathlib.Path: 'DIR', int: 'N'}
@@ -40,7 +40,7 @@ def script_parser(doc):
     """Return a parser whose help is made of a script's docstring.
 
     Args:
-        doc: what the script does, and an example: a paragraph that begins with `python`, which stands after the options
+        doc: what the script does, and an example: a paragraph that begins with `python`, which comes after the options
             in the help.
     """
     paragraphs = doc.strip('\n').split('\n\n')

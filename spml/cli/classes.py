@@ -25,13 +25,13 @@ class Classes(NamedTuple):
 
 
 def resolve_classes(args, default_number=None):
-    """Return the `Classes` that the options of `add_class_arguments` give; what is given beside `--cfg_path` wins.
+    """Return the `Classes` that the options of `add_class_arguments` give; an option overrides `--cfg_path`.
 
     Names and colours of a configuration with another number of classes than `--num_classes` do not count.
 
     Raises:
-        ConfigError: nothing says how many classes there are, the configuration cannot be read, or there is not one
-            name for each class.
+        ConfigError: nothing says how many classes there are, the configuration cannot be read, or the number
+            of names is not that of the classes.
     """
     config = arguments.named_config(args)
     configured = config.dataset if config else None

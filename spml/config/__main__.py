@@ -1,4 +1,4 @@
-"""Print the keys of configurations, a configuration as resolved, or in what two of them differ."""
+"""Print the keys of configurations, a configuration as resolved, or how two of them differ."""
 import argparse
 
 from spml.config import describe, differences, dump, flatten, load_config
@@ -10,7 +10,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog='python -m spml.config', description=main.__doc__)
     parser.add_argument('file', nargs='?', metavar='FILE', help='print this YAML file as resolved: bases and defaults '
                                                                 'filled in, every value in one form')
-    parser.add_argument('--diff', nargs=2, metavar=('A', 'B'), help='print in what these two differ once resolved')
+    parser.add_argument('--diff', nargs=2, metavar=('A', 'B'), help='print how these two differ once resolved')
     parser.add_argument('--set', action='extend', nargs='+', default=[], metavar='SECTION.KEY=VALUE', dest='overrides',
                         help='override a key')
     args = parser.parse_args(argv)

@@ -2,7 +2,7 @@
 from spml.config.schema import SCHEMA
 from spml.names import RELATIONS
 
-# Of these a training's weights do not depend: where and how fast it runs, what is kept and shown of it, and what only
+# A training's weights do not depend on these: where and how fast it runs, what is kept and shown of it, and what only
 # gives other keys their defaults or lets the release's files load.
 _WITHOUT_EFFECT_ON_TRAINING = {
     'gpus', 'num_threads', 'dataset.dataset', 'dataset.semantic_ignore_index', 'dataset.class_names',
@@ -49,7 +49,7 @@ def images_per_process(config, processes):
 def effective(config, kind, *, processes=None, multi_scale=False, whole_image=False, clusters=True):
     """Return the part of a configuration that a result depends on, as a dict from `section.key` to values.
 
-    Keys that the configuration itself makes idle, such as the weight of a relation that is off, are left out.
+    Keys that the configuration itself disables, such as the weight of a relation that is off, are left out.
 
     Args:
         config: complete, as `load_config` gives it.
@@ -59,7 +59,7 @@ def effective(config, kind, *, processes=None, multi_scale=False, whole_image=Fa
             the two keys says so.
         multi_scale: of inference: the pyramid takes ratios of the image's own size.
         whole_image: of inference: the network sees the padded image at once, as the random walks need it.
-        clusters: of inference: whether k-means takes part; it does not in what the softmax head alone predicts.
+        clusters: of inference: whether k-means takes part; it does not where the softmax head alone predicts.
     """
     flat = flatten(config)
     left_out = {*_idle(flat)}
@@ -77,7 +77,7 @@ def effective(config, kind, *, processes=None, multi_scale=False, whole_image=Fa
 
 
 def _idle(flat):
-    """Yield the keys that other keys put out of use."""
+    """Yield the keys that other keys disable."""
     yield 'train.batch_size' if flat['train.total_batch_size'] else 'train.total_batch_size'
     if flat['train.lr_policy'] != 'step':
         yield 'train.decay_iterations'

@@ -1,6 +1,6 @@
 """Kinds of configuration values: each turns what YAML gives into one plain value, or refuses it.
 
-Strict where YAML is lax (true is no integer, 3.0 is no integer, null is no string) and lax only where YAML surprises
+Strict where YAML is lax (neither true nor 3.0 is an integer, null is not a string) and lax only where YAML surprises
 (`3e-3`, a string in YAML 1.1, is a number here). A kind's `parse` returns the value in its one canonical form and
 raises ValueError for any other; the caller, who knows the key and the file, writes the message from `expects`.
 """

@@ -20,7 +20,7 @@ _LOGGER = logging.getLogger('spml.config')
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80
 _SECTIONS = tuple(dict.fromkeys(name.split('.')[0] for name in SCHEMA if '.' in name))
-# Beside its own, the parser raises whatever a malformed value makes Python raise, `!!bool x` a KeyError.
+# Apart from its own errors, the parser raises whatever a malformed value makes Python raise: `!!bool x`, a KeyError.
 _YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 _TOP_LEVEL = tuple(name for name in SCHEMA if '.' not in name)
 
@@ -28,7 +28,7 @@ _TOP_LEVEL = tuple(name for name in SCHEMA if '.' not in name)
 def load_config(path, overrides=()):
     """Read the YAML file `path` and return the checked, complete configuration as an EasyDict.
 
-    Its sections are `dataset`, `network`, `train` and `test`; `gpus`, `num_threads` and `seed` stand beside them.
+    Its sections are `dataset`, `network`, `train` and `test`; `gpus`, `num_threads` and `seed` are outside of them.
     `base: FILE` at the top names a file, relative to `path`, that holds what `path` does not change; a base has none.
     `overrides` are strings `section.key=value`, the last of a key wins. One warning on the logger `spml.config` names
     the keys that no longer do anything; they are dropped. Raises ConfigError when a file cannot be read, and for

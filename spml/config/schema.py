@@ -69,7 +69,7 @@ def _relation_keys():
 
 SCHEMA = {
     'gpus': Key(kinds.device_numbers(), '0', 'GPUs to train on, one process each'),
-    'num_threads': Key(kinds.integer(0), 4, 'data loading workers of a process; 0 loads in the process itself'),
+    'num_threads': Key(kinds.integer(0), 4, 'data loading workers per process; 0 loads in the process itself'),
     'seed': Key(kinds.integer(0, 2**32 - 1), 0, 'seed of every random choice'),
 
     'dataset.dataset': Key(kinds.choice('VOC2012', 'Densepose'), 'VOC2012',
@@ -78,9 +78,9 @@ SCHEMA = {
     'dataset.semantic_ignore_index': Key(kinds.constant(VOID, 'label maps use 255 for void'), VOID,
                                          'label of void pixels'),
     'dataset.class_names': Key(kinds.NAMES, Derived("the data set's, else class_0, ...", _default_class_names),
-                               'names for tables and pictures, one a class'),
+                               'names for tables and pictures, one per class'),
     'dataset.color_map': Key(kinds.COLOURS, Derived("null, PASCAL VOC's colours", lambda c: None),
-                             'colours of the classes in pictures, one a class'),
+                             'colours of the classes in pictures, one per class'),
     'dataset.swap_parts': Key(kinds.BOOLEAN,
                               Derived('true for Densepose', _is_densepose),
                               "exchange DensePose's left and right parts in mirrored labels"),
@@ -96,7 +96,7 @@ SCHEMA = {
                               "weights to start from: ImageNet's; for a classifier an embedding's model-*.pth, or the "
                               'folder of its training'),
     'network.colour_features': Key(kinds.BOOLEAN, Derived('true for Densepose', _is_densepose),
-                                   'whether the smoothed colours stand beside the location in the vectors that '
+                                   'whether smoothed colours join the location in the vectors that '
                                    'k-means clusters in training'),
     'network.embedding_dim': Key(kinds.integer(1), REQUIRED, 'D, channels of the embedding'),
     'network.label_divisor': Key(kinds.integer(1), 2048, "only so that the release's files load"),
@@ -110,7 +110,7 @@ SCHEMA = {
     'network.pixel_stds': Key(kinds.triple('three numbers (R, G, B) greater than 0', lambda value: value > 0),
                               [0.229, 0.224, 0.225], 'RGB is divided by these afterwards'),
 
-    'train.resume': Key(kinds.BOOLEAN, False, 'go on from the last snapshot, as --resume does'),
+    'train.resume': Key(kinds.BOOLEAN, False, 'resume from the last snapshot, as --resume does'),
     'train.begin_iteration': Key(kinds.integer(0), 0, 'first iteration'),
     'train.max_iteration': Key(kinds.integer(1), REQUIRED, 'iteration to stop before'),
     'train.snapshot_step': Key(kinds.integer(1), Derived('train.max_iteration', lambda c: c['train.max_iteration']),
@@ -151,10 +151,10 @@ SCHEMA = {
                                  'factor of the embedding in the vectors with location that relations compare; those '
                                  'that k-means clusters have 1'),
     'train.detach_softmax': Key(kinds.BOOLEAN, True,
-                                'whether the softmax head learns beside the embedding without training it; false '
+                                'whether the softmax head learns alongside the embedding without training it; false '
                                 'trains both by cross-entropy, scaled by train.sem_ann_loss_weight'),
 
-    'test.image_size': Key(kinds.integer(0), 512, 'length of the longer side in single-scale runs; 0 keeps the size'),
+    'test.image_size': Key(kinds.integer(0), 512, 'length of the longer side at a single scale; 0 keeps the size'),
     'test.crop_size': Key(kinds.PAIR, [512, 512], 'size of the sliding window, in pixels'),
     'test.stride': Key(kinds.PAIR, Derived('test.crop_size', lambda c: list(c['test.crop_size'])),
                        'step of the sliding window, at most its size'),
@@ -185,7 +185,7 @@ def conflicts(config):
         yield 'test.stride', f'is {stride} but may not exceed test.crop_size, {crop}: windows would leave holes'
     ky, kx = config['network.kmeans_num_clusters']
     if ky * kx > MAX_CLUSTERS:
-        yield 'network.kmeans_num_clusters', f'is {[ky, kx]}, more than {MAX_CLUSTERS} clusters in all; choose fewer'
+        yield 'network.kmeans_num_clusters', f'is {[ky, kx]}, more than {MAX_CLUSTERS} clusters in total; choose fewer'
     if config['network.pretrained'] == TORCHVISION:
         yield from _torchvision_conflicts(config)
     for relation in RELATIONS:

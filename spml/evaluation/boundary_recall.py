@@ -1,4 +1,4 @@
-"""Boundary recall: how much of the truth's boundaries an over-segmentation has, too."""
+"""Boundary recall: how much of the truth's boundaries an over-segmentation also has."""
 from scipy.ndimage import distance_transform_edt
 
 from spml.names import VOID

@@ -1,7 +1,7 @@
-"""Mean IoU in which an image counts for a class as often as it has instances of it.
+"""Mean IoU in which an image counts for a class once per instance of it.
 
-The score of a class is the mean of its per-image IoU, each image weighed by the number of its instances of that class.
-Many small objects thereby weigh as much as many large ones.
+The score of a class is the mean of its per-image IoU, each image weighted by its number of instances of that class.
+Many small objects thus count as much as many large ones.
 """
 import numpy as np
 

@@ -1,7 +1,7 @@
-"""Intersection over union and pixel accuracy from one dataset-wide confusion matrix.
+"""Intersection over union and pixel accuracy from one confusion matrix of the whole data set.
 
 A matrix has a row for each of the C true classes and C + 1 columns: the predicted classes and, last, everything that is
-predicted but no class. That column keeps such pixels as misses of their true class without making them anybody's
+predicted but not a class. That column keeps such pixels as misses of their true class without making them anybody's
 false positives. Matrices of images are added; every score is a function of the sum.
 """
 import numpy as np
@@ -11,7 +11,7 @@ def confusion(pred, truth, num_classes):
     """Count the pixels of one image by true class and prediction.
 
     Args:
-        pred: (H, W) ints >= 0; values >= `num_classes` are no class.
+        pred: (H, W) ints >= 0; values >= `num_classes` are not a class.
         truth: (H, W) ints >= 0; pixels with values >= `num_classes` (unlabelled, void) are left out.
         num_classes: C.
 

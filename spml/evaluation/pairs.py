@@ -53,7 +53,7 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
         list of tuples of paths `(prediction, truth)` or `(prediction, truth, instances)`, sorted by prediction.
 
     Raises:
-        DataError: a folder or a file is missing, or there is no prediction.
+        DataError: a folder or a file is missing, or there are no predictions.
     """
     pred_dir = pathlib.Path(pred_dir)
     if not pred_dir.is_dir():
@@ -73,7 +73,7 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
         others = [_replace(other, string_replace) for other in others]
         for other in others:
             if not other.is_file():
-                raise DataError(f'{other}: no such file, wanted for the prediction {prediction}; '
+                raise DataError(f'{other}: no such file, needed for the prediction {prediction}; '
                                 'check the folder and --string_replace')
         rows.append((prediction, *others))
     return rows
@@ -117,7 +117,7 @@ def _size(label):
 
 def _replacement(text):
     parts = text.split(',')
-    # `,` replaces nothing by nothing: a harmless default that scripts pass.
+    # `,` replaces nothing with nothing: a harmless default that scripts pass.
     if len(parts) != 2 or (parts[1] and not parts[0]):
         raise argparse.ArgumentTypeError(f'{text!r} is not of the form A,B, for example _image,_label')
     return tuple(parts)

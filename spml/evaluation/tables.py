@@ -5,7 +5,7 @@ import statistics
 
 
 def mean_and_spread(values):
-    """Return the mean of some numbers and their sample standard deviation (n - 1); None for what they do not give."""
+    """Return the mean of some numbers and their sample standard deviation (n - 1); None where there is none."""
     if not values:
         return None, None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -22,7 +22,7 @@ class EmbeddingNetwork(nn.Module):
         backbone: a `spml.models.backbones.Backbone`.
         head: name of HEADS.
         embedding_dim: D.
-        colour: whether the local features hold colour beside location (DensePose).
+        colour: whether the local features hold colour besides location (DensePose).
     """
 
     def __init__(self, backbone, head, embedding_dim, colour=False):

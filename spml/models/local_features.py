@@ -1,4 +1,4 @@
-"""What k-means sees on DensePose beside embedding and location: smoothed colour.
+"""What k-means sees on DensePose besides embedding and location: smoothed colour.
 
 METHOD.md, "Network", local features.
 """

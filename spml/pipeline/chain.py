@@ -1,7 +1,7 @@
-"""The chain of stages: what is done already stands, the rest runs in order, the first failure ends it.
+"""The chain of stages: what is done already is skipped, the rest runs in order, the first failure ends it.
 
 Every stage is judged by its recipe twice. Before the first one runs, so that a changed setting is refused before
-anything is spent, and again when its turn comes, when what earlier stages made is there. A training is made again only
+anything is spent, and again when its turn comes, once what earlier stages make is there. A training is made again only
 if the user says so (OVERWRITE=1, FORCE) or if what it learns from was made again by an earlier stage; all else is made
 again as soon as what it reads differs.
 """
@@ -32,7 +32,7 @@ _LISTS = ('TRAIN_LIST', 'FULL_LIST', 'VAL_LIST')
 
 
 class StageFailedError(SpmlError):
-    """A stage ended with a status that is not 0; what there is to say has been said."""
+    """A stage ended with a status other than 0, which has been reported."""
 
     def __init__(self, message, status):
         super().__init__(message)
@@ -40,7 +40,7 @@ class StageFailedError(SpmlError):
 
 
 class Chain:
-    """A pipeline at work in the folder of its run.
+    """A pipeline running in the folder of its run.
 
     Args:
         run_dir: folder of the run.
@@ -81,7 +81,7 @@ class Chain:
                     self._take(stage, f'[{number}/{len(self.plan.stages)}] {stage.name}', stop, lock)
 
     def _judge_all(self, forced):
-        """Return the names of the stages whose results stand; take over those of an earlier version.
+        """Return the names of the stages whose results are kept; take over those of an earlier version.
 
         Raises:
             SpmlError: a training was made with other settings or data.
@@ -137,7 +137,7 @@ class Chain:
         if stage.name == self.plan.settings.get('FORCE'):
             reason = 'forced'
         if resumed:
-            reason = 'goes on where it stopped'
+            reason = 'continues where it stopped'
         else:
             same_list = before is not None and 'lines of --data_list' in recipe.files and (
                 before.recipe.files.get('lines of --data_list') == recipe.files['lines of --data_list'])
@@ -152,7 +152,7 @@ class Chain:
         self._close(stage, label, recipe, about, ended, stop, command, log)
 
     def _close(self, stage, label, recipe, about, ended, stop, command, log):
-        """Record how a stage ended; raise unless it is done and the chain goes on."""
+        """Record how a stage ended; raise unless it is done and the chain continues."""
         status = ended.status
         if status == 0 and not stage.output.exists():
             print(f'{stage.output} is missing although the stage reported success')
@@ -166,13 +166,13 @@ class Chain:
             if not ended.reader_gone:
                 print(f'{label} done in {round(ended.seconds)} s', flush=True)
         if interrupted or stop.requested:
-            raise StageFailedError(f'{label} interrupted; run the same script again to go on, finished stages are '
+            raise StageFailedError(f'{label} interrupted; run the same script again to continue, finished stages are '
                                    'skipped', 141 if ended.reader_gone else 130)
         if status:
-            hint = ' (killed, perhaps for want of memory)' if status == 137 else ''
+            hint = ' (killed, perhaps out of memory)' if status == 137 else ''
             raise StageFailedError(
                 f'{label} FAILED with status {status}{hint}\n  command: {shlex.join(command)}\n  log:     {log}\n'
-                '  to go on: put the cause right and run the same script again; finished stages are skipped', status)
+                '  to continue: fix the cause and run the same script again; finished stages are skipped', status)
 
     def _launch_options(self, stage, resumed):
         name, options = pathlib.PurePath(stage.script).name, []
@@ -187,7 +187,7 @@ class Chain:
         return {'SPML_STAGE': stage.name, **({'CUDA_VISIBLE_DEVICES': gpus} if gpus else {})}
 
     def _keep_lists(self):
-        """Copy the lists of this run to `lists/`, beside those of the pseudo labels."""
+        """Copy the lists of this run to `lists/`, next to those of the pseudo labels."""
         for name in _LISTS:
             path = pathlib.Path(self.plan.settings.get(name) or '/')
             if path.is_file():
@@ -198,7 +198,7 @@ class Chain:
         """Hold the folder of the run alone; yield the lock's file descriptor.
 
         Raises:
-            SpmlError: another pipeline is at work there, or the folder cannot be written.
+            SpmlError: another pipeline is running there, or the folder cannot be written.
         """
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
@@ -210,8 +210,8 @@ class Chain:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise SpmlError(f'{self.run_dir}: another run is at work there; wait for it or set RUN_NAME') from None
-            except OSError:  # a disk without locks leaves it to the user to start one at a time
+                raise SpmlError(f'{self.run_dir}: another pipeline runs there; wait for it or set RUN_NAME') from None
+            except OSError:  # without locks on the disk, the user has to start one at a time
                 pass
             yield handle
         finally:

@@ -1,4 +1,4 @@
-"""What can be found wrong with a pipeline before its first stage: a typo found on the third day costs three days."""
+"""Mistakes that can be found before the first stage of a pipeline: a typo found on the third day costs three days."""
 import pathlib
 
 from spml.config.schema import TORCHVISION
@@ -32,7 +32,7 @@ def check_plan(plan):
 
 
 def overruled(plan):
-    """Return a line for each key that a variable of the pipeline gives and a later word takes back."""
+    """Return a line for each key that a variable of the pipeline gives and a later override replaces."""
     lines = {}
     for stage in plan.stages:
         given = {}

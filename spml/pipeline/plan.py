@@ -15,8 +15,8 @@ class Stage:
     """One stage as listed.
 
     Attributes:
-        name: of the stage; its log and its files are called so.
-        title: of its line in the closing table, '' for a stage that is no score.
+        name: of the stage, of its log and of its files.
+        title: of its line in the closing table, '' for a stage that is not a score.
         output: path of the file or folder that it writes.
         script: of the project, relative to its folder, or absolute.
         arguments: list of words.
@@ -52,7 +52,7 @@ class Stage:
 
     @property
     def trains(self):
-        """Whether it is a training: resumed rather than begun again, and never thrown away."""
+        """Whether it is a training: resumed rather than begun again, and never discarded."""
         return pathlib.PurePath(self.script).name in ('train.py', 'train_classifier.py', 'train_cam.py')
 
     def reads_from(self, paths):
@@ -72,7 +72,7 @@ class Plan:
 
     @property
     def forced(self):
-        """The stages that FORCE has run again: the one it names and all after it.
+        """The stages that FORCE asks to run again: the one it names and all after it.
 
         Raises:
             SpmlError: there is no stage of that name.

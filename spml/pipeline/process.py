@@ -1,6 +1,6 @@
-"""One stage as a process that belongs to this one: what it prints, the signals that it gets, what it costs, its end.
+"""One stage as a child process: its output, the signals that it gets, what it costs, how it ends.
 
-The stage runs in a session of its own, so that Ctrl-C and signals to the process group reach it once, through this
+The stage runs in a separate session, so that Ctrl-C and signals to the process group reach it once, through this
 process, and let it save. What it prints goes to the terminal and to its log. Should this process be killed outright,
 the stage is told to stop (Linux).
 """
@@ -25,9 +25,9 @@ _RSS_UNIT = 1 if sys.platform == 'darwin' else 1024
 
 
 class StopRequests:
-    """Signals that ask this process to stop, handed on to the stage at work.
+    """Signals that ask this process to stop, passed on to the running stage.
 
-    `requested` says whether one came; the stage ends by itself and says how far it got.
+    `requested` says whether one came; the stage ends by itself and reports how far it got.
     """
 
     def __init__(self):
@@ -35,7 +35,7 @@ class StopRequests:
         self.child = None
 
     def __call__(self, number, frame=None):
-        """Note the signal and hand it on; a terminal that went away counts as SIGTERM."""
+        """Note the signal and pass it on; a closed terminal counts as SIGTERM."""
         self.requested = True
         if self.child is not None and self.child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -80,7 +80,7 @@ def run_process(command, log, environment, stop, keep_open=()):
 
     Args:
         command: list of words.
-        log: path of its log, written anew.
+        log: path of its log, which is overwritten.
         environment: dict of what to add to the environment.
         stop: StopRequests of the block that this runs in.
         keep_open: file descriptors that the stage holds too, such as the lock on the run's folder.
@@ -120,7 +120,7 @@ def _follow(child, log_file, stop):
             child.stdout.close()
             return usage.ru_maxrss * _RSS_UNIT, reader_gone
         if not usage:
-            # At the end of the stream there is nothing left but to wait.
+            # After the end of the stream, wait.
             ended, status, found = os.wait4(child.pid, 0 if ready and not block else os.WNOHANG)
             if ended:
                 child.returncode, usage = os.waitstatus_to_exitcode(status), found
@@ -150,7 +150,7 @@ def _gpu_memory(note):
 
 
 def _end_with_parent():
-    """Return what a new process calls to be told when this one is gone; None where there is no such thing."""
+    """Return what a new process calls to be signalled when this one is gone; None where that is impossible."""
     if not sys.platform.startswith('linux'):
         return None
     prctl = ctypes.CDLL(None).prctl

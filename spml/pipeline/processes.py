@@ -36,7 +36,7 @@ def count_processes(settings, configs):
 
 
 def _visible_gpus(gpus):
-    """Return how many GPUs PyTorch can use, asked in a process of its own: this one does without torch."""
+    """Return how many GPUs PyTorch can use, asked in a separate process: this one does not import torch."""
     environment = {**os.environ, **({'CUDA_VISIBLE_DEVICES': gpus} if gpus else {})}
     found = subprocess.run([sys.executable, '-c', 'import torch; print(torch.cuda.device_count())'], env=environment,
                            capture_output=True, text=True, check=False)

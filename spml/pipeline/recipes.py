@@ -1,7 +1,7 @@
-"""What each stage reads: the one place that knows it.
+"""What each stage reads, stated in one place.
 
 Configuration keys that matter to the kind of result, lists with the files that they name, files and folders given as
-options: by content. All other options count as they are written, but for those that only say where something lies or
+options: by content. All other options count as they are written, except those that only say where something is or
 how it is launched.
 """
 import pathlib
@@ -73,7 +73,7 @@ def effective_keys(stage, config, **narrower):
 def as_known_today(before, now):
     """Return a recipe of an earlier start with the keys that today's has: versions differ in which keys there are.
 
-    A key that one of them lacks says nothing: what puts it in or out of use is another key, or an option, which both
+    A key that only one of them has says nothing: what puts it in or out of use is another key or an option, which both
     have.
     """
     def is_key(name):

@@ -1,6 +1,6 @@
-"""The record of a run, `run.jsonl` in its folder: who asked for what, and what became of each stage.
+"""The record of a run, `run.jsonl` in its folder: what was asked for, and what became of each stage.
 
-One line of JSON an event. A `run` line opens each start of the script: time, script, version of the code and of
+One line of JSON per event. A `run` line opens each start of the script: time, script, version of the code and of
 PyTorch, settings. A `stage` line says that a stage has begun, and one more how it ended:
 
     {"event": "stage", "stage": "train_embedding", "status": "done", "time": "2026-01-31T12:00:00",
@@ -26,14 +26,14 @@ class StageRecord:
     """What is known of a stage.
 
     Attributes:
-        name, title: of the stage; the title stands in tables of scores, '' for stages that are no score.
+        name, title: of the stage; the title is shown in tables of scores, '' for stages that are not scores.
         script: path of its script, as listed.
         options: dict from an option (`--data_list`) to its value, to a list of values, or to True for a flag.
         output: path of what it writes, where the folder of the run is now.
         status: begun, done, failed, interrupted or stands.
         seconds: of all attempts that led to the last result.
         memory, gpu_memory: bytes, at most.
-        resumed: whether the last attempt went on from what an earlier one had left.
+        resumed: whether the last attempt continued what an earlier one had left.
     """
 
     name: str
@@ -55,7 +55,7 @@ class StageRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a run's folder says of itself: settings and one line of origin of the last start, and its stages."""
+    """What a run's folder records: settings and origin (one line) of the last start, and its stages."""
 
     settings: dict
     made: str

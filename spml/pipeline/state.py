@@ -1,7 +1,7 @@
-"""What earlier starts have left of each stage: the recipe it was begun by, whether it was finished, what it wrote.
+"""What earlier runs have left of each stage: the recipe it was begun with, whether it was finished, what it wrote.
 
 `.stages/<stage>.json` in the folder of the run. An earlier version kept stamps, `.done/<stage>`: the words of the
-command line, a checksum of files beside some. What such a stamp and the `config.yaml` in its folder say is compared
+command line, some with checksums of files. What such a stamp and the `config.yaml` in its folder say is compared
 with today's recipe, and where they agree the result is taken over.
 """
 import dataclasses
@@ -49,13 +49,13 @@ class States:
         return recipe and StageState(as_known_today(recipe, now), bool(complete) and _size(stage) >= size)
 
     def write(self, stage, recipe, complete):
-        """Note that a stage has begun, or is complete, by a recipe."""
+        """Note that a stage has begun, or is complete, with a recipe."""
         write_json(self._path(stage), {'recipe': recipe.to_json(), 'complete': complete, 'size': _size(stage)})
         for stamp in self._stamps(stage):
             stamp.unlink(missing_ok=True)
 
     def forget(self, stage):
-        """Have a stage run as if it never had."""
+        """Forget a stage, so that it runs as if for the first time."""
         for path in (self._path(stage), *self._stamps(stage)):
             path.unlink(missing_ok=True)
 
@@ -77,11 +77,11 @@ class States:
     def clear(self, stage, keep):
         """Remove what an earlier run left of a stage, which would be taken for results of this one.
 
-        Only below the folder of the run. Weights may have cost days: they are kept under another name.
+        Only below the folder of the run. Weights may have taken days: they are kept under another name.
 
         Args:
             stage: plan.Stage.
-            keep: its script itself tells which of its results may stay.
+            keep: its script decides which of its results may stay.
         """
         output = stage.output
         if not output.is_relative_to(self.run_dir) or output == self.run_dir:
@@ -113,7 +113,7 @@ def _size(stage):
 
 
 def _stamp_difference(stamp, stage, recipe):
-    """Return the first option of today's recipe that the words of an old stamp lack; '' if none."""
+    """Return the first option of today's recipe that is not in the words of an old stamp; '' if none."""
     words = stamp.read_text(encoding='utf-8', errors='replace').splitlines()
     for option, value in recipe.values.items():
         given = [] if value is True else value if isinstance(value, list) else [value]
@@ -123,7 +123,7 @@ def _stamp_difference(stamp, stage, recipe):
 
 
 def _configuration_difference(stage):
-    """Return the first key in which the `config.yaml` beside an old result differs from today's; '' if none."""
+    """Return the first key in which the `config.yaml` of an old result differs from today's; '' if none."""
     path = stage.output / 'config.yaml'
     if not path.is_file() or stage.path('--cfg_path') is None:
         return ''

@@ -32,7 +32,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A figure of Plotly with its title, a text that stands for it, and the table of its numbers (or None)."""
+    """A Plotly figure with its title, a text that replaces it, and the table of its numbers (or None)."""
 
     title: str
     figure: go.Figure
@@ -86,7 +86,7 @@ def _bars(title, names, categories, values):
 
 
 def curves(runs, training, metric):
-    """Return one metric of a training over its iterations, a line a run; None where no run has it."""
+    """Return one metric of a training over its iterations, a line per run; None where no run has it."""
     figure, texts = go.Figure(), []
     for index, run in enumerate(runs):
         points = [(row['iteration'], row[metric]) for row in run.metrics.get(training, [])

@@ -174,7 +174,7 @@ def _class_table(found, names):
 
 
 def _settings(runs):
-    """Return the table of all settings, a column a run."""
+    """Return the table of all settings, a column per run."""
     described = [run.described() for run in runs]
     keys = dict.fromkeys(key for settings in described for key in settings)
     return charts.Table(['', *(run.name for run in runs)],

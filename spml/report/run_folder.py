@@ -13,7 +13,7 @@ from spml.evaluation.scores import read_score
 from spml.pipeline.record import read_record
 from spml.utils.formats import read_json_lines
 
-# Settings that only say where things lie: no difference between runs that a reader looks for.
+# Settings that only say where things are: not a difference between runs that a reader looks for.
 _PLACES = ('SNAPSHOT_ROOT', 'RUN_NAME')
 _TRAININGS = ('train.py', 'train_classifier.py')
 

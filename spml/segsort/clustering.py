@@ -1,6 +1,6 @@
 """Spherical (von Mises-Fisher) k-means, per image (METHOD.md, "Spherical k-means"; SegSort, section 3.2).
 
-Shape letters: B images, P = h*w pixels of the grid, D channels, K clusters. A pixel that takes no part (void) keeps
+Shape letters: B images, P = h*w pixels of the grid, D channels, K clusters. A pixel that is left out (void) keeps
 cluster K and is never summed.
 """
 import math
@@ -62,7 +62,7 @@ class _SumsOnCpu:
             sums, counts = self._add_up(rows, found.index_select(0, index))
             self.sums.add_(sums, alpha=sign)
             self.counts.add_(counts, alpha=sign)
-        # What rounding leaves of a cluster that lost all its pixels would have a direction.
+        # Rounding errors left in a cluster that lost all its pixels would have a direction.
         return self.sums.mul_((self.counts > 0)[:, None])
 
     def _add_up(self, vectors: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,7 @@ def _iterate(vectors: Tensor, labels: Tensor, valid: Tensor | None = None, *, nu
              iterations: int) -> Tensor:
     """Run the iterations of `spherical_kmeans` on images that fit a chunk, or on one that need not."""
     batch, _, channels = vectors.shape
-    # Cluster K gathers what takes no part.
+    # Cluster K collects what is left out.
     offset = torch.arange(batch, device=vectors.device)[:, None] * (num_clusters + 1)
     tiles = tiled(vectors, chunk_elements(vectors.device) // (batch * num_clusters))
     # One buffer for the similarities of all parts: it stays in a CPU's caches.
@@ -157,7 +157,7 @@ def _nearest(prototypes: Tensor, tiles: Tensor, similarity: Tensor, rank: Tensor
 
     On a CPU argmax is a scalar loop that takes as long as the product. With clusters along the rows it can be had from
     vectorised passes: less the largest, times a huge number, similarities are 0 at the largest and far below -K
-    elsewhere (but for differences under K / 3e38, which count as ties); less k for cluster k, they are largest at the
+    elsewhere (except differences under K / 3e38, which count as ties); less k for cluster k, they are largest at the
     first 0.
 
     Args:

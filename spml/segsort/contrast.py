@@ -349,7 +349,7 @@ def _batch_chunk(vectors: Tensor, targets: Tensor, segment: Tensor, present: Ten
     exponentials.scatter_(2, own, 0)
     positives = exponentials.gather(2, alike)
     positive = positives.sum(dim=2, keepdim=True)
-    # The rest; it is lost in rounding only where it does not matter beside the positives.
+    # The rest; it is lost in rounding only where it is negligible against the positives.
     negative = (exponentials.sum(dim=2, keepdim=True) - positive).clamp_(min=0) * has_negative
     numerator = torch.where(has_positive, positive, own_term)
     quotient, weight = negative / numerator, weight[..., None]

@@ -1,4 +1,4 @@
-"""Where a pixel is, as k-means sees it beside the embedding (METHOD.md, "Network", local features)."""
+"""Where a pixel is, as k-means sees it besides the embedding (METHOD.md, "Network", local features)."""
 import torch
 from torch import Tensor
 

@@ -78,7 +78,7 @@ class Sweep:
     Attributes:
         out: folder.
         train: list of words of a training's command line; None where pipelines are run.
-        runs: list of SweepRun, those that differ in the seed alone beside one another.
+        runs: list of SweepRun, those that differ in the seed alone next to one another.
         scores: dict from the name of a score to its title, or None for all scores.
     """
 
@@ -178,7 +178,7 @@ def _expand(path, content, seeds):
 
 
 def _overrides(path, mapping, train):
-    """Return the sections `set`, `set_classifier` and `set_both`, checked but for their values."""
+    """Return the sections `set`, `set_classifier` and `set_both`, checked except for their values."""
     sections = {grid: mapping.get(grid) or {} for grid in GRIDS}
     for grid, keys in sections.items():
         _require(path, grid, isinstance(keys, dict), 'lines `section.key: value`')

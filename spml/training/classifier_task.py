@@ -56,7 +56,7 @@ class ClassifierTask(nn.Module):
         return {'embedding_model': self.embedding, 'prediction_model': self.classifier}
 
     def memory(self):
-        """Nothing beside weights and momentum."""
+        """Nothing besides weights and momentum."""
         return []
 
     def load_memory(self, state, device):

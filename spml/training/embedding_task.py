@@ -1,7 +1,7 @@
 """One step of embedding training, from a batch to named losses (METHOD.md, "Relations").
 
-images -> embedding -> k-means and segments -> segments of all processes and of the memory bank -> relations; beside
-them the softmax head learns on the embeddings, by default detached.
+images -> embedding -> k-means and segments -> segments of all processes and of the memory bank -> relations;
+alongside, the softmax head learns on the embeddings, by default detached.
 """
 import torch
 from torch import nn
@@ -95,7 +95,7 @@ class EmbeddingTask(nn.Module):
         return {'embedding_model': self.embedding, 'prediction_model': self.classifier}
 
     def memory(self):
-        """Return what a resume needs beside weights and momentum."""
+        """Return what a resume needs besides weights and momentum."""
         return self.bank.state_dict()
 
     def load_memory(self, state, device):

@@ -26,7 +26,7 @@ def start_iteration(snapshot_dir, resume, begin, stop):
     Raises:
         CheckpointError: there are snapshots in the folder and `resume` is not set, or they go beyond `stop`.
     """
-    # The first process decides: on a shared disk not all see a new file at once.
+    # The first process decides: on a shared disk, not all see a new file at the same time.
     found = distributed.gather_objects(find_snapshots(snapshot_dir))[0]
     if found and not resume:
         raise CheckpointError(f'{model_path(snapshot_dir, found[-1])}: this folder already holds a training; '
@@ -89,7 +89,7 @@ class _Steps:
             self.module = DistributedDataParallel(training.task, find_unused_parameters=not training.task.trains_all)
 
     def next_batch(self, batches, iteration):
-        """Return the next batch once all processes have agreed to go on; otherwise save and exit together.
+        """Return the next batch once all processes have agreed to continue; otherwise save and exit together.
 
         A bad file found late costs one step, not the training.
         """

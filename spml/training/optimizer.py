@@ -2,7 +2,7 @@
 
     buf = momentum * buf + lr * group * (grad + weight_decay * p);   p -= buf
 
-A change of the learning rate so acts on new gradients only, not on the momentum gathered at the old rate:
+A change of the learning rate thus acts on new gradients only, not on the momentum gathered at the old rate:
 torch.optim.SGD cannot express that.
 """
 import torch

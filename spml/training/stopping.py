@@ -70,7 +70,7 @@ def output_closed():
     """Whether nobody reads the output of this process any more, as after `| head`: a pipe without a reader."""
     poll = select.poll()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that is no file
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that is not a file
             if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
                 poll.register(stream.fileno(), 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -42,7 +42,7 @@ class Task(Protocol):
         """Return the networks by their names in a checkpoint."""
 
     def memory(self) -> list[Any]:
-        """Return what a resume needs beside weights and momentum."""
+        """Return what a resume needs besides weights and momentum."""
 
     def load_memory(self, state: list[Any], device: torch.device) -> None:
         """Restore what `memory` returned."""

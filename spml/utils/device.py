@@ -16,7 +16,7 @@ def pick_device(name=None):
     """Return the torch.device `name`, or CUDA when there is one and the CPU otherwise.
 
     Raises:
-        ConfigError: `name` is no device of this machine.
+        ConfigError: `name` is not a device of this machine.
     """
     if name is None:
         name = 'cuda' if torch.cuda.is_available() else 'cpu'

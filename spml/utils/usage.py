@@ -18,5 +18,5 @@ def note_gpu_memory():
     try:
         pathlib.Path(path).write_text(json.dumps({'gpu_memory': torch.cuda.max_memory_allocated()}))
     except OSError as error:
-        # The stage's work is done; that its cost is not known is no reason to fail it.
+        # The stage's work is done; an unknown cost is no reason to fail it.
         print(f'note: {path}: {error.strerror}; the GPU memory of this stage is not recorded', file=sys.stderr)

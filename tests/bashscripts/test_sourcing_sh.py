@@ -7,7 +7,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# Everything of a shell that a user could notice, but for the variables that change by themselves.
+# Everything of a shell that a user could notice, except the variables that change by themselves.
 STATE = r"""
 state() {
     set -o; shopt; declare -F; declare -f mine; alias; trap; pwd; umask; jobs

@@ -1,6 +1,6 @@
 """`kill -9` at random times, five times each in training, prototypes, inference and pseudo labels.
 
-Under final names only complete files may stand, and the run that at last is left alone has to end with what an
+Only complete files may have their final names, and the run that is finally left alone has to end with what an
 undisturbed one gives. Processes are forked from one that has imported everything, so that kills hit the work.
 """
 import contextlib
@@ -50,7 +50,7 @@ def run_script(script, arguments, log):
 
 @pytest.fixture(scope='module')
 def forked():
-    """A function that starts a script in a process of its own and returns the process."""
+    """A function that starts a script in a separate process and returns the process."""
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(['torch.utils.tensorboard', 'spml.training.build', 'spml.inference.jobs'])
 
@@ -99,7 +99,7 @@ class Stage:
 
 
 def read_complete(path):
-    """Read a file that bears a final name; what is cut short fails."""
+    """Read a file that has its final name; one that is cut short fails."""
     if path.suffix == '.pth':
         return torch.load(path, weights_only=True)
     if path.suffix == '.png':
@@ -116,7 +116,7 @@ def read_complete(path):
 
 
 def results(folder):
-    """Return the content of every file under a final name, but for TensorBoard's, which bear the time."""
+    """Return the content of every file under its final name, except TensorBoard's, which contain the time."""
     paths = [path for path in folder.rglob('*') if path.is_file() and not path.name.startswith('.')]
     return {str(path.relative_to(folder)): read_complete(path) for path in paths if 'tfevents' not in path.name}
 
@@ -137,7 +137,7 @@ def test_kills_at_random_times_change_nothing(name, tmp_path, small_data, small_
         process.join(moments.uniform(0.1, 0.7) * duration)
         process.kill()
         process.join()
-        if process.exitcode == 0:  # it was through already
+        if process.exitcode == 0:  # it had finished already
             shutil.rmtree(out)
             continue
         kills += 1

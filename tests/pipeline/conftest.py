@@ -1,4 +1,4 @@
-"""A small pipeline of stub scripts in a folder of its own, run as the bash scripts run theirs."""
+"""A small pipeline of stub scripts in a separate folder, run as the bash scripts run theirs."""
 import io
 import json
 import pathlib

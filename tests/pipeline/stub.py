@@ -1,6 +1,6 @@
 """Stands in for the scripts of a pipeline: notes what it is told and writes what the real one would.
 
-Copied under the names of scripts. `behaviour.json` beside it says by stage what it does otherwise: `fail` (a status),
+Copied under the names of scripts. `behaviour.json` next to it says by stage what it does otherwise: `fail` (a status),
 `wait` (seconds, during which SIGINT and SIGTERM are counted and end it with status 130 after writing `saved`),
 `lazy` (writes nothing).
 """

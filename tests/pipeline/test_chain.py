@@ -1,4 +1,4 @@
-"""The chain of stages: what runs, what stands, what is refused, and what each change makes anew (scripts are stubs)."""
+"""The chain of stages: what runs, is kept or is refused, and what each change makes again (scripts are stubs)."""
 import json
 import os
 import shutil
@@ -94,7 +94,7 @@ def test_a_training_is_made_again_only_if_asked(place, change, named):
     for word in (str(place.run_dir), 'train_embedding', named, 'RUN_NAME', 'OVERWRITE=1'):
         assert word in error
     ok(place.run(OVERWRITE='1'))
-    # Labels and scores came out the same, so what follows them stands; the classifier starts from other weights.
+    # Labels and scores came out the same, so what follows them is kept; the classifier starts from other weights.
     assert place.calls == ['train_embedding', 'inference', 'labels', 'train_classifier']
     assert (place.run_dir / 'stage1.previous-1' / 'model-10.pth').read_text() == 'weights'
     assert (place.run_dir / 'classifier.previous-1' / 'model-10.pth').exists()
@@ -158,7 +158,7 @@ def test_the_first_failure_ends_it_and_it_goes_on_from_there(place):
     place.behave()
     out = ok(place.run())
     assert place.calls == STAGES[3:]
-    assert '[4/6] labels ... (goes on where it stopped)' in out
+    assert '[4/6] labels ... (continues where it stopped)' in out
     assert [stage.status for stage in read_record(place.run_dir).stages] == ['stands'] * 3 + ['done'] * 3
 
 

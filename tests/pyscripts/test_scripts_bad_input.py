@@ -167,7 +167,7 @@ def test_sigterm_between_images_keeps_what_is_complete(place, script, result, mo
         patch.setattr(jobs, 'read_entry', signalled)
         status, err = place.run(script, **OPTIONS.get(script, {}))
     assert status == 130
-    assert 'run the same command again to go on' in err
+    assert 'run the same command again to continue' in err
     assert [(place.out / result.format(name)).exists() for name in place.data.names] == [True, False, False]
     place.works(script, **OPTIONS.get(script, {}))
     assert '1 of 3 images are done already' in place.printed

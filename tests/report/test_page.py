@@ -91,7 +91,7 @@ def test_runs_side_by_side(report, made, tmp_path):
     differences = page.text.partition('What differs')[2].partition('All settings')[0]
     assert 'stage1: train.base_lr 0.01 0.02' in differences
     assert 'train.momentum' not in differences
-    # Image, two predictions and truth of three images; beside them two pseudo labels and a weak label of three.
+    # Image, two predictions and truth of three images; next to them two pseudo labels and a weak label of three.
     assert len(page.all('img')) == 3 * 4 + 3 * 5
 
 

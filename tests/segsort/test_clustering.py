@@ -66,7 +66,7 @@ def test_sums_on_a_cpu_follow_the_labels_that_move(moves):
         got = sums_of(labels)
         want = torch.stack([vectors[labels == label].double().sum(dim=0) for label in range(5)])
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
-    # Not what rounding leaves: it would have a direction.
+    # Not what rounding leaves: that would have a direction.
     assert (got[4] == 0).all()
 
 

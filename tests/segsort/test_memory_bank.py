@@ -70,7 +70,7 @@ def test_state_dict_round_trip(tmp_path):
     restored = MemoryBank(2, IMAGES)
     restored.append(random_segments())
     restored.load_state_dict(torch.load(tmp_path / 'bank.pth', weights_only=True), torch.device('cpu'))
-    # Both go on alike.
+    # Both continue alike.
     later, current = random_segments(), random_segments()
     results = []
     for one in (bank, restored):

@@ -172,7 +172,7 @@ def test_image_similarity_is_a_mean_of_means_over_images_with_pixels():
 
 
 def test_another_positive_counts_although_its_similarity_underflows():
-    # The other positive lies opposite the pixel: exp(-1000) is 0 beside the own term exp(1000) in any float.
+    # The other positive is opposite the pixel: exp(-1000) is 0 next to the own term exp(1000) in any float.
     embeddings = torch.tensor([[1.0, 0]], requires_grad=True)
     prototypes = torch.tensor([[1.0, 0], [-1, 0], [0, 1]], requires_grad=True)
     loss = relations.semantic_annotation_loss(embeddings, torch.tensor([0]), prototypes, torch.tensor([1, 1, 0]),

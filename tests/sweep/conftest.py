@@ -14,7 +14,7 @@ def script(tmp_path):
 
 @pytest.fixture
 def sweep(tmp_path, script):
-    """A function from keys of the YAML file, beside `out` and `pipeline`, to the sweep."""
+    """A function from keys of the YAML file, besides `out` and `pipeline`, to the sweep."""
     def make(**keys):
         content = {'out': str(tmp_path / 'out'), 'pipeline': str(script), **keys}
         path = tmp_path / 'sweep.yaml'

@@ -36,7 +36,7 @@ def configure(small_config, path, *more):
 @pytest.mark.usefixtures('one_thread')
 @pytest.mark.parametrize('fields', [2, 3])
 def test_training_leaves_the_embedding_bit_identical(tmp_path, small_config, small_data, trained_embedding, fields):
-    """Named by the configuration, or beside it by its folder."""
+    """Named by the configuration, or by its folder."""
     config = configure(small_config, trained_embedding if fields == 2 else '', 'train.base_lr=0.01')
     train_classifier(config, small_data.folder, small_data.lists[fields], tmp_path / 'run', CPU,
                      embedding='other' if fields == 2 else trained_embedding.parent)

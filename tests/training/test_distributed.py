@@ -138,7 +138,7 @@ def test_two_processes_compute_the_formula(tmp_path, small_config):
         for rank in ranks:
             torch.testing.assert_close(rank['gradients'][name], parameter.grad, rtol=1e-9, atol=1e-9 * max(scale, 1),
                                        msg=lambda text, name=name: f'{name}: {text}')
-    assert ranks[0]['total'] != ranks[1]['total']  # each has images of its own
+    assert ranks[0]['total'] != ranks[1]['total']  # each has its own images
 
 
 def start_training(tmp_path, small_config, small_data, *overrides):

@@ -69,7 +69,7 @@ def test_momentum_keeps_the_rate_it_was_gathered_at():
     parameter.grad = torch.tensor([1.0])
     optimizer.step(0.4)
     parameter.grad = torch.tensor([0.0])
-    optimizer.step(0.0)  # torch.optim.SGD would stand still here
+    optimizer.step(0.0)  # torch.optim.SGD would not move here
     assert parameter.item() == pytest.approx(1 - 0.4 - 0.2)
 
 

@@ -58,7 +58,7 @@ def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identic
         assert [name for name in before if 'gloo' in name]
         assert not [name for name in after if 'gloo' in name]
 
-    # Stopped by a signal to one of them, and resumed: bit by bit what one go gives.
+    # Stopped by a signal to one of them, and resumed: bit by bit what an unbroken run gives.
     (kind, status, message), other = ends['stopped']
     assert (kind, status, other) == ('InterruptedRunError', 130, ['SystemExit', 130, ''])
     assert str(tmp_path / 'twice' / 'model-1.pth') in message
@@ -98,7 +98,7 @@ def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identic
 
 @pytest.mark.parametrize(('error', 'line'), [("SpmlError('a mistake')", 'error: a mistake\n'), ('SystemExit(2)', '')])
 def test_an_error_in_the_group_keeps_its_status(tmp_path, error, line):
-    """The interpreter is not taken down around the group's threads, which may abort; what is due at exit happens."""
+    """The interpreter is not torn down around the group's threads, which may abort; exit functions run."""
     script = tmp_path / 'mistaken.py'
     script.write_text(f"""
 import atexit

@@ -56,7 +56,7 @@ def test_workers_end_with_a_parent_that_is_killed_outright(tmp_path):
 
 
 def is_running(process):
-    """Whether a process exists and is no zombie that waits for somebody to ask after it."""
+    """Whether a process exists and is not a zombie whose parent has not asked for its status."""
     try:
         return pathlib.Path(f'/proc/{process}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The formulas of the hot stages written down directly: what this benchmark holds the library against.
+"""The formulas of the hot stages written down directly: what this benchmark compares the library with.
 
 Plain vectorised torch and nothing of spml: the full matrix of similarities, masks and exponentials, autograd for the
 gradients; images one after the other; a full argsort; dense squarings. No loop over pixels or segments, no padding and

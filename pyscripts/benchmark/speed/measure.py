@@ -27,7 +27,7 @@ MEBIBYTE = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a computation cannot do without: float operations, exponentials, bytes read or written."""
+    """What a computation cannot avoid: float operations, exponentials, bytes read or written."""
 
     operations: float
     exponentials: float = 0
@@ -55,7 +55,7 @@ class Case:
         title: for the table.
         fast, direct: functions without arguments that return results for `compare`.
         compare: function of the two results; returns None when they agree, else how they differ.
-        work: Work, or None where no floor can be told.
+        work: Work, or None where no floor is known.
     """
 
     title: str
@@ -67,7 +67,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """What is asked for; None asks nothing.
+    """What is required; None requires nothing.
 
     Attributes:
         faster: least ratio of the direct version's time to the fast one's.
@@ -160,7 +160,7 @@ def run_in_turn(functions, repeats, device, summary=statistics.median):
 
 
 def synchronise(device):
-    """Wait until a torch.device has done all it was asked to."""
+    """Wait until a torch.device has finished all its work."""
     getattr(torch, device.type).synchronize()
 
 
@@ -185,8 +185,8 @@ def peak_memory(build, arguments, small, name, device):
         try:
             return pool.submit(_resident_peak, build, arguments, small, name, device).result()
         except BrokenProcessPool:
-            raise ResourceError(f'{build.__name__}: the process that measures its memory died, perhaps for want of '
-                                'it; leave it out of --stage') from None
+            raise ResourceError(f'{build.__name__}: the process that measures its memory died, perhaps out of memory'
+                                '; leave it out of --stage') from None
 
 
 def allocator_peak(function, device):

@@ -91,7 +91,7 @@ def step_row(device, rates, images, side, depth=101, repeats=(3, 3)):
 def precision_rows(device, images, side, depth=101, repeats=3):
     """Yield, by `train.precision`, time and memory of forward and backward, and what changes against fp32.
 
-    A deep network of random weights makes much of little: the row of fp32 on images rounded to bfloat16 says how much.
+    A deep network of random weights amplifies rounding: the row of fp32 on images rounded to bfloat16 says how much.
     """
     task, batch, weights, _ = _training(device, depth, images, side)
     rounded = {**batch, 'image': batch['image'].bfloat16().to(batch['image'].dtype)}

@@ -133,7 +133,7 @@ def _pixels(pixels, segments, channels, generator):
 
 
 def _smooth_vectors(images, size, noise, generator):
-    """Return (images, 64, *size) vectors that change slowly over the image but for some noise."""
+    """Return (images, 64, *size) vectors that change slowly over the image, with some noise."""
     smooth = F.interpolate(torch.randn(images, 64, 8, 8, generator=generator), size=size, mode='bilinear')
     return smooth + noise * torch.randn(smooth.shape, generator=generator)
 

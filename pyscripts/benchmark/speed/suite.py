@@ -1,4 +1,4 @@
-"""Runs the stages of this benchmark and prints their tables (Markdown, as `misc/BENCHMARKS.md` has them)."""
+"""Runs the stages of this benchmark and prints their tables (Markdown, as in `misc/BENCHMARKS.md`)."""
 import os
 import platform
 import sys

@@ -1,6 +1,6 @@
 """Backbones: what the embedding network needs of one, and how one is built by its name.
 
-A new backbone is a module beside this one, with a `build` function, and an entry of `spml.names.BACKBONES`.
+A new backbone is a module in this folder, with a `build` function, and an entry of `spml.names.BACKBONES`.
 """
 import importlib
 from typing import Any, Protocol

@@ -47,7 +47,7 @@ class Stem(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (carrying stride and dilation), 1x1 with a shortcut."""
+    """1x1, 3x3 (with stride and dilation), 1x1, and a shortcut."""
 
     def __init__(self, in_channels, width, stride, dilation, bn_momentum):
         super().__init__()
@@ -93,7 +93,7 @@ class ResNetBackbone(nn.Module):
         for stage, blocks in enumerate(STAGE_BLOCKS[depth]):
             layers = []
             for block in range(blocks):
-                # A stage's first block still works at the dilation of the stage before it.
+                # A stage's first block still uses the dilation of the stage before it.
                 dilation = max(1, dilations[stage] // 2) if block == 0 else dilations[stage]
                 layers.append(Bottleneck(in_channels, widths[stage], strides[stage] if block == 0 else 1, dilation,
                                          bn_momentum))

@@ -1,6 +1,6 @@
 """Triton kernels for what takes GPUs longest; everything works without them, too.
 
-`available` says whether they run on a device. The modules beside it import Triton, which not every PyTorch brings, so
+`available` says whether they run on a device. The other modules import Triton, which not every PyTorch includes, so
 they are imported where they are called. `SPML_TRITON=0` in the environment leaves them out.
 """
 import functools
@@ -43,7 +43,7 @@ def available(device: torch.device, name: str) -> bool:
         torch.cuda.synchronize(device)
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever goes wrong there: the plain way remains
+    except Exception as error:  # whatever goes wrong there, PyTorch can do it
         logger.warning('the Triton kernels of %s do not run on %s (%s); PyTorch does their work, slower', name, device,
                        first_line(error))
         return False

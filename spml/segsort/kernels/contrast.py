@@ -167,7 +167,7 @@ class _FusedContrast(torch.autograd.Function):
 
 @dataclasses.dataclass(frozen=True)
 class _Side:
-    """What rows or columns stand for, pixels or segments.
+    """What rows or columns are, pixels or segments.
 
     Attributes:
         parts: (3, rows, W) bfloat16 that add up to the vectors.

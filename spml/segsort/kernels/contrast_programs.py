@@ -132,7 +132,7 @@ def _store_results(positive, negative, scale, codes, weights, itself, losses, fa
     """Store the sum of the losses, and what exponentials become derivatives by products by.
 
     The latter are (3, N): for positives, for negatives and for the own segment. It is the numerator where no other is
-    positive; one that shares no bit with itself is a negative besides.
+    positive; one that shares no bit with itself is a negative as well.
     """
     own = tl.load(itself + rows, mask=valid, other=1.0)
     numerator = tl.where(positive > 0, positive, own)

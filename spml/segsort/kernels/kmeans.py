@@ -4,7 +4,7 @@ A program takes a range of an image's pixels, moves each to its nearest prototyp
 cluster, as products with one-hot rows: vectors are read once an iteration, similarities never reach memory, and nothing
 is added atomically, so every call gives the same result.
 
-Tensor cores multiply no float32. A number between -1 and 1 is two float16 but for 3e-8, which float32 rounds off a sum
+Tensor cores multiply no float32. A number between -1 and 1 is two float16 up to 3e-8, which float32 rounds off a sum
 of many, too, so three products of such parts do for one (`products.py` cuts numbers of any size, into three).
 """
 import torch
@@ -80,7 +80,7 @@ def _halve(vectors, labels, parts, num_rows, num_clusters, ROWS: tl.constexpr, C
            FIRST: tl.constexpr, REST: tl.constexpr):
     """Store (2, rows, FIRST + REST) float16 that add up to the vectors, padded with zeros.
 
-    What takes no part becomes 0, in case that it is not finite: products with 0 would spread it to all clusters.
+    What is left out becomes 0 in case it is not finite: products with 0 would spread it to all clusters.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     valid = rows < num_rows
