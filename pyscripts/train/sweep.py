@@ -3,7 +3,7 @@
 python pyscripts/train/sweep.py configs/sweeps/demo_co_occurrence.yaml
 
 The YAML file names a pipeline's script or a training's command line, what to try, and the seeds: the one above is a
-grid, demo_quality.yaml beside it has named runs. Run again, the command goes on where it stopped: what is done is not
+grid, demo_quality.yaml next to it has named runs. Run again, it continues where it stopped: what is done is not
 made again. The table is in table.csv (numbers) and table.md (mean ± standard deviation), every
 single run in runs.csv.
 """

@@ -30,7 +30,7 @@ class SweepFailedError(SpmlError):
 
 
 class _Job(NamedTuple):
-    """A run at work."""
+    """A run in progress."""
 
     run: SweepRun
     process: subprocess.Popen

@@ -1,4 +1,4 @@
-"""Running sweeps: scripts of bash stand in for pipelines."""
+"""Running sweeps: bash scripts take the place of pipelines."""
 import functools
 import os
 import pathlib
@@ -16,7 +16,7 @@ from spml.sweep.runner import describe, is_done, log_path, run_sweep
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'pyscripts' / 'train' / 'sweep.py'
 
-# Notes its settings, fails while $FAIL names its run, and writes a score that depends on the learning rate.
+# Records its settings, fails while $FAIL names its run, and writes a score that depends on the learning rate.
 PIPELINE = """
 echo "$RUN_NAME|$SET_EMBEDDING|$SET_CLASSIFIER|$GPUS|$DATASET" >> "$SNAPSHOT_ROOT/calls"
 trap 'echo saved > "$SNAPSHOT_ROOT/$RUN_NAME/saved"; exit 130' INT
@@ -34,7 +34,7 @@ lr=${SET_EMBEDDING#*base_lr=}
 echo "{\\"mean_iou\\": ${lr%% *}}" > "$SNAPSHOT_ROOT/$RUN_NAME/scores/score_final.json"
 """
 
-# Notes its words, and writes metrics.
+# Records its words, and writes metrics.
 TRAINING = """
 import pathlib, sys, os
 folder = pathlib.Path(sys.argv[sys.argv.index('--snapshot_dir') + 1])
@@ -157,7 +157,7 @@ def test_an_interrupt_lets_the_run_save_and_says_how_to_go_on(place, number):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert (run / 'saved').is_file()
-    assert 'go on' in err
+    assert 'continue' in err
     assert 'Traceback' not in err
     assert '0 of 4 runs' in out
     (place.out / 'wait').unlink()
