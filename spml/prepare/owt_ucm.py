@@ -46,7 +46,7 @@ def regions_from_contours(contours, threshold, max_regions=MAX_REGIONS):
 
 
 def direction(yy, xy, xx):
-    """Return the angle of the largest eigenvector of tensors, from x towards y (down) in [0, pi), all (H, W) float64."""
+    """Return the angle (H, W) of tensors' largest eigenvectors, from x towards y (down) in [0, pi)."""
     return np.mod(np.arctan2(2 * xy, xx - yy) / 2, np.pi)
 
 
