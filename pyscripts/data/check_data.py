@@ -11,7 +11,7 @@ import pathlib
 from spml.cli import arguments
 from spml.cli.classes import add_class_arguments, resolve_classes
 from spml.data.check import parse_fix
-from spml.data.check_report import check_and_report
+from spml.data.check_output import check_and_print
 from spml.program import execute
 
 
@@ -33,16 +33,16 @@ def _parser():
 
 
 def main():
-    """Parse, check, report."""
+    """Parse, check, print."""
     args = _parser().parse_args()
     classes = resolve_classes(args)
     config = arguments.named_config(args)
     allow_absolute = config.dataset.allow_absolute_paths if config else True
-    report = check_and_report(
+    checked = check_and_print(
         args.data_list, args.data_dir, classes.number, classes.names,
         args.save_dir or pathlib.Path('snapshots/data_check') / args.data_list.stem, args.num_workers, args.val_list,
         parse_fix(args.fix, classes.number) if args.fix else None, allow_absolute)
-    return int(report.is_wrong or (bool(report.findings) and not args.lenient))
+    return int(checked.is_wrong or (bool(checked.findings) and not args.lenient))
 
 
 if __name__ == '__main__':

@@ -33,7 +33,7 @@ def main():
                                                 args.threshold, args.max_regions, args.num_workers,
                                                 args.overwrite)
     if args.report or args.truth_dir:
-        oversegmentation.report(entries, args.save_dir, args.truth_dir, args.num_workers)
+        oversegmentation.print_figures(entries, args.save_dir, args.truth_dir, args.num_workers)
 
 
 if __name__ == '__main__':

@@ -19,7 +19,7 @@ from spml.names import VOID
 
 logger = logging.getLogger(__name__)
 
-# Kind of a finding: its heading. The kinds of WRONG come first in a report.
+# Kind of a finding: its heading. Those of WRONG are printed first.
 WRONG = {
     'line': 'lines of the list that cannot be read',
     'missing': 'files that are missing',
@@ -66,7 +66,7 @@ class Fix:
 
 
 @dataclasses.dataclass
-class Report:
+class Checked:
     """What was read.
 
     Attributes:
@@ -118,28 +118,28 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
         transform: None, or a function from an entry and its (H, W) uint8 label to the label to be checked in its place.
 
     Returns:
-        Report.
+        Checked.
 
     Raises:
         DataError: a list itself or the folder cannot be read, or names no image.
     """
     entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
-    report = Report([Finding('line', *str(error).split(': ', 1)) for error in errors])
+    checked = Checked([Finding('line', *str(error).split(': ', 1)) for error in errors])
     if not entries and not errors:
         raise DataError(f'{data_list}: the list is empty; it needs one image a line')
     with ThreadPool(max(1, num_workers)) as pool:
         inspected = pool.imap(functools.partial(inspect, num_classes=num_classes, transform=transform), entries)
         for findings, counts, histogram in tqdm(inspected, total=len(entries), desc='check', unit='image',
                                                 dynamic_ncols=True):
-            report.findings += findings
-            report.counts += counts
-            report.pixels += histogram
-            report.images += histogram > 0
-    report.findings += _of_the_labels(report, data_list, num_classes)
-    report.findings += _of_the_names(entries)
+            checked.findings += findings
+            checked.counts += counts
+            checked.pixels += histogram
+            checked.images += histogram > 0
+    checked.findings += _of_the_labels(checked, data_list, num_classes)
+    checked.findings += _of_the_names(entries)
     if val_list is not None:
-        report.findings += _overlap(entries, parse_list(val_list, data_dir)[0], val_list)
-    return report
+        checked.findings += _overlap(entries, parse_list(val_list, data_dir)[0], val_list)
+    return checked
 
 
 def check_sample(entries, num_classes, with_regions):
@@ -224,15 +224,15 @@ def _of_one_label(entry, histogram, num_classes):
     return []
 
 
-def _of_the_labels(report, data_list, num_classes):
+def _of_the_labels(checked, data_list, num_classes):
     """Return what is suspicious about all labels together."""
-    if report.counts[1] == 0:
+    if checked.counts[1] == 0:
         return []
     findings = [Finding('absent', str(data_list), f'class {value}')
-                for value in range(num_classes) if report.pixels[value] == 0]
-    other = np.flatnonzero(report.pixels[num_classes:VOID]) + num_classes
+                for value in range(num_classes) if checked.pixels[value] == 0]
+    other = np.flatnonzero(checked.pixels[num_classes:VOID]) + num_classes
     if len(other) > 1:
-        held = ', '.join(f'{value} in {report.images[value]}' for value in other[:8])
+        held = ', '.join(f'{value} in {checked.images[value]}' for value in other[:8])
         more = f' and {len(other) - 8} more' if len(other) > 8 else ''
         findings.append(Finding('values', str(data_list), f'{len(other)} values that all mean unlabelled with '
                                                           f'{num_classes} classes ({held} labels{more})'))

@@ -39,7 +39,7 @@ class Sources:
     rules: ShapeRules  # of LabelMe and COCO
 
     def options(self, kind):
-        """Return all that changes what label maps of a kind hold, for `check_options`."""
+        """Return all that changes what label maps of a kind hold, as the options of their folder."""
         rules = {'scribbles': {'undrawn': self.undrawn}, 'masks': {}}.get(kind, self.rules._asdict())
         return {kind: str(getattr(self, kind).resolve()), 'class list': self.classes.read_text('utf-8-sig'), **rules}
 

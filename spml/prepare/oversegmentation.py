@@ -100,13 +100,13 @@ def oversegment_list(data_dir, data_list, save_dir, contours_dir=None, threshold
     return entries
 
 
-def report(entries, save_dir, truth_dir=None, num_workers=0):
+def print_figures(entries, save_dir, truth_dir=None, num_workers=0):
     """Print how many regions the entries' images have and, against `truth_dir/<image name>.png`, the boundary recall.
 
     Raises:
         DataError: a file is missing or unfit; of the truth, only all of it.
     """
-    measures = run_items(functools.partial(_measure, save_dir, truth_dir), entries, num_workers, 'report')
+    measures = run_items(functools.partial(_measure, save_dir, truth_dir), entries, num_workers, 'figures')
     counts = [count for count, _ in measures]
     print(f'regions: {np.mean(counts):.1f} an image, from {min(counts)} to {max(counts)}')
     if truth_dir is None:

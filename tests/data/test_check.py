@@ -50,14 +50,14 @@ def data(tmp_path):
 
 @pytest.mark.parametrize('num_workers', [1, 3])
 def test_good_data_is_counted(data, num_workers):
-    report = data.check(num_workers=num_workers)
-    assert report.findings == []
-    assert not report.is_wrong
-    assert report.counts.tolist() == [6, 6, 6]
+    checked = data.check(num_workers=num_workers)
+    assert checked.findings == []
+    assert not checked.is_wrong
+    assert checked.counts.tolist() == [6, 6, 6]
     labels = [data.label(number) for number in range(6)]
     for value in range(256):
-        assert report.pixels[value] == sum((label == value).sum() for label in labels)
-        assert report.images[value] == sum(bool((label == value).any()) for label in labels)
+        assert checked.pixels[value] == sum((label == value).sum() for label in labels)
+        assert checked.images[value] == sum(bool((label == value).any()) for label in labels)
 
 
 def test_everything_wrong_is_found_and_not_only_the_first(data):
@@ -70,13 +70,13 @@ def test_everything_wrong_is_found_and_not_only_the_first(data):
     data.save('s4.png', data.label(4)[:-1])
     data.save('i4.png', np.arange(900).reshape(30, 30))
     data.lines += ['../x.jpg', 'a b c d', 'late.jpg']
-    report = data.check()
-    kinds = [(finding.kind, finding.place.removeprefix(f'{data.list}:')) for finding in report.findings]
+    checked = data.check()
+    kinds = [(finding.kind, finding.place.removeprefix(f'{data.list}:')) for finding in checked.findings]
     assert sorted(kinds) == sorted([
         ('line', '7'), ('line', '8'), ('missing', '1'), ('missing', '1'), ('missing', '9'), ('corrupt', '2'),
         ('encoding', '2'), ('encoding', '3'), ('encoding', '4'), ('size', '5'), ('size', '5')])
-    assert report.is_wrong
-    assert report.counts.tolist() == [4, 3, 5]
+    assert checked.is_wrong
+    assert checked.counts.tolist() == [4, 3, 5]
     assert set(dict(kinds)) == set(WRONG)
 
 
@@ -106,10 +106,10 @@ def test_labels_without_a_class(data):
 def test_classes_that_never_occur(data):
     for number in range(6):
         data.save(f's{number}.png', np.where(data.label(number) == 1, 0, data.label(number)))
-    report = data.check()
-    finding, = report.findings
+    checked = data.check()
+    finding, = checked.findings
     assert (finding.kind, finding.place, finding.text) == ('absent', str(data.list), 'class 1')
-    assert not report.is_wrong
+    assert not checked.is_wrong
 
 
 def test_several_values_that_are_no_class(data):
@@ -151,9 +151,9 @@ def test_lists_that_are_none(data, tmp_path):
 
 def test_a_list_of_images_alone(data):
     data.lines = [line.split()[0] for line in data.lines]
-    report = data.check()
-    assert report.findings == []
-    assert report.counts.tolist() == [6, 0, 0]
+    checked = data.check()
+    assert checked.findings == []
+    assert checked.counts.tolist() == [6, 0, 0]
 
 
 def test_labels_are_checked_as_transformed(data):
@@ -161,10 +161,10 @@ def test_labels_are_checked_as_transformed(data):
         label = data.label(number)
         data.save(f's{number}.png', np.where(label == 254, 255, label) if number else np.full((30, 40), 255))
     fix = Fix(255, 254)
-    report = data.check(transform=lambda entry, label: fix(label))
-    assert [finding.kind for finding in report.findings] == ['empty']
-    assert report.pixels[255] == 0
-    assert report.images[254] == 6
+    checked = data.check(transform=lambda entry, label: fix(label))
+    assert [finding.kind for finding in checked.findings] == ['empty']
+    assert checked.pixels[255] == 0
+    assert checked.images[254] == 6
 
 
 def test_fixes():

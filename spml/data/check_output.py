@@ -11,7 +11,7 @@ from spml.utils.formats import write_png, write_text
 _SHOWN = 5
 
 
-def check_and_report(data_list, data_dir, num_classes, class_names, save_dir, num_workers=1, val_list=None, fix=None,
+def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num_workers=1, val_list=None, fix=None,
                      allow_absolute=True):
     """Check a list, print the findings and the class balance, and write `findings.txt`.
 
@@ -23,7 +23,7 @@ def check_and_report(data_list, data_dir, num_classes, class_names, save_dir, nu
             checked in place of the labels as they are; or None.
 
     Returns:
-        Report.
+        Checked.
     """
     save_dir, corrected = pathlib.Path(save_dir), {}
     if fix is not None:
@@ -36,22 +36,22 @@ def check_and_report(data_list, data_dir, num_classes, class_names, save_dir, nu
         corrected[entry.semantic] = path
         return label
 
-    report = check_list(data_list, data_dir, num_classes, num_workers, val_list, allow_absolute,
+    checked = check_list(data_list, data_dir, num_classes, num_workers, val_list, allow_absolute,
                         transform=None if fix is None else write_corrected)
-    write_text(save_dir / 'findings.txt', ''.join(f'{line}\n' for line in _lines(report, shown=None)))
-    print(f'{data_list}: read {report.counts[0]} images, {report.counts[1]} labels and {report.counts[2]} '
+    write_text(save_dir / 'findings.txt', ''.join(f'{line}\n' for line in _lines(checked, shown=None)))
+    print(f'{data_list}: read {checked.counts[0]} images, {checked.counts[1]} labels and {checked.counts[2]} '
           'over-segmentations')
-    print('\n'.join(_lines(report, _SHOWN)))
-    if report.findings:
+    print('\n'.join(_lines(checked, _SHOWN)))
+    if checked.findings:
         print(f'all findings: {save_dir / "findings.txt"}')
-    if report.counts[1]:
-        print('\n'.join(_balance(report, class_names)))
+    if checked.counts[1]:
+        print('\n'.join(_balance(checked, class_names)))
     if fix is not None:
         path = save_dir / pathlib.Path(data_list).name
         # A label that could not be read stays in the list as it was, and in the findings.
         write_list(path, entries, lambda entry: corrected.get(entry.semantic, entry.semantic))
         print(f'corrected labels: {save_dir / "labels"}\ntheir list: {path}')
-    return report
+    return checked
 
 
 def _with_labels(data_list, data_dir, allow_absolute):
@@ -63,12 +63,12 @@ def _with_labels(data_list, data_dir, allow_absolute):
     return entries
 
 
-def _lines(report, shown):
+def _lines(checked, shown):
     """Return the findings by kind as lines of text, at most `shown` (None: all) of each."""
     lines = []
     for severity, kinds in (('wrong', WRONG), ('suspicious', SUSPICIOUS)):
         for kind, title in kinds.items():
-            found = report.of_kind(kind)
+            found = checked.of_kind(kind)
             if found:
                 lines += [f'{severity}: {title}: {len(found)}', *(f'    {finding}' for finding in found[:shown])]
                 if len(found) > len(found[:shown]):
@@ -76,13 +76,13 @@ def _lines(report, shown):
     return lines or ['nothing is wrong']
 
 
-def _balance(report, class_names):
-    number, total = len(class_names), max(1, report.pixels.sum())
-    labelled = max(1, report.pixels[:number].sum())
+def _balance(checked, class_names):
+    number, total = len(class_names), max(1, checked.pixels.sum())
+    labelled = max(1, checked.pixels[:number].sum())
     width = max(len(name) for name in class_names)
     yield f'{"class":{width + 4}} {"labelled pixels":>16} {"images":>8}'
     for value, name in enumerate(class_names):
-        yield f'{value:3} {name:{width}} {100 * report.pixels[value] / labelled:14.2f} % {report.images[value]:8}'
-    yield (f'of all pixels {100 * report.pixels[:number].sum() / total:.1f} % are labelled, '
-           f'{100 * report.pixels[number:VOID].sum() / total:.1f} % unlabelled, '
-           f'{100 * report.pixels[VOID] / total:.1f} % void')
+        yield f'{value:3} {name:{width}} {100 * checked.pixels[value] / labelled:14.2f} % {checked.images[value]:8}'
+    yield (f'of all pixels {100 * checked.pixels[:number].sum() / total:.1f} % are labelled, '
+           f'{100 * checked.pixels[number:VOID].sum() / total:.1f} % unlabelled, '
+           f'{100 * checked.pixels[VOID] / total:.1f} % void')
