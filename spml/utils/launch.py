@@ -75,7 +75,7 @@ def choose_devices(gpus, device, wanted=None):
     # Without CUDA `--device cuda` fails where the device is picked, which says why.
     if not (torch.cuda.is_available() and device in (None, 'cuda')):
         if device is None and len(numbers) > 1 and wanted is None:
-            logger.warning('gpus=%s: there is no CUDA here, so one process runs on the CPU', gpus)
+            logger.warning('gpus=%s: without CUDA, one process runs on the CPU', gpus)
         return [device or 'cpu'] * (wanted or 1)
     count, visible = wanted or len(numbers), torch.cuda.device_count()
     numbers = (numbers if count <= len(numbers) else list(range(count)))[:count]
@@ -110,6 +110,8 @@ def launch(devices):
         os.environ.setdefault('GLOO_SOCKET_IFNAME', 'lo')
     with tempfile.TemporaryDirectory(prefix='spml-') as folder:
         os.environ[LAUNCHED] = folder
+        # The launcher puts this machine's full name into events that nobody reads; looking it up can take minutes.
+        look_up, socket.getfqdn = socket.getfqdn, lambda name='': name
         try:
             elastic_launch(config, sys.executable)('-u', *sys.argv)
         except SignalException:
@@ -117,6 +119,7 @@ def launch(devices):
         except ChildFailedError as error:
             return _status(error.failures, len(devices))
         finally:
+            socket.getfqdn = look_up
             del os.environ[LAUNCHED]
     return 0
 

@@ -84,7 +84,7 @@ def pspnet(state, x):
 
 
 def randomise_batch_norms(model):
-    """Give every batch norm random scales, shifts and statistics, in place."""
+    """Draw the scales, shifts and statistics of every batch norm, in place."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -1,4 +1,4 @@
-"""The README's example of the method with any network, run as it is."""
+"""The README's example of the method with any network, run unchanged."""
 import pathlib
 import re
 
@@ -26,7 +26,7 @@ def test_the_example_is_short_and_every_relation_in_it_trains_the_network():
         assert loss > 0, name
     assert torch.isfinite(weight).all()
     assert weight.grad.abs().max() > 0
-    # Two earlier steps are remembered, and every image of them has its own id.
+    # Two earlier steps are remembered, and no two of their images share an id.
     bank = names['bank']
     assert len(bank.steps) == 2
     images = bank.extend(names['segments']).image

@@ -18,7 +18,7 @@ def test_nearest_resize(source, target):
 
 def test_group_numbers_the_combinations_that_occur():
     rng = np.random.default_rng()
-    # More images than a narrow packing could hold without its sign bit, and the largest labels there are.
+    # So many images that the packed key nearly needs the sign bit, and the largest labels there are.
     labels = [rng.choice([0, 7, 8, 19, 2 ** 15 - 1], 60), rng.choice([0, 2 ** 16 - 1], 60), rng.choice([1, 255], 60),
               rng.choice([0, 3, 255], 60)]
     ids, parts = group(*(torch.from_numpy(label) for label in labels))

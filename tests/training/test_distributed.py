@@ -138,17 +138,31 @@ def test_two_processes_compute_the_formula(tmp_path, small_config):
         for rank in ranks:
             torch.testing.assert_close(rank['gradients'][name], parameter.grad, rtol=1e-9, atol=1e-9 * max(scale, 1),
                                        msg=lambda text, name=name: f'{name}: {text}')
-    assert ranks[0]['total'] != ranks[1]['total']  # each has its own images
+    assert ranks[0]['total'] != ranks[1]['total']  # they have different images
+
+
+# A machine whose name does not resolve, as Python's libraries see it.
+NAMELESS = """
+import socket, time
+for name in ('getaddrinfo', 'gethostbyname', 'gethostbyname_ex', 'getfqdn'):
+    def resolve(*args, call=getattr(socket, name), **options):
+        if not args or args[0] in ('', socket.gethostname()):
+            time.sleep(1000)
+        return call(*args, **options)
+    setattr(socket, name, resolve)
+"""
 
 
 def start_training(tmp_path, small_config, small_data, *overrides):
     config = tmp_path / 'config.yaml'
+    (tmp_path / 'sitecustomize.py').write_text(NAMELESS)
     config.write_text(configuration.dump(small_config('train.batch_size=1', *overrides)))
     return subprocess.Popen(
         [sys.executable, str(ROOT / 'pyscripts/train/train.py'), '--cfg_path', str(config), '--data_dir',
          str(small_data.folder), '--data_list', str(small_data.list), '--snapshot_dir', str(tmp_path / 'run'),
          '--device', 'cpu', '--num_processes', '2'],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        env={**environment(), 'PYTHONPATH': f'{tmp_path}:{ROOT}'}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True)
 
 
 def children(process):
@@ -165,7 +179,7 @@ def wait_for(condition, seconds=120):
 
 def test_one_command_trains_on_two_processes(tmp_path, small_config, small_data):
     process = start_training(tmp_path, small_config, small_data, 'train.total_batch_size=4')
-    out, err = process.communicate()
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert 'training on 2 processes x 2 images' in out
     assert (tmp_path / 'run' / 'model-3.pth').is_file()

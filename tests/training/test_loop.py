@@ -211,7 +211,7 @@ def test_a_stopgap_makes_way_for_the_next_snapshot(tmp_path, small_config):
 
 @pytest.mark.parametrize(('minutes', 'expected'), [(1.0, [1, 3, 5]), (3.0, [5]), (0.0, [])])
 def test_stopgaps_come_every_so_many_minutes(tmp_path, small_config, monkeypatch, minutes, expected):
-    """Each iteration takes half a minute of a clock that does not move otherwise."""
+    """Each iteration takes half a minute of a clock that is stopped otherwise."""
     clock, seen = types.SimpleNamespace(now=100.0), []
     clock.monotonic = lambda: clock.now
 
@@ -388,7 +388,7 @@ def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data,
         patch.setattr(loop, 'learning_rate', stop_in_iteration_1)
         with pytest.raises(InterruptedRunError):
             train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU)
-    torch.rand(3)  # what the random state is in between must not matter
+    torch.rand(3)  # the random state in between must not matter
     train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU, resume=True)
     for name in ('model-3.pth', 'model-3.state.pth'):
         once, twice = (torch.load(tmp_path / folder / name, weights_only=True) for folder in ('once', 'twice'))
@@ -421,7 +421,7 @@ def test_metrics_of_a_training_have_the_promised_keys(tmp_path, small_config, sm
     line, = metrics(tmp_path / 'run')
     assert set(line) == {'iteration', 'lr', 'loss', 'accuracy', 'sem_ann_loss', 'sem_occ_loss', 'softmax_loss'}
     assert line['loss'] == pytest.approx(line['sem_ann_loss'] + line['sem_occ_loss'] + line['softmax_loss'], rel=1e-6)
-    # The head's loss has the weight of the semantic annotation; the other relations have not.
+    # The head's loss has the weight of the semantic annotation; the other relations have their own.
     heavier = small_config('train.max_iteration=1', 'train.img_sim_loss_types=none', 'train.sem_ann_loss_weight=0.6')
     train_embedding(heavier, small_data.folder, small_data.list, tmp_path / 'heavier', CPU)
     other, = metrics(tmp_path / 'heavier')

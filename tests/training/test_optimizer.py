@@ -26,7 +26,7 @@ class SmallBackbone(nn.ModuleDict):
 
 
 def expected_rule(backbone, heads):
-    """Map each parameter that moves to (factor, decay), by the kind of the module that owns it."""
+    """Map each parameter that moves to (factor, decay), by the type of the module that owns it."""
     rule = {}
     stages = [backbone[stage] for stage in ('res3', 'res4', 'res5')]
     for factor, root in [(1, stage) for stage in stages] + [(10, head) for head in heads]:

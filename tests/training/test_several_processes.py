@@ -59,8 +59,8 @@ def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identic
         assert not [name for name in after if 'gloo' in name]
 
     # Stopped by a signal to one of them, and resumed: bit by bit what an unbroken run gives.
-    (kind, status, message), other = ends['stopped']
-    assert (kind, status, other) == ('InterruptedRunError', 130, ['SystemExit', 130, ''])
+    (error, status, message), other = ends['stopped']
+    assert (error, status, other) == ('InterruptedRunError', 130, ['SystemExit', 130, ''])
     assert str(tmp_path / 'twice' / 'model-1.pth') in message
     assert '--resume' in message
     for name in ('model-3.pth', 'model-3.state.pth'):
@@ -71,14 +71,14 @@ def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identic
     assert lines[0] == lines[1]
 
     # A loss that is not finite in the second process: step 1 gives it the first image (three images, one each).
-    (kind, status, message), other = ends['spoilt']
-    assert (kind, status, other) == ('SpmlError', 2, ['SystemExit', 2, ''])
+    (error, status, message), other = ends['spoilt']
+    assert (error, status, other) == ('SpmlError', 2, ['SystemExit', 2, ''])
     assert message.startswith('iteration 1: sem_ann_loss is not finite on images a;')
     assert not list((tmp_path / 'spoilt').glob('*.pth'))
 
     # A file that only the second process finds damaged, before step 2.
-    other, (kind, status, message) = ends['damaged']
-    assert (kind, status, other) == ('WrongEncodingError', 2, ['SystemExit', 2, ''])
+    other, (error, status, message) = ends['damaged']
+    assert (error, status, other) == ('WrongEncodingError', 2, ['SystemExit', 2, ''])
     assert str(small_data.folder / 'semantic' / 'c.png') in message
     assert 'up to iteration 1 is saved' in message
     assert sorted(p.name for p in (tmp_path / 'damaged').glob('*.pth')) == ['model-1.pth', 'model-1.state.pth']

@@ -50,7 +50,7 @@ def spoil_loss_in_rank_1():
 
 
 def outcome(config, data, data_list, folder, restore=lambda: None, **options):
-    """Train and return how it ended: [kind, exit status, message]."""
+    """Train and return how it ended: [type of the error, exit status, message]."""
     try:
         train_embedding(config, data, data_list, folder, CPU, **options)
     except SpmlError as error:

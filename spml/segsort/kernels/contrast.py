@@ -63,7 +63,7 @@ class Relation:
 
 def contrastive_losses(embeddings: Tensor, own: Tensor, prototypes: Tensor, relations: Sequence[Relation],
                        group: Tensor | None = None) -> Tensor | None:
-    """Return the (R,) float32 weighted sums of the losses of N > 0 pixels, differentiable in both kinds of vectors.
+    """Return the (R,) float32 weighted sums of the losses of N > 0 pixels, differentiable in both vectors.
 
     None where exponentials might leave the range of float32: they are taken as they are, without a maximum that is
     subtracted first. Unit vectors and a kappa up to 27 are safe.
