@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from spml.data.transforms import normalise
 from spml.inference.outputs import Prediction, denormalise
-from spml.inference.views import pad_to_crop, pyramid, resize_view, single_scale_size, sliding_window
+from spml.inference.views import bilinear, pad_to_crop, pyramid, resize_view, single_scale_size, sliding_window
 from spml.segsort.clustering import initial_clusters, spherical_kmeans
 from spml.segsort.location import location_features
 from spml.segsort.retrieval import NEIGHBOURS, cluster_prototypes, nearest_label_counts
@@ -169,8 +169,7 @@ def predict(image, predictor, image_size, ratios=None):
     total, count = 0, 0
     for view in pyramid(image, ratios, mirrors=True):
         scores = view.unmirror(predictor.scores(view, span_padded=False))
-        scores = F.interpolate(scores, size=size, mode='bilinear', align_corners=False)
-        total, count = total + predictor.to_probability(scores), count + 1
+        total, count = total + predictor.to_probability(bilinear(scores, size)), count + 1
     return Prediction((total / count)[0].cpu().numpy(), image, size)
 
 

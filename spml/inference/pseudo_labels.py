@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from spml.inference.outputs import Prediction
 from spml.inference.predictors import cut, predict
 from spml.inference.random_walk import affinity, transition, walk
-from spml.inference.views import pyramid
+from spml.inference.views import bilinear, pyramid
 from spml.segsort.clustering import cluster_image
 from spml.segsort.location import location_features
 from spml.segsort.retrieval import cluster_prototypes
@@ -53,9 +53,9 @@ def cam_random_walk(embedder, image, cams, num_classes):
         scores = F.interpolate(scores, scale_factor=1 / GRID_STRIDE, mode='bilinear', align_corners=False,
                                recompute_scale_factor=False)
     else:
-        scores = F.interpolate(scores, size=grid_size(image.shape), mode='bilinear', align_corners=False)
+        scores = bilinear(scores, grid_size(image.shape))
     embeddings = (view.unmirror(cut(embedder.whole(view), view.size)) for view in pyramid(image, (1.0,), mirrors=True))
-    return _walked(scores, transition(affinity(embeddings, scores.shape[-2:])), image)
+    return _walked(scores, embeddings, image)
 
 
 @torch.inference_mode()
@@ -70,7 +70,7 @@ def softmax_once(embedder, classifier, image, tags):
     """
     embeddings, logits = _views_with_logits(embedder, classifier, image, (0.75, 1.0))
     scores = torch.stack(logits).mean(dim=0).softmax(dim=1)
-    return _walked(_relative(scores, tags), transition(affinity(embeddings, scores.shape[-2:])), image, steps=1)
+    return _walked(_relative(scores, tags), embeddings, image, steps=1)
 
 
 @torch.inference_mode()
@@ -78,7 +78,7 @@ def softmax_random_walk(embedder, classifier, image, tags):
     """Softmax scores of the image and its mirror, spread by the walk; arguments as in `softmax_once`."""
     embeddings, logits = _views_with_logits(embedder, classifier, image, (1.0,))
     scores = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
-    return _walked(_relative(scores, tags), transition(affinity(embeddings, scores.shape[-2:])), image)
+    return _walked(_relative(scores, tags), embeddings, image)
 
 
 def retrieval(predictor, image, tags, tagged_only=False):
@@ -119,15 +119,12 @@ def densepose_random_walk(embedder, image, label, regions, num_classes, grid, it
     view = next(pyramid(image, (1.0,), mirrors=False))
     # The padded map is halved before it is cut: its ratio, not the image's, decides where samples fall.
     padded = embedder.whole(view)
-    halved = F.interpolate(padded, size=(padded.shape[-2] // 2, padded.shape[-1] // 2), mode='bilinear',
-                           align_corners=False)
-    embedding = cut(halved, half)
+    embedding = cut(bilinear(padded, (padded.shape[-2] // 2, padded.shape[-1] // 2)), half)
     semantic, regions = (nearest_resize(torch.from_numpy(values.astype(np.int64)).to(embedder.device), half)
                          for values in (label, regions))
     frequencies = _propagate(embedding[0], semantic, regions, num_classes, grid, iterations)
-    scores = F.interpolate(frequencies[None], size=grid_size(size), mode='bilinear', align_corners=False)
-    scores = _relative(scores, tags_of(label, num_classes))
-    return _walked(scores, transition(affinity([embedding], scores.shape[-2:])), image)
+    scores = _relative(bilinear(frequencies[None], grid_size(size)), tags_of(label, num_classes))
+    return _walked(scores, [embedding], image)
 
 
 def _views_with_logits(embedder, classifier, image, ratios):
@@ -136,8 +133,7 @@ def _views_with_logits(embedder, classifier, image, ratios):
     for view in pyramid(image, ratios, mirrors=True):
         padded = embedder.whole(view)
         embeddings.append(view.unmirror(cut(padded, view.size)))
-        scores = view.unmirror(cut(classifier(padded), view.size))
-        logits.append(F.interpolate(scores, size=grid_size(image.shape), mode='bilinear', align_corners=False))
+        logits.append(bilinear(view.unmirror(cut(classifier(padded), view.size)), grid_size(image.shape)))
     return embeddings, logits
 
 
@@ -147,11 +143,11 @@ def _relative(scores, tags):
     return scores / top * torch.as_tensor(tags, device=scores.device, dtype=scores.dtype)[None, :, None, None]
 
 
-def _walked(scores, transitions, image, **steps):
-    """Walk (1, C, gh, gw) scores and resize them to the image."""
+def _walked(scores, embeddings, image, **steps):
+    """Walk (1, C, gh, gw) scores along the affinity of an image's embeddings and resize them to the image."""
+    transitions = transition(affinity(embeddings, scores.shape[-2:]))
     walked = walk(scores[0].flatten(1), transitions, **steps).view_as(scores)
-    probability = F.interpolate(walked, size=image.shape[:2], mode='bilinear', align_corners=False)
-    return Prediction(probability[0].cpu().numpy(), image, image.shape[:2])
+    return Prediction(bilinear(walked, image.shape[:2])[0].cpu().numpy(), image, image.shape[:2])
 
 
 def _propagate(embedding, semantic, regions, num_classes, grid, iterations):

@@ -5,6 +5,8 @@ Shape letters: G = gh*gw cells of the grid, C classes, D channels.
 import torch
 import torch.nn.functional as F
 
+from spml.inference.views import bilinear
+
 AFFINITY_CONCENTRATION = 5.0
 AFFINITY_EXPONENT = 20
 # Six squarings of the transition.
@@ -23,8 +25,7 @@ def affinity(embeddings, grid_size):
     """
     total, count = 0, 0
     for embedding in embeddings:
-        resized = F.interpolate(embedding, size=grid_size, mode='bilinear', align_corners=False)
-        vectors = F.normalize(resized[0].flatten(1), dim=0)
+        vectors = F.normalize(bilinear(embedding, grid_size)[0].flatten(1), dim=0)
         # Symmetric, so its transpose serves as well; laid out column by column, scores are multiplied by it faster.
         similarity = (vectors.T @ vectors).T
         total, count = total + similarity.sub_(1).mul_(AFFINITY_CONCENTRATION).exp_(), count + 1

@@ -46,18 +46,14 @@ class Trained:
         Without `--checkpoint` it is the newest model of `--snapshot_dir`, with `--cfg_path` that of the configuration's
         last iteration.
         """
-        path = args.checkpoint
-        if args.cfg_path is None:
-            if path is None and args.snapshot_dir is not None:
-                path = newest_model(args.snapshot_dir)
-                if path is None:
-                    raise CheckpointError(f'{args.snapshot_dir}: holds no model-*.pth; train first, or name a file '
-                                          'with --checkpoint')
-            return cls(path, None, args.overrides)
-        config = load_config(args.cfg_path, args.overrides)
+        path, config = args.checkpoint, args.cfg_path and load_config(args.cfg_path, args.overrides)
         if path is None and args.snapshot_dir is not None:
-            path = model_path(args.snapshot_dir, config.train.max_iteration - 1)
-        return cls(path, config)
+            path = model_path(args.snapshot_dir, config.train.max_iteration - 1) if config else newest_model(
+                args.snapshot_dir)
+            if path is None:
+                raise CheckpointError(f'{args.snapshot_dir}: holds no model-*.pth; train first, or name a file with '
+                                      '--checkpoint')
+        return cls(path, config, () if config else args.overrides)
 
     @functools.cached_property
     def content(self):

@@ -55,6 +55,11 @@ def resize_view(image, size):
     return View(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR))
 
 
+def bilinear(values, size):
+    """Resize (1, X, h, w) values to `size` bilinearly, with half-pixel centres."""
+    return F.interpolate(values, size=size, mode='bilinear', align_corners=False)
+
+
 def pyramid(image, ratios, mirrors):
     """Yield the views of an image at `ratios` of its size (ints truncate), each plain and, if asked, mirrored."""
     for ratio in ratios:

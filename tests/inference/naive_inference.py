@@ -7,6 +7,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pytest
 import torch
 
 
@@ -157,3 +158,14 @@ def retrieve_pyramid(image, network, crop, stride, grid, iterations, ratios, sto
         shares = retrieve(embedding, clusters, stored, stored_labels, num_classes)
         total.append(resize(shares[:, :, ::-1] if mirrored else shares, image.shape[:2]))
     return np.mean(total, axis=0)
+
+
+def crf(probability, image, iter_max=10, pos_xy_std=1, pos_w=3, bi_xy_std=67, bi_rgb_std=3, bi_w=4):
+    """Marginals (C, h, w) of pydensecrf called directly, the unary written out; skips without the library."""
+    densecrf = pytest.importorskip('pydensecrf.densecrf')
+    field = densecrf.DenseCRF2D(*probability.shape[:0:-1], len(probability))
+    unary = -np.log(np.clip(probability, 1e-5, 1)).reshape(len(probability), -1)
+    field.setUnaryEnergy(np.ascontiguousarray(unary.astype(np.float32)))
+    field.addPairwiseGaussian(sxy=pos_xy_std, compat=pos_w)
+    field.addPairwiseBilateral(sxy=bi_xy_std, srgb=bi_rgb_std, rgbim=np.ascontiguousarray(image), compat=bi_w)
+    return np.array(field.inference(iter_max)).reshape(probability.shape)

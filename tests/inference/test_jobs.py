@@ -15,12 +15,15 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 def test_the_python_interface_says_what_a_job_writes(place, image_size, multi_scale, crf):
     if crf:
         pytest.importorskip('pydensecrf')
-    override = f'test.image_size={image_size}'
-    place.make('predictions', override, multi_scale=multi_scale, crf=CrfParameters() if crf else None)
-    segmenter = Segmenter(place.make_config(override), place.embedder, place.head)
+    colours = [[10, 20, 30], [200, 1, 99], [3, 250, 77]]
+    overrides = f'test.image_size={image_size}', f'dataset.color_map={colours}'
+    place.make('predictions', *overrides, multi_scale=multi_scale, crf=CrfParameters() if crf else None,
+               num_workers=int(crf and multi_scale))
+    segmenter = Segmenter(place.make_config(*overrides), place.embedder, place.head)
     paths = [place.data.folder / 'image' / f'{name}.png' for name in place.data.names]
     for name, result in zip(place.data.names, segmenter.predict(paths, multi_scale=multi_scale, crf=crf), strict=True):
         np.testing.assert_array_equal(result.labels, place.read('semantic_gray', name))
+        np.testing.assert_array_equal(np.array(colours)[result.labels], place.read('semantic_color', name))
         np.testing.assert_array_equal(result.labels, result.probabilities.argmax(axis=0))
         assert (result.probabilities.shape, result.embedding.shape) == ((3, 40, 36), (8, 40, 36))
         np.testing.assert_allclose(result.probabilities.sum(axis=0), 1, atol=1e-5)

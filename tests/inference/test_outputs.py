@@ -1,3 +1,4 @@
+import naive_inference as naive
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,16 +23,6 @@ def finished(folder, probability, size=None, how=None, void=None, **more):
     prediction = Prediction(probability, more.pop('image', None), size or probability.shape[1:], **more)
     assert write_label_maps(prediction, how or Finish(), void, 'x', folder) == 'x'
     return read(folder)
-
-
-def crf_marginals(probability, rgb, iterations, pos_w=3, bi_w=4):
-    """pydensecrf called directly."""
-    densecrf = pytest.importorskip('pydensecrf.densecrf')
-    crf = densecrf.DenseCRF2D(probability.shape[2], probability.shape[1], len(probability))
-    crf.setUnaryEnergy(-np.log(np.clip(probability, 1e-5, 1)).reshape(len(probability), -1))
-    crf.addPairwiseGaussian(sxy=1, compat=pos_w)
-    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=rgb, compat=bi_w)
-    return np.array(crf.inference(iterations)).reshape(probability.shape)
 
 
 def test_denormalised_bytes_are_truncated():
@@ -117,10 +108,10 @@ def test_with_crf_its_marginals_are_the_confidence_at_the_prediction_s_size(tmp_
     rng = np.random.default_rng()
     probability = rng.uniform(size=(3, 14, 12)).astype(np.float32)
     rgb = rng.integers(0, 256, (14, 12, 3)).astype(np.uint8)
-    marginals = crf_marginals(probability, rgb, 4)
+    marginals = naive.crf(probability, rgb, 4)
     label = finished(tmp_path, probability, (28, 24), Finish(CrfParameters(iter_max=4)), image=rgb)
     np.testing.assert_array_equal(label, marginals.argmax(axis=0).repeat(2, 0).repeat(2, 1))
-    marginals = crf_marginals(probability, rgb, 2, 1, 1)
+    marginals = naive.crf(probability, rgb, 2, pos_w=1, bi_w=1)
     threshold = between(marginals.max(axis=0))
     expected = np.where(marginals.max(axis=0) < threshold, 254, marginals.argmax(axis=0))
     assert 0 < (expected == 254).sum() < expected.size

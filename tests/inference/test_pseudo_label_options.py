@@ -1,4 +1,5 @@
 """`--tagged_classes_only` and `--confidence_threshold` in a job, on scores known to the test."""
+import naive_inference as naive
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,17 +54,6 @@ def cam_dir(tmp_path):
     return tmp_path / 'cams'
 
 
-def marginals(probability, rgb):
-    """pydensecrf called directly with the parameters of `CRF`."""
-    densecrf = pytest.importorskip('pydensecrf.densecrf')
-    crf = densecrf.DenseCRF2D(SIZE[1], SIZE[0], len(probability))
-    unary = -np.log(np.clip(probability, 1e-5, 1)).reshape(len(probability), -1)
-    crf.setUnaryEnergy(np.ascontiguousarray(unary.astype(np.float32)))
-    crf.addPairwiseGaussian(sxy=1, compat=0.5)
-    crf.addPairwiseBilateral(sxy=67, srgb=3, rgbim=rgb, compat=0.5)
-    return np.array(crf.inference(2)).reshape(probability.shape)
-
-
 def relative(values, tagged):
     """METHOD.md, "Pseudo labels", retrieval: a tagged class is divided by max(0.15, its maximum)."""
     return np.stack([layer / (max(np.float32(0.15), layer.max()) if index in tagged else 1)
@@ -76,7 +66,7 @@ def test_a_threshold_leaves_uncertain_pixels_unlabelled(place, scores, cam_dir, 
     for name, (values, rgb) in made.items():
         final[name] = relative(values, set(place.read('semantic', name).flat)) if source == 'retrieval' else values
         if source != 'softmax':
-            final[name] = marginals(final[name], rgb)
+            final[name] = naive.crf(final[name], rgb, 2, pos_w=0.5, bi_w=0.5)
     shares = {name: (values / values.sum(axis=0, dtype=np.float64)).max(axis=0) for name, values in final.items()}
     upper = np.unique(np.stack(list(shares.values())))
     upper = upper[len(upper) // 4:]
@@ -107,7 +97,7 @@ def test_only_tagged_classes_are_kept(place, scores, threshold, num_workers):
         probability = relative(values, tagged)
         for index in {0, 1, 2} - tagged:
             probability[index] = 0
-        final = marginals(probability, rgb)
+        final = naive.crf(probability, rgb, 2, pos_w=0.5, bi_w=0.5)
         expected = np.where((probability == 0).all(axis=0), 254, final.argmax(axis=0))
         if threshold is not None:
             expected[final.max(axis=0) < threshold] = 254
@@ -124,7 +114,7 @@ def test_without_the_options_nothing_is_unlabelled(place, scores):
     made = scores('retrieval')
     place.make('pseudo_labels', source='retrieval', crf=CRF)
     for name, (values, rgb) in made.items():
-        final = marginals(relative(values, set(place.read('semantic', name).flat)), rgb)
+        final = naive.crf(relative(values, set(place.read('semantic', name).flat)), rgb, 2, pos_w=0.5, bi_w=0.5)
         np.testing.assert_array_equal(place.read('semantic_gray', name), final.argmax(axis=0))
 
 

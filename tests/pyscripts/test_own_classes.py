@@ -39,15 +39,6 @@ def test_predictions_scores_and_contact_sheet(own_classes):
     assert not {(128, 0, 0), (0, 128, 0)} & pixels
 
 
-@pytest.mark.parametrize('options', [(), ('--num_workers', 1)])
-def test_pseudo_labels_with_crf(own_classes, options):
-    place = own_classes
-    place.works('pseudo_label', '--source', 'softmax_random_walk', *options)
-    for name in place.data.names:
-        colour = np.array(Image.open(place.out / 'semantic_color' / f'{name}.png'))
-        np.testing.assert_array_equal(colour, np.array(COLOURS)[place.gray(name)])
-
-
 def test_training_pictures(own_classes):
     accumulator = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
     place = own_classes
