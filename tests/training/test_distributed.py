@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from test_several_processes import run_two
 
 from spml import config as configuration
 from spml.errors import ConfigError
@@ -23,10 +24,6 @@ PROCESSES, IMAGES, SIZE, GRID = 2, 2, 32, 8
 CLASSES, VOID = 3, 255
 WEIGHTS = {'sem_ann_loss': 0.7, 'sem_occ_loss': 0.4, 'img_sim_loss': 0.3, 'feat_aff_loss': 0.2, 'softmax_loss': 1.1}
 KAPPA = {'sem_ann': 6, 'sem_occ': 8, 'img_sim': 16, 'feat_aff': 5}
-
-
-def environment():
-    return {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': ''}
 
 
 def random_batch(rng):
@@ -122,10 +119,7 @@ def test_two_processes_compute_the_formula(tmp_path, small_config):
     task = build_embedding_task(config).double().eval()
     torch.save({'config': configuration.to_dict(config), 'state': task.state_dict(), 'batches': batches,
                 'weights': WEIGHTS}, tmp_path / 'step.pth')
-    result = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2',
-                             str(pathlib.Path(__file__).with_name('distributed_step.py')), str(tmp_path)],
-                            env=environment(), capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_two(pathlib.Path(__file__).with_name('distributed_step.py'), tmp_path)
     ranks = [torch.load(tmp_path / f'rank{rank}.pth', weights_only=True) for rank in range(PROCESSES)]
 
     wanted = naive_losses(task, batches, config.network.kmeans_iterations)
@@ -161,8 +155,8 @@ def start_training(tmp_path, small_config, small_data, *overrides):
         [sys.executable, str(ROOT / 'pyscripts/train/train.py'), '--cfg_path', str(config), '--data_dir',
          str(small_data.folder), '--data_list', str(small_data.list), '--snapshot_dir', str(tmp_path / 'run'),
          '--device', 'cpu', '--num_processes', '2'],
-        env={**environment(), 'PYTHONPATH': f'{tmp_path}:{ROOT}'}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True)
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': f'{tmp_path}:{ROOT}', 'CUDA_VISIBLE_DEVICES': ''},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def children(process):

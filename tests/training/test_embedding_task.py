@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 
 from spml import config as configuration
-from spml.segsort.segments import Segments
 from spml.training.build import build_embedding_task, train_embedding
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -100,24 +99,6 @@ def test_the_images_of_a_step_are_shared_out_and_the_configuration_stays_the_use
     assert [sorted(set(step['image'].tolist())) for step in memory] == [[3, 4, 5], [0, 1, 2]]
 
 
-def test_head_loss_against_a_naive_computation(small_config):
-    task, batch = build_embedding_task(small_config()).train(), random_batch()
-    head = copy.deepcopy(task.classifier.semantic_classifier)
-    head[3].p = task.classifier.semantic_classifier[3].p = 0.0
-    losses, extras = task(batch)
-    logits = F.interpolate(head(extras['embedding'] / extras['embedding'].norm(dim=1, keepdim=True)), size=(32, 32),
-                           mode='bilinear', align_corners=False).detach().double().numpy()
-    terms = []
-    for b, y, x in np.argwhere(batch['semantic_label'].numpy() < 3):
-        scores = logits[b, :, y, x]
-        terms.append(np.log(np.exp(scores).sum()) - scores[batch['semantic_label'][b, y, x]])
-    assert losses['softmax_loss'].item() == pytest.approx(np.mean(terms), rel=1e-4)
-
-
-def test_dropout_beside_the_embedding_is_three_quarters(small_config):
-    assert build_embedding_task(small_config()).classifier.semantic_classifier[3].p == 0.75
-
-
 def test_the_bank_remembers_two_steps_and_no_two_images_share_an_id(small_config):
     task = build_embedding_task(small_config()).train()
     own = []
@@ -137,28 +118,6 @@ def test_the_bank_remembers_two_steps_and_no_two_images_share_an_id(small_config
         assert not in_play.prototype.requires_grad
         task.after_step(extras)
     assert len(task.memory()) == 2
-
-
-def test_memory_is_restored(small_config):
-    task, other = (build_embedding_task(small_config()).train() for _ in range(2))
-    for _ in range(2):
-        task.after_step(task(random_batch())[1])
-    other.load_memory(task.memory(), CPU)
-    for ours, theirs in zip(task.memory(), other.memory(), strict=True):
-        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-
-
-def test_accuracy_against_a_naive_count(small_config):
-    task = build_embedding_task(small_config())
-    vectors = F.normalize(torch.randn(40, 6, dtype=torch.float64), dim=1)
-    labels = torch.from_numpy(np.random.default_rng().choice([0, 1, 200], 40))
-    unused = torch.zeros(40, dtype=torch.int64)
-    found = task.accuracy({'segments': Segments(vectors, vectors, labels, unused, unused, unused)}).item()
-    hits = 0
-    for i in range(40):
-        order = sorted(range(40), key=lambda j: -float(vectors[i] @ vectors[j]))
-        hits += sum(labels[j] == labels[i] for j in order[:5]).item()
-    assert found == pytest.approx(hits / 200)
 
 
 def test_densepose_hands_on_vectors_that_weigh_colour_and_place(small_config):
