@@ -4,7 +4,7 @@
     result = segmenter.predict('image.jpg')
 
 What `predict` returns is what `pyscripts/inference/inference.py --predictor softmax` writes, pixel by pixel, with the
-probabilities and the embedding beside the labels.
+probabilities and the embedding as well as the labels.
 
 Shape letters: H x W the image, C classes, D channels of the embedding.
 """
@@ -39,7 +39,7 @@ ImageLike: TypeAlias = StrPath | NDArray[np.uint8] | Image.Image
 
 @dataclasses.dataclass(frozen=True)
 class Segmentation:
-    """What a Segmenter says of one image of H x W pixels.
+    """What a Segmenter predicts for one image of H x W pixels.
 
     Attributes:
         labels: (H, W) uint8 class ids, at each pixel the class of the largest probability.

@@ -3,9 +3,9 @@ r"""Fetch the authors' released weights from the Hugging Face hub, unpack them a
 python pyscripts/data/fetch_weights.py                          # all
 python pyscripts/data/fetch_weights.py --files voc12_scribble
 
-The ImageNet weights come to snapshots/imagenet/trained/, where the pipelines look for them, the others to
+The ImageNet weights go to snapshots/imagenet/trained/, where the pipelines look for them, the others to
 snapshots/released/<name>/; name them to inference.py by --checkpoint, or to a bash script by CHECKPOINT=. Without a
-network, put the file where the error says. Run again, it goes on where it stopped.
+network, put the file where the error says. Run again, it continues where it stopped.
 """
 import pathlib
 

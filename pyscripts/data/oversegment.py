@@ -1,10 +1,10 @@
-r"""Split images into regions that follow contours: the over-segmentation that training wants beside the weak labels.
+r"""Split images into regions that follow contours: the over-segmentation that training needs besides the weak labels.
 
 python pyscripts/data/oversegment.py --data_dir DATAROOT --data_list DATAROOT/lists/train_full.txt \
     --save_dir DATAROOT/VOC2012/hed --contours HED_MAPS --truth_dir DATAROOT/VOC2012/segcls
 
 Contour maps of a detector (HED, PMI, ...) are read from --contours; without them superpixels of like colour and texture
-are merged. Each image gets a PNG of region ids 0..254 in --save_dir. Run again, it goes on where it stopped.
+are merged. Each image gets a PNG of region ids 0..254 in --save_dir. Run again, it continues where it stopped.
 """
 import pathlib
 

@@ -8,7 +8,7 @@ Tag labels: the largest of the scores of the classes and of background, (1 - max
 the threshold is unlabelled. At the defaults that never happens, for one of both is always larger, unless --normalise
 divides the scores of a pixel by their sum first.
 Box labels: each CAM scaled to 0..1 within its box, at least the threshold is the class, less is unlabelled, outside
-every box is background. prepare_voc12.py comes first. Run again, it goes on where it stopped.
+every box is background. prepare_voc12.py comes first. Run again, it continues where it stopped.
 """
 import pathlib
 

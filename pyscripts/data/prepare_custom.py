@@ -3,10 +3,10 @@ r"""Bring a data set of your own into the layout: images, labels, lists, over-se
 python pyscripts/data/prepare_custom.py --images photos --scribbles scribbles --masks masks --classes classes.txt \
     --out mine --cfg_dir configs/mine
 
---classes names a text file with a class a line, background first; `cat 128 0 0` gives the colour that it is drawn in.
+--classes names a text file, a class per line, background first; `cat 128 0 0` gives the colour that it is drawn in.
 Weak labels: --scribbles, or --labelme or --coco with --rest unlabelled. Truth: --masks, --labelme or --coco. Labels are
 called like their images. What has a weak label is trained on, what has the truth alone is scored on; where there are no
-weak labels, the truth is trained on and a fifth of it scored on. Run again, it goes on where it stopped, and takes in
+weak labels, the truth is trained on and a fifth of it scored on. Run again, it continues where it stopped, and takes in
 what is new or changed.
 """
 import argparse
@@ -41,12 +41,12 @@ def _parser():
                              'network from random weights)')
     parser.add_argument('--val', type=pathlib.Path, metavar='FILE', help='names of the images to score on, one a line')
     parser.add_argument('--undrawn', type=_undrawn, metavar='VALUE|R,G,B',
-                        help='what is not drawn in scribbles, beside values and colours of no class and transparent '
+                        help='what is not drawn in scribbles, besides values and colours of no class and transparent '
                              'pixels; 0: the first class has the value 1')
     parser.add_argument('--rest', choices=_REST, default='background',
                         help='what no shape of LabelMe or COCO covers')
     parser.add_argument('--others', choices=_OTHERS, default='refuse',
-                        help='what becomes of shapes of classes that are not listed')
+                        help='what to do with shapes of classes that are not listed')
     parser.add_argument('--width', type=arguments.pixels, default=3, metavar='N',
                         help='width of lines and points of LabelMe in pixels')
     oversegmentation.add_arguments(parser)

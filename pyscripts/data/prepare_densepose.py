@@ -6,7 +6,7 @@ Part maps of 15 classes (background and 14 parts) in segcls/densepose/gray, with
 void; point labels in segcls/densepose_points/gray: some of the annotated points, chosen at random, and some of
 background; images, linked or copied; lists of the training images with points, of some of them with full truth for
 prototypes, and of minival2014. The over-segmentation, seginst/pmi_0.1_256, comes from oversegment.py. Run again, it
-goes on where it stopped. The JSON of COCO's instances takes several times its size in memory while it is read.
+continues where it stopped. The JSON of COCO's instances takes several times its size in memory while it is read.
 """
 import pathlib
 

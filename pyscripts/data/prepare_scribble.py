@@ -5,7 +5,7 @@ python pyscripts/data/prepare_scribble.py --points pascal2012_trainval_main.json
 
 Scribbles are drawn at 100, 80, 50, 30 and 0 % of their length (0 %: a point in their middle), into
 VOC2012/scribble/dilate_3, dilate_3_0.8, dilate_3_0.5, dilate_3_0.3 and dilate_6_0.0; clicks into
-VOC2012/scribble/clicks_6. Each kind has its list. prepare_voc12.py comes first. Run again, it goes on where it stopped.
+VOC2012/scribble/clicks_6. Each kind has its list. Run prepare_voc12.py first. Run again, it continues where it stopped.
 """
 import argparse
 import pathlib

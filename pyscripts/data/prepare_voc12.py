@@ -3,7 +3,7 @@
 python pyscripts/data/prepare_voc12.py --voc VOCdevkit/VOC2012 --sbd benchmark_RELEASE/dataset --out DATAROOT
 
 Truth (palette, RGB or .mat) becomes PNGs of class ids, instances PNGs of ids; images are linked, or copied to another
-file system; the lists of every split and kind of label are written. Run again, it goes on where it stopped. The other
+file system; the lists of every split and kind of label are written. Run again, it continues where it stopped. The other
 labels come from prepare_scribble.py, prepare_cam.py and oversegment.py.
 """
 import pathlib

@@ -1,4 +1,4 @@
-r"""Predict a VOC test set and pack it as the evaluation server of PASCAL VOC takes it.
+r"""Predict a VOC test set and pack it for the evaluation server of PASCAL VOC.
 
 python pyscripts/inference/pack_voc_test.py --data_dir DATA --data_list DATA/lists/test.txt \
     --snapshot_dir CLASSIFIER --save_dir OUT --multi_scale --crf

@@ -34,7 +34,7 @@ SUSPICIOUS = {
     'regions': 'over-segmentations of a single region',
     'absent': 'classes that never occur',
     'name': 'images that share their name with another (results are stored by name, one would overwrite the other)',
-    'overlap': 'images that the validation list holds too',
+    'overlap': 'images that are also in the validation list',
 }
 # Void covers the borders of objects in full truth; where it covers most of a label, something else is meant.
 _VOID_SHARE = 0.5
@@ -71,7 +71,7 @@ class Checked:
 
     Attributes:
         findings: list of Finding.
-        counts: numbers of images, labels and over-segmentations read without a fault.
+        counts: numbers of images, labels and over-segmentations read without errors.
         pixels: (256,) int64, pixels of each label value.
         images: (256,) int64, labels that hold each value.
     """
@@ -175,7 +175,7 @@ def inspect(entry, num_classes, with_regions=True, transform=None):
     """Read the files of one entry.
 
     Returns:
-        List of Finding; (3,) int64, how many images, labels and over-segmentations were read without a fault; (256,)
+        List of Finding; (3,) int64, how many images, labels and over-segmentations were read without errors; (256,)
         int64, the pixels of each value of the semantic label.
     """
     findings, counts, histogram = [], np.zeros(3, np.int64), np.zeros(256, np.int64)

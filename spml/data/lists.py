@@ -1,4 +1,4 @@
-"""List files: which images there are and where their labels lie.
+"""List files: which images there are and where their labels are.
 
 A list has one image a line, `image semantic instance`, `image semantic` or `image`, separated by blanks and relative to
 the data folder. Reading a list opens no image: a missing image is found by `check_files`, a broken one when it is read,
@@ -50,7 +50,7 @@ def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolut
         A list of `Entry`, in file order. Blank lines are skipped but counted.
 
     Raises:
-        DataError: the list or the folder is missing, the list is empty or no text, a line has the wrong number of
+        DataError: the list or the folder is missing, the list is empty or not text, a line has the wrong number of
             fields, a path leaves `data_dir`, or a base name comes twice.
     """
     entries, errors = parse_list(list_path, data_dir, fields, allow_absolute)
@@ -72,7 +72,7 @@ def check_unique(entries):
             raise DataError(f'{entry.place}: the image name {entry.name} is on line {other.line} already; results '
                             f'are stored by that name, so one would overwrite the other')
 def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
-    """Read a list file and go on after a wrong line; arguments as in `read_list`.
+    """Read a list file, continuing after a wrong line; arguments as in `read_list`.
 
     Returns:
         The entries of the good lines, and a DataError for each wrong one.
@@ -117,7 +117,7 @@ def check_files(entries):
     first = ', '.join(f'{path} (line {entry.line})' for path, entry in list(missing.items())[1:3])
     path, entry = next(iter(missing.items()))
     more = f', {first}' if first else ''
-    raise DataError(f'{entry.place}: no such file: {path}{more}; {len(missing)} missing in all; check --data_dir')
+    raise DataError(f'{entry.place}: no such file: {path}{more}; {len(missing)} missing in total; check --data_dir')
 
 
 def write_list(path, entries, semantic=None):
@@ -133,7 +133,7 @@ def format_list(path, entries, semantic=None):
         entries: `Entry` objects; their image and instance fields are written as they were read.
         semantic: None keeps the label column; otherwise a mapping from the image name to the label's path, or a
             function from the entry to it. These paths are taken from the working directory and written absolute,
-            because results seldom lie under the data folder.
+            because results are seldom under the data folder.
 
     Raises:
         DataError: the mapping has no label for an image, or a path contains a blank, which the format cannot express.
@@ -173,7 +173,7 @@ def _parse_line(parts, number, list_path, data_dir, allowed, allow_absolute):
                                 f'forbids; use one that starts from {data_dir}')
         elif os.path.normpath(part).split(os.sep)[0] == os.pardir:
             raise DataError(f'{place}: {part} leads out of the data folder {data_dir}; use an absolute path for that')
-    # By its letters alone: through a link, `link/..` would lead to wherever the link's target lies.
+    # Textually: through a link, `link/..` would lead to wherever the link's target is.
     paths = [data_dir / os.path.normpath(part) for part in parts] + [None] * (3 - len(parts))
     return Entry(paths[0].stem, *paths, line=number, list_path=list_path, fields=parts)
 

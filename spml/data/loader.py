@@ -70,7 +70,7 @@ def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False, seed=0
         a worker is raised by the loop over the loader, with its own one-line message, and so is a `ResourceError` when
         a worker dies.
     """
-    # Workers are not persistent: the stream is gone through once, and so they end with the loop, also when it fails.
+    # Workers are not persistent: the stream is read once, so they end with the loop, even when it fails.
     # A separate generator: otherwise making an iterator would draw from torch's global random state, which dropout
     # uses, and a resumed run would differ.
     return _Loader(_Guarded(dataset), batch_sampler=batch_sampler, num_workers=num_workers, pin_memory=pin_memory,
@@ -79,8 +79,8 @@ def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False, seed=0
 
 class _Loader(torch.utils.data.DataLoader):
     def __iter__(self):
-        # Torch raises the death of a worker out of a signal handler, be it in the middle of an update of the weights.
-        # It is noticed just as well where the next batch is asked for.
+        # Torch reports the death of a worker from a signal handler, even in the middle of an update of the weights.
+        # It is noticed just as well when the next batch is requested.
         before = signal.getsignal(signal.SIGCHLD)
         batches = super().__iter__()
         if signal.getsignal(signal.SIGCHLD) is not before:
@@ -96,10 +96,10 @@ class _Loader(torch.utils.data.DataLoader):
         except (RuntimeError, OSError, EOFError) as error:
             if self.num_workers == 0 or not _tells_of_a_death(error):
                 raise
-            raise ResourceError(f'a process that loads images died, perhaps for want of memory; lower num_threads '
+            raise ResourceError(f'a process that loads images died, perhaps out of memory; lower num_threads '
                                 f'(now {self.num_workers}; 0 loads in the training process itself)') from None
         finally:
-            # Let go here and now: found by the garbage collector, it would wait five seconds for each worker.
+            # Release it now: left to the garbage collector, it would wait five seconds for each worker.
             del batches
 
 

@@ -27,7 +27,7 @@ def load_object(content):
         return _load(io.BytesIO(content))
     except pickle.UnpicklingError:
         raise
-    except Exception as error:  # a damaged pickle can fail in any way; which one helps nobody
+    except Exception as error:  # a damaged pickle can fail in any way; how does not matter
         raise pickle.UnpicklingError(f'damaged ({type(error).__name__})') from None
 
 
@@ -86,7 +86,7 @@ class _Call:
 
 
 def _built(value):
-    """Return the array or number that a call stands for, and anything else as it is."""
+    """Return the array or number that a call means, and anything else as it is."""
     if not isinstance(value, _Call):
         return value
     if value.name == '_reconstruct':
@@ -104,7 +104,7 @@ def _built(value):
 
 
 def _number_type(call):
-    """Return the numpy type that a call of `dtype` stands for; only plain numbers are allowed."""
+    """Return the numpy type that a call of `dtype` means; only plain numbers are allowed."""
     texts = [text.decode('ascii') if isinstance(text, bytes) else text
              for text in (call.arguments[0], call.state[1] if call.state else '=')]
     if call.name != 'dtype' or texts[0] not in _NUMBER_CODES or texts[1] not in ('<', '>', '=', '|'):

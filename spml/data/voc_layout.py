@@ -1,4 +1,4 @@
-"""Where the files of the VOC 2012 layout lie under the data root, and its list files (METHOD.md, "Files").
+"""Where the files of the VOC 2012 layout are under the data root, and its list files (METHOD.md, "Files").
 
 The built-in data set and the preparation of the real one both write this layout, so that the same scripts train on
 either.
@@ -31,7 +31,7 @@ def write_lists(out, train, val, test):
 
 
 def write_train_list(out, kind, names, folder):
-    """Write `lists/train_<kind>.txt` of images whose labels lie in `folder`, and return its path."""
+    """Write `lists/train_<kind>.txt` of images whose labels are in `folder`, and return its path."""
     return write_lines(out, f'train_{kind}',
                        [f'{IMAGES}/{name}.jpg {folder}/{name}.png {REGIONS}/{name}.png' for name in names])
 

@@ -65,7 +65,7 @@ def add_crf_arguments(parser):
     for field in dataclasses.fields(CrfParameters):
         parse = arguments.at_least_one if field.type is int else arguments.positive
         parser.add_argument(f'--crf_{field.name}', type=parse, default=field.default, metavar='N', **field.metadata)
-    arguments.add_workers_argument(parser, 'processes for CRF beside the network; 0 does both in one')
+    arguments.add_workers_argument(parser, 'processes for CRF alongside the network; 0 does both in one')
 
 
 def crf_parameters(args):

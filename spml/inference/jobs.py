@@ -38,7 +38,7 @@ class Job:
         data_dir, data_list, save_dir: paths.
         overwrite: make again what is there already, see `spml.inference.resume`.
         finish: how label maps are made of predictions; their colours are the configuration's.
-        num_workers: processes for CRF beside the network, divided among the processes that run the network; 0 does
+        num_workers: processes for CRF alongside the network, divided among the processes that run the network; 0 does
             both in one.
     """
 

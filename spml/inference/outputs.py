@@ -23,7 +23,7 @@ class Prediction:
         image: (h, w, 3) at the same size: float32 and normalised, or the uint8 RGB that CRF needs, or None.
         size: (H, W) of the original image.
         clusters: (h, w) int64 or None.
-        unlabelled: (h, w) bool, pixels that get no class whatever CRF makes of them, or None.
+        unlabelled: (h, w) bool, pixels that get no class whatever the CRF says, or None.
     """
 
     probability: np.ndarray
@@ -39,8 +39,8 @@ class Finish:
 
     Attributes:
         crf: CrfParameters, or None for a plain argmax.
-        threshold: pixels whose `confidence` is below it are written as unlabelled (254); None labels all. With CRF it
-            is CRF's marginals that count, without it the prediction's scores.
+        threshold: pixels whose `confidence` is below it are written as unlabelled (254); None labels all. With CRF, its
+            marginals count, otherwise the prediction's scores.
         color_map: (C, 3) ints, the classes' colours (default: PASCAL VOC's).
     """
 
@@ -65,7 +65,7 @@ def denormalise(image, pixel_means, pixel_stds):
 def confidence(scores):
     """Return (h, w) float64 in 0..1: the largest of (C, h, w) scores >= 0 as a share of their sum over the classes.
 
-    Walked scores are not probabilities, hence the division. A pixel without any score has confidence 0.
+    Walked scores are not probabilities, so they are divided. A pixel without any score has confidence 0.
     """
     total = scores.sum(axis=0, dtype=np.float64)
     return np.divide(scores.max(axis=0), total, out=np.zeros_like(total), where=total > 0)

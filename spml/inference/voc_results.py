@@ -1,4 +1,4 @@
-"""Packing predictions as the evaluation server of PASCAL VOC takes them: palette PNGs in its folders, one archive."""
+"""Packing predictions for the evaluation server of PASCAL VOC: palette PNGs in its folders, one archive."""
 import gzip
 import io
 import pathlib
@@ -38,7 +38,7 @@ def pack_results(data_list, data_dir, pred_dir, num_classes, competition, out):
     _check_predicted(entries, pred_dir)
     folder = f'results/VOC2012/Segmentation/{competition}_test_cls'
     with (atomic_path(out) as temporary, open(temporary, 'wb') as raw,
-          # Neither a name nor a time in the header: an archive's bytes depend on the predictions alone.
+          # No name and no time in the header: the archive's bytes depend on the predictions alone.
           gzip.GzipFile(filename='', mode='wb', fileobj=raw, mtime=0) as zipped,
           tarfile.open(fileobj=zipped, mode='w') as archive):
         for entry in tqdm(entries, desc='pack', unit='image', dynamic_ncols=True):

@@ -50,7 +50,7 @@ def read_class_list(path):
     """Read a class list.
 
     Raises:
-        DataError: the file is missing, no text, or names no or too many classes, one twice, or only some colours.
+        DataError: the file is missing or not text, names too few or too many classes, one twice, or colours for some.
     """
     path = pathlib.Path(path)
     lines = read_lines(path, 'a list with one class a line')

@@ -52,7 +52,7 @@ def decode_mask(segmentation, size, where):
 
 
 def _run_lengths(text):
-    """Return the run lengths in COCO's compressed text, or None if it is none.
+    """Return the run lengths in COCO's compressed text, or None if it is not that.
 
     Each is written in groups of 5 bits from the lowest, 0x20 saying that more follow and the highest bit of the last
     the sign; from the fourth on, a run is the difference from the last but one.

@@ -72,7 +72,7 @@ def prepare(sources, out, num_workers, overwrite=False):
 
 
 def next_step(prepared, out, cfg_dir, root):
-    """Return what to say of how to go on.
+    """Return the message that says what to do next.
 
     Args:
         prepared: Prepared.

@@ -1,4 +1,4 @@
-"""The configurations of a data set of one's own: a shipped folder's with its classes and sizes put in."""
+"""The configurations of a user's data set: a shipped folder's with its classes and sizes put in."""
 import math
 import pathlib
 
@@ -55,7 +55,7 @@ def write_configs(shipped, folder, classes, longest_side):
 
 
 def _body(path):
-    """Return the text of a shipped file without its head, which speaks of the shipped data."""
+    """Return the text of a shipped file without its head, which is about the shipped data."""
     text = path.read_text(encoding='utf-8')
     return text[text.index('\nbase: ') + 1:]
 

@@ -1,7 +1,7 @@
 """The originals of a user's data set: which image has which labels, and what it is used for.
 
-An image may have a weak label (scribbles, or shapes beside which all is unlabelled) and the truth (a mask, or shapes
-beside which all is background). Images with a weak label are trained on; with nothing but the truth they are scored
+An image may have a weak label (scribbles, or shapes outside which all is unlabelled) and the truth (a mask, or shapes
+outside which all is background). Images with a weak label are trained on; those with the truth alone are scored
 on. Where that leaves nothing to score, every fifth image with truth is kept from training. Where there are no weak
 labels, the truth is trained on.
 """
@@ -145,7 +145,7 @@ def _labels_of(sources, kind, classes):
     for file_name, label in pairs:
         name = _image_name(file_name)
         if name in labels:
-            raise DataError(f'{path}: two labels of the image {name}; images are told apart by their base names')
+            raise DataError(f'{path}: two labels of the image {name}; images are identified by their base names')
         labels[name] = (kind, label)
     return labels
 

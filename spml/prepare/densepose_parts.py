@@ -24,7 +24,7 @@ def part_map(size, unannotated, bodies):
     Args:
         size: (H, W).
         unannotated: list of (where, COCO segmentation) of people whom DensePose did not annotate.
-        bodies: list of (where, DensePose annotation). Where parts of several lie, the later one's are kept.
+        bodies: list of (where, DensePose annotation). Where parts of several overlap, the later one's are kept.
     """
     labels = np.zeros(size, np.uint8)
     for where, segmentation in unannotated:
@@ -43,9 +43,9 @@ def point_map(labels, bodies, per_part, background, radius, seed):
     Args:
         labels: what `part_map` returned; its void stays void.
         bodies: as there.
-        per_part: points on each part of each person; fewer where there are no more. A point counts only where the part
+        per_part: points on each part of each person; fewer where there are fewer. A point counts only where the part
             map agrees with it.
-        background: points on background in all.
+        background: points on background in total.
         radius: of a disc, in pixels.
         seed: list of ints; choices depend on it and on the annotation's id alone.
     """

@@ -55,7 +55,7 @@ def read_scribbles(path, classes, undrawn=None):
         path: a PNG of the forms above, or one with transparency. Grey values and palette indices as in `read_mask`;
             those of no class are not drawn. Colours of no class, as soft edges have, are not drawn either.
         classes: ClassList.
-        undrawn: the value (grey 0..255) or the colour (R, G, B) of what is not drawn, beside transparent pixels. Where
+        undrawn: the value (grey 0..255) or the colour (R, G, B) of what is not drawn, besides transparent pixels. Where
             it is the value 0, the classes follow from 1 on.
 
     Returns:

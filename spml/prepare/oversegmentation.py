@@ -34,7 +34,7 @@ def add_arguments(parser):
     parser.add_argument('--contours', type=pathlib.Path, metavar='DIR',
                         help='contour maps, bright on dark: NAME.png (8-bit grey) or NAME.npy (floats in 0..1)')
     parser.add_argument('--threshold', type=arguments.share, default=THRESHOLD, metavar='T',
-                        help='how strong a contour must be to part regions, up to 1 (default: %(default)s)')
+                        help='how strong a contour must be to split regions, up to 1 (default: %(default)s)')
     parser.add_argument('--max_regions', type=int, choices=range(1, MAX_REGIONS + 1), default=MAX_REGIONS, metavar='N',
                         help='an image with more regions has its threshold raised (default and limit: %(default)s)')
 
@@ -46,7 +46,7 @@ def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIO
         image: (H, W, 3) uint8 RGB.
         contours: (H, W) float contour map in 0..1, high on contours; None looks at the image's colour and texture, of
             images of more than a million pixels scaled down to that.
-        threshold: 0..1, how strong a contour must be to part regions. Without a map, neighbours merge up to a Ward cost
+        threshold: 0..1, how strong a contour splits regions. Without a map, neighbours merge up to a Ward cost
             that grows with its square.
         max_regions: 1..255; where an image would have more regions, its threshold rises.
 
@@ -65,7 +65,7 @@ def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIO
 
 def oversegment_list(data_dir, data_list, save_dir, contours_dir=None, threshold=THRESHOLD, max_regions=MAX_REGIONS,
                      num_workers=0, overwrite=False):
-    """Write `save_dir/<image name>.png`, the regions of each image of a list, but for those made from it already.
+    """Write `save_dir/<image name>.png`, the regions of each image of a list, except those made from it already.
 
     Args:
         data_dir, data_list: the list and the folder its paths start from; of its labels none is read.
@@ -126,7 +126,7 @@ def read_contours(path):
     """Read a contour map as (H, W) float64 in 0..1.
 
     Args:
-        path: an 8-bit single-channel PNG, or a `.npy` of floats in 0..1, (H, W) beside axes of length 1; bright is
+        path: an 8-bit single-channel PNG, or a `.npy` of floats in 0..1, (H, W) apart from axes of length 1; bright is
             contour. Nothing in it is unpickled.
 
     Raises:
@@ -175,7 +175,7 @@ def _contour_path(contours_dir, entry):
     for path in paths:
         if path.is_file():
             return path
-    raise DataError(f'{paths[0]}: no contour map, nor a .npy, for the image of {entry.place}; check --contours')
+    raise DataError(f'{paths[0]}: neither this contour map nor a .npy for the image of {entry.place}; check --contours')
 
 
 def _region_path(save_dir, entry):

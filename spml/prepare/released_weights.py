@@ -112,7 +112,7 @@ def _check(out, name):
     folder = out / 'released' / name
     if not folder.is_dir():
         unpack(path, folder)
-    # What a training needs beside the weights, to be resumed, is of no use here.
+    # What a training needs besides the weights, to be resumed, is of no use here.
     checkpoints = [path for path in sorted(folder.rglob('*.pth')) if not path.name.endswith('.state.pth')]
     if not checkpoints:
         raise CheckpointError(f'{folder}: holds no .pth file; delete it and run the same command again')

@@ -38,7 +38,7 @@ def results(folder, options, outputs, inputs, digests):
 
     Args:
         folder: folder of results.
-        options: dict from names to what JSON can hold: all that changes the content of the results but for files.
+        options: dict from names to what JSON can hold: all that changes the content of the results, except files.
         outputs: function from an item's name to the paths that it yields.
         inputs: function from an item's name to what these are made from, paths or what JSON can hold.
         digests: Digests.

@@ -79,7 +79,7 @@ def draw_labelme(path, size, classes, rules):
 
 
 def draw_coco(annotations, size, rules):
-    """Draw the annotations of an image, as `read_coco` returns them; the smaller lie over the larger.
+    """Draw the annotations of an image, as `read_coco` returns them; the smaller are drawn over the larger.
 
     Returns:
         (H, W) uint8 label map.

@@ -170,7 +170,7 @@ def _report_splits(splits, out):
         found, due = len(splits[split]), SPLIT_SIZES[split]
         print(f'{title}: {found} images: {out / "lists" / split}{"_*" if split == "train" else ""}.txt')
         if split == 'test' and not found:
-            print('  (the test images come in an archive of their own from the VOC server: --voc_test)')
+            print('  (the test images come in a separate archive from the VOC server: --voc_test)')
         elif found != due:
             logger.warning('WARNING: %s has %d images, not %d as in every published result: the split files of '
                            '--voc or --sbd are not the originals, or not complete', title, found, due)

@@ -32,7 +32,7 @@ def download(voc, sbd):
 
 
 def _fetch(sign, root, filename, url, fetch):
-    """Call `fetch(root)` unless the file `sign` says that it was done before."""
+    """Call `fetch(root)` unless the file `sign` shows that it was done before."""
     begun = root / f'{_BEGUN}.{filename}'
     if sign.is_file() and not begun.is_file():
         print(f'{sign.parent}: there already')

@@ -37,7 +37,7 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
         draw: function of a module from (source, (H, W)) to the list of (H, W) uint8 maps, one for each of `kinds`.
         num_workers: processes.
         title: what the annotations are, for bar and messages.
-        options: dict of what changes the maps beside what the folders' names say.
+        options: dict of what changes the maps besides what the folders' names say.
         overwrite: draw everything again.
 
     Returns:

@@ -1,6 +1,6 @@
 """The built-in data set: small textured scenes in the VOC 2012 layout with every kind of label and the list files.
 
-It lets the pipelines run through the scripts and file formats of real data where no real data is. Each image is drawn
+It lets the pipelines run through the scripts and file formats of real data where none is available. Each image is drawn
 from its own seed, derived from (seed, split, index), so neither order nor number of images changes any of them.
 `scene` draws, `regions` over-segments, `labels` annotates; this module writes files.
 """

@@ -49,7 +49,7 @@ def render_scene(rng, height, width, num_classes, first_class):
     """Draw one scene of `height` x `width` pixels from the numpy generator `rng`.
 
     `first_class` (1..num_classes-1) is the class of the first object; one or two others may follow.
-    Returns a `Scene`. There is at least one object, and of each a good part is neither hidden nor void.
+    Returns a `Scene`. There is at least one object, and a good part of each is neither hidden nor void.
     """
     canvas = _background(rng, height, width)
     visible = np.zeros((height, width), np.uint8)

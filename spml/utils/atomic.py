@@ -1,6 +1,6 @@
 """Writing files so that only complete ones ever have their final names.
 
-Everything is written beside its destination under a temporary name and renamed: on one file system a rename is atomic,
+Everything is written next to its destination under a temporary name and renamed: on one file system a rename is atomic,
 so an interrupted or full-disk run leaves the old file or none, never half of one. A process that is killed outright
 leaves its temporary file behind; the name says whose it is, and `remove_abandoned` clears it away.
 """
@@ -67,7 +67,7 @@ def _is_alive(process):
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # another user's; a number that no process has is nobody's to remove
+    except (PermissionError, OverflowError):  # another user's; a number that no process has is not ours to remove
         return True
     # One that has ended stays known until its parent asks; in a container there may be none that does.
     with contextlib.suppress(OSError):

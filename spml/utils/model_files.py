@@ -1,4 +1,4 @@
-"""Where weights lie: `model-<iteration>.pth` in the folder of a training. No torch in here."""
+"""Where weights are: `model-<iteration>.pth` in the folder of a training. No torch in here."""
 import pathlib
 import re
 
@@ -12,7 +12,7 @@ def model_path(snapshot_dir, iteration):
 
 
 def model_iterations(folder):
-    """Return the iterations whose `model-<iteration>.pth` lie in a folder, ascending."""
+    """Return the iterations whose `model-<iteration>.pth` are in a folder, ascending."""
     found = (re.fullmatch(r'model-(\d+)\.pth', path.name) for path in pathlib.Path(folder).glob('model-*.pth'))
     return sorted(int(match[1]) for match in found if match)
 

@@ -36,7 +36,7 @@ def worker_pool(num_workers, title, on_result=None):
     waiting = collections.deque()
 
     def submit(function, *args):
-        # Ctrl-C is for this process alone; a worker inherits that it ignores it from before its first import.
+        # Ctrl-C is for this process alone; a worker inherits ignoring it, from before its first import.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             waiting.append(pool.submit(function, *args))
@@ -50,7 +50,7 @@ def worker_pool(num_workers, title, on_result=None):
         while waiting:
             on_result(waiting.popleft().result())
     except concurrent.futures.process.BrokenProcessPool:
-        raise SpmlError(f'one of {num_workers} {title} workers died, perhaps for want of memory; lower --num_workers '
+        raise SpmlError(f'one of {num_workers} {title} workers died, perhaps out of memory; lower --num_workers '
                         f'(0 works in this process)') from None
     finally:
         pool.shutdown(cancel_futures=True)

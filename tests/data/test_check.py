@@ -37,7 +37,7 @@ class DataFolder:
         return check_list(self.list, self.folder, NUM_CLASSES, **options)
 
     def found(self, **options):
-        """Return (kind, line) of every finding; line 0 stands for the list as a whole."""
+        """Return (kind, line) of every finding; line 0 is the list as a whole."""
         places = [(finding.kind, str(finding.place)) for finding in self.check(**options).findings]
         prefix = f'{self.list}:'
         return {(kind, int(place.removeprefix(prefix)) if place.startswith(prefix) else 0) for kind, place in places}
@@ -90,7 +90,7 @@ def test_void_that_seems_to_mean_unlabelled(data):
     void_share = (data.label(3) == 255).mean()
     assert void_share < 0.5  # that one may be full truth with wide borders
     assert data.found() == {('void', line) for line in (1, 2, 3, 5, 6)}
-    # A label that has unlabelled pixels besides tells the two apart.
+    # A label that also has unlabelled pixels tells the two apart.
     label = data.label(0)
     label[3, 3] = 200
     data.save('s0.png', label)
@@ -130,7 +130,7 @@ def test_an_over_segmentation_of_one_region(data):
 def test_names_that_come_twice(data):
     (data.folder / 'deep').mkdir()
     data.save('deep/1.jpg', np.zeros((30, 40, 3)))
-    data.lines += ['deep/1.jpg s1.png i1.png', data.lines[3]]  # an image may come twice, to weigh more
+    data.lines += ['deep/1.jpg s1.png i1.png', data.lines[3]]  # an image may be listed twice, to count more
     assert data.found() == {('name', 7)}
 
 

@@ -117,7 +117,7 @@ def test_check_files_counts_and_names_the_missing(write, tmp_path):
     message = str(caught.value)
     assert message.startswith(f'{tmp_path}/train.txt:1: no such file: {tmp_path}/gone1.png')
     assert 'gone2.jpg (line 2)' in message
-    assert '4 missing in all' in message
+    assert '4 missing in total' in message
 
 
 @pytest.mark.parametrize('as_function', [False, True])

@@ -1,4 +1,4 @@
-"""Whatever bytes a file holds, reading it gives a result or one line of this project's own error.
+"""Whatever bytes a file holds, reading it gives a result or one line of error from this project.
 
 `pytest tests/fuzz` reads a few hundred cases with each reader. The slow tests read 10,000 and print how many there were
 and how long they took.

@@ -12,7 +12,7 @@ import torch
 
 
 class FakeNetwork:
-    """A 1x1 convolution plus the mean of what it is shown, so that windows matter; notes the sizes it is shown."""
+    """A 1x1 convolution plus the mean of its input, so that windows matter; records the sizes of its inputs."""
 
     def __init__(self, dim=5, dtype=np.float64):
         self.weight = np.random.default_rng().normal(size=(dim, 3)).astype(dtype)

@@ -21,7 +21,7 @@ CRF = CrfParameters(iter_max=2, pos_w=0.5, bi_w=0.5)
 def scores(place, monkeypatch):
     """A function that makes a source find random scores on a random image; it returns both by the images' names.
 
-    There is class 2 alone in the upper left and none of it in the lower right.
+    Only class 2 is in the upper left, and none of it in the lower right.
     """
     def make(source):
         rng = np.random.default_rng()

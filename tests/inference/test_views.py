@@ -89,7 +89,7 @@ def test_a_pyramid_truncates_sizes_and_mirrors_each_scale():
 
 
 def test_a_mirrored_image_gives_the_mirrored_prediction():
-    """With every view mirrored too, and a function that does not care where the windows lie."""
+    """With every view mirrored too, and a function that does not depend on where the windows are."""
     network, head = naive.FakeNetwork(), naive.FakeHead()
     pointwise = torch.from_numpy(network.weight)
 

@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture
 def originals(tmp_path):
-    """VOC train: 07_a, 07_b; val: 07_c; SBD train: 08_d, 07_a; val: 07_c, 08_e, whose image VOC lacks."""
+    """VOC train: 07_a, 07_b; val: 07_c; SBD train: 08_d, 07_a; val: 07_c, 08_e, whose image is not in VOC."""
     rng = np.random.default_rng()
     made = Originals(tmp_path)
     for name in ('07_a', '07_b', '07_c', '08_d'):
@@ -38,7 +38,7 @@ def originals(tmp_path):
 
 @pytest.fixture
 def prepared(originals):
-    """The same after prepare_voc12: under `out` stand images, truth and lists; train+ is 07_a, 07_b, 08_d, 08_e."""
+    """The same after prepare_voc12: under `out` are images, truth and lists; train+ is 07_a, 07_b, 08_d, 08_e."""
     voc12.prepare(originals.voc, originals.sbd, originals.out, 0)
     return originals
 

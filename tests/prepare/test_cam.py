@@ -65,7 +65,7 @@ def test_tag_labels(place, run_script, options, folder, kind, rule):
 
 
 def write_boxes(path, boxes):
-    """Write (class, xmin, ymin, xmax, ymax), from 1 and inclusive, as VOC does; parts have boxes of their own."""
+    """Write (class, xmin, ymin, xmax, ymax), from 1 and inclusive, as VOC does; parts have separate boxes."""
     objects = ''.join(
         f'<object><name>{name}</name><pose>Left</pose><difficult>0</difficult><bndbox><xmin>{left}</xmin><ymin>{top}'
         f'</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox><part><name>head</name><bndbox><xmin>1</xmin>'
@@ -82,7 +82,7 @@ def test_box_labels(place, run_script):
     cams = {4: np.zeros((height, width), np.float32), 14: np.zeros((height, width), np.float32)}
     # bottle: columns 3..8 and rows 2..4 from 0; its CAM rises from 0.2 to 0.7, so 0.45 is the middle.
     cams[4][2:5, 3:9] = np.array([0.2, 0.3, 0.44, 0.46, 0.6, 0.7])
-    # person: columns 7..9, rows 4..6; 1 but for a corner, and larger than the bottle where both lie.
+    # person: columns 7..9, rows 4..6; 1 except in a corner, and larger than the bottle where both are.
     cams[14][4:7, 7:10] = 1
     cams[14][6, 9] = 0
     cams[14][0, 0] = 1  # outside its box

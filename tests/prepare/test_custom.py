@@ -1,4 +1,4 @@
-"""prepare_custom.py: a miniature data set of one's own, of every kind of label."""
+"""prepare_custom.py: a miniature data set of a user's, with every kind of label."""
 import json
 import os
 import pathlib

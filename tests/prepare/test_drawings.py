@@ -29,7 +29,7 @@ def written(tmp_path, text):
 
 @pytest.fixture
 def ids():
-    """Ids 0..3, each there, where 3 stands for void."""
+    """Ids 0..3, each there, where 3 means void."""
     ids = np.random.default_rng().integers(0, 4, (9, 11))
     ids[0, :4] = range(4)
     return ids

@@ -91,7 +91,7 @@ def test_a_higher_threshold_gives_fewer_regions(data):
 
 def test_texture_parts_where_colour_does_not():
     y, x = np.mgrid[:80, :120]
-    stripes = np.where(x < 60, y // 3 % 2, x // 3 % 2)  # lying and standing, of the same two greys
+    stripes = np.where(x < 60, y // 3 % 2, x // 3 % 2)  # horizontal and vertical, of the same two greys
     regions = oversegment(np.repeat((90 + 60 * stripes)[..., None], 3, 2).astype(np.uint8), max_regions=2)
     assert (regions[:, :55] == regions[40, 20]).mean() > 0.97
     assert (regions[:, 65:] == regions[40, 100]).mean() > 0.97

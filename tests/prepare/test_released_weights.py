@@ -35,7 +35,7 @@ def small_networks(tmp_path, monkeypatch):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A folder that plays the hub: `hf_hub_download` copies from it, and raises as offline for what it lacks."""
+    """A folder that plays the hub: `hf_hub_download` copies from it, and raises as if offline for what is not there."""
     folder = tmp_path / 'hub'
     folder.mkdir()
     folder_asked = []

@@ -26,7 +26,7 @@ def square(folder, item):
 
 
 def die(item):
-    """Vanish as a process does that the system kills for want of memory."""
+    """Vanish as a process does that the system kills because memory has run out."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -36,7 +36,7 @@ def test_the_five_lengths_of_every_image(place, run_script):
     drawn = {name: random_scribbles(rng, place.sizes[name]) for name in NAMES}
     for name, scribbles in drawn.items():
         write_scribbles(place.scribbles / f'{name}.xml', scribbles, place.sizes[name])
-    write_scribbles(place.scribbles / '07_c.xml', drawn['07_a'])  # a val image: not wanted
+    write_scribbles(place.scribbles / '07_c.xml', drawn['07_a'])  # a val image: not used
     result = run_script('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out,
                         '--num_workers', 0)
     assert result.status == 0, result.err

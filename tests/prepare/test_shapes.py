@@ -162,7 +162,7 @@ def read(tmp_path, classes, *arguments, rules=DENSE, **groups):
 
 
 def test_polygons_and_run_lengths_of_coco(tmp_path, classes):
-    """The smaller lie over the larger, whatever their order."""
+    """The smaller are drawn over the larger, whatever their order."""
     rng = np.random.default_rng()
     speckles = np.asfortranarray((rng.random(SIZE) < 0.2).astype(np.uint8))
     compressed = coco_mask.encode(speckles)
@@ -191,7 +191,7 @@ def test_categories_that_are_not_listed(tmp_path, classes):
         read(tmp_path, classes, zebra)
     for others in (0, 255):
         assert read(tmp_path, classes, zebra, rules=ShapeRules(0, others, 3))['train/a.jpg'][0][1] == others
-    # One that no annotation has does not matter.
+    # One that no annotation uses does not matter.
     assert read(tmp_path, classes, [annotation(5, 3, [[0, 0, 9, 0, 9, 9]])])['train/a.jpg'][0][1] == 1
 
 

@@ -225,7 +225,7 @@ def test_mistakes_are_one_line(fails, originals):
 
 
 class FakeSource:
-    """Stands in for torchvision's data sets: notes the call, and writes the split file or fails."""
+    """Replaces torchvision's data sets: records the call, and writes the split file or fails."""
 
     filename, url = 'fake.tar', 'https://example.org/fake.tar'
     calls, error, sign = [], None, ''

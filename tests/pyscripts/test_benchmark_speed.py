@@ -1,4 +1,4 @@
-"""The speed benchmark on inputs of a few numbers: that what it compares is right, and what it says and returns."""
+"""The speed benchmark on inputs of a few numbers: that what it compares is right, and what it prints and returns."""
 import importlib
 import pathlib
 import runpy
@@ -16,7 +16,7 @@ CPU = torch.device('cpu')
 
 @pytest.fixture
 def scripts(monkeypatch):
-    """A function from the name of a module beside the benchmark, or of the oracle, to the module."""
+    """A function from the name of a module of the benchmark, or of the oracle, to the module."""
     monkeypatch.syspath_prepend(ROOT / 'pyscripts' / 'benchmark' / 'speed')
     monkeypatch.syspath_prepend(ROOT / 'tests' / 'segsort')
     return importlib.import_module

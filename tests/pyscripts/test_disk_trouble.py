@@ -1,6 +1,6 @@
 """Full disks, folders that cannot be written, data that goes away: one line, and what was complete stays.
 
-A full disk is played by the limit on the size of files, which fails in the same places: in the middle of a write.
+A full disk is simulated by the limit on the size of files, which fails in the same places: in the middle of a write.
 """
 import contextlib
 import os

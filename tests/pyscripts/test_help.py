@@ -54,5 +54,5 @@ def test_the_example_fits_the_options(help_text):
     required = {name for line in lines if line.endswith('(required)') for name in re.findall(r'^ *(--\w+)', line)}
     for command in example.split('\n\n'):
         used = set(re.findall(r'(?<![\w-])--\w+', command))
-        assert used <= known, f'the example has options that there are not: {used - known}'
+        assert used <= known, f'the example has unknown options: {used - known}'
         assert required <= used, f'the example is without {required - used}'

@@ -30,7 +30,7 @@ def rows(root, name):
 
 
 def pairs(root, folder, truth='segcls'):
-    """Yield every training label of a folder beside the truth."""
+    """Yield every training label of a folder with the truth."""
     files = sorted((root / 'VOC2012' / folder).glob('*.png'))
     assert len(files) == TRAIN
     for file in files:

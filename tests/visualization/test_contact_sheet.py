@@ -27,7 +27,7 @@ def test_cells_hold_what_they_should(tmp_path):
     assert centre(sheet, *second, 0, 80) == (250, 5, 7)
     assert centre(sheet, *second, 1, 80) == (224, 224, 192)
     assert centre(sheet, *second, 2, 80) == (72, 72, 72)
-    # The legend lies below and shows every class's colour.
+    # The legend is below and shows every class's colour.
     legend = {tuple(pixel) for pixel in sheet[second[0] + 80 + TEXT:].reshape(-1, 3).tolist()}
     assert {(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (72, 72, 72), (224, 224, 192)} <= legend
     # Header and captions are drawn: there is dark ink in their strips.
