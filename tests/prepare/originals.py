@@ -1,6 +1,7 @@
-"""Writing miniatures of VOC 2012, SBD and ScribbleSup in their owners' formats."""
+"""Writing miniatures of VOC 2012, SBD and ScribbleSup in their owners' formats, and checking what becomes of them."""
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 from scipy.io import savemat
 
 
@@ -43,6 +44,17 @@ def read(path):
     with Image.open(path) as image:
         assert image.mode == 'L', path
         return np.array(image)
+
+
+def check_form(regions, shape, most=255):
+    """Assert that regions are of a shape, numbered from 0, at most so many, and each connected."""
+    assert regions.shape == shape
+    assert regions.dtype == np.uint8
+    ids = np.unique(regions)
+    np.testing.assert_array_equal(ids, np.arange(len(ids)))
+    assert len(ids) <= most
+    for index in ids:
+        assert ndimage.label(regions == index)[1] == 1  # 4-connected
 
 
 class Originals:

@@ -4,8 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
+from originals import check_form
 from PIL import Image
-from scipy import ndimage
 
 from spml.data.readers import read_image, read_label
 from spml.errors import DataError
@@ -61,16 +61,6 @@ def test_regions_of_the_images(data, run_script):
     assert f'regions: {np.mean(counts):.1f} an image, from {min(counts)} to {max(counts)}' in result.out
     near, total = np.sum([boundary_recall(maps[name], read_label(data.truth / f'{name}.png')) for name in maps], axis=0)
     assert f'boundary recall: {100 * near / total:.1f} % of {total} boundary pixels' in result.out
-
-
-def check_form(regions, shape, most=255):
-    assert regions.shape == shape
-    assert regions.dtype == np.uint8
-    ids = np.unique(regions)
-    np.testing.assert_array_equal(ids, np.arange(len(ids)))
-    assert len(ids) <= most
-    for index in ids:
-        assert ndimage.label(regions == index)[1] == 1
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 7), (2, 2), (5, 3), (40, 57)])

@@ -3,6 +3,7 @@ import builtins
 import cv2
 import numpy as np
 import pytest
+from originals import check_form
 from scipy import ndimage
 
 from spml.errors import SpmlError
@@ -13,16 +14,6 @@ def blobs(rng, shape=(40, 56), sigma=2.0):
     """A random smooth map in 0..1."""
     values = ndimage.gaussian_filter(rng.random(shape), sigma)
     return (values - values.min()) / np.ptp(values)
-
-
-def check_form(regions, shape, most):
-    assert regions.shape == shape
-    assert regions.dtype == np.uint8
-    ids = np.unique(regions)
-    np.testing.assert_array_equal(ids, np.arange(len(ids)))
-    assert len(ids) <= most
-    for index in ids:
-        assert ndimage.label(regions == index)[1] == 1  # 4-connected
 
 
 def partition(regions):
