@@ -90,36 +90,32 @@ def test_an_image_smaller_than_a_cell_is_labelled():
     assert (found.probability.argmax(axis=0) == 1).all()
 
 
-@pytest.mark.parametrize('size', SIZES)
-def test_softmax_random_walk(size):
-    network, embedder = build()
-    head, image = naive.FakeHead(), naive.random_image(*size)
-    found = pseudo_labels.softmax_random_walk(embedder, head, image, np.array([True, False, True]))
-    embeddings, scores = [], []
-    for view, mirrored in naive.views(image, (1,)):
-        embedding = whole(network, view)
-        embeddings.append(mirrored_back(embedding, mirrored))
-        scores.append(naive.softmax(naive.resize(mirrored_back(head.logits(embedding), mirrored), grid_of(size))))
-    matrix = np.linalg.matrix_power(transition(embeddings, grid_of(size)), 64)
-    expected = walked(relative(np.mean(scores, axis=0), {0, 2}), matrix, size)
-    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
-    assert (found.probability[1] == 0).all()
+def softmax_then_average(logits):
+    return np.mean([naive.softmax(view) for view in logits], axis=0)
+
+
+def average_then_softmax(logits):
+    return naive.softmax(np.mean(logits, axis=0))
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_softmax_takes_one_step(size):
+@pytest.mark.parametrize(('function', 'ratios', 'combine', 'steps'), [
+    (pseudo_labels.softmax_random_walk, (1,), softmax_then_average, 64),
+    (pseudo_labels.softmax_once, (0.75, 1), average_then_softmax, 1)])
+def test_softmax(size, function, ratios, combine, steps):
     network, embedder = build()
     head, image = naive.FakeHead(), naive.random_image(*size)
-    found = pseudo_labels.softmax_once(embedder, head, image, np.array([True, True, False]))
+    found = function(embedder, head, image, np.array([True, False, True]))
     embeddings, logits = [], []
-    for view, mirrored in naive.views(image, (0.75, 1)):
+    for view, mirrored in naive.views(image, ratios):
         embedding = whole(network, view)
         embeddings.append(mirrored_back(embedding, mirrored))
         logits.append(naive.resize(mirrored_back(head.logits(embedding), mirrored), grid_of(size)))
-    assert len(logits) == 4
-    scores = relative(naive.softmax(np.mean(logits, axis=0)), {0, 1})
-    expected = walked(scores, transition(embeddings, grid_of(size)), size)
+    assert len(logits) == 2 * len(ratios)
+    matrix = np.linalg.matrix_power(transition(embeddings, grid_of(size)), steps)
+    expected = walked(relative(combine(logits), {0, 2}), matrix, size)
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+    assert (found.probability[1] == 0).all()
 
 
 @pytest.mark.parametrize('tagged', [{2}, {1, 2}, {0, 1, 2}, set()])
