@@ -12,7 +12,7 @@ import pytest
 from spml.cli import arguments
 from spml.errors import CheckpointError, ConfigError, DataError, SpmlError
 from spml.program import execute
-from spml.training.stopping import InterruptedRunError
+from spml.training.stopping import InterruptedTrainingError
 
 
 def status_of(main):
@@ -187,7 +187,7 @@ def test_required_options_are_named_together():
 
 def test_a_run_that_saved_before_it_stopped_leaves_as_an_interrupted_one(capsys):
     def main():
-        raise InterruptedRunError('stopped after iteration 7; continue with --resume')
+        raise InterruptedTrainingError('stopped after iteration 7; continue with --resume')
 
     with pytest.raises(SystemExit) as left:
         execute(main)

@@ -11,7 +11,7 @@ from spml.training.monitor import Monitor
 from spml.training.optimizer import clip_gradients
 from spml.training.schedule import learning_rate
 from spml.training.snapshot_keeper import SnapshotKeeper
-from spml.training.stopping import InterruptedRunError, Wish, exit_together, output_closed, stop_requests
+from spml.training.stopping import InterruptedTrainingError, Wish, exit_together, output_closed, stop_requests
 from spml.utils import distributed
 from spml.utils.atomic import remove_abandoned
 from spml.utils.formats import write_text
@@ -46,7 +46,7 @@ def train(training, resume=False, accept_changes=False):
         accept_changes: also where it was written with other settings.
 
     Raises:
-        InterruptedRunError: on SIGTERM or Ctrl-C, after saving.
+        InterruptedTrainingError: on SIGTERM or Ctrl-C, after saving.
         OutputClosedError: nobody reads the output any more; after saving.
         SpmlError: a loss or a gradient is not finite, a file is bad, or memory ran out.
     """
@@ -108,7 +108,7 @@ class _Steps:
         if wish in (Wish.STOP, Wish.UNREAD):
             done = (f'stopped after iteration {iteration - 1}; all is saved, continue with --resume ({saved})' if saved
                     else 'stopped before the first iteration; run the same command again')
-            exit_together(InterruptedRunError(done) if wish == Wish.STOP
+            exit_together(InterruptedTrainingError(done) if wish == Wish.STOP
                           else OutputClosedError(f'nobody reads the output any more; {done}'),
                           report=distributed.rank() == 0)
         if wish == Wish.GIVE_UP:

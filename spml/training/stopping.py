@@ -19,7 +19,7 @@ from spml.utils import distributed
 ECHO_SECONDS = 2.0
 
 
-class InterruptedRunError(SpmlError):
+class InterruptedTrainingError(SpmlError):
     """The training was asked to stop; its state is saved."""
 
     exit_status = 130

@@ -17,7 +17,7 @@ from spml.training import loop, snapshot_keeper, stopping
 from spml.training.build import train_embedding
 from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD
-from spml.training.stopping import InterruptedRunError
+from spml.training.stopping import InterruptedTrainingError
 from spml.training.task import Training
 from spml.utils.atomic import atomic_path
 
@@ -133,7 +133,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(tmp_path, small_conf
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_request_to_stop_saves_and_says_how_to_go_on(tmp_path, small_config, number):
     config, before = small_config('train.max_iteration=6'), signal.getsignal(number)
-    with pytest.raises(InterruptedRunError) as caught:
+    with pytest.raises(InterruptedTrainingError) as caught:
         run(TinyTask({2: interrupt(number)}), config, tmp_path)
     assert '--resume' in str(caught.value)
     assert str(tmp_path / 'model-2.pth') in str(caught.value)
@@ -194,10 +194,10 @@ def test_old_snapshots_are_kept_to_a_number(tmp_path, small_config):
 
 def test_a_stopgap_makes_way_for_the_next_snapshot(tmp_path, small_config):
     config = small_config('train.max_iteration=8', 'train.snapshot_step=3', 'train.keep_snapshots=2')
-    with pytest.raises(InterruptedRunError):
+    with pytest.raises(InterruptedTrainingError):
         run(TinyTask({3: interrupt(signal.SIGTERM)}), config, tmp_path)
     assert models(tmp_path) == {2, 3}
-    with pytest.raises(InterruptedRunError):
+    with pytest.raises(InterruptedTrainingError):
         run(TinyTask({0: interrupt(signal.SIGTERM)}), config, tmp_path, resume=True)
     assert models(tmp_path) == {2, 4}
     run(TinyTask(), config, tmp_path, resume=True)
@@ -235,7 +235,7 @@ def test_a_file_that_turns_out_bad_costs_only_its_step(tmp_path, small_config):
 
 
 def test_resuming_with_other_settings_says_which_and_refuses_unless_told(tmp_path, small_config, caplog):
-    with pytest.raises(InterruptedRunError):
+    with pytest.raises(InterruptedTrainingError):
         run(TinyTask({1: interrupt(signal.SIGTERM)}), small_config('train.max_iteration=6'), tmp_path, data='list 1')
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     other = small_config('train.max_iteration=6', 'train.base_lr=0.25', 'train.momentum=0.5')
@@ -252,7 +252,7 @@ def test_resuming_with_other_settings_says_which_and_refuses_unless_told(tmp_pat
 
 
 def test_settings_without_effect_change_freely(tmp_path, small_config):
-    with pytest.raises(InterruptedRunError):
+    with pytest.raises(InterruptedTrainingError):
         run(TinyTask({1: interrupt(signal.SIGTERM)}), small_config('train.max_iteration=6'), tmp_path)
     run(TinyTask(), small_config('train.max_iteration=6', 'train.snapshot_step=2', 'num_threads=3'), tmp_path,
         resume=True)
@@ -381,7 +381,7 @@ def test_stopping_and_going_on_equals_one_go(tmp_path, small_config, small_data,
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, 'learning_rate', stop_in_iteration_1)
-        with pytest.raises(InterruptedRunError):
+        with pytest.raises(InterruptedTrainingError):
             train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU)
     torch.rand(3)  # the random state in between must not matter
     train_embedding(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU, resume=True)
