@@ -28,7 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spml.segsort import kernels
-from spml.segsort.clustering import TILE
+from spml.segsort.clustering import take
+from spml.segsort.group_batches import batch_by_batch
 from spml.utils.device import CHUNK_ELEMENTS, chunk_elements
 
 # Which segments are A+ and A- of the pixels of some segments: (n,) int64 -> two (n, S) bool.
@@ -57,7 +58,7 @@ def contrast_categories(embeddings: Tensor, own: Tensor, prototypes: Tensor, cat
     Returns:
         Scalar loss, differentiable in embeddings and prototypes; 0 for N = 0.
     """
-    def evaluate(sums: '_Sums') -> None:
+    def evaluate(sums: 'Sums') -> None:
         _category_by_category(sums, own, category, meets)
 
     return _evaluate(embeddings, prototypes, concentration, evaluate)
@@ -80,12 +81,12 @@ def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: 
         if losses is not None:
             return losses[0]
 
-    def evaluate(sums: '_Sums') -> None:
+    def evaluate(sums: 'Sums') -> None:
         largest = [vectors.norm(dim=1).max() for vectors in (sums.vectors, sums.targets)]
         # Batches take tables of the segments of a group by themselves.
         small = torch.unique(group, return_counts=True)[1].max().item() ** 2 <= CHUNK_ELEMENTS
         if small and (largest[0] * largest[1]).item() <= kernels.SAFE_LOGIT:
-            _batch_by_batch(sums, own, group, label)
+            batch_by_batch(sums, own, group, label)
             return
         _, pixel_group, count = torch.unique(group[own], return_inverse=True, return_counts=True)
 
@@ -108,14 +109,14 @@ def contrastive_loss(embeddings: Tensor, own: Tensor, prototypes: Tensor, masks:
         masks: function from (n,) int64 segment indices to two (n, S) bool tensors: the positives A+ (which may hold the
             segment itself) and the negatives A- of the pixels of those segments.
     """
-    def evaluate(sums: '_Sums') -> None:
+    def evaluate(sums: 'Sums') -> None:
         _by_masks(sums, own, masks, torch.full_like(own, 1 / len(own), dtype=sums.vectors.dtype))
 
     return _evaluate(embeddings, prototypes, concentration, evaluate)
 
 
 def _evaluate(embeddings: Tensor, prototypes: Tensor, concentration: float,
-              evaluate: Callable[['_Sums'], None]) -> Tensor:
+              evaluate: Callable[['Sums'], None]) -> Tensor:
     if len(embeddings) == 0:
         # A zero that back-propagates zeros.
         return embeddings.sum() * 0 + prototypes.sum() * 0
@@ -128,11 +129,11 @@ class _Contrast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, embeddings: Tensor, prototypes: Tensor, concentration: float,
-                evaluate: Callable[['_Sums'], None]) -> Tensor:
+                evaluate: Callable[['Sums'], None]) -> Tensor:
         # Reductions run in float32 or wider, whatever autocast hands in.
         wide = torch.promote_types(embeddings.dtype, torch.float32)
         with torch.autocast(embeddings.device.type, enabled=False):
-            sums = _Sums(embeddings.to(wide), prototypes.to(wide), concentration, any(ctx.needs_input_grad[:2]))
+            sums = Sums(embeddings.to(wide), prototypes.to(wide), concentration, any(ctx.needs_input_grad[:2]))
             evaluate(sums)
         if sums.needs_grad:
             ctx.save_for_backward(sums.grad_vectors.to(embeddings.dtype),
@@ -146,7 +147,7 @@ class _Contrast(torch.autograd.Function):
         return grad * grad_vectors, grad * grad_targets, None, None
 
 
-class _Sums:
+class Sums:
     """The inputs of a pass and what it adds up.
 
     Attributes:
@@ -169,7 +170,7 @@ class _Sums:
         self.grad_targets: Any = torch.zeros_like(prototypes) if needs_grad else None
 
 
-def _category_by_category(sums: _Sums, own: Tensor, category: Tensor, meets: Tensor) -> None:
+def _category_by_category(sums: Sums, own: Tensor, category: Tensor, meets: Tensor) -> None:
     """Walk the pixels category by category."""
     count = len(sums.targets)
     pixel_category = category[own]
@@ -190,16 +191,16 @@ def _category_by_category(sums: _Sums, own: Tensor, category: Tensor, meets: Ten
             continue
         columns = (~meets[index])[category].to(torch.uint8).argsort(stable=True)
         place[columns] = torch.arange(count, device=columns.device)
-        targets = _take(sums.targets, columns)
+        targets = take(sums.targets, columns)
         grad_targets = torch.zeros_like(targets)
         for rows in rows_of_category.split(chunk):
-            vectors, segment = _take(sums.vectors, rows), own.index_select(0, rows)
+            vectors, segment = take(sums.vectors, rows), own.index_select(0, rows)
             logits = vectors @ targets.T
             # A segment that is positive, and not the only one, is excluded from its own pixels' numerator.
             if with_itself and positives > 1:
                 logits.scatter_(1, place[segment][:, None], -torch.inf)
             # Without any positive the numerator is the pixel's own segment, which is a negative, too.
-            lone = _take(sums.targets, segment) if positives == 0 else None
+            lone = take(sums.targets, segment) if positives == 0 else None
             numerator = logits[:, :positives] if lone is None else (vectors * lone).sum(dim=1, keepdim=True)
             sums.loss += _exponentiate(numerator, logits[:, positives:], weight, sums.needs_grad).sum()
             if sums.needs_grad:
@@ -210,10 +211,10 @@ def _category_by_category(sums: _Sums, own: Tensor, category: Tensor, meets: Ten
                     sums.grad_targets.index_add_(0, segment, numerator * vectors)
                 sums.grad_vectors.index_copy_(0, rows, grad_vectors)
         if sums.needs_grad:
-            sums.grad_targets += _take(grad_targets, place)
+            sums.grad_targets += take(grad_targets, place)
 
 
-def _by_masks(sums: _Sums, own: Tensor, masks: Masks, weight: Tensor) -> None:
+def _by_masks(sums: Sums, own: Tensor, masks: Masks, weight: Tensor) -> None:
     """Walk the pixels in their order; `weight` is the (N,) float share of each in the mean."""
     chunk = max(1, chunk_elements(own.device) // max(1, len(sums.targets)))
     for rows in torch.arange(len(own), device=own.device).split(chunk):
@@ -247,147 +248,3 @@ def _exponentiate(positive: Tensor, negative: Tensor, weight: float | Tensor, ne
         positive.mul_(-share / sum_positive)
         negative.mul_(share / sum_negative.clamp(min=torch.finfo(negative.dtype).tiny))
     return F.softplus(gap) * weight
-
-
-def _batch_by_batch(sums: _Sums, own: Tensor, group: Tensor, label: Tensor) -> None:
-    """Walk the groups, as many at once as fit a chunk when padded to the largest; logits within `SAFE_LOGIT`."""
-    groups, pixel_group = torch.unique(group[own], return_inverse=True)
-    # Segments of groups without pixels come last and are ignored.
-    segment_group = torch.searchsorted(groups, group)
-    segment_group[groups[segment_group.clamp(max=len(groups) - 1)] != group] = len(groups)
-    pixels, segments = _Rows(pixel_group, len(groups)), _Rows(segment_group, len(groups))
-    chunk = chunk_elements(own.device)
-    block = max(1, chunk // (max(*pixels.counts, *segments.counts) * max(segments.counts)))
-    if sums.needs_grad and block > 1:
-        # Padding repeats rows, so that gradients are added.
-        sums.grad_vectors.zero_()
-    for first in range(0, len(groups), block):
-        batch = slice(first, first + block)
-        (rows, valid), (columns, present) = pixels.padded(batch), segments.padded(batch)
-        weight = valid.to(sums.vectors.dtype) / (valid.sum(dim=1, keepdim=True) * len(groups))
-        tables = _alike(label[columns].where(present, label.max() + 1), present)
-        targets = _take(sums.targets, columns) * present[..., None]
-        grad_targets = torch.zeros_like(targets)
-        segment = segments.place.index_select(0, own.index_select(0, rows.flatten())).view_as(rows).where(valid, 0)
-        # Several threads share a batch of products, but not always a single one, so one group is split into tiles.
-        alone = len(rows) == 1
-        parts = _parts(rows.shape[1], chunk // columns.numel(), TILE if alone else 1)
-        # One buffer for the matrices of all parts: new ones would cost a CPU as much as the arithmetic on it.
-        buffer = sums.vectors.new_empty(max(part.stop - part.start for part in parts) * columns.numel())
-        # The pixels of one group that follow each other need not be copied either.
-        start = int(pixels.starts[first]) if alone and pixels.in_order else None
-        for part in parts:
-            tile = TILE if alone and (part.stop - part.start) % TILE == 0 else part.stop - part.start
-            taken, places, weights = (values[:, part].reshape(-1, tile) for values in (rows, segment, weight))
-            at = None if start is None else slice(start + part.start, start + part.stop)
-            vectors = _take(sums.vectors, taken) if at is None else sums.vectors[at].view(*taken.shape, -1)
-            spread = targets.expand(len(taken), -1, -1)
-            loss, grad, share = _batch_chunk(vectors, spread, places, present, tables, weights, buffer)
-            sums.loss += loss
-            if not sums.needs_grad:
-                continue
-            product = torch.bmm(grad.transpose(1, 2), vectors * share)
-            grad_targets += product.sum(dim=0, keepdim=True) if alone else product
-            if at is not None:
-                torch.bmm(grad, spread, out=sums.grad_vectors[at].view_as(vectors)).mul_(share)
-                continue
-            # Padding has weight 0, so that whatever row it repeats gets only zeros. One group has none.
-            put = sums.grad_vectors.index_copy_ if alone else sums.grad_vectors.index_add_
-            put(0, taken.flatten(), torch.bmm(grad, spread).mul_(share).flatten(0, 1))
-        if sums.needs_grad:
-            sums.grad_targets.index_add_(0, columns.flatten(), grad_targets.flatten(0, 1))
-
-
-def _alike(label: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return of each of g * s segments: whether it has negatives, whether positives, and which.
-
-    Args:
-        label: (g, s) int64; padding has a label that nothing else has.
-        present: (g, s) bool, false for padding.
-
-    Returns:
-        Two (g * s,) bool, and (g * s, m) int64 places within their group of the segments of a label, the segment itself
-        among them and also wherever there are less than m.
-    """
-    ordered, order = label.sort(dim=1)
-    start, stop = (torch.searchsorted(ordered, label, right=right) for right in (False, True))
-    count = stop - start
-    places = start[..., None] + torch.arange(int(count.max()), device=label.device)
-    itself = torch.arange(label.shape[1], device=label.device)[:, None]
-    alike = order.gather(1, places.clamp(max=label.shape[1] - 1).flatten(1)).view_as(places)
-    alike = alike.where(places < stop[..., None], itself)
-    return (count < present.sum(dim=1, keepdim=True)).flatten(), (count > 1).flatten(), alike.flatten(0, 1)
-
-
-def _parts(count: int, most: int, tile: int) -> list[slice]:
-    """Cut `count` into slices of about `most` that are multiples of `tile`, and what remains."""
-    step, whole = max(1, most // tile) * tile, count // tile * tile
-    parts = [slice(start, min(start + step, whole)) for start in range(0, whole, step)]
-    return parts + [slice(whole, count)] * (whole < count)
-
-
-def _batch_chunk(vectors: Tensor, targets: Tensor, segment: Tensor, present: Tensor,
-                 tables: tuple[Tensor, Tensor, Tensor], weight: Tensor, buffer: Tensor) -> tuple[Tensor, ...]:
-    """Return the weighted sum of the losses, and derivatives by the logits as (g, n, s) times (g, n, 1).
-
-    Args:
-        vectors, targets: (g, n, D), (g, s, D); one group may come as g tiles of it.
-        segment: (g, n) int64 own segments within the group.
-        present: (g, s) bool, false for padding, or (1, s) for one group.
-        tables: of `_alike`.
-        weight: (g, n) of the losses.
-        buffer: (at least g * n * s,), overwritten; the (g, n, s) derivatives are views of it.
-    """
-    size = (*segment.shape, present.shape[1])
-    exponentials, own = buffer[:math.prod(size)].view(size), segment[..., None]
-    row = (segment + present.shape[1] * torch.arange(len(present), device=segment.device)[:, None]).flatten()
-    has_negative, has_positive, alike = (table.index_select(0, row).view(*segment.shape, -1) for table in tables)
-    torch.bmm(vectors, targets.transpose(1, 2), out=exponentials).exp2_()
-    if len(present) > 1:
-        exponentials *= present[:, None]
-    own_term = exponentials.gather(2, own)
-    exponentials.scatter_(2, own, 0)
-    positives = exponentials.gather(2, alike)
-    positive = positives.sum(dim=2, keepdim=True)
-    # The rest; it is lost in rounding only where it is negligible against the positives.
-    negative = (exponentials.sum(dim=2, keepdim=True) - positive).clamp_(min=0) * has_negative
-    numerator = torch.where(has_positive, positive, own_term)
-    quotient, weight = negative / numerator, weight[..., None]
-    loss = (torch.log1p(quotient) * weight).sum()
-    # What the derivatives of a pixel share is cheaper to apply to products with vectors than to all segments.
-    share = math.log(2) * weight / (numerator + negative)
-    grad = exponentials.scatter_(2, alike, positives.mul_(-quotient))
-    return loss, grad.scatter_(2, own, torch.where(has_positive, 0, -negative)), share
-
-
-class _Rows:
-    """Rows by group.
-
-    Attributes:
-        order: (R,) int64 rows, group after group.
-        counts: list of the number of rows of each group.
-        place: (R,) int64 place of a row within its group.
-        in_order: whether the rows already come group after group.
-    """
-
-    def __init__(self, group: Tensor, num_groups: int) -> None:
-        self.in_order = bool((group[1:] >= group[:-1]).all())
-        rows = torch.arange(len(group), device=group.device)
-        self.order = rows if self.in_order else group.argsort(stable=True)
-        counts = torch.bincount(group, minlength=num_groups)
-        self.starts = counts.cumsum(0) - counts
-        self.counts: list[int] = counts[:num_groups].tolist()
-        self.place = torch.empty_like(self.order)
-        self.place[self.order] = rows - self.starts[group[self.order]]
-
-    def padded(self, batch: slice) -> tuple[Tensor, Tensor]:
-        """Return (g, w) int64 rows of a slice of the groups, w of the largest, and (g, w) bool, false for padding."""
-        counts = torch.tensor(self.counts[batch], device=self.order.device)[:, None]
-        places = torch.arange(max(self.counts[batch]), device=self.order.device)
-        rows = self.starts[:len(self.counts)][batch][:, None] + places
-        return self.order[rows.clamp(max=len(self.order) - 1)], places < counts
-
-
-def _take(matrix: Tensor, rows: Tensor) -> Tensor:
-    """Return matrix[rows] for (...) int64 rows; on a CPU index_select is many times as fast as indexing."""
-    return matrix.index_select(0, rows.flatten()).view(*rows.shape, matrix.shape[1])

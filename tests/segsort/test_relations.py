@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from spml.segsort import contrast, relations
+from spml.segsort import contrast, group_batches, relations
 from spml.segsort.contrast import contrastive_loss
 from spml.utils import device
 
@@ -273,7 +273,7 @@ def test_any_number_of_tags_and_of_sets(count, many, monkeypatch):
 def test_images_in_tiles(chunk, in_order, monkeypatch):
     # One image at once, of whole tiles and a rest, whose pixels follow each other, as in training, or do not.
     monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', chunk)
-    monkeypatch.setattr(contrast, 'TILE', 4)
+    monkeypatch.setattr(group_batches, 'TILE', 4)
     scene = random_scene(segments=20, pixels=110)
     if in_order:
         order = scene['image'][scene['own']].argsort(stable=True)
@@ -284,7 +284,7 @@ def test_images_in_tiles(chunk, in_order, monkeypatch):
 @pytest.mark.parametrize('most', [1, 3, 4, 9, 100])
 @pytest.mark.parametrize('count', [1, 3, 4, 11, 12])
 def test_parts_cover_all_in_multiples_of_a_tile(count, most):
-    parts = contrast._parts(count, most, tile=4)
+    parts = group_batches._parts(count, most, tile=4)
     assert [index for part in parts for index in range(part.start, part.stop)] == list(range(count))
     assert all(0 < part.stop - part.start <= max(most, 4) for part in parts)
     assert all((part.stop - part.start) % 4 == 0 for part in parts[:-1])
