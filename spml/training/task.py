@@ -32,6 +32,9 @@ class Task(Protocol):
             batch: SegmentationDataset items, collated, on the device.
         """
 
+    def train(self, mode: bool = True) -> Any:
+        """Set the networks that learn to training mode, as nn.Module does."""
+
     def after_step(self, extras: dict[str, Any]) -> None:
         """Remember what later steps need."""
 
@@ -63,7 +66,7 @@ class Training:
         data: digest of the training list, noted in snapshots; None if it is not known.
     """
 
-    task: Any
+    task: Task
     optimizer: FoldedSGD
     weights: Mapping[str, float]
     make_loader: Callable[[int], Iterable[Any]]
