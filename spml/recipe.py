@@ -183,7 +183,7 @@ class ResultFolder:
         """
         answer, difference = judge(self.recipe, self._before(), True, overwrite, refuse)
         if answer is Answer.REFUSE:
-            raise SpmlError(f'{self.folder}: holds results made otherwise ({difference}); choose another folder, or '
+            raise SpmlError(f'{self.folder}: holds results made differently ({difference}); choose another folder, or '
                             'give --overwrite to make them again')
         noted = {} if overwrite or answer is not Answer.STANDS else self._noted()
         self._made_from = {name: combine(map(self.digests, self.inputs(name))) for name in names}

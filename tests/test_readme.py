@@ -28,7 +28,7 @@ SCRIPTS = [block for block in BLOCKS if block not in NEEDING + PIPELINES]
 
 
 def commands(blocks):
-    """Return the commands of blocks, one a line, without their comments."""
+    """Return the commands of blocks, one per line, without their comments."""
     lines = '\n'.join(blocks).replace('\\\n', ' ').splitlines()
     return [re.sub(r'\s#.*', '', line) for line in lines if line and not line.startswith('#')]
 

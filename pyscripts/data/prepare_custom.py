@@ -39,7 +39,7 @@ def _parser():
     parser.add_argument('--base', choices=('voc12', 'demo'), default='voc12',
                         help='what these begin from: voc12 (ResNet-101, from ImageNet weights) or demo (a small '
                              'network from random weights)')
-    parser.add_argument('--val', type=pathlib.Path, metavar='FILE', help='names of the images to score on, one a line')
+    parser.add_argument('--val', type=pathlib.Path, metavar='FILE', help='names of images to score on, one per line')
     parser.add_argument('--undrawn', type=_undrawn, metavar='VALUE|R,G,B',
                         help='what is not drawn in scribbles, besides values and colours of no class and transparent '
                              'pixels; 0: the first class has the value 1')

@@ -1,6 +1,6 @@
 """The table of configuration keys: for each its kind, its default and one line that says what it does.
 
-All that is known about a key is said here once: `load` checks files against it, `python -m spml.config` prints it.
+Everything known about a key is stated here, once: `load` checks files against it, `python -m spml.config` prints it.
 Defaults are the authors' release's for VOC 2012 scribbles (relations that a release pipeline leaves out are off).
 """
 from collections.abc import Callable

@@ -126,7 +126,7 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
     entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
     checked = Checked([Finding('line', *str(error).split(': ', 1)) for error in errors])
     if not entries and not errors:
-        raise DataError(f'{data_list}: the list is empty; it needs one image a line')
+        raise DataError(f'{data_list}: the list is empty; it needs one image per line')
     with ThreadPool(max(1, num_workers)) as pool:
         inspected = pool.imap(functools.partial(inspect, num_classes=num_classes, transform=transform), entries)
         for findings, counts, histogram in tqdm(inspected, total=len(entries), desc='check', unit='image',

@@ -1,6 +1,6 @@
 """List files: which images there are and where their labels are.
 
-A list has one image a line, `image semantic instance`, `image semantic` or `image`, separated by blanks and relative to
+A list has one image per line, `image semantic instance`, `image semantic` or `image`, separated by blanks, relative to
 the data folder. Reading a list opens no image: a missing image is found by `check_files`, a broken one when it is read,
 and either is reported with the list's file name and line, which every entry carries along for that purpose.
 """
@@ -57,7 +57,7 @@ def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolut
     if errors:
         raise errors[0]
     if not entries:
-        raise DataError(f'{list_path}: the list is empty; it needs one image a line')
+        raise DataError(f'{list_path}: the list is empty; it needs one image per line')
     if unique_names:
         check_unique(entries)
     return entries
@@ -85,7 +85,7 @@ def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
         raise DataError(f'{data_dir}: no such folder; the paths in {list_path} start from it')
     allowed = tuple(fields) if fields is not None else (1, 2, 3)
     entries, errors = [], []
-    for number, text in enumerate(read_lines(list_path, 'a list with one image a line'), start=1):
+    for number, text in enumerate(read_lines(list_path, 'a list with one image per line'), start=1):
         parts = tuple(text.split())
         if parts:
             try:

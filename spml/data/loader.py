@@ -25,7 +25,7 @@ class StreamSampler(torch.utils.data.Sampler):
     """
 
     length: int  # samples in the list
-    batch_size: int  # samples B a step and process
+    batch_size: int  # samples B per step and process
     rank: int = 0  # this process, 0..W-1
     world_size: int = 1  # processes W
     shuffle: bool = False

@@ -1,6 +1,6 @@
-"""What the scripts of inference share: their options, how they start, and the prediction of a list.
+"""What the inference scripts share: their options, how they start, and the prediction of a list.
 
-Torch is imported only to work: CRF workers import a script again, and they do without it.
+Torch is imported only to do the work: CRF workers import a script again, and they do not need it.
 """
 import argparse
 import dataclasses

@@ -1,4 +1,4 @@
-"""Scores of pseudo labels, one function a source (METHOD.md, "Pseudo labels"); `spml.inference.sources` lists them.
+"""Scores of pseudo labels, one function per source (METHOD.md, "Pseudo labels"); `spml.inference.sources` lists them.
 
 A source maps an image and what else it takes to a `Prediction` at the original size, at scales and mirrors that are
 fixed for it.
@@ -49,7 +49,7 @@ def cam_random_walk(embedder, image, cams, num_classes):
     maps[0] = (1 - maps[1:].max(axis=0)) ** BACKGROUND_EXPONENT
     scores = torch.from_numpy(maps)[None].to(embedder.device)
     if min(image.shape[:2]) >= GRID_STRIDE:
-        # By the factor itself: the grid is cut at a border that 8 does not divide, not stretched over it.
+        # By the factor itself: at a border that 8 does not divide, the grid is cut rather than stretched.
         scores = F.interpolate(scores, scale_factor=1 / GRID_STRIDE, mode='bilinear', align_corners=False,
                                recompute_scale_factor=False)
     else:
@@ -89,8 +89,8 @@ def retrieval(predictor, image, tags, tagged_only=False):
         image: (H, W, 3) float32, normalised.
         tags: (C,) bool, classes present in the weak label.
         tagged_only: drop the other classes, as the softmax sources do; background is a class like any other. Pixels
-            at which retrieval found no tagged class stay unlabelled: what it found instead the image cannot hold, and
-            from scores of 0 alone argmax and CRF would make class 0.
+            at which retrieval found no tagged class stay unlabelled: what it found instead cannot be in the image, and
+            from scores that are all 0 argmax and CRF would make class 0.
     """
     prediction = predict(image, predictor, 0, ratios=RETRIEVAL_RATIOS)
     top = np.maximum(prediction.probability.max(axis=(1, 2)), RETRIEVAL_FLOOR)

@@ -94,7 +94,7 @@ class Results:
         removed = self._remove_others(names) if difference or (self.exclusive and is_known) else 0
         also = f'; those of {removed} image{"s" * (removed > 1)} outside the list are removed' if removed else ''
         if difference:
-            print(f'{self.save_dir}: holds results made otherwise ({difference}); all are made again{also}')
+            print(f'{self.save_dir}: holds results made differently ({difference}); all are made again{also}')
         elif len(todo) < len(names) or removed:
             print(f'{self.save_dir}: {len(names) - len(todo)} of {len(names)} images are done already{also}')
         return {name: self._folder.made_from(name) for name in todo}

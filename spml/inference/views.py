@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-# Pixels of the windows that a network sees at once: small windows alone would spend their time on reading its weights.
+# Pixels of the windows that a network sees at once: with single small windows, reading its weights would dominate.
 _PIXELS_AT_ONCE = 1 << 17
 
 
@@ -38,7 +38,7 @@ class View:
 
 
 def single_scale_size(size, image_size):
-    """Return the (h, w) at which an image of `size` is looked at.
+    """Return the (h, w) at which an image of `size` is viewed.
 
     It is scaled to fit `image_size`, ints truncated; 0 keeps it.
     """
@@ -92,7 +92,7 @@ def sliding_window(function, image, crop_size, stride):
     """Average a dense function over overlapping windows.
 
     Args:
-        function: (B, 3, ch, cw) windows -> (B, X, ch, cw), each for itself.
+        function: (B, 3, ch, cw) windows -> (B, X, ch, cw), independently.
         image: (1, 3, H, W), at least as large as the crop.
         crop_size: (ch, cw).
         stride: (sy, sx).

@@ -17,7 +17,7 @@ def build_embedding(config):
 
 
 def starting_weights(config, embedding=None):
-    """Return the file of the weights to start from, torchvision's fetched if need be, or None for random ones.
+    """Return the file of the weights to start from, fetching torchvision's if necessary, or None for random ones.
 
     Args:
         config: the resolved configuration; `network.pretrained` may name a file or the folder of a training.

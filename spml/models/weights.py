@@ -63,7 +63,7 @@ def load_state(model, state, path, optional=(), exact=()):
 
     Raises:
         CheckpointError: a tensor of the model that is not optional is missing or has another shape, or there are
-            tensors that the model should have and has not.
+            tensors that the model should have but does not.
     """
     own = model.state_dict()
     wrong_shape = {key: (tuple(state[key].shape), tuple(value.shape)) for key, value in own.items()
@@ -74,7 +74,7 @@ def load_state(model, state, path, optional=(), exact=()):
         key in wrong_shape or not key.endswith(('num_batches_tracked', 'smooth_kernel.weight')))]
     unused = [key for key in state if key not in own]
     problems = _describe([key for key in unset if not key.startswith(tuple(optional))], wrong_shape) or _shorten(
-        [f'it has {key}, which the network has not' for key in unused if key.startswith(tuple(exact))], separator='; ')
+        [f'it has {key}, unknown to the network' for key in unused if key.startswith(tuple(exact))], separator='; ')
     if problems:
         raise CheckpointError(f'{path}: does not fit the configured network ({problems}); check '
                               'network.backbone_types, network.stem, network.embedding_dim and dataset.num_classes')

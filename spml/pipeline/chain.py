@@ -112,7 +112,7 @@ class Chain:
     def _refuse(self, stage, difference):
         if self.overwrite:
             return
-        raise SpmlError(f'{self.run_dir}: {stage.name} was made otherwise ({difference}); set RUN_NAME to begin '
+        raise SpmlError(f'{self.run_dir}: {stage.name} was made differently ({difference}); set RUN_NAME to begin '
                         'another run, or OVERWRITE=1 to train again (the weights are kept under another name)')
 
     def _announcement(self, standing, configs):

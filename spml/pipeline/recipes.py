@@ -32,7 +32,7 @@ def configuration(stage):
 
 
 def recipe_of(stage, digests):
-    """Return the Recipe of a stage as things are now.
+    """Return the Recipe of a stage, as of now.
 
     Args:
         stage: plan.Stage.

@@ -50,7 +50,7 @@ def prepare_boxes(cam_dir, annotations, out, threshold, num_workers, overwrite=F
 
 
 def _labels(kind, usual, folder):
-    """Return the Labels of a kind; with other options than usual the list has a different name."""
+    """Return the Labels of a kind; with unusual options the list has a different name."""
     return Labels(kind if folder == usual else f'{kind}_{pathlib.PurePath(folder).name}', folder)
 
 

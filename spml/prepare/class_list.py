@@ -1,4 +1,4 @@
-"""The class list of a user's data set: a text file with a class a line, background first.
+"""The class list of a user's data set: a text file with one class per line, background first.
 
     background
     cat              or, with the colours that masks and scribbles are drawn in,    cat 128 0 0
@@ -53,7 +53,7 @@ def read_class_list(path):
         DataError: the file is missing or not text, names too few or too many classes, one twice, or colours for some.
     """
     path = pathlib.Path(path)
-    lines = read_lines(path, 'a list with one class a line')
+    lines = read_lines(path, 'a list with one class per line')
     entries = [_parse(f'{path}:{number}', line) for number, line in enumerate(lines, 1) if line.strip()]
     classes = [entry for entry in entries if entry[1] not in _NO_CLASSES]
     if not 2 <= len(classes) < UNLABELLED:

@@ -181,8 +181,8 @@ def _image_name(file_name):
 
 
 def _named(samples, path):
-    """Return the samples whose names a text file lists, one a line, with or without an ending."""
-    lines = read_lines(path, 'a list with one image name a line')
+    """Return the samples whose names a text file lists, one per line, with or without an ending."""
+    lines = read_lines(path, 'a list with one image name per line')
     known = {sample.image.name: sample for sample in samples} | {sample.image.stem: sample for sample in samples}
     chosen = {}
     for number, line in enumerate(lines, 1):

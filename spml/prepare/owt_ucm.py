@@ -31,7 +31,7 @@ def regions_from_contours(contours, threshold, max_regions=MAX_REGIONS):
 
     Args:
         contours: (H, W) float in 0..1, high on contours, as detectors give it: thin or thick, smooth or in 255 steps.
-        threshold: 0..1; two regions part where the contour between them is stronger than this on the average.
+        threshold: 0..1; two regions are separate where the contour between them is stronger than this on average.
         max_regions: 1..255; where an image would have more regions, its threshold rises.
 
     Returns:

@@ -16,7 +16,7 @@ from spml.prepare import strokes
 from spml.prepare.coco_masks import check_records, decode_mask
 from spml.utils.formats import read_json
 
-UPRIGHT = 'if the image is stored turned (EXIF orientation), turn its pixels upright'
+UPRIGHT = 'if the image is stored rotated (EXIF orientation), rotate its pixels upright'
 _LABELME_CLASSES = {'_background_': 0, '__ignore__': VOID}  # by LabelMe's own convention
 _STROKES = ('line', 'linestrip', 'point', 'points')
 _NUM_POINTS = {'polygon': 3, 'rectangle': 2, 'circle': 2, 'mask': 2, 'line': 2}  # at least; else 1

@@ -65,12 +65,12 @@ def read_splits(voc, sbd):
 
 
 def read_names(path):
-    """Return the image names in a split file, one a line, in its order."""
+    """Return the image names in a split file, one per line, in its order."""
     lines = read_lines(path, 'a split file, with --voc VOCdevkit/VOC2012 and --sbd benchmark_RELEASE/dataset')
     names = [line.strip() for line in lines if line.strip()]
     for name in names:
         if len(name.split()) > 1 or pathlib.PurePath(name).name != name:
-            raise DataError(f'{path}: {name!r} is not an image name; a split file has one a line')
+            raise DataError(f'{path}: {name!r} is not an image name; a split file has one per line')
     return names
 
 

@@ -105,8 +105,8 @@ def _is_done(out, meta, overwrite):
     if answer is Answer.STANDS:
         return True
     if answer is Answer.REFUSE:
-        raise DataError(f'{out}: holds a data set made otherwise ({difference}); choose another folder, or --overwrite '
-                        'to replace it')
+        raise DataError(f'{out}: holds a data set made differently ({difference}); choose another folder, or '
+                        '--overwrite to replace it')
     if not path.exists() and not (out / _BEGUN).exists():
         for folder in ('VOC2012', 'VOC2012-test', 'lists'):
             if (out / folder).exists():

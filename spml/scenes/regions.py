@@ -113,7 +113,7 @@ def _merge(regions, features, fewest, most, merge_cost):
         return [(cost, *((region, other) if region < other else (other, region)), version[region] + version[other])
                 for cost, other in zip(values.tolist(), others, strict=True)]
 
-    version = [0] * count  # of a region: rises as it grows, so that its older costs are told apart
+    version = [0] * count  # of a region: rises as it grows, so that its older costs are recognised
     heap = [entry for region in range(count)
             for entry in costs(region, [other for other in neighbours[region] if other > region])]
     heapq.heapify(heap)

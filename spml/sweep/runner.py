@@ -80,7 +80,7 @@ def run_sweep(sweep, gpus=(None,), overwrite=False):
         dict from a failed run's name to its exit status; the others are done.
 
     Raises:
-        KeyboardInterrupt: again, once the runs at work have saved and ended.
+        KeyboardInterrupt: again, once the current runs have saved and ended.
     """
     waiting = collections.deque(sweep.runs)
     jobs, failed = {}, {}

@@ -139,7 +139,7 @@ def _with_batch_norm(task, config, device):
     if images < HEADS[head].fewest_images and not synchronised:
         key = 'total_batch_size' if config.train.total_batch_size else 'batch_size'
         raise ConfigError(f'train.{key}={config.train[key]}: the {head} head normalises one value per image and '
-                          f'channel, which needs at least {HEADS[head].fewest_images} images a process; raise it')
+                          f'channel, which needs at least {HEADS[head].fewest_images} images per process; raise it')
     if wanted and not synchronised:
         logger.warning('network.use_syncbn: batch norm is synchronised on GPUs only; '
                        'each process uses its own statistics')

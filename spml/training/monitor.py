@@ -1,4 +1,4 @@
-"""What a person sees of a training: lines on how long it takes, a progress bar, `metrics.jsonl`, TensorBoard.
+"""What the user sees of a training: lines on how long it takes, a progress bar, `metrics.jsonl`, TensorBoard.
 
 Rank 0 alone shows and writes.
 """
@@ -92,7 +92,7 @@ class Monitor:
 
 
 def extent(config, start, processes):
-    """Return the line on how much a training is to do, from an iteration on."""
+    """Return the line that says how much there is to train, from an iteration on."""
     images, total = images_per_process(config, processes), config.train.total_batch_size
     each, steps = images * processes, config.train.max_iteration - start
     uneven = f' = {each} ({total} cannot be shared out evenly)' if total not in (0, each) else ''

@@ -104,7 +104,7 @@ def test_results_of_images_outside_the_list_go_where_they_would_mislead(place, w
 def test_other_settings_and_weights_make_everything_again(place, what):
     place.make(what)
     assert place.make(what, 'test.crop_size=40,40') == ALL
-    assert 'holds results made otherwise (test.crop_size: [32, 32] -> [40, 40]); all are made again\n' in place.said
+    assert 'holds results made differently (test.crop_size: [32, 32] -> [40, 40]); all are made again\n' in place.said
     assert place.make(what) == ALL
     # The walk of `softmax` sees the whole image, at ratios of its size.
     assert place.make(what, 'test.image_size=24', 'test.stride=8,8') == ALL * (what != 'pseudo_labels')
@@ -170,7 +170,7 @@ def test_results_of_an_earlier_version_are_made_again_once(place, what):
     (place.out / 'arguments.json').write_text('{"result": "prototypes", "version": "0.1.0"}')
     shutil.copy(place.path(place.kinds[what][0], 'a'), place.path(place.kinds[what][0], 'left'))
     assert place.make(what) == ALL
-    assert f'{place.out}: holds results made otherwise (by an earlier version); all are made again; ' in place.said
+    assert f'{place.out}: holds results made differently (by an earlier version); all are made again; ' in place.said
     assert not (place.out / 'arguments.json').exists()
     assert not place.path(place.kinds[what][0], 'left').exists()
     assert place.make(what) == []

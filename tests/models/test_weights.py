@@ -152,7 +152,7 @@ def test_weights_to_start_from(tmp_path, small_config, monkeypatch):
     assert starting_weights(small_config(), folder) == folder / 'model-10.pth'
     assert starting_weights(small_config(f'network.pretrained={folder / "model-9.pth"}')) == folder / 'model-9.pth'
     assert starting_weights(small_config()) is None
-    # A relative path that the working directory has not is one of the project's.
+    # A relative path that is not in the working directory is one of the project's.
     assert starting_weights(small_config('network.pretrained=configs/voc12/base.yaml')).is_file()
 
 

@@ -110,7 +110,7 @@ def replace_by_older(path):
 def test_a_classifiers_setting_leaves_the_embedding_alone(place):
     ok(place.run())
     place.overrides['classifier'] = ['train.base_lr=0.5']
-    assert 'train_classifier was made otherwise (train.base_lr' in place.run()[2]
+    assert 'train_classifier was made differently (train.base_lr' in place.run()[2]
     ok(place.run(OVERWRITE='1'))
     assert place.calls == ['train_classifier']
 

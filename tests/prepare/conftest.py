@@ -45,7 +45,7 @@ def prepared(originals):
 
 @pytest.fixture(autouse=True)
 def _work_as_workers_get_it(monkeypatch):
-    """Hand on functions and items pickled, as worker processes get them, where a preparation works in this one."""
+    """Pass on functions and items pickled, as worker processes get them, where a preparation works in this one."""
     @contextlib.contextmanager
     def pickling_pool(num_workers, title, on_result=None):
         with worker_pool(num_workers, title, on_result) as submit:

@@ -36,7 +36,7 @@ def test_the_checkpoint_s_configuration_counts_and_what_is_done_is_left(place, s
     place.works(script, '--set', 'test.image_size=24', '--overwrite', **options)
     assert 'done already' not in place.printed
     place.works(script, '--set', 'test.crop_size=40,40', **options)
-    assert 'holds results made otherwise (test.' in place.printed
+    assert 'holds results made differently (test.' in place.printed
 
 
 @pytest.mark.parametrize('source', SOURCES)

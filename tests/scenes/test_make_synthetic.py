@@ -101,7 +101,7 @@ def test_script_writes_then_skips_then_refuses_other_options(tmp_path, call_scri
     options = ['--out', out, '--num_train', 2, '--num_val', 1, '--num_test', 0, '--size', '48,64', '--num_classes', 3]
     for more, status, words in (
             ((), 0, 'wrote 2 train, 1 val, 0 test'), ((), 0, 'holds already'),
-            (('--seed', 5), 2, f'error: {out}: holds a data set made otherwise (seed: 0 -> 5); '),
+            (('--seed', 5), 2, f'error: {out}: holds a data set made differently (seed: 0 -> 5); '),
             (('--seed', 5, '--overwrite'), 0, 'wrote 2 train'), (('--size', 48), 2, "'48' is not of the form")):
         found = call_script('data/make_synthetic.py', *options, *more)
         assert found[0] == status

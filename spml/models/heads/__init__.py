@@ -22,5 +22,5 @@ class Head(NamedTuple):
     fewest_images: int = 1
 
 
-# A pooling branch of the PSP head has a single value an image and channel.
+# A pooling branch of the PSP head has a single value per image and channel.
 HEADS = {'deeplab': Head('aspp', DeepLabHead), 'pspnet': Head('pspp', pspnet_head, fewest_images=2)}
