@@ -63,6 +63,13 @@ def test_citations_in_the_code_have_a_target():
     assert sum('METHOD.md' in path.read_text(encoding='utf-8') for path in SOURCES) > 20
 
 
+def test_errors_that_are_explained_are_those_of_the_code():
+    quoted = re.findall(r'^- \*`(.*)`\*:', (ROOT / 'misc/PIPELINES.md').read_text(encoding='utf-8'), re.MULTILINE)
+    source = '\n'.join(path.read_text(encoding='utf-8') for path in (ROOT / 'spml').rglob('*.py'))
+    assert len(quoted) > 5
+    assert [words for words in quoted if words not in source] == []
+
+
 @pytest.mark.parametrize('path', DOCUMENTS, ids=lambda path: path.name)
 def test_documents_link_and_name_what_is_there(path):
     text = path.read_text(encoding='utf-8')
