@@ -1,4 +1,4 @@
-"""Two processes on the CPU: together they stop, resume and give up, whichever of them has the reason."""
+"""Two processes on the CPU: they compute the formula, and stop, resume and give up together."""
 import json
 import os
 import pathlib
@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from naive_step import KAPPA, PROCESSES, WEIGHTS, naive_losses, random_batch
 
 from spml import config as configuration
 from spml.errors import CheckpointError
-from spml.training.build import train_embedding
+from spml.training.build import build_embedding_task, train_embedding
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -40,51 +42,29 @@ def run_two(script, *arguments, status=0, attempts=3):
     return printed
 
 
-@pytest.fixture
-def ends(tmp_path, small_data, small_config):
-    """How the trainings of two_processes.py ended, in each process."""
-    (tmp_path / 'config.yaml').write_text(configuration.dump(small_config()))
-    printed = run_two(ROOT / 'tests/training/two_processes.py', tmp_path, small_data.folder, small_data.list)
-    assert '2 of 3 images are done already' in printed[0]
-    first, second = (json.loads((tmp_path / f'{rank}.json').read_text()) for rank in (0, 1))
-    return {name: (first[name], second[name]) for name in first}
-
-
 @pytest.mark.usefixtures('one_thread')
-def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identical):
-    assert ends['once'] == ends['resumed'] == (['done', 0, ''], ['done', 0, ''])
-    # The group ended with its work, not with the interpreter.
+def test_two_processes(tmp_path, small_data, small_config, caplog, identical):
+    """Of two_processes.py, which two processes run once."""
+    step = random_step(small_config, tmp_path)
+    (tmp_path / 'config.yaml').write_text(configuration.dump(small_config()))
+    printed = run_two(ROOT / 'tests/training/two_processes.py', tmp_path, small_data.folder, small_data.list,
+                      free_port(), status=2)
+    ends = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in (0, 1)]
+    ends = {name: [one[name] for one in ends] for name in ends[0]}
+    check_step(tmp_path, *step)
+    check_trainings(tmp_path, ends, small_data, identical)
+
+    # Prototypes made by two are those of one, also after one of them was lost.
+    assert '2 of 3 images are done already' in printed[0]
+    assert sorted(path.stem for path in (tmp_path / 'prototypes' / 'semantic_prototype').iterdir()) == ['a', 'b', 'c']
+
+    # A group ends with its work, not with the interpreter; after an error in it, the interpreter is not torn down
+    # around the group's threads, which may abort, but exit functions run.
     for before, after in ends['threads']:
         assert [name for name in before if 'gloo' in name]
         assert not [name for name in after if 'gloo' in name]
-
-    # Stopped by a signal to one of them, and resumed: bit by bit what an unbroken run gives.
-    (error, status, message), other = ends['stopped']
-    assert (error, status, other) == ('InterruptedTrainingError', 130, ['SystemExit', 130, ''])
-    assert str(tmp_path / 'twice' / 'model-1.pth') in message
-    assert '--resume' in message
-    for name in ('model-3.pth', 'model-3.state.pth'):
-        once, twice = (torch.load(tmp_path / folder / name, weights_only=True) for folder in ('once', 'twice'))
-        assert identical(once, twice), name
-    assert len(once['random']) == 2
-    lines = [(tmp_path / folder / 'metrics.jsonl').read_text() for folder in ('once', 'twice')]
-    assert lines[0] == lines[1]
-
-    # A loss that is not finite in the second process: step 1 gives it the first image (three images, one each).
-    (error, status, message), other = ends['spoilt']
-    assert (error, status, other) == ('SpmlError', 2, ['SystemExit', 2, ''])
-    assert message.startswith('iteration 1: sem_ann_loss is not finite on images a;')
-    assert not list((tmp_path / 'spoilt').glob('*.pth'))
-
-    # A file that only the second process finds damaged, before step 2.
-    other, (error, status, message) = ends['damaged']
-    assert (error, status, other) == ('WrongEncodingError', 2, ['SystemExit', 2, ''])
-    assert str(small_data.folder / 'semantic' / 'c.png') in message
-    assert 'up to iteration 1 is saved' in message
-    assert sorted(p.name for p in (tmp_path / 'damaged').glob('*.pth')) == ['model-1.pth', 'model-1.state.pth']
-
-    # Prototypes made by two are those of one, also after one of them was lost.
-    assert sorted(path.stem for path in (tmp_path / 'prototypes' / 'semantic_prototype').iterdir()) == ['a', 'b', 'c']
+    assert ['error: a mistake\n' in text for text in printed] == [True, False]
+    assert [text.endswith('cleared away\n') and 'taken down' not in text for text in printed] == [True, True]
 
     # Another number of processes is a change.
     config = small_config('train.batch_size=1', 'train.shuffle=false', 'train.max_iteration=4')
@@ -96,30 +76,58 @@ def test_two_processes(tmp_path, ends, small_data, small_config, caplog, identic
     assert (tmp_path / 'damaged' / 'model-3.pth').is_file()
 
 
-def test_an_error_in_the_group_keeps_its_status(tmp_path):
-    """The interpreter is not torn down around the group's threads, which may abort; exit functions run."""
-    script = tmp_path / 'mistaken.py'
-    script.write_text("""
-import atexit
-import torch
-from spml.program import execute
-from spml.errors import SpmlError
-from spml.utils import distributed
+def random_step(small_config, folder):
+    """Write `step.pth` of 2 processes x 2 images with random weights; return the task, the batches and iterations."""
+    config = small_config('train.sem_occ_loss_types=segsort', 'train.feat_aff_loss_types=segsort',
+                          *(f'train.{name}_concentration={kappa}' for name, kappa in KAPPA.items()))
+    rng = np.random.default_rng()
+    batches = [random_batch(rng) for _ in range(2)]
+    task = build_embedding_task(config).double().eval()
+    torch.save({'config': configuration.to_dict(config), 'state': task.state_dict(), 'batches': batches,
+                'weights': WEIGHTS}, folder / 'step.pth')
+    return task, batches, config.network.kmeans_iterations
 
 
-class TakenDown:
-    def __del__(self):
-        print('taken down')
+def check_step(folder, task, batches, iterations):
+    """Loss and gradients are those of the formula, memory bank included, to 1e-9."""
+    ranks = [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(PROCESSES)]
+    wanted = naive_losses(task, batches, iterations)
+    sum(WEIGHTS[name] * loss for name, loss in wanted.items()).backward()
+    for name, loss in wanted.items():
+        got = sum(rank['losses'][name] for rank in ranks) / PROCESSES
+        assert got.item() == pytest.approx(loss.item(), rel=1e-9), name
+    for name, parameter in task.named_parameters():
+        scale = parameter.grad.abs().max().item()
+        for rank in ranks:
+            torch.testing.assert_close(rank['gradients'][name], parameter.grad, rtol=1e-9, atol=1e-9 * max(scale, 1),
+                                       msg=lambda text, name=name: f'{name}: {text}')
+    assert ranks[0]['total'] != ranks[1]['total']  # they have different images
 
 
-def main():
-    with distributed.start(torch.device('cpu')):
-        distributed.gather_objects(None)
-        raise (SpmlError('a mistake'), SystemExit(2))[distributed.rank()]
+def check_trainings(folder, ends, data, identical):
+    assert ends['once'] == ends['resumed'] == [['done', 0, '']] * 2
 
+    # Stopped by a signal to one of them, and resumed: bit by bit what an unbroken run gives.
+    (error, status, message), other = ends['stopped']
+    assert (error, status, other) == ('InterruptedTrainingError', 130, ['SystemExit', 130, ''])
+    assert str(folder / 'twice' / 'model-1.pth') in message
+    assert '--resume' in message
+    for name in ('model-3.pth', 'model-3.state.pth'):
+        once, twice = (torch.load(folder / run / name, weights_only=True) for run in ('once', 'twice'))
+        assert identical(once, twice), name
+    assert len(once['random']) == 2
+    lines = [(folder / run / 'metrics.jsonl').read_text() for run in ('once', 'twice')]
+    assert lines[0] == lines[1]
 
-atexit.register(print, 'cleared away')
-kept = TakenDown()
-execute(main)
-""")
-    assert run_two(script, status=2) == ['error: a mistake\ncleared away\n', 'cleared away\n']
+    # A loss that is not finite in the second process: step 1 gives it the first image (three images, one each).
+    (error, status, message), other = ends['spoilt']
+    assert (error, status, other) == ('SpmlError', 2, ['SystemExit', 2, ''])
+    assert message.startswith('iteration 1: sem_ann_loss is not finite on images a;')
+    assert not list((folder / 'spoilt').glob('*.pth'))
+
+    # A file that only the second process finds damaged, before step 2.
+    other, (error, status, message) = ends['damaged']
+    assert (error, status, other) == ('WrongEncodingError', 2, ['SystemExit', 2, ''])
+    assert str(data.folder / 'semantic' / 'c.png') in message
+    assert 'up to iteration 1 is saved' in message
+    assert sorted(p.name for p in (folder / 'damaged').glob('*.pth')) == ['model-1.pth', 'model-1.state.pth']

@@ -1,7 +1,9 @@
-"""What each of two processes does in test_several_processes: trainings that one of them alone is to disturb.
+"""What each of two processes does in test_several_processes: a step in float64, and trainings that one disturbs.
 
-Arguments: a folder for results, the data folder, the list. Writes what each training ended with to `<rank>.json`.
+Arguments: a folder with `step.pth` and for results, the data folder, the list, a port for a second group. Writes what
+the step gave to `rank<r>.pth` and what each training ended with to `<rank>.json`; ends with a mistake of the first.
 """
+import atexit
 import contextlib
 import json
 import os
@@ -10,17 +12,35 @@ import signal
 import sys
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from spml import config as configuration
 from spml.errors import SpmlError
 from spml.inference.jobs import Job, make_prototypes
 from spml.inference.trained import Trained
+from spml.program import execute
 from spml.training import embedding_task, loop
-from spml.training.build import train_embedding
+from spml.training.build import build_embedding_task, train_embedding
 from spml.utils import distributed
 
 CPU = torch.device('cpu')
 SETTINGS = ('train.batch_size=1', 'train.shuffle=false', 'train.max_iteration=4')
+
+
+def step_in_float64(folder):
+    """Make the two steps of `step.pth` and save the last one's losses and gradients."""
+    step = torch.load(folder / 'step.pth', weights_only=True)
+    config, rank = configuration.resolve(step['config']), distributed.rank()
+    task = build_embedding_task(config).double().eval()
+    task.load_state_dict(step['state'])
+    module, images = DistributedDataParallel(task), config.train.batch_size
+    for batch in step['batches']:
+        losses, extras = module({name: value[rank * images:(rank + 1) * images] for name, value in batch.items()})
+        task.after_step(extras)
+    total = sum(step['weights'][name] * loss for name, loss in losses.items())
+    total.backward()
+    torch.save({'losses': {name: loss.detach() for name, loss in losses.items()}, 'total': total.detach(),
+                'gradients': {name: p.grad for name, p in task.named_parameters()}}, folder / f'rank{rank}.pth')
 
 
 def on_iteration(wanted, action):
@@ -71,12 +91,20 @@ def threads():
     return names
 
 
+class TakenDown:
+    """Says that the interpreter is torn down."""
+
+    def __del__(self):
+        print('taken down')
+
+
 def main():
-    out, data, data_list = map(pathlib.Path, sys.argv[1:])
+    out, data, data_list = map(pathlib.Path, sys.argv[1:4])
     config = configuration.load_config(out / 'config.yaml', SETTINGS)
     torch.set_num_threads(1)
     ends = {}
     with distributed.start(CPU):
+        step_in_float64(out)
         first = distributed.rank() == 0
 
         def signalled():
@@ -105,7 +133,13 @@ def main():
         rank, before = distributed.rank(), threads()
     ends['threads'] = before, threads()
     (out / f'{rank}.json').write_text(json.dumps(ends))
+    atexit.register(print, 'cleared away')
+    os.environ['MASTER_PORT'] = sys.argv[4]
+    with distributed.start(CPU):
+        distributed.gather_objects(None)
+        raise (SpmlError('a mistake'), SystemExit(2))[rank]
 
 
 if __name__ == '__main__':
-    main()
+    kept = TakenDown()
+    execute(main)
