@@ -23,40 +23,6 @@ def random_batch(batch=2, size=32, values=(0, 1, 2, 200, 255)):
             'name': [f'image {i}' for i in range(batch)]}
 
 
-def mean_segments(task, batch, extras):
-    """Return {(image, cluster, class, region): prototype} in float64 loops, from the step's embedding and clusters."""
-    embedding, clusters = extras['embedding'].double().numpy(), extras['clusters'].numpy()
-    height, width = embedding.shape[-2:]
-    sums = {}
-    for b in range(len(embedding)):
-        for y in range(height):
-            for x in range(width):
-                label = batch['semantic_label'][b, y * 32 // height, x * 32 // width].item()
-                region = batch['instance_label'][b, y * 32 // height, x * 32 // width].item()
-                if label != 255:
-                    vector = embedding[b, :, y, x] / np.linalg.norm(embedding[b, :, y, x])
-                    key = (b, clusters[b, y, x], label, region)
-                    sums[key] = sums.get(key, 0) + vector
-    return {key: value / np.linalg.norm(value) for key, value in sums.items()}
-
-
-def test_segments_of_a_step_are_those_of_the_labels_on_the_grid(small_config):
-    task, batch = build_embedding_task(small_config()).train(), random_batch()
-    losses, extras = task(batch)
-    assert extras['embedding'].shape == (2, 8, 8, 8)
-    expected = mean_segments(task, batch, extras)
-    segments = extras['step_segments']
-    assert len(segments) == len(expected)
-    found = sorted(zip(segments.image.tolist(), segments.semantic.tolist(), segments.instance.tolist(),
-                       segments.prototype.tolist(), strict=True))
-    wanted = sorted((image, label, region, vector.tolist()) for (image, _, label, region), vector in expected.items())
-    for ours, theirs in zip(found, wanted, strict=True):
-        assert ours[:3] == theirs[:3]
-        assert ours[3] == pytest.approx(theirs[3], abs=1e-5)
-    assert torch.equal(segments.tags, batch['tags'][segments.image])
-    assert set(losses) == {'sem_ann_loss', 'sem_occ_loss', 'img_sim_loss', 'softmax_loss'}
-
-
 def test_a_relation_that_is_off_has_no_loss(small_config):
     task = build_embedding_task(small_config('train.sem_occ_loss_types=none', 'train.img_sim_loss_types=none',
                                              'train.feat_aff_loss_types=segsort', 'train.feat_aff_concentration=3'))
@@ -97,27 +63,6 @@ def test_the_images_of_a_step_are_shared_out_and_the_configuration_stays_the_use
     # Three images, three a step: each has been seen, and in the bank each has an id in each of its two steps.
     memory = torch.load(tmp_path / 'run' / 'model-1.state.pth', weights_only=True)['memory']
     assert [sorted(set(step['image'].tolist())) for step in memory] == [[3, 4, 5], [0, 1, 2]]
-
-
-def test_the_bank_remembers_two_steps_and_no_two_images_share_an_id(small_config):
-    task = build_embedding_task(small_config()).train()
-    own = []
-    for step in range(4):
-        _, extras = task(random_batch())
-        own.append(extras['step_segments'])
-        in_play = extras['segments']
-        kept = own[max(0, step - 2):step]
-        assert len(in_play) == len(own[-1]) + sum(map(len, kept))
-        # This step's first; an entry that is n steps old has its ids shifted by n * B * W.
-        assert torch.equal(in_play.image[:len(own[-1])], own[-1].image)
-        stored = [image + 2 * age for age, segments in zip(range(len(kept), 0, -1), kept, strict=True)
-                  for image in segments.image.tolist()]
-        assert sorted(in_play.image[len(own[-1]):].tolist()) == sorted(stored)
-        vectors = torch.cat([own[-1].prototype, *(segments.prototype for segments in kept)])
-        assert torch.equal(torch.sort(in_play.prototype[:, 0])[0], torch.sort(vectors[:, 0])[0])
-        assert not in_play.prototype.requires_grad
-        task.after_step(extras)
-    assert len(task.memory()) == 2
 
 
 def test_densepose_hands_on_vectors_that_weigh_colour_and_place(small_config):

@@ -113,11 +113,12 @@ def test_weighted_sum_is_minimised_at_the_scheduled_rate(tmp_path, small_config)
 
 
 def test_lines_and_snapshots_come_at_their_intervals(tmp_path, small_config):
-    config = small_config('train.max_iteration=8', 'train.tensorboard_step=3', 'train.snapshot_step=3')
+    config = small_config('train.max_iteration=20', 'train.tensorboard_step=7', 'train.snapshot_step=3',
+                          'train.keep_snapshots=0')
     run(TinyTask(), config, tmp_path)
-    assert [line['iteration'] for line in metrics(tmp_path)] == [0, 3, 6]
+    assert [line['iteration'] for line in metrics(tmp_path)] == [0, 7, 14]
     assert {p.name for p in tmp_path.glob('*.pth')} == {
-        f'model-{iteration}{ending}' for iteration in (2, 5, 7) for ending in ('.pth', '.state.pth')}
+        f'model-{iteration}{ending}' for iteration in (2, 5, 8, 11, 14, 17, 19) for ending in ('.pth', '.state.pth')}
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
@@ -187,9 +188,6 @@ def test_old_snapshots_are_kept_to_a_number(tmp_path, small_config):
     run(TinyTask(), config, tmp_path)
     assert models(tmp_path) == {7, 8}
     assert len(list(tmp_path.glob('*.pth'))) == 4
-    run(TinyTask(), small_config('train.max_iteration=9', 'train.snapshot_step=2', 'train.keep_snapshots=0'),
-        tmp_path / 'all')
-    assert models(tmp_path / 'all') == {1, 3, 5, 7, 8}
 
 
 def test_a_stopgap_makes_way_for_the_next_snapshot(tmp_path, small_config):
@@ -249,14 +247,6 @@ def test_resuming_with_other_settings_says_which_and_refuses_unless_told(tmp_pat
     assert models(tmp_path) == {5}
     assert 'train.base_lr: 0.001 -> 0.25' in caplog.text
     assert metrics(tmp_path)[2]['lr'] > 0.1
-
-
-def test_settings_without_effect_change_freely(tmp_path, small_config):
-    with pytest.raises(InterruptedTrainingError):
-        run(TinyTask({1: interrupt(signal.SIGTERM)}), small_config('train.max_iteration=6'), tmp_path)
-    run(TinyTask(), small_config('train.max_iteration=6', 'train.snapshot_step=2', 'num_threads=3'), tmp_path,
-        resume=True)
-    assert models(tmp_path) == {3, 5}
 
 
 def test_gradients_are_clipped_to_the_norm_asked_for(tmp_path, small_config):
@@ -332,11 +322,13 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path, small_config):
     with atomic_path(tmp_path / 'x') as temporary:
         left = temporary.with_name(temporary.name.replace(str(os.getpid()), str(dead.pid)))
         left.touch()
-        (tmp_path / 'model-7.state.pth').touch()
+        for name in ('model-7.state.pth', 'other.state.pth'):
+            (tmp_path / name).touch()
         run(TinyTask(), small_config(), tmp_path)
         assert temporary.exists()
     assert not left.exists()
     assert not (tmp_path / 'model-7.state.pth').exists()
+    assert (tmp_path / 'other.state.pth').exists()
 
 
 def test_a_run_is_not_overwritten(tmp_path, small_config):

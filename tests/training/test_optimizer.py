@@ -63,16 +63,6 @@ def test_updates_equal_a_hand_written_loop():
         assert torch.equal(p, before) == (p not in rule)
 
 
-def test_momentum_keeps_the_rate_it_was_gathered_at():
-    parameter = nn.Parameter(torch.tensor([1.0]))
-    optimizer = FoldedSGD([{'params': [parameter], 'lr_factor': 1.0, 'weight_decay': 0.0}], 0.5)
-    parameter.grad = torch.tensor([1.0])
-    optimizer.step(0.4)
-    parameter.grad = torch.tensor([0.0])
-    optimizer.step(0.0)  # torch.optim.SGD would not move here
-    assert parameter.item() == pytest.approx(1 - 0.4 - 0.2)
-
-
 def test_a_parameter_without_gradient_stays_and_has_no_decay():
     parameter = nn.Parameter(torch.ones(3))
     FoldedSGD([{'params': [parameter], 'lr_factor': 1.0, 'weight_decay': 0.1}], 0.9).step(1.0)

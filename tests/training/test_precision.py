@@ -7,7 +7,7 @@ from test_embedding_task import random_batch
 
 from spml.errors import ConfigError
 from spml.models.build import build_classifier, build_embedding
-from spml.training.build import build_embedding_task, train_embedding
+from spml.training.build import build_embedding_task
 from spml.training.classifier_task import ClassifierTask
 from spml.utils.device import convolutions
 
@@ -49,7 +49,7 @@ def test_bfloat16_ends_at_the_networks(small_config, monkeypatch):
     assert {loss.dtype for loss in losses.values()} == {extras['embedding'].dtype} == {torch.float32}
     sum(losses.values()).backward()
     assert {p.grad.dtype for p in task.parameters() if p.grad is not None} == {torch.float32}
-    assert {p.dtype for p in task.parameters()} == {torch.float32}
+    assert {w.dtype for w in task.state_dict().values() if w.is_floating_point()} == {torch.float32}
 
 
 def test_bfloat16_embeddings_are_those_of_float32_but_for_rounding(small_config):
@@ -74,13 +74,6 @@ def test_the_classifier_alone(small_config):
     assert losses['softmax_loss'].dtype == extras['embedding'].dtype == torch.float32
     assert all(p.grad is None for p in task.embedding.parameters())
     assert {p.grad.dtype for p in task.classifier.parameters()} == {torch.float32}
-
-
-def test_a_training_in_bfloat16_writes_float32_weights(tmp_path, small_config, small_data):
-    train_embedding(small_config(BF16, 'train.max_iteration=2'), small_data.folder, small_data.list, tmp_path, CPU)
-    weights = torch.load(tmp_path / 'model-1.pth', weights_only=True)['embedding_model']
-    assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float32}
-    assert all(torch.isfinite(w).all() for w in weights.values())
 
 
 @pytest.mark.parametrize(('precision', 'allowed'), [('fp32', False), ('tf32', True), ('bf16', False)])
