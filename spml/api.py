@@ -60,7 +60,6 @@ class Segmenter:
         class_names: C strings.
         device: torch.device it computes on.
         embedder: Embedder, the embedding network with its sliding window.
-        classifier: SoftmaxClassifier.
     """
 
     def __init__(self, config: Any, embedder: Embedder, classifier: torch.nn.Module) -> None:

@@ -153,11 +153,9 @@ class ResultFolder:
     """Results of many items in one folder, some of which may be there already.
 
     Args:
-        folder: where the results are.
         recipe: Recipe that all of them share.
         outputs: function from an item's name to the paths of its results.
         inputs: function from an item's name to the paths of the files that its results are made from.
-        digests: FileDigests.
         name: of the two files in the folder, for folders that hold several kinds of results.
     """
 

@@ -55,7 +55,6 @@ def build_parser(doc, cfg_default=None):
     """Return the parser of a script that reads a configuration, with the options that all of those take.
 
     Args:
-        doc: the script's docstring.
         cfg_default: what is used without `--cfg_path`, in words; None makes it required.
     """
     parser = script_parser(doc)

@@ -16,7 +16,6 @@ def build_parser(doc, predictor=None):
     """Return a parser with the options of inference.
 
     Args:
-        doc: the script's docstring.
         predictor: default of `--predictor`; None makes it required.
     """
     parser = inference_parser(doc)
@@ -112,11 +111,6 @@ def job(args, config, *finish):
 
 def predict_list(args, trained, device):
     """Predict the images of `args.data_list` and write the label maps under `args.save_dir`.
-
-    Args:
-        args: options of `build_parser`.
-        trained: Trained.
-        device: this process's torch.device.
 
     Raises:
         SpmlError: options, weights, list or images cannot be used.

@@ -37,7 +37,6 @@ def crf_marginals(probability, image, parameters):
     Args:
         probability: (C, H, W) float, clipped to 1e-5..1 and never renormalised.
         image: (H, W, 3) uint8 RGB.
-        parameters: CrfParameters.
 
     Returns:
         (C, H, W) float32: the marginals of CRF's mean field, which sum to 1 over the classes.

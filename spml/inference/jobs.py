@@ -34,8 +34,6 @@ class Job:
     """A list of images, where its results go, and what does not depend on the networks.
 
     Attributes:
-        config: the resolved configuration.
-        data_dir, data_list, save_dir: paths.
         overwrite: make again what is there already, see `spml.inference.resume`.
         finish: how label maps are made of predictions; their colours are the configuration's.
         num_workers: processes for CRF alongside the network, divided among the processes that run the network; 0 does
@@ -84,8 +82,6 @@ def make_prototypes(job, embedder, grid, multi_scale):
     `semantic_prototype/<name>.npz` and, at the single scale, `semantic_cluster/<name>.png`.
 
     Args:
-        job: Job.
-        embedder: Embedder.
         grid: (ky, kx) initial clusters.
         multi_scale: three scales instead of the single one.
     """
@@ -112,7 +108,6 @@ def make_predictions(job, predictor, multi_scale):
     """Write the label maps of a list's images (of images alone, too).
 
     Args:
-        job: Job.
         predictor: RetrievalPredictor or SoftmaxPredictor.
         multi_scale: the pyramid of METHOD.md, "Inference", instead of the single scale.
     """
@@ -184,9 +179,6 @@ def _make_label_maps(job, entries, recipe, inputs, one):
     """Make the label maps that are missing.
 
     Args:
-        job: Job.
-        entries: `Entry` objects.
-        recipe: of the results, see `describe`.
         inputs: function from an entry to the files that its result is made from.
         one: function from an entry to its Prediction and the pixels of void, (H, W) bool or None.
     """

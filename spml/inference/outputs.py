@@ -76,7 +76,6 @@ def finish(prediction, how):
 
     Args:
         prediction: Prediction; its image is uint8 RGB where CRF is asked for.
-        how: Finish.
 
     Returns:
         (H, W) uint8 labels at the original size, and the (C, h, w) scores whose largest they are.
@@ -98,8 +97,6 @@ def write_label_maps(prediction, how, void, name, save_dir):
     Args:
         prediction, how: as in `finish`.
         void: (H, W) bool to be written as 255, or None.
-        name: of the image.
-        save_dir: folder.
 
     Returns:
         The name, for whoever waits for this in another process.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from spml.data.transforms import normalise
 from spml.inference.outputs import Prediction, denormalise
 from spml.inference.views import bilinear, pad_to_crop, pyramid, resize_view, single_scale_size, sliding_window
-from spml.segsort.clustering import initial_clusters, spherical_kmeans
+from spml.segsort.clustering import cluster_image
 from spml.segsort.location import location_features
 from spml.segsort.retrieval import NEIGHBOURS, cluster_prototypes, nearest_label_counts
 
@@ -27,9 +27,7 @@ class Embedder:
     """An embedding network in eval mode with the window it looks through.
 
     Attributes:
-        network: EmbeddingNetwork.
         crop_size, stride: (h, w) of the sliding window.
-        device: torch.device.
     """
 
     network: torch.nn.Module
@@ -68,7 +66,6 @@ def cluster_view(embedding, size, grid, iterations, span_padded):
         embedding: (1, D, H, W) of the padded view.
         size: (h, w) of the view.
         grid: (ky, kx).
-        iterations: of k-means.
         span_padded: whether the location and initial-cluster grids span the padded map, or the unpadded one.
 
     Returns:
@@ -76,11 +73,8 @@ def cluster_view(embedding, size, grid, iterations, span_padded):
     """
     span = embedding.shape[-2:] if span_padded else size
     location = cut(location_features(*span, device=embedding.device, dtype=embedding.dtype), size)
-    labels = initial_clusters(*span, grid, embedding.device)
-    num_clusters = int(labels.max()) + 1
-    vectors = torch.cat([F.normalize(cut(embedding[0], size), dim=0), location])
-    vectors = F.normalize(vectors, dim=0).permute(1, 2, 0).reshape(1, size[0] * size[1], -1)
-    return spherical_kmeans(vectors, cut(labels, size).reshape(1, -1), num_clusters, iterations).view(*size)
+    vectors = F.normalize(torch.cat([F.normalize(cut(embedding[0], size), dim=0), location]), dim=0)
+    return cluster_image(vectors.permute(1, 2, 0), grid, iterations, span)[0]
 
 
 @dataclasses.dataclass
@@ -88,12 +82,9 @@ class RetrievalPredictor:
     """Label each cluster by its nearest stored prototypes.
 
     Attributes:
-        embedder: Embedder.
         prototypes: (M, D) float32 unit vectors, on the embedder's device like their labels.
         labels: (M,) int64 in 0..C-1.
-        num_classes: C.
         grid: (ky, kx) initial clusters.
-        iterations: of k-means.
         clusters: (h, w) int64, of the view seen last.
     """
 

@@ -20,11 +20,9 @@ def image_prototypes(embedder, image, label, grid, iterations, image_size, multi
     """Return the prototypes of one image's clusters and their labels.
 
     Args:
-        embedder: Embedder.
         image: (H, W, 3) float32, normalised.
         label: (H, W) uint8; 255 competes for a cluster's majority too.
         grid: (ky, kx) initial clusters.
-        iterations: of k-means.
         image_size: of the single scale; 0 keeps the size.
         multi_scale: scales 0.5, 1 and 1.5 of the original size instead of the single one.
 

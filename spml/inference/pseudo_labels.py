@@ -12,11 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from spml.inference.outputs import Prediction
-from spml.inference.predictors import cut, predict
+from spml.inference.predictors import cluster_view, cut, predict
 from spml.inference.random_walk import affinity, transition, walk
 from spml.inference.views import bilinear, pyramid
-from spml.segsort.clustering import cluster_image
-from spml.segsort.location import location_features
 from spml.segsort.retrieval import cluster_prototypes
 from spml.segsort.segments import group, nearest_resize
 from spml.utils.maps import tags_of
@@ -38,10 +36,8 @@ def cam_random_walk(embedder, image, cams, num_classes):
     """Spread class activation maps along the affinity.
 
     Args:
-        embedder: Embedder.
         image: (H, W, 3) float32, normalised.
         cams: dict {class - 1: (H, W) float32}.
-        num_classes: C.
     """
     maps = np.zeros((num_classes, *image.shape[:2]), np.float32)
     for index, cam in cams.items():
@@ -63,8 +59,6 @@ def softmax_once(embedder, classifier, image, tags):
     """Softmax scores of two scales and their mirrors, spread by one step.
 
     Args:
-        embedder: Embedder.
-        classifier: SoftmaxClassifier.
         image: (H, W, 3) float32, normalised.
         tags: (C,) bool, classes present in the weak label.
     """
@@ -85,7 +79,6 @@ def retrieval(predictor, image, tags, tagged_only=False):
     """Multi-scale retrieval, each class of the weak label relative to its maximum.
 
     Args:
-        predictor: RetrievalPredictor.
         image: (H, W, 3) float32, normalised.
         tags: (C,) bool, classes present in the weak label.
         tagged_only: drop the other classes, as the softmax sources do; background is a class like any other. Pixels
@@ -107,11 +100,9 @@ def densepose_random_walk(embedder, image, label, regions, num_classes, grid, it
     """Propagate point labels to segments by the embedding, then spread them by the walk.
 
     Args:
-        embedder: Embedder.
         image: (H, W, 3) float32, normalised.
         label: (H, W) uint8 weak label; >= C is unlabelled.
         regions: (H, W) uint8 over-segmentation.
-        num_classes: C.
         grid, iterations: of k-means.
     """
     size = image.shape[:2]
@@ -122,7 +113,7 @@ def densepose_random_walk(embedder, image, label, regions, num_classes, grid, it
     embedding = cut(bilinear(padded, (padded.shape[-2] // 2, padded.shape[-1] // 2)), half)
     semantic, regions = (nearest_resize(torch.from_numpy(values.astype(np.int64)).to(embedder.device), half)
                          for values in (label, regions))
-    frequencies = _propagate(embedding[0], semantic, regions, num_classes, grid, iterations)
+    frequencies = _propagate(embedding, semantic, regions, num_classes, grid, iterations)
     scores = _relative(bilinear(frequencies[None], grid_size(size)), tags_of(label, num_classes))
     return _walked(scores, [embedding], image)
 
@@ -151,19 +142,12 @@ def _walked(scores, embeddings, image, **steps):
 
 
 def _propagate(embedding, semantic, regions, num_classes, grid, iterations):
-    """Return (C, h, w): class frequencies of each pixel's segment.
-
-    Every pixel takes the class of the nearest labelled segment.
-    """
-    height, width = semantic.shape
-    unit = F.normalize(embedding, dim=0)
-    location = location_features(height, width, device=unit.device, dtype=unit.dtype)
-    vectors = F.normalize(torch.cat([unit, location]), dim=0).permute(1, 2, 0)
-    clusters, _ = cluster_image(vectors, grid, iterations)
+    """Return (C, h, w): class frequencies of each pixel's segment; a pixel has the nearest labelled segment's class."""
+    clusters = cluster_view(embedding, semantic.shape, grid, iterations, span_padded=False)
     # Void is unlabelled here: all values from C on are one.
     semantic = semantic.clamp(max=num_classes)
     ids, (_, labels, _) = group(clusters.flatten(), semantic.flatten(), regions.flatten())
-    pixels = unit.flatten(1).T
+    pixels = F.normalize(embedding[0], dim=0).flatten(1).T
     prototypes, _ = cluster_prototypes(pixels, ids)
     frequencies = pixels.new_zeros(len(labels), num_classes)
     labelled = (labels < num_classes).nonzero()[:, 0]
@@ -171,4 +155,4 @@ def _propagate(embedding, semantic, regions, num_classes, grid, iterations):
         classes = labels[labelled][(pixels @ prototypes[labelled].T).argmax(dim=1)]
         frequencies.index_put_((ids, classes), torch.ones_like(pixels[:, 0]), accumulate=True)
         frequencies /= torch.bincount(ids, minlength=len(labels))[:, None]
-    return frequencies[ids].T.reshape(num_classes, height, width)
+    return frequencies[ids].T.reshape(num_classes, *semantic.shape)

@@ -47,7 +47,6 @@ def walk(scores, transitions, steps=WALK_STEPS):
     Args:
         scores: (C, G) float.
         transitions: (G, G) float, columns sum to 1.
-        steps: number of steps.
     """
     if scores.device.type != 'cpu':
         for _ in range(steps):

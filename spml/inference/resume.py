@@ -50,8 +50,6 @@ class Results:
     """The results of a list's images in one folder.
 
     Args:
-        save_dir: the folder.
-        recipe: of `describe`.
         outputs: function from an image name to the paths of its results.
         inputs: function from an entry to the paths of the files that its results are made from.
         exclusive: what reads the folder reads all of it, so results of images outside the list go.
@@ -63,12 +61,7 @@ class Results:
         self._folder, self._made_from = None, {}
 
     def remaining(self, entries, overwrite=False):
-        """Return the entries whose results have to be made, the same in every process, and say how many are there.
-
-        Args:
-            entries: `Entry` objects.
-            overwrite: make everything again.
-        """
+        """Return the entries whose results have to be made, the same in every process, and say how many are there."""
         inputs = {entry.name: self.inputs(entry) for entry in entries}
         self._folder = ResultFolder(self.save_dir, self.recipe, self.outputs, inputs.get)
         made_from = self._decide(list(inputs), overwrite) if distributed.rank() == 0 else None

@@ -17,7 +17,6 @@ class Trained:
 
     Attributes:
         path: of the checkpoint, which is read when it is needed; None where nothing names one.
-        config: the resolved configuration.
     """
 
     def __init__(self, path, config=None, overrides=()):

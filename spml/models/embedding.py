@@ -21,7 +21,6 @@ class EmbeddingNetwork(nn.Module):
     Args:
         backbone: a `spml.models.backbones.Backbone`.
         head: name of HEADS.
-        embedding_dim: D.
         colour: whether the local features hold colour besides location (DensePose).
     """
 

@@ -55,7 +55,6 @@ def load_state(model, state, path, optional=(), exact=()):
     """Copy `state` into `model` and report by name what does not fit.
 
     Args:
-        model: a module.
         state: dict from key to tensor.
         path: where the state came from, for messages.
         optional: prefixes of keys of the model that may stay unset with a warning; any other is an error.
@@ -89,8 +88,6 @@ def load_embedding(model, path, lenient=False, content=None):
     """Load an embedding network's weights.
 
     Args:
-        model: EmbeddingNetwork.
-        path: of the checkpoint.
         lenient: a head that does not fit is only a warning.
         content: of the checkpoint, where it has been read.
     """

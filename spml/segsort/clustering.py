@@ -22,7 +22,6 @@ def initial_clusters(height: int, width: int, grid: tuple[int, int], device: tor
     """Return the initial clusters: a grid of rectangles.
 
     Args:
-        height, width: of the map.
         grid: (ky, kx), clusters along y and x.
 
     Returns:
@@ -87,7 +86,6 @@ def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterati
     Args:
         vectors: (B, P, D) float unit vectors; no gradient is recorded.
         labels: (B, P) int64 initial clusters in 0..K-1.
-        num_clusters: K.
         iterations: number of iterations; 0 returns the initial clusters.
         valid: (B, P) bool, pixels that take part (default: all).
 
@@ -183,10 +181,15 @@ def _nearest(prototypes: Tensor, tiles: Tensor, similarity: Tensor, rank: Tensor
     return similarity.amax(dim=1).neg_().nan_to_num_(0).clamp_(0, count - 1)
 
 
-def cluster_image(vectors: Tensor, grid: tuple[int, int], iterations: int) -> tuple[Tensor, int]:
-    """Cluster one map from its initial grid: (h, w, D) unit vectors -> (h, w) int64 clusters in 0..K-1, and K."""
+def cluster_image(vectors: Tensor, grid: tuple[int, int], iterations: int,
+                  span: tuple[int, int] | None = None) -> tuple[Tensor, int]:
+    """Cluster one map from its initial grid: (h, w, D) unit vectors -> (h, w) int64 clusters in 0..K-1, and K.
+
+    `span` is the (height, width) that the grid covers (default: the map's), from the map's first pixel on.
+    """
     height, width, channels = vectors.shape
-    labels = initial_clusters(height, width, grid, vectors.device)
+    labels = initial_clusters(*(span or (height, width)), grid, vectors.device)
     num_clusters = int(labels.max()) + 1
-    labels = spherical_kmeans(vectors.reshape(1, -1, channels), labels.reshape(1, -1), num_clusters, iterations)
+    labels = labels[:height, :width].reshape(1, -1)
+    labels = spherical_kmeans(vectors.reshape(1, -1, channels), labels, num_clusters, iterations)
     return labels.view(height, width), num_clusters

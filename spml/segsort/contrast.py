@@ -58,10 +58,8 @@ def contrast_categories(embeddings: Tensor, own: Tensor, prototypes: Tensor, cat
     Returns:
         Scalar loss, differentiable in embeddings and prototypes; 0 for N = 0.
     """
-    def evaluate(sums: 'Sums') -> None:
-        _category_by_category(sums, own, category, meets)
-
-    return _evaluate(embeddings, prototypes, concentration, evaluate)
+    return _evaluate(embeddings, prototypes, concentration,
+                     lambda sums: _category_by_category(sums, own, category, meets))
 
 
 def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: Tensor, label: Tensor,
@@ -109,10 +107,8 @@ def contrastive_loss(embeddings: Tensor, own: Tensor, prototypes: Tensor, masks:
         masks: function from (n,) int64 segment indices to two (n, S) bool tensors: the positives A+ (which may hold the
             segment itself) and the negatives A- of the pixels of those segments.
     """
-    def evaluate(sums: 'Sums') -> None:
-        _by_masks(sums, own, masks, torch.full_like(own, 1 / len(own), dtype=sums.vectors.dtype))
-
-    return _evaluate(embeddings, prototypes, concentration, evaluate)
+    return _evaluate(embeddings, prototypes, concentration, lambda sums: _by_masks(
+        sums, own, masks, torch.full_like(own, 1 / len(own), dtype=sums.vectors.dtype)))
 
 
 def _evaluate(embeddings: Tensor, prototypes: Tensor, concentration: float,

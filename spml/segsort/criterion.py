@@ -24,7 +24,6 @@ class Batch:
         pixels: Pixels of this process.
         local: Segments of this process, to which `pixels.segment` refers.
         everyone: Segments of all processes and of the memory bank.
-        num_classes: C.
         similarity_with_location: whether `img_sim` compares the vectors with location (VOC) or the plain ones
             (DensePose).
     """
@@ -72,16 +71,15 @@ class RelationCriterion(nn.Module):
 
     Args:
         concentrations: dict from active relation (a name of RELATIONS) to kappa.
-        num_classes: C.
         image_similarity_with_location: see `Batch`.
     """
 
     def __init__(self, concentrations: Mapping[str, float], num_classes: int,
                  image_similarity_with_location: bool = True) -> None:
         super().__init__()
-        unknown = [name for name in concentrations if name not in RELATIONS or name not in COMPUTED]
-        if unknown:
-            raise ValueError(f'unknown relations {unknown}; known: {[name for name in RELATIONS if name in COMPUTED]}')
+        known = RELATIONS.keys() & COMPUTED
+        if unknown := concentrations.keys() - known:
+            raise ValueError(f'unknown relations {sorted(unknown)}; known: {sorted(known)}')
         self.concentrations = dict(concentrations)
         self.num_classes = num_classes
         self.image_similarity_with_location = image_similarity_with_location
@@ -123,14 +121,10 @@ def retrieval_accuracy(segments: Segments, neighbours: int = 5) -> Tensor:
     Returns:
         Scalar in 0..1; 0 without segments.
     """
-    count = len(segments)
-    if count == 0:
-        return segments.prototype.new_zeros(())
-    hits = segments.prototype.new_zeros(())
-    neighbours = min(neighbours, count)
-    chunk = max(1, chunk_elements(segments.prototype.device) // count)
-    for start in range(0, count, chunk):
-        rows = slice(start, start + chunk)
-        nearest = (segments.prototype[rows] @ segments.prototype.T).topk(neighbours, dim=1).indices
-        hits += (segments.semantic[nearest] == segments.semantic[rows, None]).sum()
-    return hits / (count * neighbours)
+    prototypes, hits = segments.prototype, segments.prototype.new_zeros(())
+    neighbours = min(neighbours, len(segments))
+    chunk = max(1, chunk_elements(prototypes.device) // max(1, len(segments)))
+    for rows, semantic in zip(prototypes.split(chunk), segments.semantic.split(chunk), strict=True):
+        nearest = (rows @ prototypes.T).topk(neighbours, dim=1).indices
+        hits += (segments.semantic[nearest] == semantic[:, None]).sum()
+    return hits / max(1, len(segments) * neighbours)

@@ -32,7 +32,6 @@ class ClassRelation:
     Attributes:
         concentration: kappa.
         semantic: (S,) int64 labels of the segments; >= num_classes is unlabelled. A pixel has its segment's label.
-        num_classes: C.
     """
 
     concentration: float
@@ -114,7 +113,6 @@ def losses(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
         embeddings: (N, D) float unit vectors.
         segment_ids: (N,) int64 index of each pixel's own segment in `prototypes`.
         prototypes: (S, D) float unit vectors.
-        relations: any number.
     """
     found: list[Tensor | None] = [None] * len(relations)
     if fusible(embeddings, prototypes):
@@ -157,7 +155,6 @@ def semantic_annotation_loss(embeddings: Tensor, segment_ids: Tensor, prototypes
         prototypes: (S, D) float unit vectors.
         semantic: (S,) int64 labels of the segments; >= num_classes is unlabelled. A pixel has its segment's label.
         concentration: kappa.
-        num_classes: C.
     """
     return losses(embeddings, segment_ids, prototypes, [ClassRelation(concentration, semantic, num_classes)])[0]
 
@@ -210,7 +207,6 @@ def propagate_classes(prototypes_with_location: Tensor, image: Tensor, semantic:
         prototypes_with_location: (S, L) float unit vectors.
         image: (S,) int64 image of each segment.
         semantic: (S,) int64 labels; >= num_classes is unlabelled.
-        num_classes: C.
         threshold: smallest dot product at which a class is taken over.
 
     Returns:

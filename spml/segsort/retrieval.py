@@ -40,7 +40,6 @@ def nearest_label_counts(queries: Tensor, prototypes: Tensor, labels: Tensor, nu
         queries: (Q, D) float unit vectors.
         prototypes: (M, D) float unit vectors, M >= neighbours.
         labels: (M,) int64 in 0..C-1.
-        num_classes: C.
         neighbours: how many nearest.
 
     Returns:

@@ -91,11 +91,8 @@ def group(*labels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     for label in labels[1:]:
         key = (key << _LABEL_BITS) + label
     unique, ids = torch.unique(key, return_inverse=True)
-    parts = []
-    for _ in labels[1:]:
-        parts.append(unique & ((1 << _LABEL_BITS) - 1))
-        unique = unique >> _LABEL_BITS
-    return ids, (unique, *reversed(parts))
+    shifts = range(_LABEL_BITS * (len(labels) - 1), -1, -_LABEL_BITS)
+    return ids, tuple((unique >> shift) & ((1 << _LABEL_BITS) - 1) for shift in shifts)
 
 
 def make_segments(embeddings: Tensor, local_features: Tensor, semantic: Tensor, instance: Tensor, tags: Tensor, *,
@@ -110,7 +107,6 @@ def make_segments(embeddings: Tensor, local_features: Tensor, semantic: Tensor, 
         instance: (B, h, w) int64 over-segmentation ids in 0..255.
         tags: (B, 256) bool.
         grid: (ky, kx) initial clusters.
-        iterations: of k-means.
         image_offset: id of the first image.
         embedding_scale: weight of the unit embedding in the vectors with location that are handed on; DensePose's
             training uses 0.1, for which clustering itself still uses 1.

@@ -49,7 +49,6 @@ def save_snapshot(training, iteration, stopgap=False):
     """Write both files of a snapshot: rank 0 does, all ranks contribute their random states and wait for the files.
 
     Args:
-        training: Training.
         iteration: zero-based, the one just finished.
         stopgap: see `Snapshot.is_stopgap`.
 

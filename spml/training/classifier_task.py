@@ -11,8 +11,6 @@ class ClassifierTask(nn.Module):
 
     Args:
         embedding: EmbeddingNetwork, trained.
-        classifier: SoftmaxClassifier.
-        num_classes: C.
         precision: of the two networks' forward, of PRECISIONS; the loss is float32.
     """
 

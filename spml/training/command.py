@@ -13,7 +13,6 @@ def run_training(doc, train, needs_embedding=False):
     With several GPUs configured, or `--num_processes`, this process only starts those that train.
 
     Args:
-        doc: the script's docstring.
         train: a function of `spml.training.build`.
         needs_embedding: whether there is an option `--embedding`.
     """

@@ -19,12 +19,7 @@ class EmbeddingTask(nn.Module):
     """Embedding network, relations and the joint softmax head; a `spml.training.task.Task`.
 
     Args:
-        embedding: EmbeddingNetwork.
-        classifier: SoftmaxClassifier.
-        criterion: RelationCriterion.
-        bank: MemoryBank.
         grid: (ky, kx) initial clusters.
-        kmeans_iterations: of k-means.
         embedding_scale: of the vectors with location, see `make_segments`.
         detach_softmax: whether the softmax head's loss stops at the embeddings.
         precision: of the two networks' forward, of PRECISIONS; all that follows is float32.

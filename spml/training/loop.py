@@ -41,7 +41,6 @@ def train(training, resume=False, accept_changes=False):
     """Train to `train.max_iteration`.
 
     Args:
-        training: Training.
         resume: continue from the newest complete snapshot, if there is one.
         accept_changes: also where it was written with other settings.
 
@@ -66,17 +65,14 @@ def train(training, resume=False, accept_changes=False):
     with (contextlib.closing(monitor), stop_requests() as requests,
           contextlib.closing(iter(training.make_loader(start))) as batches):
         steps = _Steps(training, keeper, monitor, requests)
+        key = 'total_batch_size' if config.train.total_batch_size else 'batch_size'
+        advice = (f'lower train.{key} (now {config.train[key]}) or train.crop_size (now {config.train.crop_size}), and '
+                  'start again with --resume')
         for iteration in range(start, stop):
             batch = steps.next_batch(batches, iteration)
-            with memory_advice(f'iteration {iteration}', _memory_advice(config.train)):
+            with memory_advice(f'iteration {iteration}', advice):
                 steps.run(iteration, batch)
             keeper.after_step(iteration)
-
-
-def _memory_advice(settings):
-    key = 'total_batch_size' if settings.total_batch_size else 'batch_size'
-    return (f'lower train.{key} (now {settings[key]}) or train.crop_size (now {settings.crop_size}), and start again '
-            'with --resume')
 
 
 class _Steps:
@@ -101,7 +97,7 @@ class _Steps:
         # A signal to all processes of a job ends the loading ones too; this is expected.
         wish = (Wish.STOP if self.requests.requested else Wish.GIVE_UP if trouble
                 else Wish.UNREAD if output_closed() else Wish.SAVE if self.keeper.is_due() else Wish.GO_ON)
-        wish = wish.agreed(self.training.device)
+        wish = distributed.largest(wish, self.training.device)
         if wish == Wish.GO_ON:
             return batch
         saved = self.keeper.save(iteration - 1)
@@ -145,13 +141,7 @@ class _Steps:
 
 
 def _refuse(iteration, wrong, names):
-    """Raise SpmlError for a step whose numbers are not finite; the same in every process, reported by the first.
-
-    Args:
-        iteration: zero-based.
-        wrong: names of what is not finite in this process.
-        names: of the images it comes from.
-    """
+    """Raise SpmlError, in every process, for what is not finite in this one (`wrong`), on images of these names."""
     everyones = distributed.gather_objects((wrong, names))
     wrong, names = (list(dict.fromkeys(item for pair in everyones for item in pair[part])) for part in (0, 1))
     exit_together(SpmlError(f'iteration {iteration}: {", ".join(wrong)} is not finite on images {", ".join(names)}; '

@@ -25,8 +25,6 @@ class Monitor:
 
     Args:
         directory: snapshot folder; gets `metrics.jsonl` and `tensorboard/`.
-        start: first iteration.
-        config: the resolved configuration.
     """
 
     def __init__(self, directory, start, config):
@@ -64,8 +62,7 @@ class Monitor:
         clusters = extras['clusters'][0].cpu() if 'clusters' in extras else None
         network, dataset = self.config.network, self.config.dataset
         self.writer.images(iteration, image=batch['image'][0].cpu(), means=network.pixel_means, stds=network.pixel_stds,
-                           semantic_label=batch['semantic_label'][0].cpu(),
-                           regions=regions, clusters=clusters,
+                           semantic_label=batch['semantic_label'][0].cpu(), regions=regions, clusters=clusters,
                            embedding=extras['embedding'][0].float().cpu(), num_classes=dataset.num_classes,
                            color_map=dataset.color_map)
 
@@ -73,7 +70,7 @@ class Monitor:
         """Count one iteration; once some have been timed, say when the training will end."""
         if not self.shown:
             return
-        with _unread_output():
+        with contextlib.suppress(BrokenPipeError):  # nobody reads; the loop notices before the next step
             self.bar.update()
             timed = self.bar.n - self.bar.initial - 1
             if timed == 0:
@@ -86,7 +83,7 @@ class Monitor:
     def close(self):
         """Flush and release everything."""
         if self.shown:
-            with _unread_output():
+            with contextlib.suppress(BrokenPipeError):
                 self.bar.close()
             self.writer.close()
 
@@ -101,23 +98,10 @@ def extent(config, start, processes):
 
 
 def expectation(steps, seconds, now):
-    """Return the line on when a training will end.
-
-    Args:
-        steps: still to do.
-        seconds: that each takes.
-        now: seconds since the epoch.
-    """
+    """Return the line on when a training will end: `steps` to do, of `seconds` each; `now` is since the epoch."""
     left = steps * seconds
     days, hours, minutes = int(left // 86400), int(left % 86400 // 3600), int(left % 3600 // 60)
     duration = (f'{days} d {hours} h' if days else f'{hours} h {minutes} min' if hours else
                 f'{minutes} min {left % 60:.0f} s' if minutes else f'{left:.0f} s')
     clock = time.strftime('%Y-%m-%d %H:%M', time.localtime(now + left))
     return f'{steps} steps to go, {seconds:.3g} s a step: expected end {clock} (in {duration})'
-
-
-@contextlib.contextmanager
-def _unread_output():
-    """Go on where nobody reads what is written: the loop notices before the next step."""
-    with contextlib.suppress(BrokenPipeError):
-        yield

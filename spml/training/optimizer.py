@@ -45,7 +45,6 @@ def clip_gradients(optimizer, max_norm):
     """Return the Euclidean norm of all gradients together, and scale them down to `max_norm` where it is larger.
 
     Args:
-        optimizer: a torch optimiser.
         max_norm: 0 leaves the gradients as they are.
     """
     grads = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
@@ -63,11 +62,6 @@ def freeze_stages(backbone, frozen_stages):
 
 def parameter_groups(backbone, heads, weight_decay):
     """Split parameters into groups: weights x1 and biases x2 (no decay) of the backbone, x10 and x20 of the heads.
-
-    Args:
-        backbone: module or None.
-        heads: list of modules.
-        weight_decay: of the weights.
 
     Returns:
         List of dicts for FoldedSGD; parameters that need no gradient are left out.

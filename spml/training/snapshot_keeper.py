@@ -49,17 +49,15 @@ class SnapshotKeeper:
         last = iteration + 1 == self.settings.max_iteration
         if last or (iteration + 1) % self.settings.snapshot_step == 0:
             self._write(iteration, stopgap=False)
-            if distributed.rank() == 0:
-                self._remove_old()
+            keep = self.settings.keep_snapshots
+            if keep and distributed.rank() == 0:
+                for old in checkpoint.find_snapshots(self.training.snapshot_dir)[:-keep]:
+                    checkpoint.remove_snapshot(self.training.snapshot_dir, old)
 
     def save(self, iteration):
-        """Write a stopgap of the iteration just finished, unless there is a snapshot of it.
+        """Write a stopgap of the iteration just finished, unless there is a snapshot of it; return the path.
 
-        Args:
-            iteration: the last one finished; before the first of a training there is nothing to save.
-
-        Returns:
-            The path of the snapshot of that iteration, or None if there is none.
+        None before the first iteration of a training, when there is nothing to save.
         """
         if iteration < self.settings.begin_iteration:
             return None
@@ -73,9 +71,3 @@ class SnapshotKeeper:
             checkpoint.remove_snapshot(self.training.snapshot_dir, self.stopgap)
         self.newest, self.stopgap = iteration, iteration if stopgap else None
         self.written = time.monotonic()
-
-    def _remove_old(self):
-        keep = self.settings.keep_snapshots
-        if keep:
-            for iteration in checkpoint.find_snapshots(self.training.snapshot_dir)[:-keep]:
-                checkpoint.remove_snapshot(self.training.snapshot_dir, iteration)

@@ -34,10 +34,6 @@ class Wish(enum.IntEnum):
     STOP = 3
     GIVE_UP = 4
 
-    def agreed(self, device):
-        """Return the most urgent wish of all processes."""
-        return Wish(distributed.largest(self, device))
-
 
 class StopRequests:
     """Whether, and since when, the training is asked to stop."""

@@ -62,7 +62,6 @@ class Training:
         make_loader: function from the first iteration to an iterable of batches, whose iterator can be closed.
         config: the resolved configuration, as the user gave it.
         snapshot_dir: folder for everything that the training writes.
-        device: of this process.
         data: digest of the training list, noted in snapshots; None if it is not known.
     """
 

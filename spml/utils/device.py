@@ -45,9 +45,6 @@ def steady_convolutions(precision):
     and after three steps the cosine between the updates and those of the authors' release (kit_c) is 0.964 instead of
     AVX2's 0.998. AVX2 takes up to an eighth more time. The limit is an environment variable, to be set before the
     process's first convolution; a value that the user has set is kept. bf16 has no limit: AVX2 has no products for it.
-
-    Args:
-        precision: of PRECISIONS.
     """
     if precision != 'bf16':
         os.environ.setdefault('ONEDNN_MAX_CPU_ISA', 'AVX2')

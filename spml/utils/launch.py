@@ -43,7 +43,6 @@ def execute(function, device=None, processes=None, gpus='0'):
     Processes that torchrun or this function started call it with the device of each, in their process group.
 
     Args:
-        function: of a torch.device.
         device: name of the device asked for, or None for CUDA where there is one.
         processes: how many, or None for one on each of `gpus` (a single one without CUDA).
         gpus: numbers of GPUs among those visible, as `'0,1'`.

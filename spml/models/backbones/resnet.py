@@ -23,7 +23,6 @@ class Stem(nn.Module):
 
     Args:
         layout: `deep`, three 3x3 convolutions to 128 channels, or `7x7`, one to 64 as in torchvision's ResNet.
-        bn_momentum: momentum of the batch norms.
     """
 
     def __init__(self, layout, bn_momentum):

@@ -12,7 +12,6 @@ class SoftmaxClassifier(nn.Module):
 
     Args:
         embedding_dim: D, channels of the embedding.
-        num_classes: C.
         dropout: 0.75 when it learns alongside the embedding, 0.65 when it is trained alone.
     """
 

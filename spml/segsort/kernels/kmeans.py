@@ -28,7 +28,6 @@ def iterate(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int)
     Args:
         vectors: (B, P, D) float32 unit vectors; D and K as `kmeans_fits` allows.
         labels: (B, P) int64 clusters; K and above stay what they are.
-        num_clusters: K.
         iterations: at least 1.
     """
     batch, pixels, channels = vectors.shape
