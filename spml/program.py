@@ -117,13 +117,9 @@ def _complain(message):
 
 def _is_said(message):
     """Whether another process that the same command launched has said this; if not, note that this one does."""
-    folder = os.environ.get(LAUNCHED)
-    if folder is None:
-        return False
     try:
-        (pathlib.Path(folder) / hashlib.sha256(message.encode()).hexdigest()).open('x').close()
-    except FileExistsError:
-        return True
-    except OSError:  # better twice than never
-        return False
+        if folder := os.environ.get(LAUNCHED):
+            (pathlib.Path(folder) / hashlib.sha256(message.encode()).hexdigest()).open('x').close()
+    except OSError as error:
+        return isinstance(error, FileExistsError)  # else better twice than never
     return False

@@ -10,6 +10,7 @@ A folder of many results (`ResultFolder`) holds two files: `made_with.json`, the
 the result and removed before the result is made again, so a kill at any moment costs one result and never vouches for
 a wrong one.
 """
+import contextlib
 import dataclasses
 import enum
 import hashlib
@@ -19,7 +20,7 @@ import pathlib
 import reprlib
 
 from spml.errors import SpmlError
-from spml.utils.formats import append_line, write_json, write_text
+from spml.utils.formats import append_line, read_json_or_none, write_json, write_text
 
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
@@ -179,7 +180,8 @@ class ResultFolder:
         Raises:
             SpmlError: `refuse` is set, `overwrite` is not, and the recipes differ.
         """
-        answer, difference = judge(self.recipe, self._before(), True, overwrite, refuse)
+        answer, difference = judge(self.recipe, Recipe.from_json(read_json_or_none(self._with)), True,
+                                   overwrite, refuse)
         if answer is Answer.REFUSE:
             raise SpmlError(f'{self.folder}: holds results made differently ({difference}); choose another folder, or '
                             'give --overwrite to make them again')
@@ -205,14 +207,15 @@ class ResultFolder:
         """Whether results were made in the folder."""
         return self._with.is_file()
 
-    def _before(self):
-        return Recipe.from_json(_read(self._with))
-
     def _noted(self):
         """Return dict from a name to the digest noted last; what a kill or another writer has garbled is skipped."""
-        noted = {}
-        for line in _text(self._from).splitlines():
-            row = _parse(line)
+        noted, text = {}, ''
+        with contextlib.suppress(OSError):
+            text = self._from.read_text(encoding='utf-8', errors='replace')
+        for line in text.splitlines():
+            row = None
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(line)
             if isinstance(row, dict) and isinstance(row.get('name'), str) and isinstance(row.get('made_from'), str):
                 noted[row['name']] = row['made_from']
         return noted
@@ -227,20 +230,3 @@ class ResultFolder:
 def _line(name, digest):
     return json.dumps({'name': name, 'made_from': digest})
 
-
-def _text(path):
-    try:
-        return path.read_text(encoding='utf-8', errors='replace')
-    except OSError:
-        return ''
-
-
-def _parse(text):
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _read(path):
-    return _parse(_text(path))

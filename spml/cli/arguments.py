@@ -1,6 +1,5 @@
 """What every command line shares: how help looks, and the common options."""
 import argparse
-import contextlib
 import math
 import os
 import pathlib
@@ -37,12 +36,7 @@ def _default_text(default):
 
 
 def script_parser(doc):
-    """Return a parser whose help is made of a script's docstring.
-
-    Args:
-        doc: what the script does, and an example: a paragraph that begins with `python`, which comes after the options
-            in the help.
-    """
+    """Return a parser whose help is a script's docstring; paragraphs that begin with `python` end it as examples."""
     paragraphs = doc.strip('\n').split('\n\n')
     examples = [text for text in paragraphs if text.lstrip().startswith('python ')]
     purpose = '\n\n'.join(textwrap.dedent(text) for text in paragraphs if text not in examples)
@@ -52,11 +46,7 @@ def script_parser(doc):
 
 
 def build_parser(doc, cfg_default=None):
-    """Return the parser of a script that reads a configuration, with the options that all of those take.
-
-    Args:
-        cfg_default: what is used without `--cfg_path`, in words; None makes it required.
-    """
+    """Return a parser for a script that reads a configuration: by default `cfg_default`, in words; None: required."""
     parser = script_parser(doc)
     add_config_arguments(parser, 'YAML configuration' + (f' (default: {cfg_default})' if cfg_default else ''),
                          required=cfg_default is None)
@@ -89,14 +79,6 @@ def add_process_argument(parser, default):
                         help=f'processes to start, on CUDA one on each GPU (default: {default}); torchrun works too')
 
 
-def pixels(text):
-    """Return the number of pixels, 1 to 100, that a text gives."""
-    with contextlib.suppress(ValueError):
-        if 1 <= float(text) <= 100:
-            return float(text)
-    raise argparse.ArgumentTypeError(f'{text!r} is not a number of pixels from 1 to 100')
-
-
 def add_overwrite_argument(parser):
     """Add `--overwrite`."""
     parser.add_argument('--overwrite', action='store_true',
@@ -113,7 +95,8 @@ def add_data_arguments(parser):
 
 def add_workers_argument(parser, purpose='processes that share the work; 0 works in this one'):
     """Add `--num_workers`, by default the number of processors; `purpose` says what they do."""
-    parser.add_argument('--num_workers', type=count, default=_processors(), metavar='N', help=purpose)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    parser.add_argument('--num_workers', type=count, default=processors, metavar='N', help=purpose)
 
 
 def require(args, reason, *names):
@@ -139,9 +122,5 @@ def number(convert, allowed, expects):
 share = number(float, lambda value: 0 < value <= 1, 'a number above 0 and at most 1')
 positive = number(float, lambda value: 0 < value < math.inf, 'a number greater than 0')
 at_least_one = number(int, lambda value: value >= 1, 'a positive integer')
+pixels = number(float, lambda value: 1 <= value <= 100, 'a number of pixels from 1 to 100')
 count = number(int, lambda value: value >= 0, 'a non-negative integer')
-
-
-def _processors():
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()

@@ -73,7 +73,11 @@ def _combine(layers, overrides):
     flat = _check_values(values, origins, source)
     for name, message in conflicts(flat):
         raise ConfigError(f'{origins.get(name, source)}: {name} {message}')
-    return EasyDict(_nest(flat))
+    config = {}
+    for name, value in flat.items():
+        section, _, leaf = name.rpartition('.')
+        (config.setdefault(section, {}) if section else config)[leaf] = value
+    return EasyDict(config)
 
 
 def check_override(override):
@@ -137,11 +141,7 @@ def _read(path, hint='give a YAML file such as those in configs/'):
 
 
 def _parse_yaml(content):
-    loader = _Loader(content)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+    return yaml.load(content, _Loader)  # noqa: S506 (it derives from the safe one)
 
 
 def _yaml_problem(error):
@@ -191,8 +191,7 @@ def _parse_override(override):
 
 
 def _drop_obsolete(values, origins):
-    found = [name for name in values if name in OBSOLETE]
-    if found:
+    if found := [name for name in values if name in OBSOLETE]:
         _LOGGER.warning('%s: ignored, these keys no longer do anything: %s',
                         ' and '.join(dict.fromkeys(origins[name] for name in found)),
                         ', '.join(f'{name} (use {OBSOLETE[name]})' for name in found))
@@ -259,11 +258,3 @@ def _did_you_mean(near):
 def _show(value):
     """Return a short one-line form of a raw value."""
     return 'null' if value is None else _REPR.repr(value)
-
-
-def _nest(flat):
-    nested = {}
-    for name, value in flat.items():
-        section, _, leaf = name.rpartition('.')
-        (nested.setdefault(section, {}) if section else nested)[leaf] = value
-    return nested

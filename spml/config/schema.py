@@ -55,18 +55,6 @@ _BN_MOMENTUM = kinds.number('a number greater than 0 and at most 1', lambda valu
 _BACKBONES = kinds.choice(*(f'panoptic_{head}_{backbone}' for head in HEADS for backbone in BACKBONES))
 
 
-def _relation_keys():
-    """Return the three keys of each relation: `train.<relation>_{loss_types,concentration,loss_weight}`."""
-    keys = {}
-    for relation, (title, loss_types, concentration, weight) in RELATIONS.items():
-        keys |= {
-            f'train.{relation}_loss_types': Key(kinds.choice('none', 'segsort'), loss_types,
-                                                f'{title}: off (none) or on'),
-            f'train.{relation}_concentration': Key(_NOT_NEGATIVE, concentration, f'{title}: kappa of the loss'),
-            f'train.{relation}_loss_weight': Key(_NOT_NEGATIVE, weight, f'{title}: weight in the total loss')}
-    return keys
-
-
 SCHEMA = {
     'gpus': Key(kinds.device_numbers(), '0', 'GPUs to train on, one process each'),
     'num_threads': Key(kinds.integer(0), 4, 'data loading workers per process; 0 loads in the process itself'),
@@ -81,8 +69,7 @@ SCHEMA = {
                                'names for tables and pictures, one per class'),
     'dataset.color_map': Key(kinds.COLOURS, Derived("null, PASCAL VOC's colours", lambda c: None),
                              'colours of the classes in pictures, one per class'),
-    'dataset.swap_parts': Key(kinds.BOOLEAN,
-                              Derived('true for Densepose', _is_densepose),
+    'dataset.swap_parts': Key(kinds.BOOLEAN, Derived('true for Densepose', _is_densepose),
                               "exchange DensePose's left and right parts in mirrored labels"),
     'dataset.allow_absolute_paths': Key(kinds.BOOLEAN, True, 'whether lists may name files outside --data_dir, as '
                                                                'those of pseudo labels do'),
@@ -95,9 +82,8 @@ SCHEMA = {
     'network.pretrained': Key(kinds.text(f"a path, {TORCHVISION} for its ImageNet weights, or '' for none"), '',
                               "weights to start from: ImageNet's; for a classifier an embedding's model-*.pth, or the "
                               'folder of its training'),
-    'network.colour_features': Key(kinds.BOOLEAN, Derived('true for Densepose', _is_densepose),
-                                   'whether smoothed colours join the location in the vectors that '
-                                   'k-means clusters in training'),
+    'network.colour_features': Key(kinds.BOOLEAN, Derived('true for Densepose', _is_densepose), 'whether smoothed '
+                                   'colours join the location in the vectors that k-means clusters in training'),
     'network.embedding_dim': Key(kinds.integer(1), REQUIRED, 'D, channels of the embedding'),
     'network.label_divisor': Key(kinds.integer(1), 2048, "only so that the release's files load"),
     'network.use_syncbn': Key(kinds.BOOLEAN, True, 'share batch norm statistics between processes'),
@@ -142,12 +128,14 @@ SCHEMA = {
     'train.random_scale': Key(kinds.BOOLEAN, True, 'scale at random'),
     'train.random_crop': Key(kinds.BOOLEAN, True, 'crop at random; false takes the top left'),
     'train.memory_bank_size': Key(kinds.integer(0), 2, 'steps whose prototypes are kept; 0 keeps none'),
-    **_relation_keys(),
-    'train.img_sim_with_location': Key(kinds.BOOLEAN,
-                                       Derived('false for Densepose', lambda c: not _is_densepose(c)),
+    **{f'train.{relation}_{part}': key for relation, known in RELATIONS.items() for part, key in (
+        ('loss_types', Key(kinds.choice('none', 'segsort'), known.loss_types, f'{known.title}: off (none) or on')),
+        ('concentration', Key(_NOT_NEGATIVE, known.concentration, f'{known.title}: kappa of the loss')),
+        ('loss_weight', Key(_NOT_NEGATIVE, known.loss_weight, f'{known.title}: weight in the total loss')))},
+    'train.img_sim_with_location': Key(kinds.BOOLEAN, Derived('false for Densepose', lambda c: not _is_densepose(c)),
                                        'whether image similarity compares vectors with location, or plain ones'),
-    'train.embedding_scale': Key(_POSITIVE, Derived('0.1 for Densepose, else 1',
-                                                    lambda c: 0.1 if _is_densepose(c) else 1.0),
+    'train.embedding_scale': Key(_POSITIVE,
+                                 Derived('0.1 for Densepose, else 1', lambda c: 0.1 if _is_densepose(c) else 1.0),
                                  'factor of the embedding in the vectors with location that relations compare; those '
                                  'that k-means clusters have 1'),
     'train.detach_softmax': Key(kinds.BOOLEAN, True,

@@ -135,7 +135,7 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
     Raises:
         ConfigError: `tagged_only` for a source that does not take it.
     """
-    name, source, config = source, SOURCES[source], job.config
+    name, source, config, number = source, SOURCES[source], job.config, job.config.dataset.num_classes
     if parts.get('tagged_only') and 'tagged_only' not in source.takes:
         others = ' and '.join(other for other, one in SOURCES.items() if 'tagged_only' in one.takes)
         raise ConfigError(f'--tagged_classes_only belongs to --source {others}; leave it out with {name} '
@@ -152,8 +152,12 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
                             '--cam_dir')
 
     def one(entry):
-        values = {**parts, **_image_values(source, entry, config, cam_dir)}
-        return source(values), values['label'] == VOID if source.keeps_void else None
+        image, label, regions = read_entry(entry, with_regions='regions' in source.takes)
+        cams = read_cam(source.cam_path(entry, cam_dir), number, label.shape) if 'cams' in source.takes else None
+        prediction = source({**parts, 'image': normalised(image, config), 'label': label, 'regions': regions,
+                             'cams': cams, 'tags': tags_of(label, number), 'num_classes': number,
+                             'iterations': config.network.kmeans_iterations})
+        return prediction, label == VOID if source.keeps_void else None
 
     settings = configuration.effective(config, 'pseudo labels', multi_scale=True,
                                        whole_image='predictor' not in source.takes, clusters=source.clusters)
@@ -162,17 +166,6 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
     _make_label_maps(job, entries, recipe, lambda entry: source.files(entry, cam_dir), one)
     if list_out is not None and distributed.rank() == 0:
         write_text(list_out, listing)
-
-
-def _image_values(source, entry, config, cam_dir):
-    """Return the values of an image that a source may take, with what the configuration says of all of them."""
-    number = config.dataset.num_classes
-    image, label, regions = read_entry(entry, with_regions='regions' in source.takes)
-    values = {'image': normalised(image, config), 'label': label, 'regions': regions, 'tags': tags_of(label, number),
-              'num_classes': number, 'iterations': config.network.kmeans_iterations}
-    if 'cams' in source.takes:
-        values['cams'] = read_cam(source.cam_path(entry, cam_dir), number, label.shape)
-    return values
 
 
 def _make_label_maps(job, entries, recipe, inputs, one):

@@ -3,11 +3,12 @@ import torch
 from torch import nn
 
 from spml.models.heads.softmax import softmax_loss
+from spml.training.task import Task
 from spml.utils.device import autocast
 
 
-class ClassifierTask(nn.Module):
-    """A softmax head on an embedding network that stays in eval mode; a `spml.training.task.Task`.
+class ClassifierTask(nn.Module, Task):
+    """A softmax head on an embedding network that stays in eval mode.
 
     Args:
         embedding: EmbeddingNetwork, trained.
@@ -42,20 +43,6 @@ class ClassifierTask(nn.Module):
         loss, accuracy = softmax_loss(logits.to(images.dtype), batch['semantic_label'], self.num_classes)
         return {'softmax_loss': loss}, {'accuracy': accuracy, 'embedding': embeddings.to(images.dtype)}
 
-    def after_step(self, extras):
-        """Nothing is remembered between steps."""
-
     def accuracy(self, extras):
         """Return the accuracy over labelled pixels."""
         return extras['accuracy']
-
-    def models(self):
-        """Return the networks by their names in a checkpoint."""
-        return {'embedding_model': self.embedding, 'prediction_model': self.classifier}
-
-    def memory(self):
-        """Nothing besides weights and momentum."""
-        return []
-
-    def load_memory(self, state, device):
-        """Nothing to restore."""

@@ -11,12 +11,13 @@ from spml.names import VOID
 from spml.segsort.criterion import retrieval_accuracy
 from spml.segsort.gather import gather_segments
 from spml.segsort.segments import make_segments, nearest_resize
+from spml.training.task import Task
 from spml.utils import distributed
 from spml.utils.device import autocast
 
 
-class EmbeddingTask(nn.Module):
-    """Embedding network, relations and the joint softmax head; a `spml.training.task.Task`.
+class EmbeddingTask(nn.Module, Task):
+    """Embedding network, relations and the joint softmax head.
 
     Args:
         grid: (ky, kx) initial clusters.
@@ -84,10 +85,6 @@ class EmbeddingTask(nn.Module):
     def accuracy(self, extras):
         """Return the share of nearest segments that have a segment's label."""
         return retrieval_accuracy(extras['segments'])
-
-    def models(self):
-        """Return the networks by their names in a checkpoint."""
-        return {'embedding_model': self.embedding, 'prediction_model': self.classifier}
 
     def memory(self):
         """Return what a resume needs besides weights and momentum."""

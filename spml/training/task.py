@@ -18,12 +18,15 @@ class Task(Protocol):
         needs_regions: whether batches hold the over-segmentation.
         trains_all: whether every parameter gets a gradient in every step, if only of zeros.
         frozen: names of the `models` that stay as they were loaded.
+        embedding, classifier: the EmbeddingNetwork and its SoftmaxClassifier.
     """
 
     result: str
     needs_regions: bool
     trains_all: bool
     frozen: tuple[str, ...]
+    embedding: nn.Module
+    classifier: nn.Module
 
     def __call__(self, batch: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Return a dict of unweighted scalar losses, and extras for the methods below and for pictures.
@@ -36,16 +39,18 @@ class Task(Protocol):
         """Set the networks that learn to training mode, as nn.Module does."""
 
     def after_step(self, extras: dict[str, Any]) -> None:
-        """Remember what later steps need."""
+        """Remember what later steps need; by default nothing."""
 
     def accuracy(self, extras: dict[str, Any]) -> torch.Tensor:
         """Return the scalar accuracy of a step."""
 
     def models(self) -> dict[str, nn.Module]:
         """Return the networks by their names in a checkpoint."""
+        return {'embedding_model': self.embedding, 'prediction_model': self.classifier}
 
     def memory(self) -> list[Any]:
-        """Return what a resume needs besides weights and momentum."""
+        """Return what a resume needs besides weights and momentum; by default nothing."""
+        return []
 
     def load_memory(self, state: list[Any], device: torch.device) -> None:
         """Restore what `memory` returned."""

@@ -45,7 +45,8 @@ def atomic_path(path, durable=False):
         if temporary is not None:
             pathlib.Path(temporary).unlink(missing_ok=True)
         # A write that fails does not know its file, and the temporary name means nothing to the user.
-        if isinstance(error, OSError) and (error.filename is None or _is_temporary(error.filename)):
+        if isinstance(error, OSError) and (error.filename is None or _TEMPORARY.fullmatch(
+                os.path.basename(os.fsdecode(error.filename)))):
             error.filename, error.filename2 = str(path), None
         raise
 
@@ -56,10 +57,6 @@ def remove_abandoned(folder):
         found = _TEMPORARY.fullmatch(path.name)
         if found and found['host'] == _HOST and not _is_alive(int(found['process'])):
             path.unlink(missing_ok=True)
-
-
-def _is_temporary(name):
-    return _TEMPORARY.fullmatch(os.path.basename(os.fsdecode(name))) is not None
 
 
 def _is_alive(process):

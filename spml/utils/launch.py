@@ -61,9 +61,7 @@ def choose_devices(gpus, device, wanted=None):
     """Return the names of the devices to run on, one a process.
 
     Args:
-        gpus: numbers of GPUs among those visible, as `'0,1'`.
-        device: name of the device asked for, or None for CUDA where there is one.
-        wanted: number of processes asked for, or None for one on each GPU of `gpus` (one without CUDA).
+        gpus, device, wanted: as `gpus`, `device` and `processes` of `execute`.
 
     Raises:
         ConfigError: fewer GPUs can be used than there are to be processes.
@@ -90,9 +88,6 @@ def launch(devices):
 
     Each process reports its own errors; this one only reports a process that was killed.
 
-    Args:
-        devices: names of `choose_devices`.
-
     Raises:
         ProcessDiedError: a process was killed; the others were ended.
     """
@@ -101,7 +96,9 @@ def launch(devices):
     # Left alone, every process would start a thread for each core.
     os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // len(devices))))
     if devices[0].startswith('cuda:'):
-        os.environ['CUDA_VISIBLE_DEVICES'] = _visible([int(name.removeprefix('cuda:')) for name in devices])
+        numbers, shown = [name.removeprefix('cuda:') for name in devices], os.environ.get('CUDA_VISIBLE_DEVICES')
+        os.environ['CUDA_VISIBLE_DEVICES'] = ','.join(
+            [shown.split(',')[int(number)] for number in numbers] if shown else numbers)
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=len(devices), rdzv_backend='c10d',
                           rdzv_endpoint=f'{_LOOPBACK}:0', local_addr=_LOOPBACK, run_id=f'spml-{os.getpid()}',
                           max_restarts=0, monitor_interval=_MONITOR_INTERVAL)
@@ -121,12 +118,6 @@ def launch(devices):
             socket.getfqdn = look_up
             del os.environ[LAUNCHED]
     return 0
-
-
-def _visible(numbers):
-    """Return CUDA_VISIBLE_DEVICES with only the GPUs of these numbers among those visible now."""
-    shown = os.environ.get('CUDA_VISIBLE_DEVICES')
-    return ','.join(shown.split(',')[number] if shown else str(number) for number in numbers)
 
 
 def _status(failures, count):
