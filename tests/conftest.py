@@ -48,16 +48,45 @@ def _random_inputs(request, monkeypatch):
 
 
 @pytest.fixture
+def rng():
+    return np.random.default_rng()
+
+
+@pytest.fixture
 def call_script(monkeypatch, capsys):
     """A function from a script of pyscripts/ and its words to its exit status, standard output and standard error."""
     def call(name, *words):
-        path = str(PYSCRIPTS / name)
+        path, = map(str, PYSCRIPTS.glob(f'*/{name}.py'))
         monkeypatch.setattr(sys, 'argv', [path, *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
             runpy.run_path(path, run_name='__main__')
         return left.value.code, *capsys.readouterr()
     return call
+
+
+@pytest.fixture
+def works(call_script):
+    """A function that runs a script, asserts that it ends well, and returns what it prints."""
+    def run(name, *words):
+        status, out, err = call_script(name, *words)
+        assert status == 0, err
+        return out
+    return run
+
+
+@pytest.fixture
+def fails(call_script):
+    """A function that runs a script and asserts status 2 and one line of error, the last, that holds some words."""
+    def check(name, *words, naming):
+        status, _, err = call_script(name, *words)
+        assert status == 2, err
+        assert 'Traceback' not in err
+        lines = err.rstrip('\n').split('\n')
+        assert [line.startswith('error: ') for line in lines] == [False] * (len(lines) - 1) + [True], err
+        for word in naming:
+            assert str(word) in lines[-1]
+    return check
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ def random_cams(rng, shape, labels):
 
 @pytest.mark.parametrize('normalised', [False, True])
 @pytest.mark.parametrize(('power', 'threshold'), [(6, 0.2), (2, 0.45)])
-def test_tag_labels_follow_the_rule_pixel_by_pixel(normalised, power, threshold):
-    rng = np.random.default_rng()
+def test_tag_labels_follow_the_rule_pixel_by_pixel(normalised, power, threshold, rng):
     shape, classes = (13, 17), [3, 7, 20]
     cams = random_cams(rng, shape, classes)
     labels = tag_labels(cams, shape, power, threshold, normalised)
@@ -50,8 +49,7 @@ def test_the_bare_rule_at_its_defaults_leaves_nothing_unlabelled():
 
 
 @pytest.mark.parametrize('threshold', [0.5, 0.3])
-def test_box_labels_follow_the_rule_on_overlapping_boxes(threshold):
-    rng = np.random.default_rng()
+def test_box_labels_follow_the_rule_on_overlapping_boxes(threshold, rng):
     shape = (30, 40)
     boxes = [(3, (5, 4, 22, 20)), (5, (15, 12, 36, 27)), (3, (18, 2, 40, 16))]
     cams = {label - 1: rng.random(shape).astype(np.float32) for label in (3, 5)}

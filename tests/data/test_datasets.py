@@ -12,11 +12,6 @@ STDS = (0.229, 0.224, 0.225)
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng()
-
-
-@pytest.fixture
 def build(tmp_path, rng):
     """Write images and labels of the given (height, width) and return a data set over them, plain by default."""
     def build(sizes=((12, 16),), crop=(12, 16), semantic=None, fields=3, **options):

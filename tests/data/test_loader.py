@@ -16,8 +16,7 @@ from spml.errors import DataError, ResourceError
 
 
 @pytest.fixture
-def dataset(tmp_path):
-    rng = np.random.default_rng()
+def dataset(tmp_path, rng):
     for number in range(5):
         size = rng.integers(20, 40, 2)
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / f'{number}.png')

@@ -18,11 +18,6 @@ from spml.data.readers import check_same_size, image_size, read_cam, read_entry,
 from spml.errors import DataError
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng()
-
-
 def save(path, array, **options):
     Image.fromarray(array).save(path, **options)
     return path

@@ -6,11 +6,6 @@ import pytest
 from spml.data import transforms
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng()
-
-
 def sample(rng, height, width):
     return rng.random((height, width, 3), np.float32), rng.integers(0, 256, (2, height, width), np.uint8)
 
@@ -19,16 +14,15 @@ def naive_bilinear(image, size):
     """Half-pixel centres, clamped at the border, no antialiasing; float64 loops."""
     height, width = image.shape[:2]
     out = np.zeros((*size, 3))
-    for i in range(size[0]):
-        for j in range(size[1]):
-            y = min(max((i + 0.5) * height / size[0] - 0.5, 0), height - 1)
-            x = min(max((j + 0.5) * width / size[1] - 0.5, 0), width - 1)
-            top, left = int(y), int(x)
-            below, right = min(top + 1, height - 1), min(left + 1, width - 1)
-            a, b = y - top, x - left
-            pixels = image.astype(np.float64)
-            out[i, j] = ((1 - a) * ((1 - b) * pixels[top, left] + b * pixels[top, right])
-                         + a * ((1 - b) * pixels[below, left] + b * pixels[below, right]))
+    pixels = image.astype(np.float64)
+    for i, j in np.ndindex(size):
+        y = min(max((i + 0.5) * height / size[0] - 0.5, 0), height - 1)
+        x = min(max((j + 0.5) * width / size[1] - 0.5, 0), width - 1)
+        top, left = int(y), int(x)
+        below, right = min(top + 1, height - 1), min(left + 1, width - 1)
+        a, b = y - top, x - left
+        out[i, j] = ((1 - a) * ((1 - b) * pixels[top, left] + b * pixels[top, right])
+                     + a * ((1 - b) * pixels[below, left] + b * pixels[below, right]))
     return out
 
 
@@ -41,11 +35,9 @@ def naive_nearest(label, size):
 def test_mirror(rng):
     image, labels = sample(rng, 5, 7)
     got, got_labels = transforms.mirror(image, labels)
-    for i in range(5):
-        for j in range(7):
-            np.testing.assert_array_equal(got[i, j], image[i, 6 - j])
-            for before, after in zip(labels, got_labels, strict=True):
-                assert after[i, j] == before[i, 6 - j]
+    for i, j in np.ndindex(5, 7):
+        np.testing.assert_array_equal(got[i, j], image[i, 6 - j])
+        np.testing.assert_array_equal(np.array(got_labels)[:, i, j], labels[:, i, 6 - j])
 
 
 def test_swap_parts_touches_only_the_paired_classes():
@@ -102,12 +94,10 @@ def test_pad_to(rng, size):
     height, width = max(5, size[0]), max(6, size[1])
     assert got.shape == (height, width, 3)
     assert got.dtype == np.float32
-    for i in range(height):
-        for j in range(width):
-            inside = i < 5 and j < 6
-            np.testing.assert_allclose(got[i, j], image[i, j] if inside else means, atol=1e-7)
-            for before, after in zip(labels, got_labels, strict=True):
-                assert after[i, j] == (before[i, j] if inside else 255)
+    for i, j in np.ndindex(height, width):
+        inside = i < 5 and j < 6
+        np.testing.assert_allclose(got[i, j], image[i, j] if inside else means, atol=1e-7)
+        np.testing.assert_array_equal(np.array(got_labels)[:, i, j], labels[:, i, j] if inside else 255)
 
 
 def test_random_crop_places(rng):
@@ -118,14 +108,9 @@ def test_random_crop_places(rng):
         oracle = np.random.default_rng(seed)
         top, left = math.floor(oracle.random() * 3), math.floor(oracle.random() * 3)
         np.testing.assert_array_equal(got, image[top:top + 4, left:left + 6])
-        for before, after in zip(labels, got_labels, strict=True):
-            np.testing.assert_array_equal(after, before[top:top + 4, left:left + 6])
+        np.testing.assert_array_equal(got_labels, labels[:, top:top + 4, left:left + 6])
         offsets.add((top, left))
     assert offsets == {(top, left) for top in range(3) for left in range(3)}
-
-
-def test_random_crop_of_the_whole_image(rng):
-    image, labels = sample(rng, 7, 9)
     np.testing.assert_array_equal(transforms.random_crop(image, labels, (7, 9), rng)[0], image)
 
 
@@ -133,10 +118,9 @@ def test_to_grey(rng):
     image, _ = sample(rng, 4, 5)
     got = transforms.to_grey(image)
     assert got.dtype == np.float32
-    for i in range(4):
-        for j in range(5):
-            red, green, blue = (float(value) for value in image[i, j])
-            np.testing.assert_allclose(got[i, j], [0.3 * red + 0.59 * green + 0.11 * blue] * 3, atol=1e-6)
+    for i, j in np.ndindex(4, 5):
+        red, green, blue = (float(value) for value in image[i, j])
+        np.testing.assert_allclose(got[i, j], [0.3 * red + 0.59 * green + 0.11 * blue] * 3, atol=1e-6)
 
 
 @pytest.mark.parametrize('sigma', [0.1, 0.7, 2.5, 5.0])
@@ -151,11 +135,10 @@ def test_blur(rng, sigma):
     taps = {(y, x): math.exp(-(x * x + y * y) / sigma ** 2) for y in range(-2, 3) for x in range(-2, 3)}
     total = sum(taps.values())
     expected = np.zeros((height, width, 3))
-    for i in range(height):
-        for j in range(width):
-            for (y, x), weight in taps.items():
-                pixel = image[reflect(i + y, height), reflect(j + x, width)].astype(np.float64)
-                expected[i, j] += weight / total * pixel
+    for i, j in np.ndindex(height, width):
+        for (y, x), weight in taps.items():
+            pixel = image[reflect(i + y, height), reflect(j + x, width)].astype(np.float64)
+            expected[i, j] += weight / total * pixel
     got = transforms.blur(image, sigma)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, atol=1e-6)
@@ -166,9 +149,7 @@ def test_normalise(rng):
     means, stds = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     got = transforms.normalise(image, means, stds)
     assert got.dtype == np.float32
-    for channel in range(3):
-        expected = (image[:, :, channel].astype(np.float64) - means[channel]) / stds[channel]
-        np.testing.assert_allclose(got[:, :, channel], expected, atol=1e-5)
+    np.testing.assert_allclose(got, (image.astype(np.float64) - means) / stds, atol=1e-5)
 
 
 def test_inputs_are_left_alone(rng):

@@ -18,8 +18,7 @@ def naive_recall(regions, truth, tolerance):
 
 
 @pytest.mark.parametrize('tolerance', [0, 1, 1.5, 2, 5])
-def test_against_every_pair_of_pixels(tolerance):
-    rng = np.random.default_rng()
+def test_against_every_pair_of_pixels(tolerance, rng):
     truth = np.kron(rng.integers(0, 3, (3, 4)), np.ones((7, 5), int))
     regions = np.kron(rng.integers(0, 3, (2, 3)), np.ones((11, 8), int))[:21, :20]
     assert boundary_recall(regions, truth, tolerance) == naive_recall(regions, truth, tolerance)

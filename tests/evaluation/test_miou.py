@@ -23,8 +23,7 @@ def naive_scores(preds, truths, num_classes):
 
 
 @pytest.mark.parametrize('num_classes', [1, 4, 21])
-def test_scores_equal_a_naive_double_loop(num_classes):
-    rng = np.random.default_rng()
+def test_scores_equal_a_naive_double_loop(num_classes, rng):
     # Few classes occur, some values are beyond C on either side; class 2 never occurs.
     values = np.array([0, 1, 3, 5, num_classes, 254, 255], np.uint8)
     truths = [rng.choice(values, (9, 7)) for _ in range(3)]

@@ -40,19 +40,17 @@ def test_the_summary_has_the_scores_in_order_and_the_last_by_class(tmp_path):
             format_summary(scores)
 
 
-def test_the_summary_of_a_run_is_that_of_its_record(tmp_path, call_script):
+def test_the_summary_of_a_run_is_that_of_its_record(tmp_path, works, fails):
     recorder = Recorder(tmp_path)
     recorder.write('run')
     for name, title, status in (('b', 'B', 'done'), ('c', '', 'done'), ('a', 'A', 'stands'), ('d', 'D', 'failed')):
         (tmp_path / f'{name}.json').write_text('{"mean_iou": 0.5}')
         recorder.write('stage', stage=name, title=title, script='x.py', arguments=[], output=f'{name}.json',
                        status=status)
-    status, out, err = call_script('results/summary.py', '--run_dir', tmp_path)
-    assert (status, err) == (0, '')
-    assert [line.split() for line in out.splitlines()] == [['mean', 'IoU', '%'], ['B', '50.00'], ['A', '50.00']]
+    printed = works('summary', '--run_dir', tmp_path)
+    assert [line.split() for line in printed.splitlines()] == [['mean', 'IoU', '%'], ['B', '50.00'], ['A', '50.00']]
     (tmp_path / 'run.jsonl').unlink()
-    status, out, err = call_script('results/summary.py', '--run_dir', tmp_path)
-    assert (status, out, len(err.splitlines())) == (2, '', 1)
+    fails('summary', '--run_dir', tmp_path, naming=[tmp_path])
 
 
 def test_a_name_is_needed_for_each_class():

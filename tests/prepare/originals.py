@@ -39,6 +39,14 @@ def write_scribbles(path, scribbles, size=None, form='<X>{}</X><Y>{}</Y>'):
                     '</annotation>')
 
 
+TRAIN_PLUS = ('07_a', '07_b', '08_d', '08_e')  # of the miniature
+
+
+def train_list(folder, names=TRAIN_PLUS):
+    """The lines of the list of training images with the labels in a folder."""
+    return ''.join(f'VOC2012/JPEGImages/{name}.jpg {folder}/{name}.png VOC2012/hed/{name}.png\n' for name in names)
+
+
 def read(path):
     """Return a PNG as stored, which must be of one 8-bit channel."""
     with Image.open(path) as image:

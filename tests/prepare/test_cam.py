@@ -2,31 +2,27 @@ import os
 
 import numpy as np
 import pytest
-from originals import read
+from originals import TRAIN_PLUS, read, train_list
+from raw_files import Evil
 
+from spml.data.cam_labels import tag_labels
 from spml.errors import DataError
 from spml.prepare.voc_xml import class_table, read_boxes
 
-NAMES = ('07_a', '07_b', '08_d', '08_e')  # train+ of the miniature
 TAGS, BOXES = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_th0.5'
 
 
-def save_cams(path, cams):
-    np.save(path, cams, allow_pickle=True)
-
-
 @pytest.fixture
-def place(prepared, tmp_path):
+def place(prepared, tmp_path, rng):
     """The prepared miniature with CAMs `cams` of two classes for every training image, in the folder `cam_dir`."""
-    rng = np.random.default_rng()
     prepared.cam_dir = tmp_path / 'cam_npy'
     prepared.cam_dir.mkdir()
     prepared.cams = {}
-    for name in NAMES:
+    for name in TRAIN_PLUS:
         cams = {int(key): rng.random(prepared.sizes[name]).astype(np.float32) ** 2
                 for key in rng.choice(20, 2, replace=False)}
         prepared.cams[name] = {key: cam / cam.max() for key, cam in cams.items()}
-        save_cams(prepared.cam_dir / f'{name}.npy', prepared.cams[name])
+        np.save(prepared.cam_dir / f'{name}.npy', prepared.cams[name])
     return prepared
 
 
@@ -34,34 +30,19 @@ def arguments(place, *more):
     return ['--cam_dir', place.cam_dir, '--out', place.out, '--num_workers', 0, *more]
 
 
-def assert_tags(label, cams, alpha, threshold, normalised):
-    """Pixel by pixel the rule of METHOD.md, "Files", in float64."""
-    for pixel in np.ndindex(label.shape):
-        scores = {key + 1: float(cam[pixel]) for key, cam in cams.items()}
-        scores[0] = (1 - max(scores.values())) ** alpha
-        if normalised:
-            scores = {key: score / sum(scores.values()) for key, score in scores.items()}
-        ordered = sorted(scores.values())
-        if ordered[-1] - ordered[-2] > 1e-5 and abs(ordered[-1] - threshold) > 1e-5:
-            assert label[pixel] == (max(scores, key=scores.get) if ordered[-1] >= threshold else 254)
-
-
 @pytest.mark.parametrize(('options', 'folder', 'kind', 'rule'), [
     ([], 'seam_a6_th0.2', 'tag', (6, 0.2, False)),
     (['--normalise'], 'seam_a6_th0.2_sum1', 'tag_seam_a6_th0.2_sum1', (6, 0.2, True)),
     (['--alpha', '4', '--threshold', '0.5'], 'seam_a4_th0.5', 'tag_seam_a4_th0.5', (4, 0.5, False))])
-def test_tag_labels(place, run_script, options, folder, kind, rule):
-    result = run_script('prepare_cam', *arguments(place, *options))
-    assert result.status == 0, result.err
-    assert f'4 label maps written: {place.out / "VOC2012/cam" / folder}\n' in result.out
-    for name in NAMES:
+def test_tag_labels(place, works, options, folder, kind, rule):
+    printed = works('prepare_cam', *arguments(place, *options))
+    assert f'4 label maps written: {place.out / "VOC2012/cam" / folder}\n' in printed
+    for name in TRAIN_PLUS:
         label = read(place.out / 'VOC2012/cam' / folder / f'{name}.png')
-        assert label.shape == place.sizes[name]
-        assert_tags(label, place.cams[name], *rule)
+        np.testing.assert_array_equal(label, tag_labels(place.cams[name], place.sizes[name], *rule))
         assert (place.out / 'VOC2012/cam_npy' / f'{name}.npy').read_bytes() == (
             place.cam_dir / f'{name}.npy').read_bytes()
-    assert (place.out / f'lists/train_{kind}.txt').read_text() == ''.join(
-        f'VOC2012/JPEGImages/{name}.jpg VOC2012/cam/{folder}/{name}.png VOC2012/hed/{name}.png\n' for name in NAMES)
+    assert (place.out / f'lists/train_{kind}.txt').read_text() == train_list(f'VOC2012/cam/{folder}')
 
 
 def write_boxes(path, boxes):
@@ -74,9 +55,9 @@ def write_boxes(path, boxes):
     path.write_text(f'<annotation><filename>{path.stem}.jpg</filename>{objects}</annotation>')
 
 
-def test_box_labels(place, run_script):
+def test_box_labels(place, works):
     annotations = place.voc / 'Annotations'
-    for name in NAMES:
+    for name in TRAIN_PLUS:
         write_boxes(annotations / f'{name}.xml', [])
     height, width = place.sizes['08_d']
     cams = {4: np.zeros((height, width), np.float32), 14: np.zeros((height, width), np.float32)}
@@ -88,9 +69,8 @@ def test_box_labels(place, run_script):
     cams[14][0, 0] = 1  # outside its box
     write_boxes(annotations / '08_d.xml',
                 [('bottle', 4, 3, 9, 5), ('person', '8.2', 5, 10, 7), ('cat', 12, 10, 13, 12)])
-    save_cams(place.cam_dir / '08_d.npy', cams)
-    result = run_script('prepare_cam', *arguments(place, '--boxes', annotations))
-    assert result.status == 0, result.err
+    np.save(place.cam_dir / '08_d.npy', cams)
+    works('prepare_cam', *arguments(place, '--boxes', annotations))
     want = np.zeros((height, width))
     want[2:5, 3:6] = 254
     want[2:5, 6:9] = 5
@@ -101,52 +81,43 @@ def test_box_labels(place, run_script):
     np.testing.assert_array_equal(read(place.out / BOXES / '08_d.png'), want)
     assert not read(place.out / BOXES / '07_a.png').any()
     assert len((place.out / 'lists/train_box.txt').read_text().splitlines()) == 4
-    assert run_script('prepare_cam', *arguments(place, '--boxes', annotations, '--threshold', 0.3)).status == 0
+    works('prepare_cam', *arguments(place, '--boxes', annotations, '--threshold', 0.3))
     assert (read(place.out / 'VOC2012/cam/seambox_a6_th0.3/08_d.png')[2:4, 5] == 5).all()
     assert (place.out / 'lists/train_box_seambox_a6_th0.3.txt').is_file()
 
 
-def test_a_second_run_goes_on(place, run_script):
-    run_script('prepare_cam', *arguments(place))
+def test_a_second_run_goes_on(place, works):
+    works('prepare_cam', *arguments(place))
     (place.out / TAGS / '07_b.png').unlink()
     before = (place.out / TAGS / '07_a.png').stat().st_mtime_ns
-    result = run_script('prepare_cam', *arguments(place))
-    assert f'1 label maps written: {place.out / TAGS} (3 were there already)' in result.out
+    assert f'1 label maps written: {place.out / TAGS} (3 were there already)' in works('prepare_cam', *arguments(place))
     assert (place.out / TAGS / '07_a.png').stat().st_mtime_ns == before
     replaced = place.cam_dir / '08_d.npy'
     replaced.unlink()
-    save_cams(replaced, {})
+    np.save(replaced, {})
     os.utime(replaced, (0, 0))
-    assert '1 label maps written' in run_script('prepare_cam', *arguments(place)).out
+    assert '1 label maps written' in works('prepare_cam', *arguments(place))
     assert not read(place.out / TAGS / '08_d.png').any()
     assert (place.out / 'VOC2012/cam_npy/08_d.npy').read_bytes() == replaced.read_bytes()
-
-
-class Harmful:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), 'w')
 
 
 def test_mistakes_are_one_line_and_no_code_runs(place, fails, tmp_path):
     annotations = place.voc / 'Annotations'
     path = place.cam_dir / '07_b.npy'
-    save_cams(path, {3: np.zeros((5, 6), np.float32)})
+    np.save(path, {3: np.zeros((5, 6), np.float32)})
     fails('prepare_cam', *arguments(place), naming=[path, 'class 4', '5x6'])
-    save_cams(path, {20: np.zeros(place.sizes['07_b'], np.float32)})
+    np.save(path, {20: np.zeros(place.sizes['07_b'], np.float32)})
     fails('prepare_cam', *arguments(place), naming=[path, '20'])
-    save_cams(path, {3: np.full(place.sizes['07_b'], 7.0)})
+    np.save(path, {3: np.full(place.sizes['07_b'], 7.0)})
     fails('prepare_cam', *arguments(place), naming=[path, '0..1'])
-    save_cams(path, {0: Harmful(tmp_path / 'harm')})
+    np.save(path, {0: Evil(open, str(tmp_path / 'harm'), 'w')})
     fails('prepare_cam', *arguments(place), naming=[path, 'refused'])
     assert not (tmp_path / 'harm').exists()
     fails('prepare_cam', *arguments(place, '--boxes', annotations), naming=[annotations / '07_a.xml', '--boxes'])
     fails('prepare_cam', *arguments(place, '--boxes', annotations, '--alpha', 6), naming=['--alpha'])
     fails('prepare_cam', '--cam_dir', tmp_path, '--out', place.out, naming=['none of the 4 images'])
     path.unlink()
-    for name in NAMES:
+    for name in TRAIN_PLUS:
         write_boxes(annotations / f'{name}.xml', [('cat', 1, 1, 99, 5)])
     fails('prepare_cam', *arguments(place, '--boxes', annotations), naming=[annotations, 'x = 99'])
 

@@ -33,8 +33,7 @@ def runs(mask):
     return lengths
 
 
-def test_run_lengths_of_both_kinds():
-    rng = np.random.default_rng()
+def test_run_lengths_of_both_kinds(rng):
     for size in [(256, 256), (7, 300), *map(tuple, rng.integers(1, 60, (30, 2)).tolist())]:
         for mask in (blobs(rng, size), rng.random(size) < 0.5, np.zeros(size, bool), np.ones(size, bool)):
             for segmentation in (compressed(mask), {'size': list(size), 'counts': runs(mask)}):
@@ -43,8 +42,7 @@ def test_run_lengths_of_both_kinds():
                 np.testing.assert_array_equal(found, mask)
 
 
-def test_polygons_have_the_pixels_of_coco():
-    rng = np.random.default_rng()
+def test_polygons_have_the_pixels_of_coco(rng):
     size = (30, 40)
     for _ in range(20):
         polygons = [rng.uniform(0, 30, 2 * count).round(2).tolist() for count in rng.integers(3, 8, 2)]

@@ -7,7 +7,6 @@ from originals import read
 from PIL import Image
 from test_coco_masks import compressed
 
-from spml.errors import DataError
 from spml.prepare.densepose_parts import PART_OF_SURFACE, part_map, point_map
 
 SURFACES = {1: 'torso', 2: 'torso', 3: 'right hand', 4: 'left hand', 5: 'left foot', 6: 'right foot',
@@ -41,8 +40,7 @@ def test_the_surfaces_are_those_of_the_15_classes():
     assert {surface: CLASSES[PART_OF_SURFACE[surface]] for surface in SURFACES} == SURFACES
 
 
-def test_a_grid_in_its_box_pixel_by_pixel():
-    rng = np.random.default_rng()
+def test_a_grid_in_its_box_pixel_by_pixel(rng):
     grid = rng.integers(0, 15, (256, 256), np.uint8)
     for box in ([3.7, 5.2, 20.9, 11.4], [0, 0, 37, 29], [30, 20, 30, 30], [-4.5, -3.2, 10, 10]):
         labels = part_map((29, 37), [], [('here', body(1, 1, box, grid))])
@@ -82,8 +80,7 @@ def test_points_by_hand():
     np.testing.assert_array_equal(weak, want)
 
 
-def test_points_are_some_of_the_annotated_ones_the_same_for_a_seed():
-    rng = np.random.default_rng()
+def test_points_are_some_of_the_annotated_ones_the_same_for_a_seed(rng):
     size = (120, 160)
     bodies, spots = [], {}
     for identity, (left, top) in enumerate(((5, 8), (80, 20)), start=1):
@@ -114,9 +111,8 @@ def test_points_are_some_of_the_annotated_ones_the_same_for_a_seed():
 
 
 @pytest.fixture
-def coco(tmp_path):
+def coco(tmp_path, rng):
     """COCO with three training images (the third not of DensePose) and one of minival, and DensePose's files."""
-    rng = np.random.default_rng()
     root = tmp_path / 'coco'
     sizes = {1: (40, 50), 2: (30, 30), 3: (20, 20), 9: (25, 35)}
     files = {number: f'COCO_{"val" if number == 9 else "train"}2014_{number:012d}.jpg' for number in sizes}
@@ -153,12 +149,15 @@ def coco(tmp_path):
     return root, {number: name[:-4] for number, name in files.items()}
 
 
-def test_from_json_to_files_and_lists(coco, run_script, tmp_path, caplog):
+@pytest.fixture
+def arguments(coco, tmp_path):
+    return ['--coco', coco[0], '--out', tmp_path / 'out', '--num_workers', 0]
+
+
+def test_from_json_to_files_and_lists(coco, works, arguments, tmp_path, caplog):
     root, names = coco
     out = tmp_path / 'out'
-    result = run_script('prepare_densepose', '--coco', root, '--out', out, '--num_workers', 0,
-                        '--prototype_images', 1)
-    assert result.status == 0, result.err
+    printed = works('prepare_densepose', *arguments, '--prototype_images', 1)
     want = np.zeros((40, 50), np.uint8)
     want[2:6, 1:5] = 255  # a person without parts
     want[30:, 40:] = 255  # a crowd
@@ -189,32 +188,29 @@ def test_from_json_to_files_and_lists(coco, run_script, tmp_path, caplog):
         line(number, 'segcls/densepose_points/gray', pmi) for number in (1, 2))
     assert (out / 'lists/train_full.txt').read_text() in (line(1, gray, pmi), line(2, gray, pmi))
     assert (out / 'lists/val.txt').read_text() == line(9, gray, gray, 'val2014')
-    assert f'3 part maps written: {truth}\n' in result.out
+    assert f'3 part maps written: {truth}\n' in printed
     assert 'WARNING: minival has 1 images, not 1508' in caplog.text
 
 
-def test_a_second_run_goes_on_and_other_points_are_refused(coco, run_script, fails, tmp_path):
+def test_a_second_run_goes_on_and_other_points_are_refused(coco, works, fails, arguments, tmp_path):
     root, names = coco
-    arguments = ['--coco', root, '--out', tmp_path / 'out', '--num_workers', 0]
-    run_script('prepare_densepose', *arguments)
+    works('prepare_densepose', *arguments)
     points = tmp_path / 'out/segcls/densepose_points/gray'
     kept = read(points / f'{names[1]}.png')
     (points / f'{names[1]}.png').unlink()
-    result = run_script('prepare_densepose', *arguments)
-    assert f'1 point labels written: {points} (2 were there already)' in result.out
+    assert f'1 point labels written: {points} (2 were there already)' in works('prepare_densepose', *arguments)
     np.testing.assert_array_equal(read(points / f'{names[1]}.png'), kept)
     train = root / 'annotations/densepose_coco_2014_train.json'
-    edit(train, lambda content: content['annotations'][0].__setitem__('dp_x', [9.0 for _ in
-                                                                              content['annotations'][0]['dp_x']]))
+    edit(train, lambda content: content['annotations'][0].update(dp_x=[9.0] * 3))
     os.utime(train, (0, 0))
-    assert f'1 point labels written: {points}' in run_script('prepare_densepose', *arguments).out
+    assert f'1 point labels written: {points}' in works('prepare_densepose', *arguments)
     fails('prepare_densepose', *arguments, '--seed', 3, naming=[points, 'seed: 0 -> 3', '--overwrite'])
 
 
-def test_both_splits_together(coco, run_script, tmp_path):
+def test_both_splits_together(coco, works, arguments, tmp_path):
     root, names = coco
-    assert run_script('prepare_densepose', '--coco', root, '--densepose', root / 'annotations', '--out',
-                      tmp_path / 'out', '--train_splits', 'train', 'valminusminival').status == 0
+    works('prepare_densepose', *arguments, '--densepose', root / 'annotations', '--train_splits', 'train',
+          'valminusminival')
     lines = (tmp_path / 'out/lists/train_point.txt').read_text().splitlines()
     assert [line.split()[0].split('/')[-1][:-4] for line in lines] == [names[1], names[2], names[9]]
 
@@ -225,33 +221,29 @@ def edit(path, change):
     path.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize(('change', 'naming'), [
-    (lambda content: content['annotations'][0]['dp_masks'].pop(), ['annotation 11', 'dp_masks']),
-    (lambda content: content['annotations'][0]['dp_masks'].__setitem__(0, {'size': [256, 256], 'counts': 'abc'}),
-     ['annotation 11', 'dp_masks 1']),
-    (lambda content: content['annotations'][0]['dp_masks'].__setitem__(0, {'size': [9, 9], 'counts': [81]}),
-     ['annotation 11', 'dp_masks 1', '9, 9']),
-    (lambda content: content['annotations'][0].__setitem__('bbox', [1, 2, 3]), ['annotation 11', 'bbox']),
-    (lambda content: content['annotations'][0].__setitem__('bbox', [90, 2, 3, 3]), ['annotation 11', 'outside']),
-    (lambda content: content['annotations'][0].__setitem__('dp_x', [1.0]), ['annotation 11', 'dp_x']),
-    (lambda content: content['annotations'][0].__setitem__('dp_I', [25.0, 1.0, 1.0]), ['annotation 11', 'dp_I']),
-    (lambda content: content['annotations'][0].__setitem__('dp_y', [1.0, 1.0, 300.0]), ['annotation 11', '256']),
-    (lambda content: content['annotations'][0].__setitem__('dp_y', None), ['annotation 11', 'dp_y']),
-    (lambda content: content['annotations'][0].pop('image_id'), ['image_id']),
-    (lambda content: content['images'][0].__setitem__('file_name', '../a.jpg'), ['../a.jpg']),
-    (lambda content: content['images'][0].__setitem__('height', 31), ['COCO_train2014_000000000002.jpg', '30x31']),
-    (lambda content: content.pop('annotations'), ['annotations'])])
-def test_a_damaged_annotation_is_named(coco, fails, tmp_path, change, naming):
+@pytest.mark.parametrize(('key', 'value', 'naming'), [
+    ('dp_masks', [[]] * 13, ['dp_masks']), ('dp_masks', [{'size': [256, 256], 'counts': 'abc'}] * 14, ['dp_masks 1']),
+    ('dp_masks', [{'size': [9, 9], 'counts': [81]}] * 14, ['dp_masks 1', '9, 9']), ('bbox', [1, 2, 3], ['bbox']),
+    ('bbox', [0, 0, -1, 5], ['bbox']), ('bbox', [90, 2, 3, 3], ['outside']), ('dp_x', [1.0], ['dp_x']),
+    ('dp_I', [25.0, 1.0, 1.0], ['dp_I']), ('dp_y', [1.0, 1.0, 300.0], ['256']), ('dp_y', None, ['dp_y'])])
+def test_a_damaged_annotation_is_named(coco, fails, arguments, key, value, naming):
     path = coco[0] / 'annotations/densepose_coco_2014_train.json'
-    edit(path, change)
-    where = coco[0] if 'jpg' in naming[0] else path
-    fails('prepare_densepose', '--coco', coco[0], '--out', tmp_path / 'out', '--num_workers', 0,
-          naming=[where, *naming])
+    edit(path, lambda content: content['annotations'][0].update({key: value}))
+    fails('prepare_densepose', *arguments, naming=[path, 'annotation 11', *naming])
 
 
-def test_missing_and_broken_files_are_named(coco, fails, tmp_path):
+@pytest.mark.parametrize(('change', 'naming'), [
+    (lambda content: content['annotations'][0].pop('image_id'), 'densepose_coco_2014_train.json'),
+    (lambda content: content.pop('annotations'), 'densepose_coco_2014_train.json'),
+    (lambda content: content['images'][0].update(file_name='../a.jpg'), '../a.jpg'),
+    (lambda content: content['images'][0].update(height=31), 'COCO_train2014_000000000002.jpg')])
+def test_damaged_records_are_named(coco, fails, arguments, change, naming):
+    edit(coco[0] / 'annotations/densepose_coco_2014_train.json', change)
+    fails('prepare_densepose', *arguments, naming=[coco[0], naming])
+
+
+def test_missing_and_broken_files_are_named(coco, fails, arguments, tmp_path):
     root, names = coco
-    arguments = ['--coco', root, '--out', tmp_path / 'out', '--num_workers', 0]
     image = root / 'train2014' / f'{names[1]}.jpg'
     kept = image.read_bytes()
     image.unlink()
@@ -264,8 +256,3 @@ def test_missing_and_broken_files_are_named(coco, fails, tmp_path):
     fails('prepare_densepose', *arguments, naming=[path, 'not valid JSON'])
     path.unlink()
     fails('prepare_densepose', *arguments, naming=[path])
-
-
-def test_a_bad_box_names_its_place():
-    with pytest.raises(DataError, match='here: bbox'):
-        part_map((9, 9), [], [('here', {'bbox': [0, 0, -1, 5], 'dp_masks': [[]] * 14})])

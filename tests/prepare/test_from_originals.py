@@ -49,12 +49,7 @@ def world(tmp_path):
     return made
 
 
-def test_a_scribble_run(world, run_script, small_config, tmp_path):
-    def works(script, *arguments):
-        result = run_script(script, *arguments)
-        assert result.status == 0, result.err
-        return result
-
+def test_a_scribble_run(world, works, small_config, tmp_path):
     out = world.out
     works('prepare_voc12', '--voc', world.voc, '--sbd', world.sbd, '--out', out, '--num_workers', 0)
     works('prepare_scribble', '--scribbles', world.scribbles, '--out', out, '--num_workers', 0)

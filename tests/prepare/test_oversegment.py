@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from originals import check_form
 from PIL import Image
+from raw_files import Evil, as_object, png
 
 from spml.data.readers import read_image, read_label
 from spml.errors import DataError
@@ -51,21 +52,19 @@ def data(tmp_path):
     return Data(tmp_path)
 
 
-def test_regions_of_the_images(data, run_script):
-    result = run_script('oversegment', *data.arguments('--report', '--truth_dir', data.truth))
-    assert result.status == 0, result.err
-    assert f'4 over-segmentations written: {data.out}' in result.out
+def test_regions_of_the_images(data, works):
+    printed = works('oversegment', *data.arguments('--report', '--truth_dir', data.truth))
+    assert f'4 over-segmentations written: {data.out}' in printed
     assert sorted(path.name for path in data.out.glob('[!.]*')) == sorted(f'{name}.png' for name in data.names)
     maps = {name: read_label(data.out / f'{name}.png') for name in data.names}
     counts = [len(np.unique(regions)) for regions in maps.values()]
-    assert f'regions: {np.mean(counts):.1f} an image, from {min(counts)} to {max(counts)}' in result.out
+    assert f'regions: {np.mean(counts):.1f} an image, from {min(counts)} to {max(counts)}' in printed
     near, total = np.sum([boundary_recall(maps[name], read_label(data.truth / f'{name}.png')) for name in maps], axis=0)
-    assert f'boundary recall: {100 * near / total:.1f} % of {total} boundary pixels' in result.out
+    assert f'boundary recall: {100 * near / total:.1f} % of {total} boundary pixels' in printed
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 7), (2, 2), (5, 3), (40, 57)])
-def test_without_contours_regions_are_connected_and_numbered(shape):
-    rng = np.random.default_rng()
+def test_without_contours_regions_are_connected_and_numbered(shape, rng):
     for image in (rng.integers(0, 256, (*shape, 3), np.uint8), np.full((*shape, 3), 77, np.uint8)):
         for threshold, most in ((0, 255), (0.3, 255), (0.3, 1)):
             check_form(oversegment(image, threshold=threshold, max_regions=most), shape, most)
@@ -97,11 +96,10 @@ def test_a_large_image_is_looked_at_smaller(monkeypatch):
     np.testing.assert_array_equal(regions, small.repeat(2, 0).repeat(2, 1))
 
 
-def test_regions_along_contour_maps(data, run_script):
-    result = run_script('oversegment', *data.arguments('--contours', data.maps, '--threshold', 0.12,
+def test_regions_along_contour_maps(data, works):
+    printed = works('oversegment', *data.arguments('--contours', data.maps, '--threshold', 0.12,
                                                        '--max_regions', 9))
-    assert result.status == 0, result.err
-    assert 'regions:' not in result.out
+    assert 'regions:' not in printed
     for name in data.names:
         expected = regions_from_contours(data.contours[name].astype(np.float32).clip(0, 1), 0.12, 9)
         found = read_label(data.out / f'{name}.png')
@@ -111,8 +109,8 @@ def test_regions_along_contour_maps(data, run_script):
         assert 1 < len(np.unique(found)) <= 9
 
 
-def test_goes_on_where_it_stopped_with_the_same_options_only(data, run_script, fails):
-    assert run_script('oversegment', *data.arguments()).status == 0
+def test_goes_on_where_it_stopped_with_the_same_options_only(data, works, fails):
+    works('oversegment', *data.arguments())
     before = {path: path.read_bytes() for path in data.out.glob('*.png')}
     (data.out / 'c.png').unlink()
     kept = data.out / 'a.png'
@@ -120,15 +118,15 @@ def test_goes_on_where_it_stopped_with_the_same_options_only(data, run_script, f
     photo = data.folder / 'images/b.1.png'
     Image.fromarray(np.rot90(read_image(photo), 2)).save(photo)
     os.utime(photo, (0, 0))
-    result = run_script('oversegment', *data.arguments('--report'))
-    assert '2 over-segmentations written' in result.out
-    assert '(2 were there already)' in result.out
+    printed = works('oversegment', *data.arguments('--report'))
+    assert '2 over-segmentations written' in printed
+    assert '(2 were there already)' in printed
     assert (data.out / 'c.png').read_bytes() == before[data.out / 'c.png']
     np.testing.assert_array_equal(read_label(data.out / 'b.1.png'), oversegment(read_image(photo)))
     assert kept.read_bytes() == before[data.out / 'd.png']
     fails('oversegment', *data.arguments('--threshold', 0.2), naming=[data.out, 'threshold: 0.3 -> 0.2', '--overwrite'])
     fails('oversegment', *data.arguments('--contours', data.maps), naming=[data.out, 'contours'])
-    assert '4 over-segm' in run_script('oversegment', *data.arguments('--threshold', 0.2, '--overwrite')).out
+    assert '4 over-segm' in works('oversegment', *data.arguments('--threshold', 0.2, '--overwrite'))
 
 
 def test_images_and_lists_that_cannot_be_used(data, fails):
@@ -149,7 +147,6 @@ def test_maps_and_truth_that_cannot_be_used(data, fails):
     fails('oversegment', *contours, naming=[f'{data.list}:2', path, data.folder / 'images/b.1.png'])
     path.unlink()
     fails('oversegment', *contours, naming=[f'{data.list}:2', data.maps / 'b.1.png', '.npy'])
-    truth = data.arguments('--truth_dir', data.truth)
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(data.truth / 'c.png')
     data.out = data.out.with_name('two')
     truth = data.arguments('--truth_dir', data.truth)
@@ -157,50 +154,37 @@ def test_maps_and_truth_that_cannot_be_used(data, fails):
     fails('oversegment', *data.arguments('--truth_dir', data.maps.with_name('none')), naming=['none', 'a.png'])
 
 
-class Evil:
-    def __reduce__(self):
-        return exec, ('raise SystemExit("executed")',)
+def float_map(*values):
+    return lambda path: np.save(path, *values)
 
 
-@pytest.mark.parametrize(('write', 'words'), [
-    (lambda path: np.save(path, np.array([Evil()], object), allow_pickle=True), 'not a readable .npy'),
-    (lambda path: path.write_bytes(pickle.dumps(Evil())), 'not a readable .npy'),
-    (lambda path: path.write_bytes(b''), 'not a readable .npy'),
-    (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': "
-                                   b'(9999999, 9999999), }'.ljust(128)), 'not a readable .npy'),
-    (lambda path: np.save(path, np.zeros((4, 5), int)), 'int64'),
-    (lambda path: np.save(path, np.zeros((4, 5, 2))), r'4, 5, 2'),
-    (lambda path: np.save(path, np.full((4, 5), 1.1)), 'outside 0..1'),
-    (lambda path: np.save(path, np.full((4, 5), np.nan)), 'outside 0..1'),
-    (lambda path: np.save(path, np.full((4, 5), 0.9)), 'invert'),
-])
-def test_float_maps_that_cannot_be_used(tmp_path, write, words):
-    path = tmp_path / 'a.npy'
-    write(path)
+def content(data):
+    return lambda path: path.write_bytes(data)
+
+
+def picture(image):
+    return lambda path: image.save(path)
+
+
+@pytest.mark.parametrize(('name', 'write', 'words'), [
+    ('a.npy', float_map(as_object(Evil(exec, 'raise SystemExit("executed")'))), 'not a readable .npy'),
+    ('a.npy', content(pickle.dumps(Evil(exec, 'raise SystemExit("executed")'))), 'not a readable .npy'),
+    ('a.npy', content(b''), 'not a readable .npy'),
+    ('a.npy', content(b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (9999999, 9999999), }"
+                      .ljust(128)), 'not a readable .npy'),
+    ('a.npy', float_map(np.zeros((4, 5), int)), 'int64'), ('a.npy', float_map(np.zeros((4, 5, 2))), '4, 5, 2'),
+    ('a.npy', float_map(np.full((4, 5), 1.1)), 'outside 0..1'),
+    ('a.npy', float_map(np.full((4, 5), np.nan)), 'outside 0..1'), ('a.npy', float_map(np.full((4, 5), 0.9)), 'invert'),
+    ('a.png', picture(Image.new('RGB', (4, 5))), 'mode RGB'), ('a.png', picture(Image.new('1', (4, 5))), 'mode 1'),
+    ('a.png', picture(Image.new('P', (4, 5))), 'mode P'), ('a.png', picture(Image.new('L', (4, 5), 200)), 'invert'),
+    ('a.png', picture(Image.fromarray(np.zeros((4, 5), np.uint16))), 'mode I;16'),
+    *(('a.png', content(png(50, 40, 8, 0, bytes(40 * 51))[:kept]), 'not a readable PNG') for kept in (1, 20, 45))])
+def test_files_that_are_no_contour_map(tmp_path, name, write, words):
+    write(tmp_path / name)
     with pytest.raises(DataError, match=words) as caught:
-        read_contours(path)
-    assert str(path) in str(caught.value)
+        read_contours(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
     assert '\n' not in str(caught.value)
-
-
-@pytest.mark.parametrize(('image', 'words'), [
-    (Image.new('RGB', (4, 5)), 'mode RGB'), (Image.new('1', (4, 5)), 'mode 1'), (Image.new('P', (4, 5)), 'mode P'),
-    (Image.fromarray(np.zeros((4, 5), np.uint16)), 'mode I;16'), (Image.new('L', (4, 5), 200), 'invert'),
-])
-def test_pictures_that_are_no_contour_map(tmp_path, image, words):
-    path = tmp_path / 'a.png'
-    image.save(path)
-    with pytest.raises(DataError, match=words):
-        read_contours(path)
-
-
-@pytest.mark.parametrize('kept', [0, 20, 300])
-def test_damaged_pictures(tmp_path, kept):
-    path = tmp_path / 'a.png'
-    Image.fromarray(np.random.default_rng().integers(0, 60, (40, 50), np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(DataError, match='not a readable PNG'):
-        read_contours(path)
 
 
 def test_maps_are_read_as_they_are(tmp_path):

@@ -1,4 +1,4 @@
-import builtins
+import sys
 
 import cv2
 import numpy as np
@@ -57,8 +57,7 @@ def test_an_arc_across_the_contour_counts_less_than_one_along_it():
 
 
 @pytest.mark.parametrize('levels', [None, 255, 6])
-def test_regions_are_connected_numbered_and_nested(levels):
-    rng = np.random.default_rng()
+def test_regions_are_connected_numbered_and_nested(levels, rng):
     contours = blobs(rng)
     if levels:
         contours = np.round(contours * levels) / levels
@@ -71,8 +70,7 @@ def test_regions_are_connected_numbered_and_nested(levels):
         finer = regions
 
 
-def test_at_most_so_many_regions_and_those_of_the_strongest_contours():
-    rng = np.random.default_rng()
+def test_at_most_so_many_regions_and_those_of_the_strongest_contours(rng):
     contours = blobs(rng, (110, 140), 1.2)
     everything = regions_from_contours(contours, 0)
     assert everything.max() + 1 > 200
@@ -125,13 +123,6 @@ def test_what_is_smooth_does_not_depend_on_threads():
 
 
 def test_without_higra_it_says_what_to_install(monkeypatch):
-    original = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name == 'higra':
-            raise ModuleNotFoundError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, '__import__', refuse)
+    monkeypatch.setitem(sys.modules, 'higra', None)
     with pytest.raises(SpmlError, match='pip install higra'):
         regions_from_contours(np.zeros((4, 4)), 0.5)

@@ -11,7 +11,7 @@ import cv2
 import pytest
 
 from spml.errors import DataError, SpmlError
-from spml.prepare.runner import Digests, make, results, run_items, summary
+from spml.prepare.runner import Digests, make, results, run_items
 from spml.utils.formats import write_text
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -156,13 +156,6 @@ def test_notes_that_are_damaged_cost_only_work(doubler):
     assert doubler.make() == ''
     (doubler.out / '.made_with.json').write_text('{broken')
     assert doubler.make() == 'abc'
-
-
-def test_the_summary_counts(capsys):
-    summary('label maps', 'some/folder', 3, 3)
-    summary('label maps', 'some/folder', 1, 3)
-    assert capsys.readouterr().out.split('\n')[:2] == [
-        '3 label maps written: some/folder', '1 label maps written: some/folder (2 were there already)']
 
 
 _ENDLESS = """

@@ -2,14 +2,13 @@ import json
 
 import numpy as np
 import pytest
-from originals import read, write_scribbles
+from originals import TRAIN_PLUS, read, train_list, write_scribbles
 
 from spml.errors import DataError
 from spml.prepare import strokes
 from spml.prepare.scribble import read_clicks
 from spml.prepare.voc_xml import class_table, read_scribbles
 
-NAMES = ('07_a', '07_b', '08_d', '08_e')  # train+ of the miniature
 FOLDERS = ('dilate_3', 'dilate_3_0.8', 'dilate_3_0.5', 'dilate_3_0.3', 'dilate_6_0.0')
 
 
@@ -31,24 +30,20 @@ POLYGON = '<polygon><tag>cat</tag><point><X>1</X><Y>2</Y></point></polygon>'
 CLASSES = {'background': 0, 'person': 15, 'pottedplant': 16, 'tvmonitor': 20}
 
 
-def test_the_five_lengths_of_every_image(place, run_script):
-    rng = np.random.default_rng()
-    drawn = {name: random_scribbles(rng, place.sizes[name]) for name in NAMES}
+def test_the_five_lengths_of_every_image(place, works, rng):
+    drawn = {name: random_scribbles(rng, place.sizes[name]) for name in TRAIN_PLUS}
     for name, scribbles in drawn.items():
         write_scribbles(place.scribbles / f'{name}.xml', scribbles, place.sizes[name])
     write_scribbles(place.scribbles / '07_c.xml', drawn['07_a'])  # a val image: not used
-    result = run_script('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out,
+    printed = works('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out,
                         '--num_workers', 0)
-    assert result.status == 0, result.err
     root = place.out / 'VOC2012' / 'scribble'
     assert {path.name for path in root.iterdir()} == set(FOLDERS)
     for folder in FOLDERS:
-        assert {path.stem for path in (root / folder).glob('*.png')} == set(NAMES)
-        assert f'4 label maps written: {root / folder}\n' in result.out
+        assert {path.stem for path in (root / folder).glob('*.png')} == set(TRAIN_PLUS)
+        assert f'4 label maps written: {root / folder}\n' in printed
         kind = {'dilate_3': 'scribble', 'dilate_6_0.0': 'point'}.get(folder, f'scribble_{folder[-3:]}')
-        assert (place.out / f'lists/train_{kind}.txt').read_text() == ''.join(
-            f'VOC2012/JPEGImages/{name}.jpg VOC2012/scribble/{folder}/{name}.png VOC2012/hed/{name}.png\n'
-            for name in NAMES)
+        assert (place.out / f'lists/train_{kind}.txt').read_text() == train_list(f'VOC2012/scribble/{folder}')
     for name, scribbles in drawn.items():
         for folder, fraction, radius in zip(FOLDERS, (1, 0.8, 0.5, 0.3, 0), (1.5, 1.5, 1.5, 1.5, 3), strict=True):
             cut = [(CLASSES[tag], strokes.middle(np.array(points, float), fraction)) for tag, points in scribbles]
@@ -56,12 +51,11 @@ def test_the_five_lengths_of_every_image(place, run_script):
                                           strokes.draw(cut, place.sizes[name], radius))
 
 
-def test_a_drawing_by_hand(place, run_script):
+def test_a_drawing_by_hand(place, works):
     height, width = place.sizes['07_a']
     write_scribbles(place.scribbles / '07_a.xml', [('Background', [(1, 1), (9, 1)]), ('TV/monitor', [(5, height + 9)])])
-    result = run_script('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--width', 1,
+    works('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--width', 1,
                         '--radius', 1, '--num_workers', 0)
-    assert result.status == 0, result.err
     want = {'1': np.full((height, width), 254), '1_0.5': np.full((height, width), 254)}
     want['1'][1, 1:10] = want['1_0.5'][1, 3:8] = 0
     want['1'][-1, 5] = want['1_0.5'][-1, 5] = 20
@@ -75,18 +69,18 @@ def test_a_drawing_by_hand(place, run_script):
     assert len((place.out / 'lists/train_scribble.txt').read_text().splitlines()) == 4  # of prepare_voc12
 
 
-def test_images_without_scribbles_are_left_out_aloud_and_a_second_run_goes_on(place, run_script, caplog):
+def test_images_without_scribbles_are_left_out_aloud_and_a_second_run_goes_on(place, works, caplog):
     arguments = ['prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--num_workers', 0]
     write_scribbles(place.scribbles / '08_d.xml', [('cat', [(3, 3), (8, 8)])])
-    run_script(*arguments)
+    works(*arguments)
     assert 'WARNING: 3 of 4 training images have no scribbles' in caplog.text
     assert (place.out / 'lists/train_scribble.txt').read_text().split('\n')[1:] == ['']
     for name in ('07_a', '07_b', '08_e'):
         write_scribbles(place.scribbles / f'{name}.xml', [('dog', [(3, 3), (8, 8)])])
     before = (place.out / 'VOC2012/scribble/dilate_3/08_d.png').stat().st_mtime_ns
-    result = run_script(*arguments)
-    assert '3 label maps written' in result.out
-    assert '(1 were there already)' in result.out
+    printed = works(*arguments)
+    assert '3 label maps written' in printed
+    assert '(1 were there already)' in printed
     assert (place.out / 'VOC2012/scribble/dilate_3/08_d.png').stat().st_mtime_ns == before
     assert len((place.out / 'lists/train_scribble.txt').read_text().splitlines()) == 4
 
@@ -98,15 +92,14 @@ def test_both_cases_of_coordinates_and_fractions_are_read(tmp_path):
     assert [(label, points.tolist()) for label, points in scribbles] == [(11, [[1.5, 2.0]])]
 
 
-def test_clicks_of_one_and_of_several_annotators(place, run_script, tmp_path):
+def test_clicks_of_one_and_of_several_annotators(place, works, tmp_path):
     height, width = place.sizes['08_d']
     path = tmp_path / 'points.json'
     path.write_text(json.dumps({
         '07_a': [{'cls': 3, 'x': 5, 'y': 4, 'rank': 1}, {'cls': 20, 'x': 10, 'y': 12, 'rank': 2}],
         '08_d': [[{'cls': 1, 'x': 6, 'y': 7}], [{'cls': 0, 'x': width, 'y': height}]],
         '07_b': [], '2011_009999': [{'cls': 1, 'x': 900, 'y': 900}]}))
-    result = run_script('prepare_scribble', '--points', path, '--out', place.out, '--num_workers', 0, '--radius', 1)
-    assert result.status == 0, result.err
+    works('prepare_scribble', '--points', path, '--out', place.out, '--num_workers', 0, '--radius', 1)
     for name, dots in (('07_a', [(3, 4, 5), (20, 12, 10)]), ('08_d', [(1, 7, 6), (0, height - 1, width - 1)])):
         want = np.full(place.sizes[name], 254)
         for label, y, x in dots:
@@ -116,7 +109,7 @@ def test_clicks_of_one_and_of_several_annotators(place, run_script, tmp_path):
         np.testing.assert_array_equal(read(place.out / f'VOC2012/scribble/clicks_2/{name}.png'), want)
     names = [line.split()[1] for line in (place.out / 'lists/train_click_2.txt').read_text().splitlines()]
     assert names == [f'VOC2012/scribble/clicks_2/{name}.png' for name in ('07_a', '08_d')]
-    assert run_script('prepare_scribble', '--points', path, '--out', place.out, '--num_workers', 0).status == 0
+    works('prepare_scribble', '--points', path, '--out', place.out, '--num_workers', 0)
     assert (place.out / 'lists/train_click.txt').is_file()
 
 
@@ -154,7 +147,7 @@ def test_a_bad_scribble_file_is_one_line(place, fails, content, naming):
           naming=[path, *naming])
 
 
-def test_mistakes_on_the_command_line_are_one_line(place, fails, run_script, tmp_path):
+def test_mistakes_on_the_command_line_are_one_line(place, fails, works, tmp_path):
     out = ['--out', place.out, '--num_workers', 0]
     fails('prepare_scribble', *out, naming=['--scribbles', '--points'])
     fails('prepare_scribble', '--scribbles', tmp_path / 'none', *out, naming=[tmp_path / 'none'])
@@ -163,7 +156,7 @@ def test_mistakes_on_the_command_line_are_one_line(place, fails, run_script, tmp
     fails('prepare_scribble', '--scribbles', place.scribbles, '--out', tmp_path / 'empty', naming=['prepare_voc12.py'])
     write_scribbles(place.scribbles / '07_a.xml', [('steed', [(3, 3), (8, 8)])])
     fails('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=hors', naming=['hors', 'horse'])
-    assert run_script('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=horse').status == 0
+    works('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=horse')
     assert 13 in read(place.out / 'VOC2012/scribble/dilate_3/07_a.png')
     (tmp_path / 'points.json').write_text('{"07_a": [{"cls": 1, "x": 99, "y": 3}]}')
     fails('prepare_scribble', '--points', tmp_path / 'points.json', *out, naming=['points.json', 'x = 99'])

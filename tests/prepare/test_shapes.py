@@ -62,8 +62,7 @@ def test_the_later_shape_lies_over_the_earlier(labelme):
     assert labels.dtype == np.uint8
 
 
-def test_polygons_and_circles_cover_what_is_in_them(labelme):
-    rng = np.random.default_rng()
+def test_polygons_and_circles_cover_what_is_in_them(labelme, rng):
     angles = np.sort(rng.random(9) * 2 * np.pi)
     radii = rng.uniform(6, 18, 9)
     points = np.stack([25 + radii * np.cos(angles), 20 + radii * np.sin(angles)], 1)
@@ -161,27 +160,21 @@ def read(tmp_path, classes, *arguments, rules=DENSE, **groups):
     return read_coco(path, classes, rules)
 
 
-def test_polygons_and_run_lengths_of_coco(tmp_path, classes):
+def test_polygons_and_run_lengths_of_coco(tmp_path, classes, rng):
     """The smaller are drawn over the larger, whatever their order."""
-    rng = np.random.default_rng()
     speckles = np.asfortranarray((rng.random(SIZE) < 0.2).astype(np.uint8))
-    compressed = coco_mask.encode(speckles)
-    runs = np.flatnonzero(np.diff(speckles.ravel(order='F'), prepend=2))
-    counts = np.diff([*runs, speckles.size]).tolist()
-    plain = {'size': list(SIZE), 'counts': counts if speckles[0, 0] == 0 else [0, *counts]}
+    runs = {'size': list(SIZE), 'counts': coco_mask.encode(speckles)['counts'].decode()}
     square = [10, 10, 20, 10, 20, 20, 10, 20]
     whole = [0, 0, 50, 0, 50, 40, 0, 40]
-    for segmentation in (plain, {'size': list(SIZE), 'counts': compressed['counts'].decode()}):
-        annotations = [annotation(1, 3, [square]), annotation(2, 44, segmentation), annotation(3, 44, [whole])]
-        for order in ([0, 1, 2], [2, 1, 0]):
-            images = read(tmp_path, classes, [annotations[index] for index in order])
-            assert set(images) == {'train/a.jpg', 'b.jpg'}
-            assert images['b.jpg'] == []
-            labels = draw_coco(images['train/a.jpg'], SIZE, DENSE)
-            expected = np.full(SIZE, 3)
-            expected[10:20, 10:20] = 1  # COCO's polygons end where their last pixel does
-            np.testing.assert_array_equal(labels, expected)
-    labels = draw_coco(read(tmp_path, classes, [annotation(2, 44, plain)])['train/a.jpg'], SIZE, SPARSE)
+    annotations = [annotation(1, 3, [square]), annotation(2, 44, runs), annotation(3, 44, [whole])]
+    for order in (annotations, annotations[::-1]):
+        images = read(tmp_path, classes, order)
+        assert set(images) == {'train/a.jpg', 'b.jpg'}
+        assert images['b.jpg'] == []
+        labels = draw_coco(images['train/a.jpg'], SIZE, DENSE)
+        # COCO's polygons end where their last pixel does.
+        np.testing.assert_array_equal(labels, np.where(block(10, 10, 19, 19), 1, 3))
+    labels = draw_coco(read(tmp_path, classes, [annotation(2, 44, runs)])['train/a.jpg'], SIZE, SPARSE)
     np.testing.assert_array_equal(labels, np.where(speckles, 3, 254))
 
 

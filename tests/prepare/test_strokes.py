@@ -22,8 +22,7 @@ def distance_to_segment(point, start, end):
 
 
 @pytest.mark.parametrize('radius', [0.5, 1.5, 3, 4.7])
-def test_a_pixel_takes_the_nearest_stroke_within_the_radius(radius):
-    rng = np.random.default_rng()
+def test_a_pixel_takes_the_nearest_stroke_within_the_radius(radius, rng):
     shape = (23, 31)
     strokes = [(label, rng.uniform(-4, 34, (count, 2))) for label, count in ((0, 3), (7, 2), (20, 1), (3, 4))]
     labels = draw(strokes, shape, radius)

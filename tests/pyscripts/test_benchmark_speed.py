@@ -46,9 +46,8 @@ def test_the_direct_relations_are_the_formulas(scripts):
     torch.testing.assert_close(similarity, naive.image_similarity(embeddings, own, prototypes, image, labels, 16.0))
 
 
-def test_direct_clustering_retrieval_and_walk_are_the_formulas(scripts):
+def test_direct_clustering_retrieval_and_walk_are_the_formulas(scripts, rng):
     direct, naive = scripts('direct'), scripts('naive_segsort')
-    rng = np.random.default_rng()
     vectors, initial = naive.random_units(2, 30, 4), torch.from_numpy(rng.integers(0, 5, (2, 30)))
     for found, image, labels in zip(direct.kmeans(vectors, initial, 5, 3), vectors.numpy(), initial, strict=True):
         assert found.tolist() == naive.kmeans(image, labels.tolist(), 5, 3)

@@ -14,7 +14,7 @@ def check(tmp_path, small_data, call_script):
     """Run the script on the small data set; returns status, standard output and standard error."""
     def run(*more, data_list=small_data.list, num_classes=3):
         classes = [] if num_classes is None else ['--num_classes', num_classes]
-        return call_script('data/check_data.py', '--data_dir', small_data.folder, '--data_list', data_list,
+        return call_script('check_data', '--data_dir', small_data.folder, '--data_list', data_list,
                            '--save_dir', tmp_path / 'out', *classes, *more)
     return run
 

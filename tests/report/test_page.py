@@ -1,5 +1,4 @@
 """The page as a file: what it holds, and what it does with runs that do not have everything."""
-import functools
 import html.parser
 import re
 import shutil
@@ -42,19 +41,12 @@ class Page(html.parser.HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-@pytest.fixture
-def report(call_script):
-    """A function from arguments of the script to its exit status, standard output and standard error."""
-    return functools.partial(call_script, 'results/report.py')
-
-
 def sections(page):
     return [attributes['id'] for attributes in page.all('h2')]
 
 
-def test_a_run_alone(report, made):
-    status, out, err = report(made.runs[0], '--no-predict')
-    assert status == 0, err
+def test_a_run_alone(works, made):
+    out = works('report', made.runs[0], '--no-predict')
     assert out == f'report: {made.runs[0] / "report.html"}\n'
     page = Page(made.runs[0] / 'report.html')
     assert sections(page) == ['scores', 'confusion', 'images', 'curves', 'prototypes', 'costs', 'settings']
@@ -70,8 +62,8 @@ def test_a_run_alone(report, made):
     assert len(charts) >= 10
 
 
-def test_nothing_is_fetched_and_names_stay_text(report, made):
-    assert report(made.runs[0], '--no-predict')[0] == 0
+def test_nothing_is_fetched_and_names_stay_text(works, made):
+    works('report', made.runs[0], '--no-predict')
     page = Page(made.runs[0] / 'report.html')
     for _, attributes in page.tags:
         for name in ('src', 'href', 'srcset', 'action', 'data'):
@@ -83,9 +75,8 @@ def test_nothing_is_fetched_and_names_stay_text(report, made):
     assert made.class_names[2] in page.text
 
 
-def test_runs_side_by_side(report, made, tmp_path):
-    status, _, err = report(*made.runs, '--no-predict', '--out', tmp_path / 'new' / 'page.html', '--num_images', 1)
-    assert status == 0, err
+def test_runs_side_by_side(works, made, tmp_path):
+    works('report', *made.runs, '--no-predict', '--out', tmp_path / 'new' / 'page.html', '--num_images', 1)
     page = Page(tmp_path / 'new' / 'page.html')
     assert 'SPML: a/run and b/run' in page.text
     differences = page.text.partition('What differs')[2].partition('All settings')[0]
@@ -95,54 +86,47 @@ def test_runs_side_by_side(report, made, tmp_path):
     assert len(page.all('img')) == 3 * 4 + 3 * 5
 
 
-def test_training_images_are_predicted_with_the_runs_weights(report, made, small_config):
+def test_training_images_are_predicted_with_the_runs_weights(works, made, small_config):
     config = small_config()
     torch.save({'embedding_model': build_embedding(config).state_dict(),
                 'prediction_model': build_classifier(config).state_dict(), 'config': configuration.to_dict(config)},
                made.runs[0] / 'classifier' / 'model-3.pth')
-    status, _, err = report(*made.runs, '--device', 'cpu')
-    assert status == 0, err
+    works('report', *made.runs, '--device', 'cpu')
     page = Page(made.runs[0] / 'report.html')
     assert page.text.count('none prediction, a/run') == 0
     assert page.text.count('none prediction, b/run') == 5
 
 
-def test_what_a_run_lacks_is_left_out(report, made):
+def test_what_a_run_lacks_is_left_out(works, made):
     run = made.runs[0]
     for name in ('prototypes', 'predicted', 'labelled', 'stage1', 'classifier'):
         shutil.rmtree(run / name)
     record = run / 'run.jsonl'
     record.write_text(record.read_text().replace('"seconds": 9.5', '"seconds": 0'))
-    status, _, err = report(run)
-    assert status == 0, err
+    works('report', run)
     assert sections(Page(run / 'report.html')) == ['scores', 'confusion', 'settings']
-    assert report(made.runs[1] / 'stage1')[0] == 0
+    works('report', made.runs[1] / 'stage1')
     assert sections(Page(made.runs[1] / 'stage1' / 'report.html')) == ['curves', 'settings']
 
 
-def test_moved_data_are_found_by_an_option(report, made):
+def test_moved_data_are_found_by_an_option(works, made):
     moved = made.data.rename(made.data.with_name('moved'))
     run = made.runs[0]
     (run / 'lists').mkdir()
     for name in ('train', 'full', 'val'):
         shutil.copy(moved / f'{name}.txt', run / 'lists' / f'input_{name}.txt')
-    status, out, _ = report(run, '--no-predict')
-    assert (status, out.startswith(f'note: {run}: ')) == (0, True)
+    assert works('report', run, '--no-predict').startswith(f'note: {run}: ')
     assert 'images' not in sections(Page(run / 'report.html'))
-    assert report(run, '--no-predict', '--data_dir', moved)[0] == 0
+    works('report', run, '--no-predict', '--data_dir', moved)
     assert 'images' in sections(Page(run / 'report.html'))
 
 
-def test_mistakes_are_one_line_and_leave_no_page(report, made, monkeypatch):
+def test_mistakes_are_one_line_and_leave_no_page(fails, made, monkeypatch):
     (made.data / 'image' / 'v1.png').write_bytes(b'no image')
     for arguments, named in (([made.data], made.data), ([made.runs[0]], 'v1.png'), ([made.runs[0]] * 2, 'twice')):
-        status, _, err = report(*arguments, '--no-predict')
-        assert status == 2
-        assert str(named) in err.splitlines()[-1]
-        assert 'Traceback' not in err
+        fails('report', *arguments, '--no-predict', naming=[named])
     assert not list(made.runs[0].glob('*.html'))
     monkeypatch.setitem(sys.modules, 'plotly', None)
     for name in [name for name in sys.modules if name.startswith(('spml.report.', 'plotly.'))]:
         monkeypatch.delitem(sys.modules, name)
-    status, _, err = report(made.runs[1])
-    assert (status, 'pip install' in err) == (2, True)
+    fails('report', made.runs[1], naming=['pip install'])

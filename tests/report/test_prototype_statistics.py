@@ -31,8 +31,7 @@ def test_a_plane_without_variance_is_a_point():
         assert explained == (0, 0)
 
 
-def test_class_figures_by_loops():
-    rng = np.random.default_rng()
+def test_class_figures_by_loops(rng):
     vectors, labels, images = unit(rng.normal(size=(30, 5))), rng.integers(0, 4, 30), rng.integers(0, 6, 30)
     found = prototypes.class_figures(vectors, labels, images)
     assert [figures[0] for figures in found] == sorted(set(labels.tolist()))

@@ -56,8 +56,7 @@ def naive_merge(regions, features, fewest, most, merge_cost):
 
 
 @pytest.mark.parametrize(('fewest', 'most', 'cost'), [(1, 255, 0), (4, 9, 1e9), (1, 12, 3.0), (3, 3, 0)])
-def test_regions_merge_along_wards_criterion(fewest, most, cost):
-    rng = np.random.default_rng()
+def test_regions_merge_along_wards_criterion(fewest, most, cost, rng):
     regions = _connected(rng.integers(0, 3, (9, 11)))
     features = rng.normal(size=(9, 11, 4)).astype(np.float32)
     found = _merge(regions, features, fewest, most, cost)
@@ -65,8 +64,7 @@ def test_regions_merge_along_wards_criterion(fewest, most, cost):
     assert parts == naive_merge(regions, features, fewest, most, cost)
 
 
-def test_boxes_just_hold_their_objects():
-    rng = np.random.default_rng()
+def test_boxes_just_hold_their_objects(rng):
     visible = np.zeros((30, 40), np.uint8)
     visible[4:20, 5:22] = rng.integers(0, 2, (16, 17))
     visible[25:27, 30:40] = 2

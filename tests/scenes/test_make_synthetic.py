@@ -103,7 +103,7 @@ def test_script_writes_then_skips_then_refuses_other_options(tmp_path, call_scri
             ((), 0, 'wrote 2 train, 1 val, 0 test'), ((), 0, 'holds already'),
             (('--seed', 5), 2, f'error: {out}: holds a data set made differently (seed: 0 -> 5); '),
             (('--seed', 5, '--overwrite'), 0, 'wrote 2 train'), (('--size', 48), 2, "'48' is not of the form")):
-        found = call_script('data/make_synthetic.py', *options, *more)
+        found = call_script('make_synthetic', *options, *more)
         assert found[0] == status
         assert words in found[2 if status else 1]
         assert not status or '\n' not in found[2].rstrip() or 'usage' in found[2]

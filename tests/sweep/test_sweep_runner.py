@@ -73,7 +73,7 @@ class Place:
 @pytest.fixture
 def call(place, call_script):
     """A function from options of the script to its exit status, standard output and standard error."""
-    return functools.partial(call_script, 'train/sweep.py', place.yaml)
+    return functools.partial(call_script, 'sweep', place.yaml)
 
 
 @pytest.fixture
@@ -179,9 +179,6 @@ def test_a_training_gets_its_folder_and_overrides(place, call, tmp_path):
     assert 'loss' in call()[1]
 
 
-def test_a_wrong_file_is_one_line(place, call):
+def test_a_wrong_file_is_one_line(place, fails):
     place.write(set={'train.no_such': [1]})
-    status, _, err = call()
-    assert status == 2
-    assert err.startswith('error: ')
-    assert len(err.splitlines()) == 1
+    fails('sweep', place.yaml, naming=[place.yaml, 'train.no_such'])

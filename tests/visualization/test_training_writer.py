@@ -1,6 +1,6 @@
-import builtins
 import io
 import resource
+import sys
 
 import numpy as np
 import pytest
@@ -25,8 +25,7 @@ def picture(events, name):
     return np.asarray(Image.open(io.BytesIO(encoded)))
 
 
-def test_events_hold_scalars_and_pictures(tmp_path):
-    rng = np.random.default_rng()
+def test_events_hold_scalars_and_pictures(tmp_path, rng):
     rgb = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
     image = torch.from_numpy((rgb / 255 - MEANS) / STDS).permute(2, 0, 1).float()
     weak = torch.from_numpy(rng.choice(np.array([0, 3, 254, 255]), (12, 16)))
@@ -54,14 +53,7 @@ def test_events_hold_scalars_and_pictures(tmp_path):
 
 
 def test_without_tensorboard_it_says_so_once_and_does_nothing(tmp_path, monkeypatch, capsys):
-    original = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.startswith('torch.utils.tensorboard'):
-            raise ModuleNotFoundError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, '__import__', refuse)
+    monkeypatch.setitem(sys.modules, 'torch.utils.tensorboard', None)
     writer = TrainingWriter(tmp_path / 'log')
     writer.scalars(0, {'loss': 1.0})
     writer.images(0, torch.zeros(3, 4, 4), MEANS, STDS, 5, semantic_label=torch.zeros(4, 4, dtype=torch.long))
