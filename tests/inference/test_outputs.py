@@ -37,13 +37,6 @@ def test_denormalised_bytes_are_truncated():
     np.testing.assert_array_equal(image, kept)
 
 
-def test_denormalising_a_normalised_image_loses_at_most_one_level():
-    original = np.random.default_rng().integers(0, 256, (30, 30, 3))
-    image = ((original / 255 - MEANS) / STDS).astype(np.float32)
-    difference = original - denormalise(image, MEANS, STDS).astype(int)
-    assert set(np.unique(difference)) <= {0, 1}
-
-
 def test_a_finished_image_is_at_its_original_size(tmp_path):
     rng = np.random.default_rng()
     probability = rng.uniform(size=(5, 6, 7)).astype(np.float32)

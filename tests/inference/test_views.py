@@ -4,9 +4,7 @@ import naive_inference as naive
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from spml.inference.predictors import Embedder, SoftmaxPredictor, predict
 from spml.inference.views import pyramid, resize_view, single_scale_size, sliding_window, window_ends
 
 CPU = torch.device('cpu')
@@ -69,9 +67,6 @@ def test_resizing_is_bilinear_with_half_pixel_centres():
         image = rng.normal(size=(*rng.integers(5, 40, 2), 3)).astype(np.float32)
         size = tuple(int(side) for side in rng.integers(3, 60, 2))
         found = resize_view(image, size).image
-        reference = F.interpolate(torch.from_numpy(image).permute(2, 0, 1)[None], size=size, mode='bilinear',
-                                  align_corners=False)[0].permute(1, 2, 0).numpy()
-        np.testing.assert_allclose(found, reference, atol=2e-4)
         np.testing.assert_allclose(found, naive.resize(image.transpose(2, 0, 1), size).transpose(1, 2, 0), atol=2e-4)
         assert found.dtype == np.float32
 
@@ -86,19 +81,3 @@ def test_a_pyramid_truncates_sizes_and_mirrors_each_scale():
     np.testing.assert_array_equal(found[2].image, image)
     assert [view.mirrored for view in pyramid(image, (0.5, 1.5), mirrors=False)] == [False, False]
     assert all(min(view.size) >= 1 for view in pyramid(image[:1, :1], (0.5,), mirrors=True))
-
-
-def test_a_mirrored_image_gives_the_mirrored_prediction():
-    """With every view mirrored too, and a function that does not depend on where the windows are."""
-    network, head = naive.FakeNetwork(), naive.FakeHead()
-    pointwise = torch.from_numpy(network.weight)
-
-    def embed(images, resize_as_input):
-        return torch.einsum('dc,bchw->bdhw', pointwise, images)
-
-    predictor = SoftmaxPredictor(Embedder(embed, (16, 16), (8, 8), CPU), head)
-    image = naive.random_image(21, 34)
-    plain = predict(image, predictor, 0, ratios=(0.5, 1.0, 1.25)).probability
-    mirrored = predict(np.ascontiguousarray(image[:, ::-1]), predictor, 0, ratios=(0.5, 1.0, 1.25)).probability
-    np.testing.assert_allclose(mirrored[:, :, ::-1], plain, atol=1e-6)
-    assert np.abs(plain[:, :, ::-1] - plain).max() > 1e-2

@@ -42,16 +42,6 @@ def test_initial_clusters_round_half_to_even():
     assert initial_clusters(1, 3, (1, 2))[0].tolist() == [0, 0, 1]
 
 
-def test_sum_by_label():
-    rng = np.random.default_rng()
-    vectors, labels = rng.standard_normal((20, 3)), rng.integers(0, 5, 20)
-    want = np.zeros((6, 3))
-    for vector, label in zip(vectors, labels, strict=True):
-        want[label] += vector
-    got = sum_by_label(torch.from_numpy(vectors), torch.from_numpy(labels), 6)
-    np.testing.assert_allclose(got.numpy(), want, atol=1e-12)
-
-
 @pytest.mark.parametrize('moves', [1, 3, 40])
 def test_sums_on_a_cpu_follow_the_labels_that_move(moves):
     rng = np.random.default_rng()

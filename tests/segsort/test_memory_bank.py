@@ -55,13 +55,6 @@ def test_stored_prototypes_are_detached_and_own_ones_are_not():
     assert torch.equal(current.prototype.grad, torch.ones_like(current.prototype))
 
 
-def test_an_empty_bank_adds_nothing():
-    current = random_segments()
-    everyone = MemoryBank(2, IMAGES).extend(current)
-    assert torch.equal(everyone.prototype, current.prototype)
-    assert torch.equal(everyone.image, current.image)
-
-
 def test_state_dict_round_trip(tmp_path):
     bank = MemoryBank(2, IMAGES)
     for _ in range(3):

@@ -281,15 +281,6 @@ def test_images_in_tiles(chunk, in_order, monkeypatch):
     check('img_sim', scene)
 
 
-@pytest.mark.parametrize('most', [1, 3, 4, 9, 100])
-@pytest.mark.parametrize('count', [1, 3, 4, 11, 12])
-def test_parts_cover_all_in_multiples_of_a_tile(count, most):
-    parts = group_batches._parts(count, most, tile=4)
-    assert [index for part in parts for index in range(part.start, part.stop)] == list(range(count))
-    assert all(0 < part.stop - part.start <= max(most, 4) for part in parts)
-    assert all((part.stop - part.start) % 4 == 0 for part in parts[:-1])
-
-
 @pytest.mark.usefixtures('chunks')
 def test_gradients_by_any_masks():
     rng = np.random.default_rng()

@@ -3,7 +3,7 @@ import pytest
 import torch
 from naive_segsort import kmeans, normalised
 
-from spml.segsort.segments import Segments, group, make_segments, nearest_resize
+from spml.segsort.segments import group, make_segments, nearest_resize
 
 
 @pytest.mark.parametrize(('source', 'target'), [
@@ -117,13 +117,3 @@ def test_gradients_flow_through_pixels_and_prototypes(scale):
         return pixels.embedding, pixels.embedding_with_location, segments.prototype, segments.prototype_with_location
 
     assert torch.autograd.gradcheck(function, (embeddings,))
-
-
-def test_segments_map_and_cat():
-    _, first = make_segments(**random_batch(), grid=(2, 2), iterations=1)
-    _, second = make_segments(**random_batch(), grid=(2, 2), iterations=1)
-    both = Segments.cat([first, second])
-    assert len(both) == len(first) + len(second)
-    assert torch.equal(both.prototype[len(first):], second.prototype)
-    assert torch.equal(both.tags[:len(first)], first.tags)
-    assert torch.equal(both.map(lambda field: field[:3]).semantic, first.semantic[:3])

@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 from spml.utils.maps import nearest_resize, tags_of
 
@@ -17,12 +15,6 @@ def test_nearest_resize_takes_the_row_floor_i_in_out(channels):
             source = values[y * values.shape[0] // size[0], x * values.shape[1] // size[1]]
             np.testing.assert_array_equal(found[y, x], source)
         assert found.dtype == np.uint8
-
-
-def test_doubling_is_torch_s_nearest():
-    values = np.random.default_rng().integers(0, 256, (7, 9)).astype(np.uint8)
-    doubled = F.interpolate(torch.from_numpy(values).float()[None, None], scale_factor=2, mode='nearest')[0, 0].numpy()
-    np.testing.assert_array_equal(nearest_resize(values, doubled.shape), doubled)
 
 
 def test_tags_are_the_values_in_the_label():
