@@ -4,7 +4,7 @@ import pathlib
 import pytest
 import yaml
 
-from spml.config import load_config, to_dict
+from spml.config import flatten, load_config
 from spml.config.schema import SCHEMA
 from spml.scenes.dataset import class_names
 
@@ -67,16 +67,17 @@ PUBLISHED = {
 }
 
 
-def flat(mapping):
-    """Return a mapping of sections as `section.key: value`."""
-    return {f'{section}.{key}': value for section, values in mapping.items() if isinstance(values, dict)
-            for key, value in values.items()} | {
-        key: value for key, value in mapping.items() if not isinstance(value, dict)}
+def flat(path):
+    found = {}
+    for section, values in yaml.safe_load(path.read_text()).items():
+        inner = isinstance(values, dict)
+        found |= {f'{section}.{key}': value for key, value in values.items()} if inner else {section: values}
+    return found
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
 def test_published_numbers(name):
-    values = flat(to_dict(load_config(CONFIGS / f'{name}.yaml')))
+    values = flatten(load_config(CONFIGS / f'{name}.yaml'))
     assert {key: values[key] for key in PUBLISHED[name]} == PUBLISHED[name]
 
 
@@ -86,16 +87,15 @@ def test_every_training_on_published_data_is_compared():
 
 @pytest.mark.parametrize('path', BASES, ids=lambda path: path.parent.name)
 def test_bases_hold_every_key_and_explain_it_where_it_is_not_plain(path):
-    assert flat(yaml.safe_load(path.read_text())).keys() == SCHEMA.keys()
+    assert flat(path).keys() == SCHEMA.keys()
     load_config(path)
 
 
 @pytest.mark.parametrize('path', TRAININGS, ids=lambda path: f'{path.parent.name}-{path.stem}')
 def test_trainings_say_only_what_they_change(path):
-    own = yaml.safe_load(path.read_text())
+    own, base = flat(path), flat(path.with_name('base.yaml'))
     assert own.pop('base') == 'base.yaml'
-    base = flat(yaml.safe_load(path.with_name('base.yaml').read_text()))
-    assert not [name for name, value in flat(own).items() if base[name] == value]
+    assert not [name for name, value in own.items() if base[name] == value]
 
 
 def test_demo_files_name_the_classes_of_the_built_in_data():

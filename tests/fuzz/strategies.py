@@ -5,13 +5,13 @@ import pickle
 import pickletools
 import struct
 import zipfile
-import zlib
 
 import numpy as np
 import torch
 import yaml
 from hypothesis import strategies as st
 from PIL import Image
+from raw_files import as_object, object_npy, png
 
 from spml.config.schema import OBSOLETE, SCHEMA
 
@@ -46,18 +46,11 @@ def saved(save):
 
 # Pictures
 
-def chunk(kind, data):
-    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-
-
-def _png(width, height, depth, kind, interlace, rows, extra):
+def _png(width, height, depth, kind, rows, interlace, extra):
     if rows is None:  # as many bytes as there should be
         channels = {2: 3, 4: 2, 6: 4}.get(kind, 1)
         rows = bytes(min(height, 20) * (1 + -(-min(width, 20) * channels * depth // 8)))
-    header = struct.pack('>IIBBBBB', width, height, depth, kind, 0, 0, interlace)
-    chunks = [chunk(b'IHDR', header), *(chunk(name, data) for name, data in extra),
-              chunk(b'IDAT', zlib.compress(rows)), chunk(b'IEND', b'')]
-    return b'\x89PNG\r\n\x1a\n' + b''.join(chunks)
+    return png(width, height, depth, kind, rows, interlace, extra)
 
 
 _sides = st.one_of(st.integers(0, 20), st.sampled_from((2 ** 16, 2 ** 31 - 1, 2 ** 32 - 1)))
@@ -68,8 +61,8 @@ _grey = Image.fromarray(np.arange(180, dtype=np.uint8).reshape(12, 15))
 PNG_FILES = [saved(lambda out, image=image: image.save(out, 'PNG'))
              for image in (_grey, _rgb, _grey.convert('P'), _grey.convert('1'), _grey.convert('LA'))]
 BUILT_PNG = st.builds(_png, _sides, _sides, st.sampled_from((1, 2, 4, 8, 8, 8, 16, 3)),
-                      st.sampled_from((0, 0, 0, 2, 3, 4, 6, 5)), st.integers(0, 2),
-                      st.one_of(st.none(), st.binary(max_size=300)),
+                      st.sampled_from((0, 0, 0, 2, 3, 4, 6, 5)), st.one_of(st.none(), st.binary(max_size=300)),
+                      st.integers(0, 2),
                       st.lists(st.tuples(_chunk_names, st.binary(max_size=40)), max_size=3))
 JPEG_FILES = [saved(lambda out, options=options: _rgb.save(out, 'JPEG', **options))
               for options in ({}, {'progressive': True}, {'quality': 5})] + [saved(lambda out: _grey.save(out, 'JPEG'))]
@@ -79,34 +72,22 @@ LABELS = st.one_of(NOISE, damaged(*PNG_FILES[:2]), BUILT_PNG)
 
 # Arrays
 
-def as_object(value):
-    box = np.empty((), object)
-    box[()] = value
-    return box
-
-
-def _object_npy(payload):
-    out = io.BytesIO()
-    np.lib.format.write_array_header_1_0(out, {'descr': '|O', 'fortran_order': False, 'shape': ()})
-    return out.getvalue() + payload
-
-
 _cam = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
 _objects = [as_object(value) for value in ({0: _cam, 3: _cam}, {}, {np.int64(2): _cam.astype('>f8')}, {0: {1: [_cam]}})]
-CAM_FILES = [_object_npy(pickle.dumps(value, protocol)) for value in _objects for protocol in (0, 2, 4, 5)]
+CAM_FILES = [object_npy(pickle.dumps(value, protocol)) for value in _objects for protocol in (0, 2, 4, 5)]
 # What a pickle may be put together from: every opcode, with short arguments, and the names that numpy writes.
 _opcodes = st.builds(lambda opcode, data: opcode.code.encode('latin1') + data,
                      st.sampled_from(pickletools.opcodes), st.binary(max_size=5))
 _names = st.sampled_from((b'cnumpy.core.multiarray\n_reconstruct\n', b'cnumpy\nndarray\n', b'cnumpy\ndtype\n',
                           b'cnumpy.core.multiarray\nscalar\n', b'c_codecs\nencode\n', b'cos\nsystem\n',
                           b'cbuiltins\neval\n', b'(I0\ntR', b'(K\x00tR', b"S'x'\n", b'}', b'b', b's'))
-_soup = st.lists(st.one_of(_names, _opcodes), max_size=25).map(lambda parts: _object_npy(b''.join(parts) + b'.'))
+_soup = st.lists(st.one_of(_names, _opcodes), max_size=25).map(lambda parts: object_npy(b''.join(parts) + b'.'))
 _maps = st.builds(lambda shape, dtype, value: np.full(shape, value).astype(dtype),
                   st.lists(st.integers(0, 4), max_size=3), st.sampled_from(('<f4', '>f8', '<f2', '<i4', '|b1', '<U2')),
                   st.one_of(st.floats(0, 1), st.floats(-2, 2), st.just(math.nan)))
 _cam_keys = st.one_of(st.integers(-1, 20), st.booleans(), st.text(max_size=2), st.tuples(st.integers(), st.integers()),
                       st.integers(0, 255).map(np.uint8))
-_dicts = st.builds(lambda cams, protocol: _object_npy(pickle.dumps(as_object(cams), protocol)),
+_dicts = st.builds(lambda cams, protocol: object_npy(pickle.dumps(as_object(cams), protocol)),
                    st.dictionaries(_cam_keys, st.one_of(_maps, st.none(), st.just(_cam)), max_size=3),
                    st.integers(0, 5))
 CAMS = st.one_of(NOISE, damaged(*CAM_FILES), _soup, _dicts)

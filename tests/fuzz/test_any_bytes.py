@@ -1,7 +1,6 @@
 """Whatever bytes a file holds, reading it gives a result or one line of error from this project.
 
-`pytest tests/fuzz` reads a few hundred cases with each reader. The slow tests read 10,000 and print how many there were
-and how long they took.
+`pytest tests/fuzz` reads a few hundred cases with each reader, the slow tests 10,000, and print how long it took.
 """
 import math
 import pathlib
@@ -21,8 +20,6 @@ from spml.data.readers import read_cam, read_image, read_label, read_prototypes
 from spml.errors import SpmlError
 from spml.models.weights import read_checkpoint
 from spml.program import one_line
-
-QUICK, SLOW = 250, 10_000
 
 
 def is_image(image, path):
@@ -63,6 +60,13 @@ def are_inside(entries, path):
             assert '..' not in place.parts
 
 
+def are_parsed(result, path):
+    entries, errors = result
+    assert not any(field.startswith('/') for entry in entries for field in entry.fields)
+    for error in errors:
+        check_error(error, str(path))
+
+
 def is_configuration(config, path):
     assert configuration.resolve(configuration.to_dict(config)) == config
     assert math.isfinite(config.train.base_lr)
@@ -78,23 +82,12 @@ READERS = {
     'cam': (read_cam, strategies.CAMS, are_cams),
     'prototypes': (read_prototypes, strategies.PROTOTYPES, are_prototypes),
     'list': (lambda path: read_list(path, path.parent), strategies.LISTS, are_inside),
+    'parsed list': (lambda path: parse_list(path, path.parent, allow_absolute=False), strategies.LISTS, are_parsed),
     'yaml': (configuration.load_config, strategies.YAML_FILES, is_configuration),
+    'mapping': (lambda drawn: configuration.resolve(*drawn),
+                st.tuples(strategies.CONFIGURATIONS, strategies.OVERRIDES), is_configuration),
     'checkpoint': (read_checkpoint, strategies.CHECKPOINTS, is_dict),
 }
-
-
-def fuzz(strategy, case, number):
-    """Call `case` on `number` draws and return how many of them it was."""
-    done = []
-
-    @settings(max_examples=number, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(strategy)
-    def run(drawn):
-        done.append(1)
-        case(drawn)
-
-    run()
-    return len(done)
 
 
 def check_error(error, name):
@@ -104,17 +97,21 @@ def check_error(error, name):
     assert name in line
 
 
-def read_cases(reader, folder, number):
-    """Read `number` files with a reader; return how many could be read and how many could not."""
+def read_cases(reader, path, number):
+    """Give a reader `number` files or mappings; return how many could be read and how many could not."""
     read, strategy, check = READERS[reader]
-    path, counts = folder / 'file.txt', {True: 0, False: 0}
+    counts = {True: 0, False: 0}
 
-    def case(content):
-        path.write_bytes(content)
+    @settings(max_examples=number, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def run(drawn):
+        from_file = isinstance(drawn, bytes)
+        if from_file:
+            path.write_bytes(drawn)
         try:
-            result = read(path)
+            result = read(path if from_file else drawn)
         except SpmlError as error:
-            check_error(error, str(path))
+            check_error(error, str(path) if from_file else '')
             counts[False] += 1
         else:
             check(result, path)
@@ -122,72 +119,19 @@ def read_cases(reader, folder, number):
 
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # decoders and numpy warn of what they find odd
-        fuzz(strategy, case, number)
+        run()
     return counts[True], counts[False]
 
 
-@pytest.fixture(autouse=True)
-def _no_traces(tmp_path_factory):
-    hypothesis.configuration.set_hypothesis_home_dir(tmp_path_factory.getbasetemp() / 'hypothesis')
-
-
+@pytest.mark.parametrize('number', [250, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('reader', READERS)
-def test_any_bytes_give_a_result_or_one_line(tmp_path, reader):
-    good, bad = read_cases(reader, tmp_path, QUICK)
+def test_any_bytes_give_a_result_or_one_line(tmp_path, tmp_path_factory, capfd, reader, number):
+    hypothesis.configuration.set_hypothesis_home_dir(tmp_path_factory.getbasetemp() / 'hypothesis')
+    began = time.monotonic()
+    good, bad = read_cases(reader, tmp_path / 'file.txt', number)
+    if number >= 10_000:
+        with capfd.disabled():
+            print(f'\n{reader}: {good + bad} cases in {time.monotonic() - began:.0f} s, {good} read, {bad} refused')
     assert good > 0  # not everything is refused for the same trivial reason
     assert bad > 0
-    assert good + bad >= QUICK
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('reader', READERS)
-def test_ten_thousand_cases_of_any_bytes(tmp_path, reader, capfd):
-    began = time.monotonic()
-    good, bad = read_cases(reader, tmp_path, SLOW)
-    with capfd.disabled():
-        print(f'\n{reader}: {good + bad} cases in {time.monotonic() - began:.0f} s, {good} read, {bad} refused')
-    assert good + bad >= SLOW
-
-
-def resolve_case(drawn):
-    mapping, overrides = drawn
-    try:
-        config = configuration.resolve(mapping, overrides)
-    except SpmlError as error:
-        check_error(error, '')
-    else:
-        is_configuration(config, None)
-
-
-CONFIGURATIONS = st.tuples(strategies.CONFIGURATIONS, strategies.OVERRIDES)
-
-
-def test_any_mapping_and_overrides_give_a_configuration_or_one_line():
-    assert fuzz(CONFIGURATIONS, resolve_case, QUICK) >= QUICK
-
-
-@pytest.mark.slow
-def test_ten_thousand_mappings_and_overrides(capfd):
-    began = time.monotonic()
-    number = fuzz(CONFIGURATIONS, resolve_case, SLOW)
-    with capfd.disabled():
-        print(f'\nschema: {number} cases in {time.monotonic() - began:.0f} s')
-    assert number >= SLOW
-
-
-def test_a_list_that_is_parsed_past_its_errors_never_fails(tmp_path):
-    path = tmp_path / 'list.txt'
-
-    def case(content):
-        path.write_bytes(content)
-        try:
-            entries, errors = parse_list(path, tmp_path, allow_absolute=False)
-        except SpmlError as error:
-            check_error(error, str(path))
-            return
-        for entry in entries:
-            assert not any(field.startswith('/') for field in entry.fields)
-        for error in errors:
-            check_error(error, str(path))
-
-    fuzz(strategies.LISTS, case, QUICK)
+    assert good + bad >= number
