@@ -13,11 +13,7 @@ from spml.names import MAX_CLUSTERS
 
 
 def build_parser(doc, predictor=None):
-    """Return a parser with the options of inference.
-
-    Args:
-        predictor: default of `--predictor`; None makes it required.
-    """
+    """Return a parser with the options of inference; `predictor` is the default of `--predictor`, None: required."""
     parser = inference_parser(doc)
     parser.add_argument('--predictor', choices=('retrieval', 'softmax'), required=predictor is None, default=predictor,
                         help='label by the nearest prototypes, or by the softmax head')
@@ -110,11 +106,7 @@ def job(args, config, *finish):
 
 
 def predict_list(args, trained, device):
-    """Predict the images of `args.data_list` and write the label maps under `args.save_dir`.
-
-    Raises:
-        SpmlError: options, weights, list or images cannot be used.
-    """
+    """Predict the images of `args.data_list` and write the label maps under `args.save_dir`."""
     from spml.inference.jobs import make_predictions
     from spml.inference.predictors import SoftmaxPredictor
 

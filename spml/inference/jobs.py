@@ -77,13 +77,9 @@ class Job:
 
 
 def make_prototypes(job, embedder, grid, multi_scale):
-    """Write the prototypes of each image of a list.
+    """Write `semantic_prototype/<name>.npz` of each image of a list, and its clusters as `semantic_cluster/<name>.png`.
 
-    `semantic_prototype/<name>.npz` and, at the single scale, `semantic_cluster/<name>.png`.
-
-    Args:
-        grid: (ky, kx) initial clusters.
-        multi_scale: three scales instead of the single one.
+    The latter at the single scale, not with the three of `multi_scale`. `grid` is (ky, kx) initial clusters.
     """
     config, entries = job.config, job.entries((2, 3))
     folders = ['semantic_prototype'] if multi_scale else ['semantic_prototype', 'semantic_cluster']
@@ -105,12 +101,7 @@ def make_prototypes(job, embedder, grid, multi_scale):
 
 
 def make_predictions(job, predictor, multi_scale):
-    """Write the label maps of a list's images (of images alone, too).
-
-    Args:
-        predictor: RetrievalPredictor or SoftmaxPredictor.
-        multi_scale: the pyramid of METHOD.md, "Inference", instead of the single scale.
-    """
+    """Write the label maps of a list's images (of images alone, too) by a RetrievalPredictor or SoftmaxPredictor."""
     def one(entry):
         image, _, _ = read_entry(entry, with_semantic=False, with_regions=False)
         return predict_pixels(image, predictor, job.config, multi_scale), None

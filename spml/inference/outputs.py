@@ -72,10 +72,7 @@ def confidence(scores):
 
 
 def finish(prediction, how):
-    """Label one image.
-
-    Args:
-        prediction: Prediction; its image is uint8 RGB where CRF is asked for.
+    """Label one image; that of the Prediction is uint8 RGB where CRF is asked for.
 
     Returns:
         (H, W) uint8 labels at the original size, and the (C, h, w) scores whose largest they are.
@@ -98,8 +95,7 @@ def write_label_maps(prediction, how, void, name, save_dir):
         prediction, how: as in `finish`.
         void: (H, W) bool to be written as 255, or None.
 
-    Returns:
-        The name, for whoever waits for this in another process.
+    Returns the name, for whoever waits for this in another process.
     """
     label, scores = finish(prediction, how)
     if void is not None:

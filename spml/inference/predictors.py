@@ -60,16 +60,13 @@ def cut(values, size):
 
 
 def cluster_view(embedding, size, grid, iterations, span_padded):
-    """Cluster a view's unpadded pixels with the location features alone.
+    """Return (h, w) int64 clusters of a view's unpadded pixels, by embedding and location alone.
 
     Args:
         embedding: (1, D, H, W) of the padded view.
         size: (h, w) of the view.
         grid: (ky, kx).
         span_padded: whether the location and initial-cluster grids span the padded map, or the unpadded one.
-
-    Returns:
-        (h, w) int64 clusters.
     """
     span = embedding.shape[-2:] if span_padded else size
     location = cut(location_features(*span, device=embedding.device, dtype=embedding.dtype), size)
@@ -139,7 +136,7 @@ class SoftmaxPredictor:
 
 @torch.inference_mode()
 def predict(image, predictor, image_size, ratios=None):
-    """Predict one image.
+    """Return the Prediction for one image, at the single scale's size or the original one.
 
     Args:
         image: (H, W, 3) float32, normalised.
@@ -147,9 +144,6 @@ def predict(image, predictor, image_size, ratios=None):
         image_size: of the single scale; 0 keeps the size.
         ratios: of a pyramid at whose views and their mirrors predictions are made, resized to the original size and
             averaged; None for the single scale.
-
-    Returns:
-        Prediction, at the single scale's size or the original one.
     """
     size = image.shape[:2]
     if ratios is None:

@@ -23,8 +23,7 @@ def image_prototypes(embedder, image, label, grid, iterations, image_size, multi
         image: (H, W, 3) float32, normalised.
         label: (H, W) uint8; 255 competes for a cluster's majority too.
         grid: (ky, kx) initial clusters.
-        image_size: of the single scale; 0 keeps the size.
-        multi_scale: scales 0.5, 1 and 1.5 of the original size instead of the single one.
+        image_size: of the single scale; 0 keeps the size. With `multi_scale`, 0.5, 1 and 1.5 of the original instead.
 
     Returns:
         (S, D) float32 prototypes, (S,) int64 labels, and the (h, w) int64 clusters of the last view.
@@ -61,8 +60,7 @@ def load_prototypes(directory, embedding_dim, num_classes):
         raise DataError(f'{directory}: no prototypes (*.npz) in it; '
                         'name the semantic_prototype folder that prototype.py wrote')
     pairs = [read_prototypes(path, dim=embedding_dim) for path in paths]
-    prototypes = torch.from_numpy(np.concatenate([pair[0] for pair in pairs]))
-    labels = torch.from_numpy(np.concatenate([pair[1] for pair in pairs]))
+    prototypes, labels = (torch.from_numpy(np.concatenate(parts)) for parts in zip(*pairs, strict=True))
     keep = labels < num_classes
     if int(keep.sum()) < NEIGHBOURS:
         raise DataError(f'{directory}: {int(keep.sum())} prototypes have a class below {num_classes}, retrieval needs '

@@ -1,7 +1,8 @@
 """Scores of pseudo labels, one function per source (METHOD.md, "Pseudo labels"); `spml.inference.sources` lists them.
 
 A source maps an image and what else it takes to a `Prediction` at the original size, at scales and mirrors that are
-fixed for it.
+fixed for it. All take `image`, (H, W, 3) float32, normalised, and networks; some `tags`, (C,) bool, classes present in
+the weak label.
 
 Shape letters: C classes, D channels, H x W the image, G = gh*gw cells of the grid floor(H/8) x floor(W/8).
 """
@@ -33,12 +34,7 @@ def grid_size(size):
 
 @torch.inference_mode()
 def cam_random_walk(embedder, image, cams, num_classes):
-    """Spread class activation maps along the affinity.
-
-    Args:
-        image: (H, W, 3) float32, normalised.
-        cams: dict {class - 1: (H, W) float32}.
-    """
+    """Spread class activation maps, a dict {class - 1: (H, W) float32}, along the affinity."""
     maps = np.zeros((num_classes, *image.shape[:2]), np.float32)
     for index, cam in cams.items():
         maps[index + 1] = cam
@@ -56,12 +52,7 @@ def cam_random_walk(embedder, image, cams, num_classes):
 
 @torch.inference_mode()
 def softmax_once(embedder, classifier, image, tags):
-    """Softmax scores of two scales and their mirrors, spread by one step.
-
-    Args:
-        image: (H, W, 3) float32, normalised.
-        tags: (C,) bool, classes present in the weak label.
-    """
+    """Softmax scores of two scales and their mirrors, spread by one step."""
     embeddings, logits = _views_with_logits(embedder, classifier, image, (0.75, 1.0))
     scores = torch.stack(logits).mean(dim=0).softmax(dim=1)
     return _walked(_relative(scores, tags), embeddings, image, steps=1)
@@ -69,7 +60,7 @@ def softmax_once(embedder, classifier, image, tags):
 
 @torch.inference_mode()
 def softmax_random_walk(embedder, classifier, image, tags):
-    """Softmax scores of the image and its mirror, spread by the walk; arguments as in `softmax_once`."""
+    """Softmax scores of the image and its mirror, spread by the walk."""
     embeddings, logits = _views_with_logits(embedder, classifier, image, (1.0,))
     scores = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
     return _walked(_relative(scores, tags), embeddings, image)
@@ -79,8 +70,6 @@ def retrieval(predictor, image, tags, tagged_only=False):
     """Multi-scale retrieval, each class of the weak label relative to its maximum.
 
     Args:
-        image: (H, W, 3) float32, normalised.
-        tags: (C,) bool, classes present in the weak label.
         tagged_only: drop the other classes, as the softmax sources do; background is a class like any other. Pixels
             at which retrieval found no tagged class stay unlabelled: what it found instead cannot be in the image, and
             from scores that are all 0 argmax and CRF would make class 0.
@@ -100,10 +89,9 @@ def densepose_random_walk(embedder, image, label, regions, num_classes, grid, it
     """Propagate point labels to segments by the embedding, then spread them by the walk.
 
     Args:
-        image: (H, W, 3) float32, normalised.
         label: (H, W) uint8 weak label; >= C is unlabelled.
         regions: (H, W) uint8 over-segmentation.
-        grid, iterations: of k-means.
+        grid: (ky, kx) initial clusters.
     """
     size = image.shape[:2]
     half = (max(1, size[0] // 2), max(1, size[1] // 2))

@@ -58,7 +58,6 @@ class Results:
     def __init__(self, save_dir, recipe, outputs, inputs, exclusive=False):
         self.save_dir, self.recipe, self.exclusive = pathlib.Path(save_dir), recipe, exclusive
         self.outputs, self.inputs = outputs, inputs
-        self._folder, self._made_from = None, {}
 
     def remaining(self, entries, overwrite=False):
         """Return the entries whose results have to be made, the same in every process, and say how many are there."""

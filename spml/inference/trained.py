@@ -23,10 +23,8 @@ class Trained:
         """Find the configuration.
 
         Args:
-            path: of a `model-*.pth`, or None.
             config: a YAML file or a dict of sections; None takes what the checkpoint holds, or else the `config.yaml`
                 beside it.
-            overrides: strings `section.key=value`.
 
         Raises:
             CheckpointError: the configuration is asked of the checkpoint, which has none or cannot be read.

@@ -17,12 +17,7 @@ _PIXELS_AT_ONCE = 1 << 17
 
 @dataclasses.dataclass
 class View:
-    """A resized, possibly mirrored image.
-
-    Attributes:
-        image: (h, w, 3) float32, normalised.
-        mirrored: whether it was flipped left to right.
-    """
+    """A resized image, (h, w, 3) float32, normalised; `mirrored` if it was flipped left to right."""
 
     image: np.ndarray
     mirrored: bool = False
@@ -38,10 +33,7 @@ class View:
 
 
 def single_scale_size(size, image_size):
-    """Return the (h, w) at which an image of `size` is viewed.
-
-    It is scaled to fit `image_size`, ints truncated; 0 keeps it.
-    """
+    """Return the (h, w) of an image of `size` scaled to fit `image_size`, ints truncated; 0 keeps it."""
     if image_size == 0:
         return tuple(size)
     ratio = min(image_size / size[0], image_size / size[1])
@@ -70,35 +62,26 @@ def pyramid(image, ratios, mirrors):
 
 
 def pad_to_crop(view, crop_size, device):
-    """Return the view as a (1, 3, H, W) tensor on `device`.
-
-    It is padded with 0 on the right and bottom to at least `crop_size`.
-    """
+    """Return the view as (1, 3, H, W) on `device`, padded with 0 on the right and bottom to at least `crop_size`."""
     image = torch.from_numpy(view.image).to(device).permute(2, 0, 1)[None]
     height, width = view.size
     return F.pad(image, (0, max(0, crop_size[1] - width), 0, max(0, crop_size[0] - height)))
 
 
 def window_ends(size, crop, stride):
-    """Return where the windows along one axis end.
-
-    There are ceil((size - crop) / stride) + 1 of them, at int(linspace(crop, size)).
-    """
+    """Return where the ceil((size - crop) / stride) + 1 windows along one axis end: at int(linspace(crop, size))."""
     count = math.ceil((size - crop) / stride) + 1
     return [int(end) for end in np.linspace(crop, size, count)]
 
 
 def sliding_window(function, image, crop_size, stride):
-    """Average a dense function over overlapping windows.
+    """Return (1, X, H, W): the sum over windows of a dense function, divided by how many cover each pixel.
 
     Args:
         function: (B, 3, ch, cw) windows -> (B, X, ch, cw), independently.
         image: (1, 3, H, W), at least as large as the crop.
         crop_size: (ch, cw).
         stride: (sy, sx).
-
-    Returns:
-        (1, X, H, W): the sum over windows divided by how many cover each pixel.
     """
     total, count = None, image.new_zeros((1, 1, *image.shape[-2:]))
     windows = [(..., slice(bottom - crop_size[0], bottom), slice(right - crop_size[1], right))

@@ -43,14 +43,9 @@ class EmbeddingNetwork(nn.Module):
         return getattr(self, self._names[1])
 
     def forward(self, images, resize_as_input=False):
-        """Embed images.
+        """Return (B, D, h, w) float embeddings, not normalised, of (B, 3, H, W) float normalised images.
 
-        Args:
-            images: (B, 3, H, W) float, normalised.
-            resize_as_input: upsample the embedding once more, to H x W.
-
-        Returns:
-            (B, D, h, w) float embeddings, not normalised; h x w is about H/4 x W/4, or H x W.
+        h x w is about H/4 x W/4; with `resize_as_input` they are upsampled once more, to H x W.
         """
         x = self.head(self.backbone(images))
         x = F.interpolate(x, scale_factor=self.backbone.stride // GRID_STRIDE, mode='bilinear', align_corners=False)

@@ -56,7 +56,6 @@ def load_state(model, state, path, optional=(), exact=()):
 
     Args:
         state: dict from key to tensor.
-        path: where the state came from, for messages.
         optional: prefixes of keys of the model that may stay unset with a warning; any other is an error.
         exact: prefixes of keys of the state that the model must have; any other is a warning.
 
@@ -85,12 +84,7 @@ def load_state(model, state, path, optional=(), exact=()):
 
 
 def load_embedding(model, path, lenient=False, content=None):
-    """Load an embedding network's weights.
-
-    Args:
-        lenient: a head that does not fit is only a warning.
-        content: of the checkpoint, where it has been read.
-    """
+    """Load an EmbeddingNetwork's weights, or `content` where they have been read; `lenient`: its head may not fit."""
     state = embedding_state(model.backbone, content or read_checkpoint(path), path)
     backbone = model.backbone.checkpoint_name
     optional = [f'{name}.' for name, _ in model.named_children() if name != backbone] if lenient else []
@@ -98,7 +92,7 @@ def load_embedding(model, path, lenient=False, content=None):
 
 
 def load_classifier(model, path, content=None):
-    """Load a softmax head's weights; everything has to fit. Arguments as in `load_embedding`."""
+    """Load a softmax head's weights; everything has to fit."""
     content = content or read_checkpoint(path)
     load_state(model, tensors(content.get('prediction_model'), 'softmax head', path), path)
 

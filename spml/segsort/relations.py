@@ -4,7 +4,8 @@ METHOD.md, "Relations"; paper, section 3. A relation says which segments are pos
 pixel; the resulting loss is computed in `contrast.py`, or on GPUs by `kernels/contrast.py`, two relations at once.
 
 Shape letters: N pixels, S segments, D channels, C classes. Every loss is a scalar mean over the pixels it applies to
-and 0 (still differentiable) when there are none.
+and 0 (still differentiable) when there are none. All take `embeddings`, (N, D) float unit vectors; `segment_ids`, (N,)
+int64 index of each pixel's own segment in `prototypes`, (S, D) float unit vectors; and `concentration`, kappa.
 """
 import dataclasses
 from collections.abc import Sequence
@@ -30,7 +31,6 @@ class ClassRelation:
     """Labelled pixels against labelled segments of their class and of other classes.
 
     Attributes:
-        concentration: kappa.
         semantic: (S,) int64 labels of the segments; >= num_classes is unlabelled. A pixel has its segment's label.
     """
 
@@ -66,11 +66,9 @@ class ClassRelation:
 
 @dataclasses.dataclass(frozen=True)
 class SetRelation:
-    """All pixels against segments whose set shares an element with theirs, or shares none.
+    """All pixels against segments whose set, of (S, T) bool, shares an element with theirs, or shares none.
 
-    Attributes:
-        concentration: kappa.
-        sets: (S, T) bool. An empty set shares nothing, not even with itself.
+    An empty set shares nothing, not even with itself.
     """
 
     concentration: float
@@ -107,13 +105,7 @@ class SetRelation:
 
 def losses(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
            relations: Sequence[ClassRelation | SetRelation]) -> list[Tensor]:
-    """Return the losses of relations between the same pixels and segments.
-
-    Args:
-        embeddings: (N, D) float unit vectors.
-        segment_ids: (N,) int64 index of each pixel's own segment in `prototypes`.
-        prototypes: (S, D) float unit vectors.
-    """
+    """Return the losses of relations between the same pixels and segments."""
     found: list[Tensor | None] = [None] * len(relations)
     if fusible(embeddings, prototypes):
         from spml.segsort.kernels import contrast as fused
@@ -150,11 +142,7 @@ def semantic_annotation_loss(embeddings: Tensor, segment_ids: Tensor, prototypes
     """Labelled pixels against labelled segments of their class and of other classes (`sem_ann`).
 
     Args:
-        embeddings: (N, D) float unit vectors.
-        segment_ids: (N,) int64 index of each pixel's own segment in `prototypes`.
-        prototypes: (S, D) float unit vectors.
         semantic: (S,) int64 labels of the segments; >= num_classes is unlabelled. A pixel has its segment's label.
-        concentration: kappa.
     """
     return losses(embeddings, segment_ids, prototypes, [ClassRelation(concentration, semantic, num_classes)])[0]
 
@@ -164,7 +152,6 @@ def co_occurrence_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tens
     """All pixels against segments of images that share a foreground tag with theirs, or share none (`sem_occ`).
 
     Args:
-        embeddings, segment_ids, prototypes, concentration: as in `semantic_annotation_loss`.
         tags: (S, T) bool foreground tags of each segment's image. An image without any shares none, not even with
             itself.
     """
@@ -173,12 +160,7 @@ def co_occurrence_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tens
 
 def feature_affinity_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor, class_sets: Tensor,
                           concentration: float) -> Tensor:
-    """All pixels against segments whose propagated class set meets theirs, or does not (`feat_aff`).
-
-    Args:
-        embeddings, segment_ids, prototypes, concentration: as in `semantic_annotation_loss`.
-        class_sets: (S, C) bool of `propagate_classes`.
-    """
+    """All pixels against segments whose set of `propagate_classes`, (S, C) bool, meets theirs or not (`feat_aff`)."""
     return losses(embeddings, segment_ids, prototypes, [SetRelation(concentration, class_sets)])[0]
 
 
@@ -189,7 +171,6 @@ def image_similarity_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: T
     The mean over images (those with any pixel) of the mean over each image's pixels.
 
     Args:
-        embeddings, segment_ids, prototypes, concentration: as in `semantic_annotation_loss`.
         image: (S,) int64 image of each segment.
         instance: (S,) int64 over-segmentation id of each segment.
     """
@@ -199,9 +180,7 @@ def image_similarity_loss(embeddings: Tensor, segment_ids: Tensor, prototypes: T
 @torch.no_grad()
 def propagate_classes(prototypes_with_location: Tensor, image: Tensor, semantic: Tensor, num_classes: int,
                       threshold: float = 0.95) -> Tensor:
-    """Give each segment the class of the nearest labelled segment of its own image.
-
-    Paper, section 3.2, feature affinity.
+    """Give each segment the class of its image's nearest labelled segment (paper, section 3.2, feature affinity).
 
     Args:
         prototypes_with_location: (S, L) float unit vectors.

@@ -21,8 +21,7 @@ def _conv3x3(in_channels, out_channels, stride=1, dilation=1):
 class Stem(nn.Module):
     """Convolution to stride 2 and a max pool: (B, 3, H, W) -> (B, out_channels, H/4, W/4).
 
-    Args:
-        layout: `deep`, three 3x3 convolutions to 128 channels, or `7x7`, one to 64 as in torchvision's ResNet.
+    Three 3x3 convolutions to 128 channels (`deep`), or one to 64 (`7x7`), as in torchvision's ResNet.
     """
 
     def __init__(self, layout, bn_momentum):

@@ -3,17 +3,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-JOINT_DROPOUT = 0.75
-ALONE_DROPOUT = 0.65
+# When it learns alongside the embedding, and when it is trained alone.
+JOINT_DROPOUT, ALONE_DROPOUT = 0.75, 0.65
 
 
 class SoftmaxClassifier(nn.Module):
-    """Two-layer pixel classifier.
-
-    Args:
-        embedding_dim: D, channels of the embedding.
-        dropout: 0.75 when it learns alongside the embedding, 0.65 when it is trained alone.
-    """
+    """Two-layer pixel classifier."""
 
     def __init__(self, embedding_dim, num_classes, dropout):
         super().__init__()
