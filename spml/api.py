@@ -59,7 +59,7 @@ class Segmenter:
         config: the resolved configuration, an EasyDict of sections.
         class_names: C strings.
         device: torch.device it computes on.
-        embedder: Embedder, the embedding network with its sliding window.
+        embedder: the embedding network with its sliding window.
     """
 
     def __init__(self, config: Any, embedder: Embedder, classifier: torch.nn.Module) -> None:

@@ -130,7 +130,7 @@ class Recipe:
 
 
 def judge(now, before, complete, overwrite=False, costly=False):
-    """Decide what becomes of a result.
+    """Return the Answer for a result, and the difference that led to it in words ('' if there is none).
 
     Args:
         now: Recipe of today.
@@ -138,9 +138,6 @@ def judge(now, before, complete, overwrite=False, costly=False):
         complete: whether it was finished and is all there.
         overwrite: the user asks for it to be made again where it differs.
         costly: a difference is refused unless `overwrite` is set, instead of being made again at once.
-
-    Returns:
-        The Answer, and the difference that led to it in words ('' if there is none).
     """
     if before is None:
         return Answer.MAKE, ''
@@ -167,15 +164,9 @@ class ResultFolder:
         self._made_from = {}
 
     def remaining(self, names, overwrite=False, refuse=False):
-        """Return the names whose results have to be made, in their order, and why all of them have to be.
+        """Return the names whose results have to be made, in their order, and the difference between the recipes.
 
-        Args:
-            names: of the items, each once.
-            overwrite: make every result again.
-            refuse: raise where the folder's results were made by another recipe, instead of making them again.
-
-        Returns:
-            list of names, and the difference between the recipes in words ('' where there is none).
+        The difference, in words, is why all of them have to be ('' where there is none). `overwrite` makes all again.
 
         Raises:
             SpmlError: `refuse` is set, `overwrite` is not, and the recipes differ.

@@ -19,13 +19,9 @@ TILE = 256
 
 
 def initial_clusters(height: int, width: int, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
-    """Return the initial clusters: a grid of rectangles.
+    """Return the initial clusters, a grid of ky rectangles along y and kx along x.
 
-    Args:
-        grid: (ky, kx), clusters along y and x.
-
-    Returns:
-        (height, width) int64 ids, consecutive from 0 (fewer than ky*kx on a map smaller than the grid).
+    They are (height, width) int64 ids, consecutive from 0 (fewer than ky*kx on a map smaller than the grid).
     """
     ky, kx = grid
     # float32 and half-to-even rounding, as the release: another rule moves whole rows to another cluster.
@@ -164,13 +160,9 @@ def _nearest(prototypes: Tensor, tiles: Tensor, similarity: Tensor, rank: Tensor
     first 0.
 
     Args:
-        prototypes: (B, K, D) float.
-        tiles: (B * tiles, D, n) of `tiled`.
-        similarity: (B * tiles, K, n), overwritten.
+        prototypes, tiles: (B, K, D), and (B * tiles, D, n) of `tiled`.
+        similarity: (B * tiles, K, n), overwritten; the result is (B * tiles, n) float, whole numbers.
         rank: (K, 1), minus k.
-
-    Returns:
-        (B * tiles, n) float, whole numbers.
     """
     batch, count, channels = prototypes.shape
     prototypes = prototypes[:, None].expand(-1, len(tiles) // batch, -1, -1).reshape(-1, count, channels)

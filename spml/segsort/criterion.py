@@ -21,8 +21,7 @@ class Batch:
     """What a relation is computed from.
 
     Attributes:
-        pixels: Pixels of this process.
-        local: Segments of this process, to which `pixels.segment` refers.
+        pixels, local: of this process; `pixels.segment` refers to `local`.
         everyone: Segments of all processes and of the memory bank.
         similarity_with_location: whether `img_sim` compares the vectors with location (VOC) or the plain ones
             (DensePose).
@@ -40,14 +39,6 @@ class Batch:
 Computed: TypeAlias = Tensor | relations.ClassRelation | relations.SetRelation
 
 
-def _semantic_annotation(batch: Batch, kappa: float) -> Computed:
-    return relations.ClassRelation(kappa, batch.everyone.semantic, batch.num_classes)
-
-
-def _co_occurrence(batch: Batch, kappa: float) -> Computed:
-    return relations.SetRelation(kappa, batch.everyone.tags[:, 1:batch.num_classes])
-
-
 def _image_similarity(batch: Batch, kappa: float) -> Computed:
     pixels, local = batch.pixels, batch.local
     vectors, prototypes = ((pixels.embedding_with_location, local.prototype_with_location)
@@ -62,7 +53,9 @@ def _feature_affinity(batch: Batch, kappa: float) -> Computed:
 
 
 COMPUTED: dict[str, Callable[[Batch, float], Computed]] = {
-    'sem_ann': _semantic_annotation, 'sem_occ': _co_occurrence, 'img_sim': _image_similarity,
+    'sem_ann': lambda batch, kappa: relations.ClassRelation(kappa, batch.everyone.semantic, batch.num_classes),
+    'sem_occ': lambda batch, kappa: relations.SetRelation(kappa, batch.everyone.tags[:, 1:batch.num_classes]),
+    'img_sim': _image_similarity,
     'feat_aff': _feature_affinity}
 
 
@@ -85,16 +78,11 @@ class RelationCriterion(nn.Module):
         self.image_similarity_with_location = image_similarity_with_location
 
     def forward(self, pixels: Pixels, local: Segments, everyone: Segments, own_start: int = 0) -> dict[str, Tensor]:
-        """Compute the losses.
+        """Return a dict from `<relation>_loss` to a scalar tensor, active relations only, unweighted.
 
         Args:
-            pixels: Pixels of this process.
-            local: Segments of this process.
-            everyone: Segments of all processes and of the memory bank.
+            pixels, local, everyone: as in `Batch`.
             own_start: index in `everyone` of this process's first segment.
-
-        Returns:
-            Dict from `<relation>_loss` to a scalar tensor, active relations only, unweighted.
         """
         batch = Batch(pixels, local, everyone, self.num_classes, self.image_similarity_with_location)
         losses: dict[str, Tensor] = {}
@@ -114,12 +102,7 @@ class RelationCriterion(nn.Module):
 def retrieval_accuracy(segments: Segments, neighbours: int = 5) -> Tensor:
     """Share of each segment's nearest segments, itself among them, that have its label (METHOD.md, "Relations").
 
-    Args:
-        segments: Segments in play, S of them, unlabelled ones too.
-        neighbours: how many nearest by plain prototypes (all when there are fewer).
-
-    Returns:
-        Scalar in 0..1; 0 without segments.
+    A scalar in 0..1; 0 without segments. Unlabelled ones count; nearest are so many by plain prototypes, or all.
     """
     prototypes, hits = segments.prototype, segments.prototype.new_zeros(())
     neighbours = min(neighbours, len(segments))

@@ -10,10 +10,7 @@ from spml.utils.distributed import rank, world_size
 
 
 def gather_segments(segments: Segments) -> tuple[Segments, int]:
-    """Return every process's segments, in order of rank, and the index of this process's first.
-
-    Gradients flow back to the process whose pixels formed a prototype.
-    """
+    """Return every process's segments, in order of rank, and the index of this process's first."""
     if world_size() == 1:
         return segments, 0
     parts = [torch.zeros(1, dtype=torch.int64, device=segments.semantic.device) for _ in range(world_size())]
@@ -30,10 +27,7 @@ def _gather(field: Tensor, counts: list[int]) -> Tensor:
 
 
 class _AllGather(torch.autograd.Function):
-    """Stack equal tensors of all processes.
-
-    The gradient of a process's part is the sum of what all processes ask of it.
-    """
+    """Stack equal tensors of all processes; the gradient of each is the sum of what all processes ask of it."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:

@@ -98,10 +98,8 @@ def _batch_chunk(vectors: Tensor, targets: Tensor, segment: Tensor, present: Ten
 
     Args:
         vectors, targets: (g, n, D), (g, s, D); one group may come as g tiles of it.
-        segment: (g, n) int64 own segments within the group.
-        present: (g, s) bool, false for padding, or (1, s) for one group.
-        tables: of `_alike`.
-        weight: (g, n) of the losses.
+        segment, weight: (g, n) int64 own segments within the group, (g, n) of the losses.
+        present, tables: (g, s) bool, false for padding, or (1, s) for one group; of `_alike`.
         buffer: (at least g * n * s,), overwritten; the (g, n, s) derivatives are views of it.
     """
     size = (*segment.shape, present.shape[1])

@@ -18,9 +18,7 @@ _BLOCK = 32
 def cluster_prototypes(vectors: Tensor, clusters: Tensor) -> tuple[Tensor, Tensor]:
     """Return the (K, D) prototypes of the K clusters that occur, and the (P,) int64 clusters renumbered to 0..K-1.
 
-    Args:
-        vectors: (P, D) float embeddings; they are unit-normalised first.
-        clusters: (P,) int64.
+    The vectors, (P, D) float embeddings, are unit-normalised first.
     """
     occurring, ids = torch.unique(clusters, return_inverse=True)
     return F.normalize(sum_by_label(F.normalize(vectors, dim=1), ids, len(occurring)), dim=1), ids
@@ -40,7 +38,6 @@ def nearest_label_counts(queries: Tensor, prototypes: Tensor, labels: Tensor, nu
         queries: (Q, D) float unit vectors.
         prototypes: (M, D) float unit vectors, M >= neighbours.
         labels: (M,) int64 in 0..C-1.
-        neighbours: how many nearest.
 
     Returns:
         (Q, C) float32 counts that sum to `neighbours`. The argmax is the label, the smallest on ties.
@@ -62,13 +59,8 @@ def _nearest(queries: Tensor, prototypes: Tensor, neighbours: int, best: Tensor,
     """Return (Q, neighbours) int64 indices of the prototypes of the largest dot products.
 
     The largest `neighbours` products lie in the `neighbours` blocks of prototypes whose largest products are largest.
-    So one pass over the products keeps only a maximum for every block, and only the members of the best blocks are
-    ranked: the memory is that of a chunk of products, not of all of them.
-
-    Args:
-        queries, prototypes, neighbours: as in `nearest_label_counts`.
-        best: (Q, blocks) float32, the largest products of the blocks.
-        block: prototypes of a block.
+    So one pass over the products keeps only a maximum for every block, in `best`, (Q, blocks) float32, and only the
+    members of the best blocks are ranked: the memory is that of a chunk of products, not of all of them.
     """
     count = len(prototypes)
     blocks = best.topk(min(neighbours, best.shape[1]), dim=1).indices

@@ -79,13 +79,9 @@ def nearest_resize(labels: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def group(*labels: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Number the combinations of labels that occur.
+    """Number the combinations of labels that occur: (N,) int64 ids, consecutive, and the (S,) labels of each id.
 
-    Args:
-        *labels: up to four (N,) int64; each in 0..2^16 - 1, the first of four in 0..2^15 - 1.
-
-    Returns:
-        (N,) int64 ids, consecutive, and the tuple of the (S,) labels of each id.
+    There may be up to four (N,) int64, each in 0..2^16 - 1, the first of four in 0..2^15 - 1.
     """
     key = labels[0]
     for label in labels[1:]:

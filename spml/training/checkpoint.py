@@ -48,9 +48,7 @@ def find_snapshots(snapshot_dir):
 def save_snapshot(training, iteration, stopgap=False):
     """Write both files of a snapshot: rank 0 does, all ranks contribute their random states and wait for the files.
 
-    Args:
-        iteration: zero-based, the one just finished.
-        stopgap: see `Snapshot.is_stopgap`.
+    `iteration` is zero-based, the one just finished.
 
     Raises:
         OSError: rank 0 cannot write; the other processes then exit silently.
@@ -88,9 +86,7 @@ def read_snapshot(snapshot_dir, iteration):
 
 
 def changes(snapshot, training):
-    """Return what differs between the training that wrote a snapshot and a Training of today, as texts.
-
-    Settings on which the result does not depend are left out.
+    """Return, as texts, what differs and matters between a snapshot's training and a Training of today.
 
     Raises:
         CheckpointError: the snapshot's configuration cannot be read.
@@ -160,7 +156,6 @@ def remove_orphaned_states(snapshot_dir):
 
 
 def _equal(one, other):
-    """Whether two state dicts hold the same tensors, wherever they are."""
     return one.keys() == other.keys() and all(torch.equal(value, other[key].cpu()) for key, value in one.items())
 
 

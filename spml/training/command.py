@@ -11,10 +11,6 @@ def run_training(doc, train, needs_embedding=False):
     """Parse the command line and call `train` with what it says.
 
     With several GPUs configured, or `--num_processes`, this process only starts those that train.
-
-    Args:
-        train: a function of `spml.training.build`.
-        needs_embedding: whether there is an option `--embedding`.
     """
     parser = arguments.build_parser(doc)
     arguments.add_data_arguments(parser)

@@ -44,11 +44,10 @@ class EmbeddingTask(nn.Module, Task):
         self.precision = precision
 
     def forward(self, batch):
-        """Compute the losses of a batch (a dict of SegmentationDataset items, collated, on the device).
+        """Return the dict of losses and the extras of a batch.
 
-        Returns:
-            Dict of unweighted scalar losses, and a dict `extras` with `segments` (Segments in play, detached, for the
-            accuracy and the bank) and what pictures need.
+        The extras hold `segments` (in play, detached, for the accuracy), `step_segments` (for the bank) and what
+        pictures need.
         """
         images, labels = batch['image'], batch['semantic_label']
         with autocast(self.precision, images.device):

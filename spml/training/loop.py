@@ -38,11 +38,9 @@ def start_iteration(snapshot_dir, resume, begin, stop):
 
 
 def train(training, resume=False, accept_changes=False):
-    """Train to `train.max_iteration`.
+    """Train to `train.max_iteration`, with `resume` from the newest complete snapshot, if there is one.
 
-    Args:
-        resume: continue from the newest complete snapshot, if there is one.
-        accept_changes: also where it was written with other settings.
+    `accept_changes` allows one that was written with other settings.
 
     Raises:
         InterruptedTrainingError: on SIGTERM or Ctrl-C, after saving.

@@ -21,11 +21,7 @@ TIMED_STEPS = 10
 
 
 class Monitor:
-    """Progress of one training.
-
-    Args:
-        directory: snapshot folder; gets `metrics.jsonl` and `tensorboard/`.
-    """
+    """Progress of one training, whose folder gets `metrics.jsonl` and `tensorboard/`, from an iteration on."""
 
     def __init__(self, directory, start, config):
         self.config, self.interval = config, config.train.tensorboard_step

@@ -12,12 +12,7 @@ HEAD_FACTOR = 10.0
 
 
 class FoldedSGD(torch.optim.Optimizer):
-    """The optimiser above.
-
-    Args:
-        groups: parameter groups with `params`, `lr_factor` and `weight_decay`.
-        momentum: in [0, 1).
-    """
+    """The optimiser above, of parameter groups with `params`, `lr_factor` and `weight_decay`; momentum in [0, 1)."""
 
     def __init__(self, groups, momentum):
         super().__init__(groups, {'momentum': momentum, 'lr_factor': 1.0, 'weight_decay': 0.0})
@@ -42,11 +37,7 @@ class FoldedSGD(torch.optim.Optimizer):
 
 
 def clip_gradients(optimizer, max_norm):
-    """Return the Euclidean norm of all gradients together, and scale them down to `max_norm` where it is larger.
-
-    Args:
-        max_norm: 0 leaves the gradients as they are.
-    """
+    """Return the Euclidean norm of all gradients together; scale them down to `max_norm`, unless 0, if it is larger."""
     grads = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
     if max_norm > 0:
@@ -69,8 +60,7 @@ def parameter_groups(backbone, heads, weight_decay):
     groups = []
     for factor, modules in ((1.0, [backbone] if backbone is not None else []), (HEAD_FACTOR, heads)):
         named = [pair for module in modules for pair in module.named_parameters() if pair[1].requires_grad]
-        weights = [parameter for name, parameter in named if not name.endswith('bias')]
-        biases = [parameter for name, parameter in named if name.endswith('bias')]
-        groups.append({'params': weights, 'lr_factor': factor, 'weight_decay': weight_decay})
-        groups.append({'params': biases, 'lr_factor': BIAS_FACTOR * factor, 'weight_decay': 0.0})
+        for is_bias, lr_factor, decay in ((False, factor, weight_decay), (True, BIAS_FACTOR * factor, 0.0)):
+            params = [parameter for name, parameter in named if name.endswith('bias') == is_bias]
+            groups.append({'params': params, 'lr_factor': lr_factor, 'weight_decay': decay})
     return [group for group in groups if group['params']]

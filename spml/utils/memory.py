@@ -22,15 +22,7 @@ def is_out_of_memory(error):
 
 @contextlib.contextmanager
 def memory_advice(what, advice):
-    """Turn running out of memory inside the `with` block into a one-line error.
-
-    Args:
-        what: what was being done, for example `iteration 7`.
-        advice: which settings to lower.
-
-    Raises:
-        ResourceError: memory ran out; the message holds both.
-    """
+    """Raise ResourceError, with `what` was being done and `advice`, where memory runs out inside the `with` block."""
     try:
         yield
     except Exception as error:

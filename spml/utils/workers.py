@@ -20,7 +20,6 @@ def worker_pool(num_workers, title, on_result=None):
 
     Args:
         num_workers: processes; 0 runs everything in this one.
-        title: what the workers do, for the message when one dies.
         on_result: called here with each result, in the order of submission; None drops the results.
 
     Raises:
