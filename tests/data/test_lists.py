@@ -33,38 +33,32 @@ def test_byte_order_mark_is_no_part_of_the_path(write, tmp_path):
     assert read_list(write('a.jpg\n', 'utf-8-sig'), tmp_path)[0].fields == ('a.jpg',)
 
 
-@pytest.mark.parametrize(('line', 'fields'), [('a b c d', None), ('a b', (3,)), ('a', (2, 3)), ('a b c', (1,))])
+@pytest.mark.parametrize(('line', 'fields'), [('a b', (3,)), ('a', (2, 3)), ('a b c', (1,))])
 def test_wrong_number_of_fields_names_file_and_line(write, tmp_path, line, fields):
-    good = ' '.join('xyz'[:fields[0]]) if fields else 'x'
-    path = write(f'{good}\n\n{line}\n')
+    path = write(' '.join('xyz'[:fields[0]]) + f'\n\n{line}\n')
     with pytest.raises(DataError, match=re.escape(f'{path}:3: {len(line.split())} fields')):
         read_list(path, tmp_path, fields)
 
 
-@pytest.mark.parametrize('text', ['', '\n \n\t\n'])
-def test_empty_list(write, tmp_path, text):
-    path = write(text)
-    with pytest.raises(DataError, match=re.escape(f'{path}: the list is empty')):
+@pytest.mark.parametrize(('text', 'words'), [
+    ('', ': the list is empty'), ('\n \n\t\n', ': the list is empty'), ('a\0b\n', ':1: a NUL byte'),
+    ('\xff\xd8\xff\xe0', ': not a UTF-8 text file'), ('x\n\na b c d\n', ':3: 4 fields'),
+    ('x/a.jpg\nx/b.jpg\ny/a.png\n', ':3: the image name a is on line 1 already'),
+    *((f'ok.jpg\n{path}\n', ':2: .* leads out of the data folder')
+      for path in ('../a.jpg', 'x/../../a.jpg', '..', './../a'))])
+def test_lists_that_are_refused(write, tmp_path, text, words):
+    path = write(text, 'latin1')
+    with pytest.raises(DataError, match=re.escape(str(path)) + words):
         read_list(path, tmp_path)
 
 
-def test_missing_list_missing_folder_and_binary_list(write, tmp_path):
+def test_missing_list_and_missing_folder(write, tmp_path):
     with pytest.raises(DataError, match=r'nowhere\.txt: no such file'):
         read_list(tmp_path / 'nowhere.txt', tmp_path)
     with pytest.raises(DataError, match='nodata: no such folder'):
         read_list(write('a\n'), tmp_path / 'nodata')
-    with pytest.raises(DataError, match='not a UTF-8 text file'):
-        read_list(write('\xff\xd8\xff\xe0', 'latin1'), tmp_path)
-    with pytest.raises(DataError, match=r'train\.txt:1: a NUL byte'):
-        read_list(write('a\0b\n'), tmp_path)
     with pytest.raises(DataError, match='cannot read the file'):
         read_list(tmp_path, tmp_path)
-
-
-@pytest.mark.parametrize('path', ['../a.jpg', 'x/../../a.jpg', '..', './../a'])
-def test_relative_path_out_of_the_data_folder(write, tmp_path, path):
-    with pytest.raises(DataError, match=r'train\.txt:2: .* leads out of the data folder'):
-        read_list(write(f'ok.jpg\n{path}\n'), tmp_path)
 
 
 def test_parent_steps_through_a_link_stay_in_the_data_folder(write, tmp_path):
@@ -95,14 +89,9 @@ def test_a_digest_stands_for_the_lines_in_their_order(write, tmp_path):
     assert digest(read_list(write(texts[0]), tmp_path)) == digest(read_list(write('\na.jpg \nb.jpg'), tmp_path))
 
 
-def test_inner_parent_steps_and_dotted_names_are_allowed(write, tmp_path):
+def test_inner_parent_steps_dotted_names_and_on_request_names_twice_are_allowed(write, tmp_path):
     assert len(read_list(write('x/../a.jpg\n..b/c.jpg\n'), tmp_path)) == 2
-
-
-def test_same_image_name_twice(write, tmp_path):
     path = write('x/a.jpg\nx/b.jpg\ny/a.png\n')
-    with pytest.raises(DataError, match=r'train\.txt:3: the image name a is on line 1 already'):
-        read_list(path, tmp_path)
     assert [entry.name for entry in read_list(path, tmp_path, unique_names=False)] == ['a', 'b', 'a']
 
 
@@ -111,13 +100,8 @@ def test_check_files_counts_and_names_the_missing(write, tmp_path):
     (tmp_path / 'a.png').touch()
     check_files(read_list(write('a.jpg a.png\n'), tmp_path))
     text = 'a.jpg a.png gone1.png\ngone2.jpg a.png gone3.png\ngone4.jpg a.png gone1.png\n'
-    entries = read_list(write(text), tmp_path)
-    with pytest.raises(DataError) as caught:
-        check_files(entries)
-    message = str(caught.value)
-    assert message.startswith(f'{tmp_path}/train.txt:1: no such file: {tmp_path}/gone1.png')
-    assert 'gone2.jpg (line 2)' in message
-    assert '4 missing in total' in message
+    with pytest.raises(DataError, match=r'train\.txt:1: no such file: .*/gone1.*gone2\.jpg \(line 2\).*4 missing in'):
+        check_files(read_list(write(text), tmp_path))
 
 
 @pytest.mark.parametrize('as_function', [False, True])

@@ -41,13 +41,7 @@ def picture(labels):
     return [''.join('.' if value == 254 else str(value) for value in row) for row in labels]
 
 
-def test_a_line_of_three_and_a_dot_of_six_pixels():
-    assert picture(draw([(2, np.array([[2., 2.], [6., 2.]]))], (5, 9), 1.5)) == [
-        '.........',
-        '.2222222.',
-        '.2222222.',
-        '.2222222.',
-        '.........']
+def test_a_dot_of_six_pixels():
     assert picture(draw([(5, np.array([[4., 3.]]))], (7, 9), 3)) == [
         '....5....',
         '..55555..',

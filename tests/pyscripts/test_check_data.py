@@ -11,11 +11,16 @@ from spml.data.readers import read_label
 
 @pytest.fixture
 def check(tmp_path, small_data, call_script):
-    """Run the script on the small data set; returns status, standard output and standard error."""
-    def run(*more, data_list=small_data.list, num_classes=3):
+    """Run the script on the small data set; returns what it prints, given its status, or of status 2 its error."""
+    def run(expected, *more, data_list=small_data.list, num_classes=3):
         classes = [] if num_classes is None else ['--num_classes', num_classes]
-        return call_script('check_data', '--data_dir', small_data.folder, '--data_list', data_list,
-                           '--save_dir', tmp_path / 'out', *classes, *more)
+        status, out, err = call_script('check_data', '--data_dir', small_data.folder, '--data_list', data_list,
+                                       '--save_dir', tmp_path / 'out', *classes, *more)
+        assert status == expected, out + err
+        if status == 2:
+            assert err.startswith('error: ')
+            assert err.count('\n') == 1
+        return err if status == 2 else out
     return run
 
 
@@ -24,8 +29,7 @@ def label_path(small_data, name):
 
 
 def test_good_data_is_status_0_and_its_balance_is_printed(check, small_data, tmp_path):
-    status, out, _ = check()
-    assert status == 0, out
+    out = check(0)
     assert 'nothing is wrong' in out
     assert 'read 3 images, 3 labels and 3 over-segmentations' in out
     assert (tmp_path / 'out' / 'findings.txt').read_text() == 'nothing is wrong\n'
@@ -42,28 +46,25 @@ def test_wrong_files_are_status_1_and_all_are_written(check, small_data, tmp_pat
     for name in small_data.names:
         label_path(small_data, name).write_bytes(b'junk')
     (small_data.folder / 'image' / 'a.png').unlink()
-    status, out, _ = check()
-    assert status == 1
+    out = check(1)
     written = (tmp_path / 'out' / 'findings.txt').read_text()
     for name in small_data.names:
         assert str(label_path(small_data, name)) in written
     assert 'wrong: files that are missing: 1' in out
-    assert check('--lenient')[0] == 1
+    check(1, '--lenient')
 
 
 def test_a_long_report_is_shortened_on_the_screen_alone(check, small_data, tmp_path):
     small_data.list.write_text('absent.jpg\n' * 50)
-    status, out, _ = check()
-    assert status == 1
-    assert '... and 45 more' in out
+    assert '... and 45 more' in check(1)
     assert (tmp_path / 'out' / 'findings.txt').read_text().count('absent.jpg') == 50
 
 
 def test_suspicious_is_status_1_unless_lenient(check, small_data, tmp_path):
     val = tmp_path / 'val.txt'
     val.write_text('image/b.png\n')
-    assert check('--val_list', val)[0] == 1
-    assert check('--val_list', val, '--lenient')[0] == 0
+    check(1, '--val_list', val)
+    check(0, '--val_list', val, '--lenient')
 
 
 def void_for_unlabelled(small_data):
@@ -78,14 +79,11 @@ def void_for_unlabelled(small_data):
 def test_the_fix_writes_corrected_copies_and_their_list(check, small_data, tmp_path):
     void_for_unlabelled(small_data)
     before = {name: label_path(small_data, name).read_bytes() for name in small_data.names}
-    status, out, _ = check()
-    assert status == 1
-    assert '--fix unlabelled=255:254' in out
-    status, out, _ = check('--fix', 'unlabelled=255:254')
-    assert status == 0, out
+    assert '--fix unlabelled=255:254' in check(1)
+    check(0, '--fix', 'unlabelled=255:254')
     assert {name: label_path(small_data, name).read_bytes() for name in small_data.names} == before
     corrected = tmp_path / 'out' / small_data.list.name
-    assert check(data_list=corrected)[0] == 0
+    check(0, data_list=corrected)
     for name, line in zip(small_data.names, corrected.read_text().splitlines(), strict=True):
         image, label, instance = line.split()
         assert (image, instance) == (f'image/{name}.png', f'instance/{name}.png')
@@ -97,9 +95,7 @@ def test_the_fix_writes_corrected_copies_and_their_list(check, small_data, tmp_p
 def test_what_cannot_be_fixed_stays_in_the_list_and_in_the_report(check, small_data, tmp_path):
     void_for_unlabelled(small_data)
     label_path(small_data, 'b').write_bytes(b'junk')
-    status, out, _ = check('--fix', 'unlabelled=255:254')
-    assert status == 1
-    assert 'semantic/b.png' in out
+    assert 'semantic/b.png' in check(1, '--fix', 'unlabelled=255:254')
     lines = (tmp_path / 'out' / small_data.list.name).read_text().splitlines()
     assert lines[1].split()[1] == str(label_path(small_data, 'b'))
 
@@ -108,31 +104,20 @@ def test_what_cannot_be_fixed_stays_in_the_list_and_in_the_report(check, small_d
     (['--fix', 'unlabelled=255:1'], '3..254'), (['--fix', 'void'], 'unlabelled=OLD:NEW'),
     (['--class_names', 'a,b'], '--class_names')])
 def test_wrong_options_are_one_line(check, more, named):
-    status, _, err = check(*more)
-    assert status == 2
-    assert err.startswith('error: ')
-    assert err.count('\n') == 1
-    assert named in err
+    assert named in check(2, *more)
 
 
 def test_a_list_without_labels_cannot_be_fixed(check, small_data):
-    status, _, err = check('--fix', 'unlabelled=255:254', data_list=small_data.lists[1])
-    assert status == 2
-    assert f'{small_data.lists[1]}:1' in err
+    assert f'{small_data.lists[1]}:1' in check(2, '--fix', 'unlabelled=255:254', data_list=small_data.lists[1])
 
 
 def test_classes_come_from_a_configuration(check, small_config, tmp_path, small_data):
     path = tmp_path / 'config.yaml'
     path.write_text(configuration.dump(small_config('dataset.class_names=sky,cat,dog')))
-    status, out, _ = check('--cfg_path', path, num_classes=None)
-    assert status == 0
-    assert 'cat' in out
-    status, _, err = check(num_classes=None)
-    assert status == 2
-    assert '--num_classes' in err
+    assert 'cat' in check(0, '--cfg_path', path, num_classes=None)
+    assert '--num_classes' in check(2, num_classes=None)
     # What its training would refuse, the check refuses.
     shutil.copy(label_path(small_data, 'a'), tmp_path / 'a.png')
     small_data.list.write_text(f'image/a.png {tmp_path}/a.png instance/a.png\n')
-    status, out, _ = check('--cfg_path', path, '--set', 'dataset.allow_absolute_paths=false', num_classes=None)
-    assert status == 1
-    assert 'allow_absolute_paths' in out
+    assert 'allow_absolute_paths' in check(1, '--cfg_path', path, '--set', 'dataset.allow_absolute_paths=false',
+                                           num_classes=None)

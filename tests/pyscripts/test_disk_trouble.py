@@ -43,20 +43,15 @@ def test_a_disk_that_fills_up_while_training_leaves_the_older_snapshots(place):
     place.works('train', *options)
     once = weight_files(place.out)
     shutil.rmtree(place.out)
-    save, limit = torch.save, []
+    save = torch.save
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        def fill_up(content, path):
+            if content.get('iteration') == 2:
+                stack.enter_context(file_size_limit(50_000))
+            save(content, path)
 
-    def fill_up(content, path):
-        if content.get('iteration') == 2:
-            limit.append(file_size_limit(50_000))
-            limit[0].__enter__()
-        save(content, path)
-
-    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, 'save', fill_up)
-        try:
-            place.fails('train', *options, naming=[place.out / 'model-2.state.pth', 'ulimit -f'])
-        finally:
-            limit[0].__exit__(None, None, None)
+        place.fails('train', *options, naming=[place.out / 'model-2.state.pth', 'ulimit -f'])
     assert {name: content for name, content in once.items() if name.startswith(('model-0.', 'model-1.'))} == (
         weight_files(place.out))
     place.works('train', *options, '--resume')

@@ -145,10 +145,6 @@ def test_a_file_that_is_no_sweep(tmp_path):
         read_sweep(tmp_path / 'none.yaml')
 
 
-def values_of(run, keys):
-    return {key: run.overrides['set'].get(key) for key in keys}
-
-
 def test_the_shipped_grid():
     plan = read_sweep(SWEEPS / 'demo_co_occurrence.yaml')
     assert [run.name for run in plan.runs] == [f'sem_occ_loss_types={value},seed={seed}'
@@ -161,7 +157,7 @@ def test_the_shipped_ablation_adds_one_relation_after_the_other():
     assert [run.name for run in plan.runs] == [f'{name}_{seed}' for name in order for seed in range(3)]
     relations = [f'train.{name}_loss_types' for name in ('sem_ann', 'img_sim', 'sem_occ', 'feat_aff')]
     for index, run in enumerate(plan.runs[::3]):
-        assert list(values_of(run, relations).values()) == ['segsort'] * index + ['none'] * (4 - index)
+        assert [run.overrides['set'].get(key) for key in relations] == ['segsort'] * index + ['none'] * (4 - index)
         assert (run.overrides['set'].get('train.detach_softmax') is False) == (index == 0)
     assert plan.runs[-1].overrides['set'] | {'train.feat_aff_loss_weight': 0.5, 'train.feat_aff_concentration': 12} == \
         plan.runs[-1].overrides['set']
