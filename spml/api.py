@@ -91,9 +91,8 @@ class Segmenter:
             DataError: a file cannot be read, or the pixels are not 8-bit RGB.
             SpmlError: `crf` without pydensecrf.
         """
-        if isinstance(image, Sequence) and not isinstance(image, str):
-            return [self._predict(_pixels(item), multi_scale, crf) for item in image]
-        if isinstance(image, np.ndarray) and image.ndim == 4:
+        if ((isinstance(image, Sequence) and not isinstance(image, str))
+                or (isinstance(image, np.ndarray) and image.ndim == 4)):
             return [self._predict(_pixels(item), multi_scale, crf) for item in image]
         return self._predict(_pixels(image), multi_scale, crf)
 

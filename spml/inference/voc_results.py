@@ -35,7 +35,11 @@ def pack_results(data_list, data_dir, pred_dir, num_classes, competition, out):
     """
     out, pred_dir = pathlib.Path(out), pathlib.Path(pred_dir)
     entries = sorted(read_list(data_list, data_dir), key=lambda entry: entry.name)
-    _check_predicted(entries, pred_dir)
+    missing = [entry for entry in entries if not (pred_dir / f'{entry.name}.png').is_file()]
+    if missing:
+        first = min(missing, key=lambda entry: entry.line)
+        raise DataError(f'{first.place}: no prediction {pred_dir / first.name}.png; {len(missing)} of {len(entries)} '
+                        'images have none; predict the whole list first, without --pack_only')
     folder = f'results/VOC2012/Segmentation/{competition}_test_cls'
     with (atomic_path(out) as temporary, open(temporary, 'wb') as raw,
           # No name and no time in the header: the archive's bytes depend on the predictions alone.
@@ -47,14 +51,6 @@ def pack_results(data_list, data_dir, pred_dir, num_classes, competition, out):
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     print(f'{len(entries)} label maps for {competition}: {out}')
-
-
-def _check_predicted(entries, pred_dir):
-    missing = [entry for entry in entries if not (pred_dir / f'{entry.name}.png').is_file()]
-    if missing:
-        first = min(missing, key=lambda entry: entry.line)
-        raise DataError(f'{first.place}: no prediction {pred_dir / first.name}.png; {len(missing)} of {len(entries)} '
-                        'images have none; predict the whole list first, without --pack_only')
 
 
 def _read_prediction(entry, pred_dir, num_classes):

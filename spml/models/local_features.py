@@ -1,17 +1,7 @@
-"""What k-means sees on DensePose besides embedding and location: smoothed colour.
-
-METHOD.md, "Network", local features.
-"""
+"""What k-means sees on DensePose besides embedding and location: smoothed colour (METHOD.md, "Network")."""
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-
-def distance_kernel(size=5):
-    """Return (size, size): each weight proportional to its distance from the centre, sum 1."""
-    axis = (torch.arange(size, dtype=torch.float32) - size // 2) ** 2
-    kernel = (axis[None] + axis[:, None]).sqrt()
-    return kernel / kernel.sum()
 
 
 class ColourFeatures(nn.Module):
@@ -20,7 +10,10 @@ class ColourFeatures(nn.Module):
     def __init__(self):
         super().__init__()
         self.smooth_kernel = nn.Conv2d(3, 3, 5, groups=3, bias=False)
-        self.smooth_kernel.weight.data.copy_(distance_kernel().expand(3, 1, 5, 5))
+        # Each weight is proportional to its distance from the centre.
+        axis = (torch.arange(5, dtype=torch.float32) - 2) ** 2
+        kernel = (axis[None] + axis[:, None]).sqrt()
+        self.smooth_kernel.weight.data.copy_((kernel / kernel.sum()).expand(3, 1, 5, 5))
         self.smooth_kernel.weight.requires_grad_(False)
 
     @torch.no_grad()

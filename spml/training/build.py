@@ -35,8 +35,7 @@ CLASSIFIER_AUGMENTATION = {'scale_range': (0.5, 2.0), 'grey_probability': 0.3, '
 
 def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False):
     """Train the embedding network and the joint softmax head on the images and weak labels of a list file."""
-    _check_training(config, 'segsort')
-    entries = _read_entries(config, data_dir, data_list, fields=(3,))
+    entries = _read_entries(config, 'segsort', data_dir, data_list, fields=(3,))
     seed_everything(config.seed)
     task = build_embedding_task(config).to(device)
     freeze_stages(task.embedding.backbone, config.network.frozen_stages)
@@ -59,8 +58,7 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
 def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False,
                      embedding=None):
     """Train a fresh softmax head on a frozen embedding: `network.pretrained`, or `embedding` where that is empty."""
-    _check_training(config, 'softmax_classifier')
-    entries = _read_entries(config, data_dir, data_list, fields=(2, 3))
+    entries = _read_entries(config, 'softmax_classifier', data_dir, data_list, fields=(2, 3))
     weights = starting_weights(config, embedding)
     if weights is None:
         raise ConfigError('network.pretrained is empty; name a trained embedding, its model-*.pth or its folder, with '
@@ -87,16 +85,12 @@ def build_embedding_task(config):
                          settings.embedding_scale, settings.detach_softmax, settings.precision)
 
 
-def _read_entries(config, data_dir, data_list, fields):
+def _read_entries(config, needed, data_dir, data_list, fields):
+    found = config.network.prediction_types
+    if found != needed:  # the dropout of the head would be wrong, and nobody would know
+        raise ConfigError(f'network.prediction_types is {found}, this training needs {needed}; name its own YAML file')
     return read_list(data_list, data_dir, fields, unique_names=False,
                      allow_absolute=config.dataset.allow_absolute_paths)
-
-
-def _check_training(config, needed):
-    """Refuse the configuration of the other training: the dropout of the head would be wrong, and nobody would know."""
-    found = config.network.prediction_types
-    if found != needed:
-        raise ConfigError(f'network.prediction_types is {found}, this training needs {needed}; name its own YAML file')
 
 
 def _loader_maker(config, entries, task, device, augmentation):

@@ -77,8 +77,7 @@ def read_snapshot(snapshot_dir, iteration):
     """
     path, state_path = model_path(snapshot_dir, iteration), _state_path(snapshot_dir, iteration)
     snapshot = Snapshot(path, read_checkpoint(path), read_checkpoint(state_path))
-    missing = [name for name in _NEEDED if name not in snapshot.state]
-    if missing:
+    if missing := [name for name in _NEEDED if name not in snapshot.state]:
         raise CheckpointError(f'{state_path}: holds no {", ".join(missing)}; {_WAY_OUT}')
     if not isinstance(snapshot.state['random'], list):
         raise CheckpointError(f'{state_path}: its random states are not a list; {_WAY_OUT}')
@@ -126,9 +125,8 @@ def restore_snapshot(snapshot, training):
     path, state, task, optimizer = snapshot.path, snapshot.state, training.task, training.optimizer
     for name, model in task.models().items():
         load_state(model, tensors(snapshot.weights.get(name), name, path), path)
-    settings = [{name: value for name, value in group.items() if name != 'params'} for group in optimizer.param_groups]
     try:
-        _restore_optimizer(optimizer, state['optimizer'], settings)
+        _restore_optimizer(optimizer, state['optimizer'])
     except ValueError:
         raise CheckpointError(f'{path}: its momentum is of other parameter groups; resume with the configuration it '
                               'was trained with (network.frozen_stages)') from None
@@ -159,7 +157,8 @@ def _equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(value, other[key].cpu()) for key, value in one.items())
 
 
-def _restore_optimizer(optimizer, state, settings):
+def _restore_optimizer(optimizer, state):
+    settings = [{name: value for name, value in group.items() if name != 'params'} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
     for group, own in zip(optimizer.param_groups, settings, strict=True):
         group.update(own)
