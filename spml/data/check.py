@@ -69,21 +69,14 @@ class Fix:
 class Checked:
     """What was read.
 
-    Attributes:
-        findings: list of Finding.
-        counts: numbers of images, labels and over-segmentations read without errors.
-        pixels: (256,) int64, pixels of each label value.
-        images: (256,) int64, labels that hold each value.
+    `counts` are the numbers of images, labels and over-segmentations read without errors, `pixels` (256,) int64 the
+    pixels of each label value, `images` (256,) int64 the labels that hold each value.
     """
 
-    findings: list = dataclasses.field(default_factory=list)
-    counts: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(3, np.int64))
-    pixels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, np.int64))
-    images: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(256, np.int64))
-
-    def of_kind(self, kind):
-        """Return the findings of a kind."""
-        return [finding for finding in self.findings if finding.kind == kind]
+    findings: list  # of Finding
+    counts: np.ndarray
+    pixels: np.ndarray
+    images: np.ndarray
 
     @property
     def is_wrong(self):
@@ -124,7 +117,8 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
         DataError: a list itself or the folder cannot be read, or names no image.
     """
     entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
-    checked = Checked([Finding('line', *str(error).split(': ', 1)) for error in errors])
+    findings = [Finding('line', *str(error).split(': ', 1)) for error in errors]
+    checked = Checked(findings, *(np.zeros(size, np.int64) for size in (3, 256, 256)))
     if not entries and not errors:
         raise DataError(f'{data_list}: the list is empty; it needs one image per line')
     with ThreadPool(max(1, num_workers)) as pool:

@@ -3,7 +3,7 @@ import os
 import pathlib
 
 from spml.data.check import SUSPICIOUS, WRONG, check_list
-from spml.data.lists import parse_list, write_list
+from spml.data.lists import format_list, parse_list
 from spml.errors import DataError
 from spml.names import VOID
 from spml.utils.formats import write_png, write_text
@@ -49,7 +49,7 @@ def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num
     if fix is not None:
         path = save_dir / pathlib.Path(data_list).name
         # A label that could not be read stays in the list as it was, and in the findings.
-        write_list(path, entries, lambda entry: corrected.get(entry.semantic, entry.semantic))
+        write_text(path, format_list(path, entries, lambda entry: corrected.get(entry.semantic, entry.semantic)))
         print(f'corrected labels: {save_dir / "labels"}\ntheir list: {path}')
     return checked
 
@@ -68,7 +68,7 @@ def _lines(checked, shown):
     lines = []
     for severity, kinds in (('wrong', WRONG), ('suspicious', SUSPICIOUS)):
         for kind, title in kinds.items():
-            found = checked.of_kind(kind)
+            found = [finding for finding in checked.findings if finding.kind == kind]
             if found:
                 lines += [f'{severity}: {title}: {len(found)}', *(f'    {finding}' for finding in found[:shown])]
                 if len(found) > len(found[:shown]):

@@ -9,10 +9,9 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
 
 from spml.errors import DataError
-from spml.utils.formats import read_lines, write_text
+from spml.utils.formats import read_lines
 
 FIELD_NAMES = ('image', 'semantic', 'instance')
 
@@ -71,6 +70,8 @@ def check_unique(entries):
         if other is not entry:
             raise DataError(f'{entry.place}: the image name {entry.name} is on line {other.line} already; results '
                             f'are stored by that name, so one would overwrite the other')
+
+
 def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
     """Read a list file, continuing after a wrong line; arguments as in `read_list`.
 
@@ -102,47 +103,33 @@ def digest(entries):
 
 
 def check_files(entries):
-    """Check that every file the entries name exists.
-
-    Raises:
-        DataError: some are missing; the message names the first of them with their lines and says how many there are.
-    """
+    """Raise DataError unless every file the entries name exists; it names the first ones missing and their number."""
     missing = {}
     for entry in entries:
         for path in (entry.image, entry.semantic, entry.regions):
             if path is not None and path not in missing and not path.is_file():
                 missing[path] = entry
-    if not missing:
-        return
-    first = ', '.join(f'{path} (line {entry.line})' for path, entry in list(missing.items())[1:3])
-    path, entry = next(iter(missing.items()))
-    more = f', {first}' if first else ''
-    raise DataError(f'{entry.place}: no such file: {path}{more}; {len(missing)} missing in total; check --data_dir')
+    if missing:
+        (path, entry), *others = list(missing.items())[:3]
+        more = ''.join(f', {other} (line {at.line})' for other, at in others)
+        raise DataError(f'{entry.place}: no such file: {path}{more}; {len(missing)} missing in total; check --data_dir')
 
 
-def write_list(path, entries, semantic=None):
-    """Write a list file atomically; arguments and errors as in `format_list`."""
-    write_text(path, format_list(path, entries, semantic))
-
-
-def format_list(path, entries, semantic=None):
-    """Return the text of a list file, with another semantic label for each image where asked.
+def format_list(path, entries, semantic):
+    """Return the text of a list file with another semantic label for each image.
 
     Args:
         path: where the list will be, for messages.
         entries: `Entry` objects; their image and instance fields are written as they were read.
-        semantic: None keeps the label column; otherwise a mapping from the image name to the label's path, or a
-            function from the entry to it. These paths are taken from the working directory and written absolute,
-            because results are seldom under the data folder.
+        semantic: function from the entry to the label's path, which is taken from the working directory and written
+            absolute, because results are seldom under the data folder.
 
     Raises:
-        DataError: the mapping has no label for an image, or a path contains a blank, which the format cannot express.
+        DataError: a path contains a blank, which the format cannot express.
     """
     lines = []
     for entry in entries:
-        fields = list(entry.fields)
-        if semantic is not None:
-            fields[1:2] = [os.path.abspath(_new_label(entry, semantic))]
+        fields = [entry.fields[0], os.path.abspath(semantic(entry)), *entry.fields[2:]]
         for field in fields:
             if field.split() != [field]:
                 raise DataError(f'{path}: cannot list {field!r}: blanks separate the fields; use a path without blanks')
@@ -176,11 +163,3 @@ def _parse_line(parts, number, list_path, data_dir, allowed, allow_absolute):
     # Textually: through a link, `link/..` would lead to wherever the link's target is.
     paths = [data_dir / os.path.normpath(part) for part in parts] + [None] * (3 - len(parts))
     return Entry(paths[0].stem, *paths, line=number, list_path=list_path, fields=parts)
-
-
-def _new_label(entry, semantic):
-    if not isinstance(semantic, Mapping):
-        return semantic(entry)
-    if entry.name not in semantic:
-        raise DataError(f'{entry.place}: there is no new label for the image {entry.name}')
-    return semantic[entry.name]

@@ -19,7 +19,7 @@ from PIL import Image
 from spml.data.lists import located
 from spml.data.safe_pickle import load_object
 from spml.errors import DataError, WrongEncodingError, first_line
-from spml.visualization.palette import voc_colour_map
+from spml.visualization.palette import class_colours, ids_of_colours
 
 # Decoding is refused beyond this: a small hostile file cannot fill the memory. It lies below Pillow's own limit.
 MAX_PIXELS = 80_000_000
@@ -90,13 +90,9 @@ def read_colour_label(path):
     if kind not in ('palette', 'RGB') or depth > 8:
         raise DataError(f'{path}: a {depth}-bit {kind} PNG; a label must be a palette, RGB or 8-bit single-channel PNG')
     colours = _decode_png(path, content, size, 'RGB')
-    known = _colour_codes(voc_colour_map())
-    codes = _colour_codes(colours)
-    order = np.argsort(known)
-    ids = order[np.searchsorted(known[order], codes).clip(max=len(known) - 1)]
-    strange = np.argwhere(known[ids] != codes)
-    if len(strange):
-        row, column = strange[0]
+    ids = ids_of_colours(colours, {colour: index for index, colour in enumerate(class_colours(256))})
+    if ids.min() < 0:
+        row, column = np.argwhere(ids < 0)[0]
         raise DataError(f'{path}: the pixel at x = {column}, y = {row} has the colour '
                         f'{tuple(colours[row, column].tolist())}, which VOC does not have; use the original file')
     return ids.astype(np.uint8)
@@ -123,13 +119,9 @@ def decoding(path, what):
         raise DataError(f'{path}: not a readable {what} ({first_line(error)}); replace the file') from None
 
 
-def check_same_size(entry, image, label, label_path=None):
-    """Raise DataError, naming both files and sizes, unless `label` (H, W) has the size of `image` (H, W, 3).
-
-    `label_path` is the label's file (default: the entry's semantic label).
-    """
-    check_size(label_path or entry.semantic, label.shape, f'its image {entry.image}', image.shape,
-               'they must be the same')
+def check_same_size(entry, image, label, path):
+    """Raise DataError, naming both files and sizes, unless `label` (H, W) of `path` has the size of `image`."""
+    check_size(path, label.shape, f'its image {entry.image}', image.shape, 'they must be the same')
 
 
 def check_size(path, found, whose, expected, way_out):
@@ -162,10 +154,10 @@ def read_entry(entry, with_semantic=True, with_regions=True):
 
 
 def read_cam(path, num_classes=None, size=None):
-    """Read class activation maps as SEAM stores them: a pickled `.npy` dict from class - 1 to a map.
+    """Read class activation maps as SEAM stores them: a pickled `.npy` dict from class - 1 to a map. None of it is run.
 
     Args:
-        path: the `.npy` file. It is read without executing anything in it.
+        path: the `.npy` file.
         num_classes: the number of classes including the background; if given, larger ids are refused.
         size: (H, W) of the image; if given, other maps are refused.
 
@@ -181,28 +173,23 @@ def read_cam(path, num_classes=None, size=None):
         raise DataError(f'{path}: not a CAM file: {first_line(error)}; it must be {_CAM_FORM}') from None
     if not isinstance(cams, dict):
         raise DataError(f'{path}: holds a {type(cams).__name__}, but a CAM file must be {_CAM_FORM}')
-    result = {}
+    result, limit = {}, 254 if num_classes is None else num_classes - 1
     for key, cam in cams.items():
-        limit = 254 if num_classes is None else num_classes - 1
         if isinstance(key, (bool, np.bool_)) or not isinstance(key, (int, np.integer)) or not 0 <= key < limit:
             # Shortened: a small file can hold a key whose full text would fill the memory.
             raise DataError(f'{path}: the key {reprlib.repr(key)} is not a class - 1 between 0 and {limit - 1}')
         result[int(key)] = _check_cam(path, key, cam)
-    for key, cam in result.items():
         if size is not None and cam.shape != tuple(size):
             raise DataError(f'{path}: class {key + 1} is {cam.shape[0]}x{cam.shape[1]}, its image {size[0]}x{size[1]}; '
                             'both have to be of one size')
-    if len({cam.shape for cam in result.values()}) > 1:
-        raise DataError(f'{path}: the maps differ in size: {sorted({cam.shape for cam in result.values()})}')
+    shapes = {cam.shape for cam in result.values()}
+    if len(shapes) > 1:
+        raise DataError(f'{path}: the maps differ in size: {sorted(shapes)}')
     return result
 
 
 def read_prototypes(path, dim=None):
-    """Read the prototypes of one image, as `prototype.py` writes them.
-
-    Args:
-        path: the `.npz` file.
-        dim: the number of embedding channels they must have, if given.
+    """Read the prototypes of one image, as `prototype.py` writes them; `dim` are the channels they must have, if given.
 
     Returns:
         prototype (S, D) float32 and prototype_label (S,) int64 in 0..255.
@@ -257,11 +244,6 @@ def _png_header(path, content):
         raise DataError(f'{path}: a damaged PNG (no header); replace the file')
     width, height, depth, kind = struct.unpack('>IIBB', content[16:26])
     return depth, _PNG_KINDS.get(kind, 'strange'), (width, height)
-
-
-def _colour_codes(colours):
-    """Return (...) int64 codes of (..., 3) uint8 colours."""
-    return colours.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
 
 
 def _check_pixels(path, size):

@@ -34,11 +34,7 @@ def instances_per_class(instance, truth, num_classes):
 
 
 def iou_by_instance(image_iou, counts):
-    """Average the images' IoU of each class, weighed by their instances of it.
-
-    Args:
-        image_iou: (N, C) float, each image's IoU of each class (0 where its union is empty).
-        counts: (N, C) ints, each image's instances of each class.
+    """Average (N, C) IoU of N images' classes (0 where the union is empty), weighed by their (N, C) instances.
 
     Returns:
         (C,) float64 in 0..1; a class without an instance anywhere scores 0.

@@ -6,9 +6,7 @@ import statistics
 
 def mean_and_spread(values):
     """Return the mean of some numbers and their sample standard deviation (n - 1); None where there is none."""
-    if not values:
-        return None, None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    return statistics.fmean(values) if values else None, statistics.stdev(values) if len(values) > 1 else None
 
 
 def plus_minus(mean, spread, digits=2):

@@ -11,8 +11,6 @@ import dataclasses
 import pathlib
 import re
 
-import numpy as np
-
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
 from spml.utils.formats import read_lines
@@ -33,17 +31,6 @@ class ClassList:
     names: tuple
     colours: tuple | None
     values: dict
-
-    def id_of(self, name):
-        """Return the id of a class name, or None."""
-        return self.names.index(name) if name in self.names else None
-
-    def look_up(self, pixels):
-        """Return the label values of (H, W, 3) uint8 RGB pixels as (H, W) int64; -1 where a colour is not known."""
-        # One number a pixel: numpy sorts numbers far faster than rows.
-        codes, index = np.unique(pixels.astype(np.int64) @ (1 << 16, 1 << 8, 1), return_inverse=True)
-        values = [self.values.get((code >> 16, code >> 8 & 255, code & 255), -1) for code in codes.tolist()]
-        return np.array(values)[index].reshape(pixels.shape[:2])
 
 
 def read_class_list(path):

@@ -9,6 +9,7 @@ from PIL import Image
 from spml.data.readers import MAX_PIXELS, decoding
 from spml.errors import DataError
 from spml.names import UNLABELLED
+from spml.visualization.palette import ids_of_colours
 
 _FORMS = 'an 8-bit PNG: grey or palette (class ids), palette or RGB (colours of the class list)'
 
@@ -42,7 +43,7 @@ def read_mask(path, classes):
         _refuse(path, wrong, lambda y, x: f'the value {drawing.ids[y, x]}', f'{classes.path} has the classes '
                 f'0..{len(classes.names) - 1}')
         return drawing.ids
-    labels = classes.look_up(drawing.pixels)
+    labels = ids_of_colours(drawing.pixels, classes.values)
     _refuse(path, labels < 0, lambda y, x: f'the colour {tuple(drawing.pixels[y, x].tolist())}',
             f'no line of {classes.path} does; list it (as void, if it is not a class), and draw without soft edges')
     return labels.astype(np.uint8)
@@ -73,7 +74,7 @@ def read_scribbles(path, classes, undrawn=None):
         missing = drawing.ids == undrawn[0] if undrawn and len(set(undrawn)) == 1 else np.zeros(labels.shape, bool)
         missing |= (labels < 0) | (labels >= number)
     else:
-        labels = classes.look_up(drawing.pixels)
+        labels = ids_of_colours(drawing.pixels, classes.values)
         missing = labels < 0
         if undrawn:
             missing |= (drawing.pixels == np.array(undrawn)).all(-1)

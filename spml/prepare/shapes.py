@@ -131,9 +131,7 @@ def read_coco(path, classes, rules):
 
 def class_value(name, classes, rules, where):
     """Return the label value of a class name; DataError for one that is not in the class list and is refused."""
-    value = classes.id_of(name)
-    if value is None:
-        value = rules.others
+    value = classes.names.index(name) if name in classes.names else rules.others
     if value is None:
         raise DataError(f'{where}: {name!r} is not in {classes.path}; add it there, or give --others background or '
                         'void')

@@ -132,19 +132,15 @@ def confusion_matrix(run, matrix, class_names):
     _style(figure, 130 + 26 * len(class_names), legend=False)
     figure.update_yaxes(autorange='reversed', automargin=True, title_text='truth', showgrid=False)
     figure.update_xaxes(automargin=True, title_text='prediction', tickangle=-60, showgrid=False)
-    wrong = shares[:, :len(class_names)].copy()
+    right, wrong = np.diagonal(shares), shares[:, :len(class_names)].copy()
     np.fill_diagonal(wrong, -1)
     truth, prediction = np.unravel_index(wrong.argmax(), wrong.shape)
-    text = (f'Confusion matrix of {run.name}, rows in % of the true class. {_worst(shares, class_names)} Most frequent '
-            f'mistake: {wrong[truth, prediction]:.0f} % of {class_names[truth]} taken for {class_names[prediction]}.')
+    text = (f'Confusion matrix of {run.name}, rows in % of the true class. Right most often: '
+            f'{class_names[right.argmax()]} ({right.max():.0f} %); least often: {class_names[right.argmin()]} '
+            f'({right.min():.0f} %). Most frequent mistake: {wrong[truth, prediction]:.0f} % of {class_names[truth]} '
+            f'taken for {class_names[prediction]}.')
     rows = [[name, *(f'{value:.1f}' for value in row)] for name, row in zip(class_names, shares, strict=True)]
     return Chart(f'{run.name}: {run.scores[-1].title}', figure, text, Table(['truth \\ prediction, %', *columns], rows))
-
-
-def _worst(shares, class_names):
-    right = np.diagonal(shares)
-    return (f'Right most often: {class_names[right.argmax()]} ({right.max():.0f} %); least often: '
-            f'{class_names[right.argmin()]} ({right.min():.0f} %).')
 
 
 def prototype_plane(run, statistics, class_names):

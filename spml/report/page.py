@@ -12,7 +12,7 @@ from spml.names import __version__
 from spml.report import charts, pictures
 from spml.report.prototypes import prototype_statistics
 from spml.utils.formats import write_text
-from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, class_colours
+from spml.visualization.palette import legend_entries
 
 _SECTIONS = {'scores': 'Scores', 'confusion': 'Confusion', 'images': 'Images', 'curves': 'Curves',
              'prototypes': 'Segments and prototypes', 'costs': 'Time and memory', 'settings': 'Settings'}
@@ -46,7 +46,7 @@ def write_page(runs, path, data_dir=None, num_images=3, segmenters=None):
 
 
 def _draw(chart):
-    """Return a chart as HTML without the library, which the page holds once."""
+    # Without the library, which the page holds once.
     return chart.figure.to_html(full_html=False, include_plotlyjs=False,
                                 config={'responsive': True, 'displayModeBar': False})
 
@@ -59,9 +59,11 @@ def _contents(runs, data_dir, num_images, segmenters):
     settings = _settings(runs)
     return {
         'scores': [charts.score_bars(scored), charts.class_bars(scored, names)] if scored else [],
-        'confusion': _confusions(scored),
+        'confusion': [charts.confusion_matrix(run, np.array(run.scores[-1].summary['confusion']), run.class_names)
+                      for run in scored if 'confusion' in run.scores[-1].summary],
         'images': _images(runs, truths[0], data_dir or runs[0].data_dir, num_images, segmenters),
-        'legend': _legend(names, runs[0].color_map),
+        'legend': [('rgb({},{},{})'.format(*colour), name)
+                   for colour, name in legend_entries(names, runs[0].color_map)],
         'curves': _curves(runs),
         'prototypes': statistics, 'prototype_table': _prototype_table(statistics),
         'planes': [charts.prototype_plane(run, found, run.class_names) for run, found in statistics],
@@ -69,19 +71,12 @@ def _contents(runs, data_dir, num_images, segmenters):
         'costs': charts.cost_bars(runs), 'settings': settings, 'differences': _differences(runs, settings)}
 
 
-def _confusions(runs):
-    return [charts.confusion_matrix(run, np.array(run.scores[-1].summary['confusion']), run.class_names)
-            for run in runs if 'confusion' in run.scores[-1].summary]
-
-
 def _curves(runs):
     """Return (training, charts) for each training of any run."""
-    trainings = list(dict.fromkeys(training for run in runs for training in run.metrics))
     result = []
-    for training in trainings:
-        known = dict.fromkeys(key for run in runs for row in run.metrics.get(training, []) for key in row)
-        metrics = [*(metric for metric in _METRICS if metric in known),
-                   *(metric for metric in known if metric not in (*_METRICS, 'iteration'))]
+    for training in dict.fromkeys(training for run in runs for training in run.metrics):
+        metrics = dict.fromkeys([*_METRICS, *(key for run in runs for row in run.metrics.get(training, [])
+                                              for key in row if key != 'iteration')])
         found = [chart for metric in metrics if (chart := charts.curves(runs, training, metric))]
         if found:
             result.append((training, found))
@@ -137,13 +132,6 @@ def _row(runs, entry, value, truths, is_training, segmenters):
 
 def _map_of(maps, entry):
     return maps and maps.folder / f'{entry.name}.png'
-
-
-def _legend(names, color_map):
-    """Return (CSS colour, name) of every colour in the pictures."""
-    colours = [*class_colours(len(names), color_map), UNLABELLED_COLOUR, VOID_COLOUR]
-    return [('rgb({},{},{})'.format(*colour), name)
-            for colour, name in zip(colours, [*names, 'unlabelled', 'void'], strict=True)]
 
 
 def _statistics(run, truths):

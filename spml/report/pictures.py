@@ -36,13 +36,7 @@ class Row:
 
 
 def scored_images(entries, truths, folder, num_classes):
-    """Score each image whose prediction and truth are there.
-
-    Args:
-        entries: list entries.
-        truths: dict from an image's name to the path of its truth.
-        folder: of the label maps, `<image name>.png`.
-        num_classes: C.
+    """Score each image whose prediction `folder/<image name>.png` and truth are there; `truths`: name to path.
 
     Returns:
         list of (entry, mean IoU over the classes that occur in truth or prediction), the best first.
@@ -79,14 +73,9 @@ def read_truths(list_path, data_dir):
 
 
 def make_row(heading, entry, labels, class_names, color_map=None):
-    """Return the Row of an image.
+    """Return the Row of an image; `labels` is a list of (caption, (H, W) uint8 label map, or its path, or None).
 
-    Args:
-        heading: of the row.
-        entry: its list entry.
-        labels: list of (caption, (H, W) uint8 label map, or its path, or None).
-        class_names: C strings; values of C and above are shown as unlabelled or void.
-        color_map: (C, 3) ints, as in `colourise`.
+    Values of C and above are shown as unlabelled or void.
     """
     with located(entry):
         image = read_image(entry.image)
@@ -113,16 +102,12 @@ def describe(label, class_names):
 
 
 def _as_jpeg(image):
-    buffer = io.BytesIO()
-    _shrink(image, Image.Resampling.BICUBIC).save(buffer, format='JPEG', quality=85)
-    return _data_uri('image/jpeg', buffer)
+    return _data_uri(_shrink(image, Image.Resampling.BICUBIC), 'jpeg', quality=85)
 
 
 def _as_png(picture):
-    buffer = io.BytesIO()
     # Few colours: a palette makes the file a third.
-    _shrink(picture, Image.Resampling.NEAREST).quantize(256, dither=Image.Dither.NONE).save(buffer, format='PNG')
-    return _data_uri('image/png', buffer)
+    return _data_uri(_shrink(picture, Image.Resampling.NEAREST).quantize(256, dither=Image.Dither.NONE), 'png')
 
 
 def _shrink(pixels, resampling):
@@ -131,5 +116,7 @@ def _shrink(pixels, resampling):
     return image if scale == 1 else image.resize([max(1, round(side * scale)) for side in image.size], resampling)
 
 
-def _data_uri(media_type, buffer):
-    return f'data:{media_type};base64,{base64.b64encode(buffer.getvalue()).decode()}'
+def _data_uri(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'

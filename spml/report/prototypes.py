@@ -16,32 +16,19 @@ MAX_PROTOTYPES = 2000
 
 @dataclasses.dataclass(frozen=True)
 class PrototypeStatistics:
-    """What was counted over N sampled prototypes of D channels from a folder's images.
+    """What was counted over N sampled prototypes of D channels from a folder's images."""
 
-    Attributes:
-        num_images, of_images: images looked at, and all there are.
-        num_prototypes: of the images looked at.
-        dimension: D.
-        per_image: (smallest, mean, largest) number of prototypes of an image.
-        pixels: (tenth percentile, median, ninetieth) of a segment's pixels; None where there are no cluster maps.
-        purity: share of the pixels whose true class is the most frequent of their segment; None without truth.
-        classes: list of (class id, number of prototypes, mean cosine to the class's mean, share whose nearest
-            prototype of another image has the class).
-        plane: (N, 2) float, the first two principal components; `labels` (N,) their class ids.
-        explained: the share of the variance along each of the two.
-    """
-
-    num_images: int
-    of_images: int
-    num_prototypes: int
-    dimension: int
-    per_image: tuple
-    pixels: tuple | None
-    purity: float | None
-    classes: list
-    plane: np.ndarray
-    labels: np.ndarray
-    explained: tuple
+    num_images: int  # that were looked at
+    of_images: int  # all there are
+    num_prototypes: int  # of the images looked at
+    dimension: int  # D
+    per_image: tuple  # (smallest, mean, largest) number of prototypes of an image
+    pixels: tuple | None  # (tenth percentile, median, ninetieth) of a segment's pixels; None without cluster maps
+    purity: float | None  # share of pixels whose true class is the most frequent of their segment; None without truth
+    classes: list  # what `class_figures` returns
+    plane: np.ndarray  # (N, 2) float, the first two principal components
+    labels: np.ndarray  # (N,) their class ids
+    explained: tuple  # the share of the variance along each of the two
 
 
 def prototype_statistics(folder, truths, num_classes):

@@ -39,34 +39,20 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run's folder holds.
-
-    Attributes:
-        path: the folder.
-        name: what the page calls it.
-        made: one line on when and with which code it was made; '' where it is not known.
-        settings: dict of the pipeline's settings, as text.
-        configs: dict from a training to its configuration, a dict from `section.key` to values.
-        metrics: dict from a training to the rows of its `metrics.jsonl`.
-        scores: list of Score, in the order of the pipeline.
-        costs: dict from a stage to its StageRecord.
-        predictions, pseudo_labels: the last scored LabelMaps of validation and of training images, or None.
-        prototypes: folders that prototype.py wrote.
-        data_dir: folder that the paths in the lists start from, or None.
-    """
+    """What a run's folder holds."""
 
     path: pathlib.Path
-    name: str
-    made: str
-    settings: dict
-    configs: dict
-    metrics: dict
-    scores: list
-    costs: dict
-    predictions: LabelMaps | None
-    pseudo_labels: LabelMaps | None
-    prototypes: list
-    data_dir: pathlib.Path | None
+    name: str  # what the page calls it
+    made: str  # one line on when and with which code it was made; '' where it is not known
+    settings: dict  # of the pipeline, as text
+    configs: dict  # from a training to its configuration, a dict from `section.key` to values
+    metrics: dict  # from a training to the rows of its `metrics.jsonl`
+    scores: list  # of Score, in the order of the pipeline
+    costs: dict  # from a stage to its StageRecord
+    predictions: LabelMaps | None  # the last scored ones of validation images
+    pseudo_labels: LabelMaps | None  # of training images
+    prototypes: list  # folders that prototype.py wrote
+    data_dir: pathlib.Path | None  # folder that the paths in the lists start from
 
     @property
     def class_names(self):

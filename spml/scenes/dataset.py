@@ -10,19 +10,8 @@ import re
 import numpy as np
 from PIL import Image
 
+from spml.data import voc_layout as layout
 from spml.data.cam_labels import box_labels, tag_labels
-from spml.data.voc_layout import (
-    ACTIVATIONS,
-    BOXES,
-    IMAGES,
-    INSTANCES,
-    REGIONS,
-    STROKES,
-    TAGS,
-    TEST_IMAGES,
-    TRUTH,
-    write_lists,
-)
 from spml.errors import DataError
 from spml.recipe import Answer, Recipe, judge
 from spml.scenes.labels import class_activations, draw_strokes, object_boxes, strokes
@@ -36,7 +25,8 @@ __all__ = ['class_names', 'generate']
 
 FORMAT_VERSION = 1  # rises whenever the same options would give other files
 SPLITS = ('train', 'val', 'test')
-_FOLDERS = (IMAGES, TEST_IMAGES, TRUTH, INSTANCES, REGIONS, TAGS, BOXES, ACTIVATIONS, *(s[0] for s in STROKES.values()))
+_FOLDERS = (layout.IMAGES, layout.TEST_IMAGES, layout.INSTANCES, layout.REGIONS, layout.ACTIVATIONS,
+            *layout.TRAIN_LABELS.values())
 _OWN_NAME = re.compile(rf'({"|".join(SPLITS)})_\d{{5}}\.(jpg|png|npy)')
 _BEGUN = '.meta.json.begun'  # there while the files are being written, so that an interrupted run may start over
 _JPEG_QUALITY = 95
@@ -61,23 +51,18 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
     _check_options(options)
     meta = {'format_version': FORMAT_VERSION, 'options': options, 'class_names': class_names(num_classes)}
     with folder_lock(out):
-        return _generate(out, meta, overwrite)
-
-
-def _generate(out, meta, overwrite):
-    if _is_done(out, meta, overwrite):
-        return False
-    options = meta['options']
-    write_text(out / _BEGUN, 'the built-in data set is being written here\n')
-    _remove_previous(out)
-    names = {split: [f'{split}_{index:05d}' for index in range(options[f'num_{split}'])] for split in SPLITS}
-    for split in SPLITS:
-        for index, name in enumerate(names[split]):
-            _write_sample(out, split, index, name, options)
-    write_lists(out, **names)
-    write_json(out / 'meta.json', meta)
-    (out / _BEGUN).unlink()
-    return True
+        if _is_done(out, meta, overwrite):
+            return False
+        write_text(out / _BEGUN, 'the built-in data set is being written here\n')
+        _remove_previous(out)
+        names = {split: [f'{split}_{index:05d}' for index in range(options[f'num_{split}'])] for split in SPLITS}
+        for split in SPLITS:
+            for index, name in enumerate(names[split]):
+                _write_sample(out, split, index, name, options)
+        layout.write_lists(out, **names)
+        write_json(out / 'meta.json', meta)
+        (out / _BEGUN).unlink()
+        return True
 
 
 def _check_options(options):
@@ -111,7 +96,7 @@ def _is_done(out, meta, overwrite):
         for folder in ('VOC2012', 'VOC2012-test', 'lists'):
             if (out / folder).exists():
                 raise DataError(f'{out}: holds a {folder} that is not of the built-in data set; choose another folder')
-    for folder in (IMAGES, TEST_IMAGES):
+    for folder in (layout.IMAGES, layout.TEST_IMAGES):
         for file in (out / folder).glob('*'):
             if not file.name.startswith('.') and not _OWN_NAME.fullmatch(file.name):
                 raise DataError(f'{out}: holds images that are not of the built-in data set, such as '
@@ -143,28 +128,24 @@ def _write_sample(out, split, index, name, options):
     height, width = sides[::-1] if rng.random() < _PORTRAIT else sides
     num_classes = options['num_classes']
     scene = render_scene(rng, height, width, num_classes, first_class=1 + index % (num_classes - 1))
-    file = out / (TEST_IMAGES if split == 'test' else IMAGES) / f'{name}.jpg'
+    file = out / (layout.TEST_IMAGES if split == 'test' else layout.IMAGES) / f'{name}.jpg'
     with atomic_path(file) as temporary:
         Image.fromarray(scene.image).save(temporary, format='JPEG', quality=_JPEG_QUALITY)
     if split == 'test':
         return
-    write_png(out / TRUTH / f'{name}.png', scene.semantic)
-    write_png(out / INSTANCES / f'{name}.png', scene.instance)
+    labels = {layout.TRUTH: scene.semantic, layout.INSTANCES: scene.instance}
     if split == 'train':
         # The over-segmentation sees what a user of the data sees: the image as stored.
         with Image.open(file) as stored:
-            write_png(out / REGIONS / f'{name}.png', over_segmentation(np.asarray(stored)))
-        _write_weak_labels(rng, out, name, scene)
-
-
-def _write_weak_labels(rng, out, name, scene):
-    """Write the scribbles, points, CAM labels and raw CAMs of one training image."""
-    paths = strokes(rng, scene.instance)
-    for folder, fraction, dilation in STROKES.values():
-        write_png(out / folder / f'{name}.png', draw_strokes(paths, scene.instance, scene.classes, fraction, dilation))
-    activations = class_activations(rng, scene.visible, scene.classes)
-    write_png(out / TAGS / f'{name}.png', tag_labels(activations, scene.visible.shape))
-    boxes = object_boxes(scene.visible, scene.classes)
-    write_png(out / BOXES / f'{name}.png', box_labels(activations, boxes, scene.visible.shape))
-    with atomic_path(out / ACTIVATIONS / f'{name}.npy') as temporary, open(temporary, 'wb') as stream:
-        np.save(stream, activations)
+            labels[layout.REGIONS] = over_segmentation(np.asarray(stored))
+        paths = strokes(rng, scene.instance)
+        for folder, fraction, dilation in layout.STROKES.values():
+            labels[folder] = draw_strokes(paths, scene.instance, scene.classes, fraction, dilation)
+        activations = class_activations(rng, scene.visible, scene.classes)
+        labels[layout.TAGS] = tag_labels(activations, scene.visible.shape)
+        boxes = object_boxes(scene.visible, scene.classes)
+        labels[layout.BOXES] = box_labels(activations, boxes, scene.visible.shape)
+        with atomic_path(out / layout.ACTIVATIONS / f'{name}.npy') as temporary, open(temporary, 'wb') as stream:
+            np.save(stream, activations)
+    for folder, label in labels.items():
+        write_png(out / folder / f'{name}.png', label)

@@ -48,23 +48,14 @@ _LONGEST_NAME = 120
 
 @dataclasses.dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes:
-        name: of its folder.
-        values: dict from a column of the table to the value tried, as text, without the seed.
-        seed: its seed.
-        overrides: dict from `set` and `set_classifier` to a dict from `section.key` to its value.
-        pipeline: path of a script, or None for a training.
-        settings: dict of the script's settings, as text.
-    """
-
-    name: str
-    values: dict
+    name: str  # of its folder
+    values: dict  # from a column of the table to the value tried, as text, without the seed
     seed: int
-    overrides: dict
-    pipeline: pathlib.Path | None
-    settings: dict
+    overrides: dict  # from `set` and `set_classifier` to a dict from `section.key` to its value
+    pipeline: pathlib.Path | None  # a script, or None for a training
+    settings: dict  # of the script, as text
 
     def words(self, grid):
         """Return the overrides of `set` or `set_classifier` as the command line takes them."""
@@ -73,27 +64,16 @@ class SweepRun:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What the YAML file asks for.
+    """What the YAML file asks for."""
 
-    Attributes:
-        out: folder.
-        train: list of words of a training's command line; None where pipelines are run.
-        runs: list of SweepRun, those that differ in the seed alone next to one another.
-        scores: dict from the name of a score to its title, or None for all scores.
-    """
-
-    out: pathlib.Path
-    train: list | None
-    runs: list
-    scores: dict | None
+    out: pathlib.Path  # folder
+    train: list | None  # words of a training's command line; None where pipelines are run
+    runs: list  # of SweepRun, those that differ in the seed alone next to one another
+    scores: dict | None  # from the name of a score to its title; None for all scores
 
 
 def read_sweep(path, seeds=None):
-    """Read the YAML file of a sweep.
-
-    Args:
-        path: the file.
-        seeds: list of integers in place of the file's.
+    """Read the YAML file of a sweep; `seeds` is a list of integers in place of the file's.
 
     Raises:
         ConfigError: it cannot be read, a key is unknown or missing, or a value is not one that its key can take.

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from spml.utils.formats import write_png
 from spml.visualization.legend import GAP, Legend
-from spml.visualization.palette import UNLABELLED_COLOUR, VOID_COLOUR, class_colours, colourise
+from spml.visualization.palette import colourise, legend_entries
 from spml.visualization.text import TEXT_HEIGHT, write_line
 
 _BACKGROUND = (255, 255, 255)
@@ -45,7 +45,8 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
             raise ValueError(f'{row.caption}: {len(row.labels)} labels for {len(headers) - 1} columns')
     width = GAP + len(headers) * (cell_width + GAP)
     heights = [max(round(cell_width * row.image.shape[0] / row.image.shape[1]), 1) for row in rows]
-    legend = Legend(_legend_entries(num_classes, class_names, color_map), width)
+    names = class_names or [f'class {index}' for index in range(num_classes)]
+    legend = Legend(legend_entries(names, color_map), width)
     table_height = TEXT_HEIGHT + sum(height + TEXT_HEIGHT + GAP for height in heights)
 
     sheet = Image.new('RGB', (width, table_height + legend.height + GAP), _BACKGROUND)
@@ -69,9 +70,3 @@ def _cells(row, size, num_classes, color_map):
             yield Image.new('RGB', size, _EMPTY)
         else:
             yield Image.fromarray(colourise(label, num_classes, color_map)).resize(size, Image.Resampling.NEAREST)
-
-
-def _legend_entries(num_classes, class_names, color_map):
-    names = class_names or [f'class {index}' for index in range(num_classes)]
-    entries = list(zip(class_colours(num_classes, color_map), names, strict=True))
-    return [*entries, (UNLABELLED_COLOUR, 'unlabelled'), (VOID_COLOUR, 'void')]

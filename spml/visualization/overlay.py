@@ -19,18 +19,10 @@ def class_shares(label):
 
 
 def blend(image, label, opacity=0.5, color_map=None):
-    """Lay a label map over its image.
+    """Lay a label map (H, W) uint8 over its image (H, W, 3) uint8 RGB, which is what is returned.
 
-    Background stays clear, so that the image can be seen; every other class is blended in and has an opaque outline.
-
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        label: (H, W) uint8 class ids.
-        opacity: of the classes, in 0..1.
-        color_map: (C, 3) ints, as in `colourise`.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    Background stays clear, so that the image can be seen; every other class is blended in with `opacity` (0..1) and has
+    an opaque outline. `color_map` is as in `colourise`.
     """
     weight = np.where(boundary(label), 1.0, opacity) * (label > 0)
     mixed = image * (1 - weight[..., None]) + colourise(label, color_map=color_map) * weight[..., None]
@@ -38,14 +30,9 @@ def blend(image, label, opacity=0.5, color_map=None):
 
 
 def overlay(image, label, class_names, opacity=0.5, color_map=None):
-    """Return `blend` with a legend of the classes that occur and their shares below it.
+    """Return `blend`, in the same arguments, with a legend of the classes that occur and their shares below it.
 
-    Args:
-        image, label, opacity, color_map: as in `blend`.
-        class_names: C strings.
-
-    Returns:
-        (H', W', 3) uint8 RGB, at least as large as the image, which is at the top left.
+    It is (H', W', 3) uint8 RGB, at least as large as the image, which is at the top left.
     """
     height, width = label.shape
     colours = class_colours(len(class_names), color_map)

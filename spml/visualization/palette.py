@@ -26,6 +26,20 @@ def class_colours(number, color_map=None):
     return [tuple(colour) for colour in (voc_colour_map(number).tolist() if color_map is None else color_map)]
 
 
+def ids_of_colours(pixels, ids):
+    """Return the ids of (H, W, 3) uint8 RGB pixels, by a dict from (R, G, B), as (H, W) int64; -1 where it has none."""
+    # One number a pixel: numpy sorts numbers far faster than rows.
+    codes, index = np.unique(pixels.astype(np.int64) @ (1 << 16, 1 << 8, 1), return_inverse=True)
+    found = [ids.get((code >> 16, code >> 8 & 255, code & 255), -1) for code in codes.tolist()]
+    return np.array(found)[index].reshape(pixels.shape[:2])
+
+
+def legend_entries(names, color_map=None):
+    """Return [((R, G, B), name)] of the classes and of what is unlabelled or void."""
+    return [*zip(class_colours(len(names), color_map), names, strict=True),
+            (UNLABELLED_COLOUR, 'unlabelled'), (VOID_COLOUR, 'void')]
+
+
 def colourise(label, num_classes=None, color_map=None):
     """Return a label map in colours.
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from spml.data.lists import check_files, digest, located, parse_list, read_list, write_list
+from spml.data.lists import check_files, digest, format_list, located, parse_list, read_list
 from spml.errors import DataError, WrongEncodingError
 
 
@@ -104,30 +104,18 @@ def test_check_files_counts_and_names_the_missing(write, tmp_path):
         check_files(read_list(write(text), tmp_path))
 
 
-@pytest.mark.parametrize('as_function', [False, True])
-def test_write_list_replaces_the_label_column(write, tmp_path, monkeypatch, as_function):
+def test_format_list_replaces_the_label_column(write, tmp_path, monkeypatch):
     entries = read_list(write('im/a.jpg s/a.png i/a.png\n\nim/b.jpg s/b.png\nim/c.jpg\n'), tmp_path)
     monkeypatch.chdir(tmp_path)
-    labels = {name: f'out/{name}.png' for name in 'abc'}
-    write_list(tmp_path / 'new' / 'list.txt', entries, (lambda entry: labels[entry.name]) if as_function else labels)
     out = tmp_path / 'out'
-    assert (tmp_path / 'new' / 'list.txt').read_text() == (
+    assert format_list('new.txt', entries, lambda entry: f'out/{entry.name}.png') == (
         f'im/a.jpg {out}/a.png i/a.png\nim/b.jpg {out}/b.png\nim/c.jpg {out}/c.png\n')
 
 
-def test_write_list_round_trip(write, tmp_path):
-    text = 'im/a.jpg s/a.png i/a.png\nim/b.jpg s/b.png\nim/c.jpg\n'
-    write_list(tmp_path / 'again.txt', read_list(write(text), tmp_path))
-    assert (tmp_path / 'again.txt').read_text() == text
-
-
-def test_write_list_refuses_blanks_and_missing_labels_and_leaves_no_file(write, tmp_path):
+def test_format_list_refuses_blanks(write, tmp_path):
     entries = read_list(write('a.jpg s.png\n'), tmp_path)
-    with pytest.raises(DataError, match='blanks separate the fields'):
-        write_list(tmp_path / 'new.txt', entries, {'a': '/x y/a.png'})
-    with pytest.raises(DataError, match=r'train\.txt:1: there is no new label for the image a'):
-        write_list(tmp_path / 'new.txt', entries, {'b': '/b.png'})
-    assert not (tmp_path / 'new.txt').exists()
+    with pytest.raises(DataError, match=r'new\.txt: .*blanks separate the fields'):
+        format_list('new.txt', entries, lambda _: '/x y/a.png')
 
 
 def test_located_adds_the_place_to_data_errors_only(write, tmp_path):

@@ -3,6 +3,7 @@ import pytest
 
 from spml.errors import DataError
 from spml.prepare.class_list import read_class_list
+from spml.visualization.palette import ids_of_colours
 
 
 def written(tmp_path, text):
@@ -17,9 +18,8 @@ def test_names_and_colours_in_every_spelling(tmp_path):
                                                 'void 255 255 255\nunlabelled 9,9,9\nroute 66 4 5 6\n'))
     assert classes.names == ('background', 'palm tree', 'cat', 'route 66')
     assert classes.colours == ((0, 0, 0), (0, 255, 16), (1, 2, 3), (4, 5, 6))
-    assert [classes.id_of(name) for name in ('cat', 'background', 'void', 'dog')] == [2, 0, None, None]
     pixels = np.array([[(1, 2, 3), (0, 255, 16), (0, 0, 0)], [(255, 255, 255), (9, 9, 9), (3, 2, 1)]], np.uint8)
-    assert classes.look_up(pixels).tolist() == [[2, 1, 0], [255, 254, -1]]
+    assert ids_of_colours(pixels, classes.values).tolist() == [[2, 1, 0], [255, 254, -1]]
 
 
 def test_without_colours_those_of_voc_count(tmp_path):
@@ -27,7 +27,7 @@ def test_without_colours_those_of_voc_count(tmp_path):
     assert classes.names == ('background', 'aeroplane', 'route 66')
     assert classes.colours is None
     pixels = np.array([[(0, 128, 0), (128, 0, 0), (0, 0, 0), (224, 224, 192), (128, 128, 0)]], np.uint8)
-    assert classes.look_up(pixels).tolist() == [[2, 1, 0, 255, -1]]
+    assert ids_of_colours(pixels, classes.values).tolist() == [[2, 1, 0, 255, -1]]
 
 
 @pytest.mark.parametrize(('text', 'words'), [
