@@ -15,7 +15,8 @@ from spml.data.check_output import check_and_print
 from spml.program import execute
 
 
-def _parser():
+def main():
+    """Parse, check, print."""
     parser = arguments.script_parser(__doc__)
     arguments.add_data_arguments(parser)
     add_class_arguments(parser)
@@ -29,12 +30,7 @@ def _parser():
     parser.add_argument('--lenient', action='store_true',
                         help='exit status 0 when things are suspicious, but not wrong')
     arguments.add_workers_argument(parser, 'threads that read files')
-    return parser
-
-
-def main():
-    """Parse, check, print."""
-    args = _parser().parse_args()
+    args = parser.parse_args()
     classes = resolve_classes(args)
     config = arguments.named_config(args)
     allow_absolute = config.dataset.allow_absolute_paths if config else True

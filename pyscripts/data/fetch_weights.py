@@ -15,7 +15,8 @@ from spml.prepare.released_weights import ARCHIVES, IMAGENET
 from spml.program import execute
 
 
-def _parser():
+def main():
+    """Parse and fetch."""
     parser = arguments.script_parser(__doc__)
     names = [IMAGENET, *ARCHIVES]
     parser.add_argument('--files', nargs='+', choices=names, default=names, metavar='NAME',
@@ -23,12 +24,7 @@ def _parser():
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('snapshots'), metavar='DIR',
                         help='folder for snapshots')
     arguments.add_workers_argument(parser, 'that unpack and check; 0 does so in this one')
-    return parser
-
-
-def main():
-    """Parse and fetch."""
-    args = _parser().parse_args()
+    args = parser.parse_args()
     released_weights.fetch(list(dict.fromkeys(args.files)), args.out, args.num_workers)
 
 

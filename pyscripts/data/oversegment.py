@@ -13,7 +13,8 @@ from spml.prepare import oversegmentation
 from spml.program import execute
 
 
-def _parser():
+def main():
+    """Parse, over-segment, report."""
     parser = arguments.script_parser(__doc__)
     arguments.add_data_arguments(parser)
     parser.add_argument('--save_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder for the regions')
@@ -23,12 +24,7 @@ def _parser():
                         help='labels NAME.png: report the boundary recall too, the share of their boundaries found')
     arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
-    return parser
-
-
-def main():
-    """Parse, over-segment, report."""
-    args = _parser().parse_args()
+    args = parser.parse_args()
     entries = oversegmentation.oversegment_list(args.data_dir, args.data_list, args.save_dir, args.contours,
                                                 args.threshold, args.max_regions, args.num_workers,
                                                 args.overwrite)

@@ -19,7 +19,8 @@ from spml.prepare import cam
 from spml.program import execute
 
 
-def _parser():
+def main():
+    """Parse and label."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--cam_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder of CAMs')
     parser.add_argument('--boxes', type=pathlib.Path, metavar='DIR',
@@ -33,12 +34,7 @@ def _parser():
     parser.add_argument('--normalise', action='store_true', help='divide the scores of a pixel by their sum first')
     arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
-    return parser
-
-
-def main():
-    """Parse and label."""
-    args = _parser().parse_args()
+    args = parser.parse_args()
     if args.boxes is None:
         cam.prepare_tags(args.cam_dir, args.out, args.alpha or BACKGROUND_POWER, args.threshold or TAG_THRESHOLD,
                          args.normalise, args.num_workers, args.overwrite)

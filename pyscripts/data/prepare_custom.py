@@ -25,7 +25,15 @@ _REST = {'background': 0, 'unlabelled': UNLABELLED}
 _OTHERS = {'refuse': None, 'background': 0, 'void': VOID}
 
 
-def _parser():
+def _undrawn(text):
+    parts = text.split(',')
+    if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) <= 255 for part in parts):
+        raise argparse.ArgumentTypeError(f'{text!r} is neither a value in 0..255 nor a colour R,G,B')
+    return tuple(int(part) for part in parts) if len(parts) == 3 else int(text)
+
+
+def main():
+    """Parse, convert, over-segment, write the configurations and say how to train."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--images', type=pathlib.Path, required=True, metavar='DIR', help='JPEGs and PNGs')
     parser.add_argument('--classes', type=pathlib.Path, required=True, metavar='FILE', help='the class list')
@@ -52,19 +60,7 @@ def _parser():
     oversegmentation.add_arguments(parser)
     arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
-    return parser
-
-
-def _undrawn(text):
-    parts = text.split(',')
-    if len(parts) not in (1, 3) or not all(part.isdecimal() and int(part) <= 255 for part in parts):
-        raise argparse.ArgumentTypeError(f'{text!r} is neither a value in 0..255 nor a colour R,G,B')
-    return tuple(int(part) for part in parts) if len(parts) == 3 else int(text)
-
-
-def main():
-    """Parse, convert, over-segment, write the configurations and say how to train."""
-    args = _parser().parse_args()
+    args = parser.parse_args()
     sources = Sources(args.images, args.classes, args.scribbles, args.masks, args.labelme, args.coco, args.val,
                       args.undrawn, ShapeRules(_REST[args.rest], _OTHERS[args.others], args.width))
     made = custom.prepare(sources, args.out, args.num_workers, args.overwrite)

@@ -16,7 +16,8 @@ from spml.prepare.densepose import PointOptions
 from spml.program import execute
 
 
-def _parser():
+def main():
+    """Parse and convert."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--coco', type=pathlib.Path, required=True, metavar='DIR',
                         help='folder with train2014/, val2014/ and annotations/instances_{train,val}2014.json')
@@ -37,12 +38,7 @@ def _parser():
                         help='another seed chooses other points')
     arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
-    return parser
-
-
-def main():
-    """Parse and convert."""
-    args = _parser().parse_args()
+    args = parser.parse_args()
     points = PointOptions(args.points, args.background_points, args.radius, args.seed)
     densepose.prepare(args.coco, args.densepose or args.coco / 'annotations', args.out,
                       list(dict.fromkeys(args.train_splits)), args.prototype_images, points, args.num_workers,

@@ -16,7 +16,15 @@ from spml.prepare import scribble
 from spml.program import execute
 
 
-def _parser():
+def _alias(text):
+    tag, equals, name = text.partition('=')
+    if not (equals and tag and name):
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form TAG=CLASS')
+    return tag, name
+
+
+def main():
+    """Parse and draw."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--scribbles', type=pathlib.Path, metavar='DIR', help="ScribbleSup's <image>.xml files")
     parser.add_argument('--points', type=pathlib.Path, metavar='FILE', help='the JSON of "What\'s the point"')
@@ -28,19 +36,7 @@ def _parser():
                         help='take a tag of the scribbles for a class, for example steed=horse')
     arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
-    return parser
-
-
-def _alias(text):
-    tag, equals, name = text.partition('=')
-    if not (equals and tag and name):
-        raise argparse.ArgumentTypeError(f'{text!r} is not of the form TAG=CLASS')
-    return tag, name
-
-
-def main():
-    """Parse and draw."""
-    args = _parser().parse_args()
+    args = parser.parse_args()
     if args.scribbles is None and args.points is None:
         raise ConfigError('nothing to draw: give --scribbles DIR, --points FILE or both')
     if args.scribbles is not None:

@@ -13,7 +13,8 @@ from spml.prepare import voc12, voc12_download
 from spml.program import execute
 
 
-def _parser():
+def main():
+    """Parse, fetch, convert."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--voc', type=pathlib.Path, required=True, metavar='DIR', help='VOCdevkit/VOC2012')
     parser.add_argument('--sbd', type=pathlib.Path, required=True, metavar='DIR', help='benchmark_RELEASE/dataset')
@@ -24,12 +25,7 @@ def _parser():
                         help='first fetch what is missing of --voc and --sbd with torchvision (about 3.4 GB)')
     arguments.add_overwrite_argument(parser)
     arguments.add_workers_argument(parser)
-    return parser
-
-
-def main():
-    """Parse, fetch, convert."""
-    args = _parser().parse_args()
+    args = parser.parse_args()
     if args.download:
         voc12_download.download(args.voc, args.sbd)
     voc12.prepare(args.voc, args.sbd, args.out, args.num_workers, args.voc_test, args.overwrite)

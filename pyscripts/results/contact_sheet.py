@@ -21,8 +21,8 @@ from spml.visualization.contact_sheet import Row, contact_sheet
 HEADERS = ('image', 'weak label', 'pseudo label', 'prediction', 'truth')
 
 
-def build_parser():
-    """Return the parser of this script."""
+def main(argv=None):
+    """Parse the options, read the chosen images, write the picture."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--data_dir', type=pathlib.Path, required=True, help='folder that listed paths start from')
     parser.add_argument('--train_list', type=pathlib.Path, metavar='FILE', help='training list with the weak labels')
@@ -33,12 +33,7 @@ def build_parser():
     add_class_arguments(parser)
     parser.add_argument('--num_images', type=int, default=4, metavar='N', help='images of each list, evenly spaced')
     parser.add_argument('--out', type=pathlib.Path, required=True, metavar='FILE.png', help='the picture')
-    return parser
-
-
-def main(argv=None):
-    """Parse the options, read the chosen images, write the picture."""
-    args = build_parser().parse_args(argv)
+    args = parser.parse_args(argv)
     if not (args.train_list or args.val_list):
         raise ConfigError('--train_list, --val_list: give at least one of them')
     classes = resolve_classes(args, default_number=21)
@@ -51,7 +46,7 @@ def main(argv=None):
         if list_path is not None:
             entries = read_list(list_path, args.data_dir, unique_names=False)
             rows.extend(read_row(entry, part, truth, args) for entry in choose(entries, args.num_images))
-    contact_sheet(rows, HEADERS, args.out, classes.number, classes.names, color_map=classes.color_map)
+    contact_sheet(rows, HEADERS, args.out, classes.names, classes.color_map)
     print(f'contact sheet: {args.out}')
 
 

@@ -13,8 +13,8 @@ from spml.errors import CheckpointError, SpmlError
 from spml.program import execute
 
 
-def build_parser():
-    """Return the parser of this script."""
+def main():
+    """Parse the options, write the page, say where."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('runs', type=pathlib.Path, nargs='+', metavar='RUN_DIR', help='folder of a run')
     parser.add_argument('--out', type=pathlib.Path, metavar='FILE.html',
@@ -26,12 +26,7 @@ def build_parser():
     parser.add_argument('--predict', action=argparse.BooleanOptionalAction, default=True,
                         help='predict the training images shown with the weights of each run')
     parser.add_argument('--device', help='cuda, cuda:1, cpu ... (default: cuda when there is one, else cpu)')
-    return parser
-
-
-def main():
-    """Parse the options, write the page, say where."""
-    args = build_parser().parse_args()
+    args = parser.parse_args()
     try:
         from spml.report.page import write_page
     except ImportError as error:

@@ -12,17 +12,10 @@ BACKGROUND_POWER = 6
 
 
 def tag_labels(activations, shape, power=BACKGROUND_POWER, threshold=TAG_THRESHOLD, normalised=False):
-    """Label pixels by the largest score, that of background being (1 - max)^power.
+    """Label the pixels of a CAM dict by the largest score, that of background being (1 - max)^power: (H, W) uint8.
 
-    Args:
-        activations: CAM dict; without any class all is background.
-        shape: (H, W).
-        power: of the background's score.
-        threshold: a pixel whose largest score is below is unlabelled.
-        normalised: whether a pixel's scores are first divided by their sum.
-
-    Returns:
-        (H, W) uint8.
+    Without any class all is background. A pixel whose largest score is below the threshold is unlabelled; `normalised`
+    divides its scores by their sum first.
     """
     keys = sorted(activations)
     foreground = np.stack([activations[key] for key in keys]) if keys else np.zeros((1, *shape), np.float32)
@@ -44,11 +37,8 @@ def box_labels(activations, boxes, shape, threshold=BOX_THRESHOLD):
     Args:
         activations: CAM dict. The box of a class without a map is unlabelled.
         boxes: list of (class, (left, top, right, bottom)) in pixels, right and bottom excluded.
-        shape: (H, W).
+        shape: (H, W) of the uint8 labels returned.
         threshold: as above.
-
-    Returns:
-        (H, W) uint8.
     """
     labels = np.zeros(shape, np.uint8)
     best = np.zeros(shape)

@@ -100,18 +100,14 @@ def parse_fix(text, num_classes):
 
 
 def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, allow_absolute=True, transform=None):
-    """Read everything that a list names.
+    """Read everything that a list names, and return what was Checked.
 
     Args:
-        data_list, data_dir: as in `read_list`.
+        data_list, data_dir, allow_absolute: as in `read_list`.
         num_classes: C.
         num_workers: threads that read.
         val_list: a list whose images this one should not hold, or None.
-        allow_absolute: see `read_list`.
         transform: None, or a function from an entry and its (H, W) uint8 label to the label to be checked in its place.
-
-    Returns:
-        Checked.
 
     Raises:
         DataError: a list itself or the folder cannot be read, or names no image.
@@ -137,18 +133,9 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
 
 
 def check_sample(entries, num_classes, with_regions):
-    """Read a few entries from all over a list before a long run: the quick form.
+    """Read a few entries, which have labels, from all over a list before a long run: the quick form.
 
-    Args:
-        entries: `Entry` objects with labels.
-        num_classes: C.
-        with_regions: whether the run reads over-segmentations.
-
-    Returns:
-        The suspicious findings.
-
-    Raises:
-        DataError: the first thing found wrong.
+    Returns the suspicious findings; DataError tells of the first thing found wrong.
     """
     sample = entries[::max(1, len(entries) // _SAMPLE)][:_SAMPLE]
     with ThreadPool(min(4, len(sample))) as pool:
@@ -172,26 +159,19 @@ def inspect(entry, num_classes, with_regions=True, transform=None):
         List of Finding; (3,) int64, how many images, labels and over-segmentations were read without errors; (256,)
         int64, the pixels of each value of the semantic label.
     """
-    findings, counts, histogram = [], np.zeros(3, np.int64), np.zeros(256, np.int64)
-
-    def read(number, reader, path):
-        """Return the content of a file that could be read, or None after noting what is wrong with it."""
-        if path is None:
-            return None
-        try:
-            content = reader(path)
-        except DataError as error:
-            kind = ('encoding' if isinstance(error, WrongEncodingError) else
-                    'corrupt' if path.is_file() else 'missing')
-            findings.append(Finding(kind, entry.place, str(error)))
-            return None
-        counts[number] += 1
-        return content
-
-    image = read(0, read_image, entry.image)
-    semantic = read(1, read_label, entry.semantic)
-    regions = read(2, read_label, entry.regions if with_regions else None)
-    for label, path in ((semantic, entry.semantic), (regions, entry.regions)):
+    findings, found, histogram = [], [None] * 3, np.zeros(256, np.int64)
+    paths = entry.image, entry.semantic, entry.regions if with_regions else None
+    for number, path in enumerate(paths):
+        if path is not None:
+            try:
+                found[number] = read_label(path) if number else read_image(path)
+            except DataError as error:
+                kind = ('encoding' if isinstance(error, WrongEncodingError) else
+                        'corrupt' if path.is_file() else 'missing')
+                findings.append(Finding(kind, entry.place, str(error)))
+    image, semantic, regions = found
+    counts = np.array([content is not None for content in found], np.int64)
+    for label, path in zip(found[1:], paths[1:], strict=True):
         if image is not None and label is not None:
             try:
                 check_same_size(entry, image, label, path)
@@ -207,7 +187,6 @@ def inspect(entry, num_classes, with_regions=True, transform=None):
 
 
 def _of_one_label(entry, histogram, num_classes):
-    """Return what is suspicious about the (256,) pixels of each value of a label."""
     total, labelled, void = histogram.sum(), histogram[:num_classes].sum(), histogram[VOID]
     if labelled == 0:
         held = ', '.join(str(value) for value in np.flatnonzero(histogram)[:5])
@@ -219,7 +198,6 @@ def _of_one_label(entry, histogram, num_classes):
 
 
 def _of_the_labels(checked, data_list, num_classes):
-    """Return what is suspicious about all labels together."""
     if checked.counts[1] == 0:
         return []
     findings = [Finding('absent', str(data_list), f'class {value}')

@@ -11,19 +11,12 @@ from spml.utils.formats import write_png, write_text
 _SHOWN = 5
 
 
-def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num_workers=1, val_list=None, fix=None,
-                     allow_absolute=True):
-    """Check a list, print the findings and the class balance, and write `findings.txt`.
+def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num_workers, val_list, fix,
+                    allow_absolute):
+    """Run `check_list`, print the findings and the class balance, write `save_dir/findings.txt`, and return Checked.
 
-    Args:
-        data_list, data_dir, num_classes, num_workers, val_list, allow_absolute: as in `check_list`.
-        class_names: C names.
-        save_dir: folder for what is written.
-        fix: a Fix whose corrected labels are written under `labels/`, with the list of them under its own name, and
-            checked in place of the labels as they are; or None.
-
-    Returns:
-        Checked.
+    `fix` is None, or a Fix whose corrected labels are written under `save_dir/labels/`, with the list of them under its
+    own name, and checked in place of the labels as they are.
     """
     save_dir, corrected = pathlib.Path(save_dir), {}
     if fix is not None:

@@ -59,7 +59,7 @@ def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False, seed=0
     """Build the loader of training batches.
 
     Args:
-        dataset: a data set whose items are asked for by `(position, index)` and are dicts.
+        dataset: items are asked for by `(position, index)`, a `StreamSampler`'s, and are dicts.
         batch_sampler: a `StreamSampler`.
         num_workers: worker processes; 0 loads in this one.
         pin_memory: put the batches in page-locked memory, for faster copies to a GPU.

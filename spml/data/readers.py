@@ -73,12 +73,9 @@ def read_label(path):
 
 
 def read_colour_label(path):
-    """Read a label map as data sets publish it, an 8-bit single-channel PNG of ids or one in VOC's colours.
+    """Read a label map as data sets publish it, an 8-bit PNG of ids or of VOC's colours, as (H, W) uint8 ids.
 
     Colours, a palette's or RGB, say the id by VOC's colour map; void's light colour is 255.
-
-    Returns:
-        (H, W) uint8 ids.
 
     Raises:
         DataError: the file is missing, damaged, too large, of another kind, or holds a colour of no id.
@@ -251,10 +248,10 @@ def _check_pixels(path, size):
         raise DataError(f'{path}: {size[0]}x{size[1]} pixels are more than {MAX_PIXELS}; scale the image down')
 
 
-def _decode_png(path, content, size, mode=None):
+def _decode_png(path, content, size, mode='L'):
     _check_pixels(path, size)
     with decoding(path, 'PNG'), Image.open(io.BytesIO(content), formats=('PNG',)) as image:
-        return np.array(image.convert(mode) if mode else image)
+        return np.array(image.convert(mode))
 
 
 def _decode_jpeg(path, content):

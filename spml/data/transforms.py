@@ -9,10 +9,8 @@ import numpy as np
 from spml.names import VOID
 from spml.utils.maps import nearest_resize
 
-_MIRRORED_PARTS = ((2, 3), (4, 5), (6, 7), (8, 9), (10, 11), (12, 13))
 _SWAP_TABLE = np.arange(256, dtype=np.uint8)
-for _left, _right in _MIRRORED_PARTS:
-    _SWAP_TABLE[[_left, _right]] = _right, _left
+_SWAP_TABLE[2:14] = _SWAP_TABLE[2:14].reshape(6, 2)[:, ::-1].ravel()  # 2 and 3, 4 and 5, ..., 12 and 13
 
 GREY_WEIGHTS = (0.3, 0.59, 0.11)
 
@@ -45,16 +43,12 @@ def random_scale(image, labels, scale_range, rng):
 
 def pad_to(image, labels, size, pixel_means):
     """Pad on the right and bottom to at least `size` = (height, width): the image with its means, labels with 255."""
-    below = max(0, size[0] - image.shape[0])
-    beside = max(0, size[1] - image.shape[1])
+    below, beside = (max(0, wanted - side) for wanted, side in zip(size, image.shape, strict=False))
     if not below and not beside:
         return image, tuple(labels)
-    height, width = image.shape[:2]
-    padded = np.empty((height + below, width + beside, 3), np.float32)
-    padded[:] = np.asarray(pixel_means, np.float32)
-    padded[:height, :width] = image
-    margins = ((0, below), (0, beside))
-    return padded, tuple(np.pad(label, margins, constant_values=VOID) for label in labels)
+    padded = np.pad(image, ((0, below), (0, beside), (0, 0)))
+    padded[image.shape[0]:] = padded[:, image.shape[1]:] = np.asarray(pixel_means, np.float32)
+    return padded, tuple(np.pad(label, ((0, below), (0, beside)), constant_values=VOID) for label in labels)
 
 
 def crop(image, labels, offset, size):

@@ -17,14 +17,11 @@ def boundary_recall(regions, truth, tolerance=2):
 
     Args:
         regions: (H, W) ints.
-        truth: (H, W) ints, 255 is void.
+        truth: (H, W) ints, 255 is void; ValueError if the shapes differ.
         tolerance: in pixels; near means at this Euclidean distance or less.
 
     Returns:
         (found, all), two ints.
-
-    Raises:
-        ValueError: the shapes differ.
     """
     if regions.shape != truth.shape:
         raise ValueError(f'regions of shape {regions.shape} against truth of shape {truth.shape}')

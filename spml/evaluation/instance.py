@@ -12,16 +12,7 @@ def instances_per_class(instance, truth, num_classes):
     Every id is an instance, 0 and 255 too. Its class is the most frequent true class among its pixels (the smallest on
     ties); pixels whose truth is >= C do not vote, and an instance with nothing but such pixels is of class 0.
 
-    Args:
-        instance: (H, W) ints >= 0, the instance ids.
-        truth: (H, W) ints >= 0.
-        num_classes: C.
-
-    Returns:
-        (C,) int64.
-
-    Raises:
-        ValueError: the shapes differ.
+    From `instance`, the ids, and `truth`, both (H, W) ints >= 0, to (C,) int64; ValueError if the shapes differ.
     """
     if instance.shape != truth.shape:
         raise ValueError(f'instances of shape {instance.shape} against truth of shape {truth.shape}')

@@ -17,9 +17,7 @@ def confusion(pred, truth, num_classes):
 
     Returns:
         (C, C + 1) int64: entry (t, p) counts the pixels of class t predicted as p, those predicted >= C in column C.
-
-    Raises:
-        ValueError: the shapes differ.
+        ValueError if the shapes differ.
     """
     if pred.shape != truth.shape:
         raise ValueError(f'prediction of shape {pred.shape} against truth of shape {truth.shape}')

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from spml.cli import arguments
 from spml.cli.classes import add_class_arguments
 from spml.data.lists import read_list
-from spml.data.readers import read_label
+from spml.data.readers import check_size, read_label
 from spml.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def build_parser(doc):
 
 
 def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list=None):
-    """Pair every prediction with its truth, and with its instances where asked.
+    """Return (prediction, truth), or (prediction, truth, instances), of every prediction: paths, sorted.
 
     Args:
         pred_dir: folder of `*.png`, searched recursively.
@@ -48,9 +48,6 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
             nothing.
         gt_list: None, or a list file, its paths relative to `gt_dir`, whose label for an image is the truth.
             Predictions of images that it does not name are left out, with a warning.
-
-    Returns:
-        list of tuples of paths `(prediction, truth)` or `(prediction, truth, instances)`, sorted by prediction.
 
     Raises:
         DataError: a folder or a file is missing, or there are no predictions.
@@ -70,7 +67,8 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
         others = [truths.get(prediction.stem, pathlib.Path(gt_dir) / name)]
         if inst_dir is not None:
             others.append(pathlib.Path(inst_dir) / name)
-        others = [_replace(other, string_replace) for other in others]
+        old, new = string_replace
+        others = [pathlib.Path(str(other).replace(old, new)) if old else other for other in others]
         for other in others:
             if not other.is_file():
                 raise DataError(f'{other}: no such file, needed for the prediction {prediction}; '
@@ -94,9 +92,8 @@ def read_same_size(paths):
     """Return the label maps of one image, a list of (H, W) uint8; DataError if one differs in size from the first."""
     labels = [read_label(path) for path in paths]
     for path, label in zip(paths, labels, strict=True):
-        if label.shape != labels[0].shape:
-            raise DataError(f'{path}: {_size(label)}, but the prediction {paths[0]} is {_size(labels[0])}; '
-                            'predictions must have the size of their truth')
+        check_size(path, label.shape, f'the prediction {paths[0]}', labels[0].shape,
+                   'predictions must have the size of their truth')
     return labels
 
 
@@ -104,15 +101,6 @@ def map_images(function, rows, num_workers=4):
     """Yield `function(row)` in order for every row, computed by threads, under a progress bar."""
     with ThreadPool(max(num_workers, 1)) as pool:
         yield from tqdm(pool.imap(function, rows), total=len(rows), desc='score', unit='image', dynamic_ncols=True)
-
-
-def _replace(path, string_replace):
-    old, new = string_replace
-    return pathlib.Path(str(path).replace(old, new)) if old else path
-
-
-def _size(label):
-    return f'{label.shape[1]}x{label.shape[0]}'
 
 
 def _replacement(text):

@@ -60,24 +60,20 @@ def format_table(summary):
 def format_summary(scores):
     """Return the table of a run's mean IoUs as text, and above it the last score by class.
 
-    Args:
-        scores: list of (title, path of the JSON of scores), in order.
-
-    Raises:
-        DataError: a file is missing or damaged.
+    `scores` is a list of (title, path of the JSON of scores), in order; DataError if a file is missing or damaged.
     """
     found = [(title, read_score(path)) for title, path in scores]
     title, last = found[-1]
-    blocks = []
+    blocks = [_rows('mean IoU', [(title, score['mean_iou'], False) for title, score in found])]
     if last.get('iou'):
         absent = last.get('absent_classes', ())
-        blocks.append(_rows(f'IoU: {title}', [(name, value, name in absent) for name, value in last['iou'].items()]))
-    blocks.append(_rows('mean IoU', [(title, score['mean_iou'], False) for title, score in found]))
+        blocks.insert(0, _rows(f'IoU: {title}', [(name, value, name in absent)
+                                                 for name, value in last['iou'].items()]))
     return '\n\n'.join(blocks)
 
 
 def _rows(header, rows):
-    width = max(len(title) for title, _, _ in [(header, 0, 0), *rows])
+    width = max(len(header), *(len(title) for title, _, _ in rows))
     lines = [f'{title:{width}s}  {100 * value:6.2f}' + ('  (absent, counts as 0)' if absent else '')
              for title, value, absent in rows]
     return '\n'.join([f'{header:{width}s}       %', *lines])

@@ -13,18 +13,10 @@ from spml.utils.files import place_file
 
 
 def prepare_tags(cam_dir, out, alpha, threshold, normalised, num_workers, overwrite=False):
-    """Write labels that need nothing but the classes of each image (`cam_labels.tag_labels`).
+    """Write labels that need nothing but the classes of each image: `cam_labels.tag_labels` of `cam_dir/<name>.npy`.
 
-    The CAMs are linked to the place where the pipeline of image tags takes them from for its random walk.
-
-    Args:
-        cam_dir: `<image name>.npy` files, CAM dicts.
-        out: data root that prepare_voc12.py wrote.
-        alpha: power of the background's score.
-        threshold: a pixel whose largest score is below is unlabelled.
-        normalised: whether a pixel's scores are first divided by their sum.
-        num_workers: processes.
-        overwrite: draw everything again.
+    The CAMs are linked to the place where the pipeline of image tags takes them from for its random walk. `out` is the
+    data root that prepare_voc12.py wrote.
     """
     folder = f'VOC2012/cam/seam_a{alpha:g}_th{threshold:g}{"_sum1" if normalised else ""}'
     labels = _labels('tag', layout.TAGS, folder)

@@ -26,16 +26,10 @@ def check_records(path, content, group, **fields):
 
 
 def decode_mask(segmentation, size, where):
-    """Return the (H, W) bool mask of a COCO segmentation.
+    """Return the (H, W) bool mask of a COCO segmentation; `where` is its file and annotation, for messages.
 
-    Args:
-        segmentation: a list of polygons [x, y, x, y, ...], or a dict with `size` and `counts`, run lengths down the
-            columns as a list or in COCO's compressed text.
-        size: (H, W) that it must have.
-        where: file and annotation, for messages.
-
-    Raises:
-        DataError: it is of none of these forms or of another size.
+    It is a list of polygons [x, y, x, y, ...], or a dict with `size` and `counts`, run lengths down the columns as a
+    list or in COCO's compressed text. DataError: it is of none of these forms or of another size.
     """
     if isinstance(segmentation, list):
         return _fill(segmentation, size, where)

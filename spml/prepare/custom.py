@@ -38,16 +38,7 @@ class Prepared:
 def prepare(sources, out, num_workers, overwrite=False):
     """Write images, label maps and lists under the data root `out`, and print what the training labels hold.
 
-    What is there already is kept, unless it was made from other files.
-
-    Args:
-        sources: custom_sources.Sources.
-        out: data root.
-        num_workers: processes.
-        overwrite: make everything again, also what was made with other options.
-
-    Returns:
-        Prepared.
+    What is there already is kept, unless it was made from other files. Returns Prepared.
 
     Raises:
         ConfigError: `sources` names no label, or two of one kind.
@@ -72,13 +63,7 @@ def prepare(sources, out, num_workers, overwrite=False):
 
 
 def next_step(prepared, out, cfg_dir, root):
-    """Return the message that says what to do next.
-
-    Args:
-        prepared: Prepared.
-        out, cfg_dir: data root and folder of the configurations.
-        root: folder of this project.
-    """
+    """Return the message that says what to do with the data root `out` next; `root` is the folder of this project."""
     if not prepared.lists['val']:
         return ('There is no truth to score on. Train and predict with train.py, pseudo_label.py, train_classifier.py '
                 'and inference.py, as under "By hand" in misc/PIPELINES.md.')
@@ -103,24 +88,16 @@ def _folders(sources, out, samples):
         if labels:
             kind, _ = next(iter(labels.values()))
             folders.append((results(out / place, sources.options(kind),
-                                    functools.partial(_label_outputs, out / place),
-                                    functools.partial(_label_inputs, images, labels), digests), list(labels)))
+                                    lambda name, place=place: [out / place / f'{name}.png'],
+                                    lambda name, labels=labels: [images[name].image, labels[name][1]], digests),
+                            list(labels)))
     return folders
 
 
-def _label_outputs(folder, name):
-    return [folder / f'{name}.png']
-
-
-def _label_inputs(images, labels, name):
-    return [images[name].image, labels[name][1]]
-
-
 def _convert(sources, classes, out, sample):
-    """Write the files of an image."""
     size = image_size(sample.image)
     for path, (kind, label) in sample.labels():
-        original = sources.original(kind, label)
+        original = sources.coco if kind == 'coco' else label
         if kind == 'coco':
             labels = shapes.draw_coco(label, size, sources.rules)
         elif kind == 'labelme':
@@ -159,7 +136,6 @@ def _inspect(out, item):
 
 
 def _report_classes(classes, values):
-    """Print in how many of the training labels each class occurs, and warn of those that occur in none."""
     counts = [sum(index in present for present in values) for index in range(len(classes.names))]
     print(f'of {len(values)} training labels '
           + ', '.join(f'{count} have {name}' for name, count in zip(classes.names, counts, strict=True)))

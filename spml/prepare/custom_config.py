@@ -25,12 +25,9 @@ def write_configs(shipped, folder, classes, longest_side):
 
     Args:
         shipped: folder of the configurations to begin from, `configs/voc12` or `configs/demo`.
-        folder: where they go.
+        folder: where they go; ConfigError if a configuration of other classes is there.
         classes: ClassList.
         longest_side: of an image, in pixels.
-
-    Raises:
-        ConfigError: a configuration of other classes is there.
     """
     shipped, folder = pathlib.Path(shipped), pathlib.Path(folder)
     scale = min(longest_side, _LONGEST) / _MEANT_FOR[shipped.name]

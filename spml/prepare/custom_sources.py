@@ -43,10 +43,6 @@ class Sources:
         rules = {'scribbles': {'undrawn': self.undrawn}, 'masks': {}}.get(kind, self.rules._asdict())
         return {kind: str(getattr(self, kind).resolve()), 'class list': self.classes.read_text('utf-8-sig'), **rules}
 
-    def original(self, kind, label):
-        """Return the file that a label of a kind is read from."""
-        return self.coco if kind == 'coco' else label
-
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
@@ -87,11 +83,7 @@ def gather(sources, classes):
 
 
 def split(samples, val_path=None):
-    """Share samples out.
-
-    Args:
-        samples: list of `Sample`.
-        val_path: text file with the names of the images to score on; None chooses them as the module says.
+    """Share samples out; `val_path` is a text file with the names of those to score on, or None to choose them.
 
     Returns:
         A dict of lists of samples: `train`; for list files `train_scribble` and `train_full` (those of `train` with
@@ -151,7 +143,6 @@ def _labels_of(sources, kind, classes):
 
 
 def _find_images(folder):
-    """Return a dict from image name to path of the JPEGs and PNGs in a folder."""
     images, others = {}, []
     for path in _files(folder):
         name = _image_name(path.name)
@@ -185,11 +176,11 @@ def _named(samples, path):
     lines = read_lines(path, 'a list with one image name per line')
     known = {sample.image.name: sample for sample in samples} | {sample.image.stem: sample for sample in samples}
     chosen = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            if line.strip() not in known:
-                raise DataError(f'{path}:{number}: {line.strip()} is not an image with truth; name only such')
-            chosen[known[line.strip()].name] = known[line.strip()]
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line:
+            if line not in known:
+                raise DataError(f'{path}:{number}: {line} is not an image with truth; name only such')
+            chosen[known[line].name] = known[line]
     if not chosen:
         raise DataError(f'{path}: names no image; give one name a line')
     return list(chosen.values())

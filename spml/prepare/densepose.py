@@ -2,6 +2,7 @@
 
 A person of COCO whom DensePose did not annotate is void.
 """
+import collections
 import functools
 import logging
 import pathlib
@@ -49,10 +50,6 @@ class Sample(NamedTuple):
         """The image's base name without its ending."""
         return pathlib.PurePath(self.file).stem
 
-    def annotations(self):
-        """Return what the labels are made from, without the places in files."""
-        return [[annotation for _, annotation in people] for people in (self.unannotated, self.bodies)]
-
 
 def prepare(coco, densepose, out, train_splits, num_prototype_images, points, num_workers, overwrite=False):
     """Write images, part maps, point labels and lists under the data root `out`.
@@ -60,12 +57,10 @@ def prepare(coco, densepose, out, train_splits, num_prototype_images, points, nu
     Args:
         coco: folder with `train2014/`, `val2014/` and `annotations/instances_*.json`.
         densepose: folder with `densepose_coco_2014_*.json`.
-        out: data root.
+        out, num_workers, overwrite: data root, and as in `runner.make`.
         train_splits: names of `SPLITS` whose union is trained on.
         num_prototype_images: images of the list for prototypes, a random choice of the training images.
         points: PointOptions.
-        num_workers: processes.
-        overwrite: make everything again.
 
     Raises:
         DataError: a file is missing, damaged, or of another form, or `out` holds VOC.
@@ -79,7 +74,9 @@ def prepare(coco, densepose, out, train_splits, num_prototype_images, points, nu
     items = {sample.name: sample for sample in train + val}
     folder = results(out / POINTS, points._asdict(),
                      lambda name: [out / 'images' / items[name].file, *_label_paths(out, items[name])],
-                     lambda name: [coco / items[name].file, items[name].annotations()], Digests())
+                     # The annotations without their places in files.
+                     lambda name: [coco / items[name].file, [[annotation for _, annotation in people] for people in (
+                         items[name].unannotated, items[name].bodies)]], Digests())
     made = make(functools.partial(_convert, coco, out, points), items, [(folder, items)], num_workers, 'DensePose',
                 overwrite)
     for place, what in ((TRUTH, 'part maps'), (POINTS, 'point labels')):
@@ -111,15 +108,15 @@ def read_samples(annotations, densepose, splits):
 def _gather(part, records, of_split, people):
     """Return the `Sample`s of a split: its image records with its own annotations and those of COCO."""
     annotated = {person['id'] for _, person in of_split if is_annotated(person)}
-    bodies, unannotated = {}, {}
+    bodies, unannotated = collections.defaultdict(list), collections.defaultdict(list)
     for where, person in of_split:
         if is_annotated(person):
-            bodies.setdefault(person['image_id'], []).append((where, person))
+            bodies[person['image_id']].append((where, person))
     for where, person in people:
         if person['id'] not in annotated:
-            unannotated.setdefault(person['image_id'], []).append((where, person.get('segmentation')))
+            unannotated[person['image_id']].append((where, person.get('segmentation')))
     return [Sample(f'{part}/{record["file_name"]}', (record['height'], record['width']),
-                   unannotated.get(record['id'], []), bodies.get(record['id'], [])) for record in records]
+                   unannotated[record['id']], bodies[record['id']]) for record in records]
 
 
 def _read_json(path):
@@ -138,7 +135,6 @@ def _label_paths(out, sample):
 
 
 def _convert(coco, out, points, sample):
-    """Write the files of one image."""
     image = coco / sample.file
     size = image_size(image)
     check_size(image, size, 'the image that was annotated', sample.size, 'use the images of COCO 2014')

@@ -21,15 +21,10 @@ class _Drawing(NamedTuple):
 
 
 def read_mask(path, classes):
-    """Read a mask that says the class of every pixel.
+    """Read a mask, a PNG of the forms above that says the class of every pixel, as an (H, W) uint8 label map.
 
-    Args:
-        path: a PNG of the forms above. Grey values are ids; palette indices too, unless the class list has colours.
-            255 is void, 254 unlabelled; in colours they are what the class list says.
-        classes: ClassList.
-
-    Returns:
-        (H, W) uint8 label map.
+    Grey values are ids; palette indices too, unless the ClassList has colours. 255 is void, 254 unlabelled; in colours
+    they are what the class list says.
 
     Raises:
         DataError: the file is missing, damaged, of another form, or holds a value or a colour of no class.
@@ -50,17 +45,14 @@ def read_mask(path, classes):
 
 
 def read_scribbles(path, classes, undrawn=None):
-    """Read scribbles: what is not drawn is unlabelled.
+    """Read scribbles as an (H, W) uint8 label map: what is not drawn is unlabelled.
 
     Args:
         path: a PNG of the forms above, or one with transparency. Grey values and palette indices as in `read_mask`;
             those of no class are not drawn. Colours of no class, as soft edges have, are not drawn either.
         classes: ClassList.
         undrawn: the value (grey 0..255) or the colour (R, G, B) of what is not drawn, besides transparent pixels. Where
-            it is the value 0, the classes follow from 1 on.
-
-    Returns:
-        (H, W) uint8 label map.
+            it is the value 0, the classes follow from 1 on. None: nothing else.
 
     Raises:
         DataError: as in `read_mask`; or nothing or everything is drawn.

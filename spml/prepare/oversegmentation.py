@@ -40,18 +40,14 @@ def add_arguments(parser):
 
 
 def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIONS):
-    """Split an image into connected regions.
+    """Split an image (H, W, 3) uint8 RGB into regions, (H, W) uint8 ids 0..n-1, each of one 4-connected region.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
         contours: (H, W) float contour map in 0..1, high on contours; None looks at the image's colour and texture, of
             images of more than a million pixels scaled down to that.
         threshold: 0..1, how strong a contour splits regions. Without a map, neighbours merge up to a Ward cost
             that grows with its square.
         max_regions: 1..255; where an image would have more regions, its threshold rises.
-
-    Returns:
-        (H, W) uint8 ids 0..n-1, each of one 4-connected region.
     """
     if contours is not None:
         return regions_from_contours(contours, threshold, max_regions)
@@ -63,8 +59,7 @@ def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIO
     return nearest_resize(over_segmentation(image, _SMOOTHING, 1, max_regions, cost), size)
 
 
-def oversegment_list(data_dir, data_list, save_dir, contours_dir=None, threshold=THRESHOLD, max_regions=MAX_REGIONS,
-                     num_workers=0, overwrite=False):
+def oversegment_list(data_dir, data_list, save_dir, contours_dir, threshold, max_regions, num_workers, overwrite):
     """Write `save_dir/<image name>.png`, the regions of each image of a list, except those made from it already.
 
     Args:
@@ -72,8 +67,7 @@ def oversegment_list(data_dir, data_list, save_dir, contours_dir=None, threshold
         save_dir: folder.
         contours_dir: folder of `<image name>.png` (8-bit, one channel) or `<image name>.npy` (float in 0..1), or None.
         threshold, max_regions: as in `oversegment`.
-        num_workers: processes.
-        overwrite: make everything again, also what was made with other options.
+        num_workers, overwrite: as in `runner.make`.
 
     Returns:
         The list's entries without labels, each image once.
@@ -86,21 +80,17 @@ def oversegment_list(data_dir, data_list, save_dir, contours_dir=None, threshold
         require_higra()
     entries = _image_entries(data_dir, data_list)
     items = {entry.name: (entry, contours_dir and _contour_path(contours_dir, entry)) for entry in entries}
-
-    def inputs(name):
-        entry, contour_path = items[name]
-        return [path for path in (entry.image, contour_path) if path]
-
-    options = {'threshold': threshold, 'max_regions': max_regions,
-               'contours': contours_dir and str(pathlib.Path(contours_dir).resolve())}
-    folder = results(save_dir, options, lambda name: [_region_path(save_dir, items[name][0])], inputs, Digests())
+    options = {'threshold': threshold, 'max_regions': max_regions, 'contours': contours_dir and str(
+        contours_dir.resolve())}
+    folder = results(save_dir, options, lambda name: [save_dir / f'{name}.png'],
+                     lambda name: [items[name][0].image, *([items[name][1]] if contours_dir else [])], Digests())
     made = make(functools.partial(_write_regions, save_dir, threshold, max_regions), items, [(folder, items)],
                 num_workers, 'over-segmentation', overwrite)
     summary('over-segmentations', save_dir, len(made), len(entries))
     return entries
 
 
-def print_figures(entries, save_dir, truth_dir=None, num_workers=0):
+def print_figures(entries, save_dir, truth_dir, num_workers):
     """Print how many regions the entries' images have and, against `truth_dir/<image name>.png`, the boundary recall.
 
     Raises:
@@ -123,27 +113,22 @@ def print_figures(entries, save_dir, truth_dir=None, num_workers=0):
 
 
 def read_contours(path):
-    """Read a contour map as (H, W) float64 in 0..1.
+    """Read a contour map, bright on dark, as (H, W) float64 in 0..1.
 
-    Args:
-        path: an 8-bit single-channel PNG, or a `.npy` of floats in 0..1, (H, W) apart from axes of length 1; bright is
-            contour. Nothing in it is unpickled.
-
-    Raises:
-        DataError: the file is missing, damaged, of another kind, or dark where the contours are.
+    It is an 8-bit single-channel PNG, or a `.npy` of floats in 0..1, (H, W) apart from axes of length 1, of which
+    nothing is unpickled. DataError: the file is missing, damaged, of another kind, or dark where the contours are.
     """
-    contours = _read_float_map(path) if path.suffix == '.npy' else _read_grey_map(path)
+    if path.suffix == '.npy':
+        contours = _read_float_map(path)
+    else:
+        with decoding(path, 'PNG'), Image.open(path, formats=('PNG',)) as image:
+            if image.mode != 'L':
+                raise DataError(f'{path}: a PNG of mode {image.mode}; a contour map must be an 8-bit single-channel '
+                                'PNG, or a .npy of floats in 0..1')
+            contours = np.asarray(image) / 255
     if contours.size and contours.mean() > 0.5:
         raise DataError(f'{path}: more than half of it is contour; contours must be bright on dark: invert the map')
     return contours
-
-
-def _read_grey_map(path):
-    with decoding(path, 'PNG'), Image.open(path, formats=('PNG',)) as image:
-        if image.mode != 'L':
-            raise DataError(f'{path}: a PNG of mode {image.mode}; a contour map must be an 8-bit single-channel PNG, '
-                            'or a .npy of floats in 0..1')
-        return np.asarray(image) / 255
 
 
 def _read_float_map(path):
@@ -161,25 +146,20 @@ def _read_float_map(path):
 
 
 def _image_entries(data_dir, data_list):
-    entries = read_list(data_list, data_dir, unique_names=False)
-    entries = [dataclasses.replace(entry, semantic=None, regions=None) for entry in entries]
-    # A training list may repeat an image.
-    entries = list({entry.image: entry for entry in reversed(entries)}.values())[::-1]
+    # A training list may repeat an image; the first counts.
+    listed = {entry.image: entry for entry in reversed(read_list(data_list, data_dir, unique_names=False))}
+    entries = [dataclasses.replace(entry, semantic=None, regions=None) for entry in reversed(listed.values())]
     check_unique(entries)
     check_files(entries)
     return entries
 
 
 def _contour_path(contours_dir, entry):
-    paths = [pathlib.Path(contours_dir) / f'{entry.name}{ending}' for ending in ('.png', '.npy')]
+    paths = [contours_dir / f'{entry.name}{ending}' for ending in ('.png', '.npy')]
     for path in paths:
         if path.is_file():
             return path
     raise DataError(f'{paths[0]}: neither this contour map nor a .npy for the image of {entry.place}; check --contours')
-
-
-def _region_path(save_dir, entry):
-    return pathlib.Path(save_dir) / f'{entry.name}.png'
 
 
 def _write_regions(save_dir, threshold, max_regions, item):
@@ -190,15 +170,14 @@ def _write_regions(save_dir, threshold, max_regions, item):
         with located(entry):
             contours = read_contours(contour_path)
             check_same_size(entry, image, contours, contour_path)
-    write_png(_region_path(save_dir, entry), oversegment(image, contours, threshold, max_regions))
+    write_png(save_dir / f'{entry.name}.png', oversegment(image, contours, threshold, max_regions))
 
 
 def _measure(save_dir, truth_dir, entry):
     """Return the number of regions of an image, and its (found, all) boundary pixels or None without truth."""
-    path = _region_path(save_dir, entry)
-    regions = read_label(path)
+    regions = read_label(save_dir / f'{entry.name}.png')
     count = len(np.unique(regions))
-    truth_path = truth_dir and pathlib.Path(truth_dir) / path.name
+    truth_path = truth_dir and truth_dir / f'{entry.name}.png'
     if not truth_path or not truth_path.is_file():
         return count, None
     truth = read_label(truth_path)

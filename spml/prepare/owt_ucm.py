@@ -27,15 +27,12 @@ def require_higra():
 
 
 def regions_from_contours(contours, threshold, max_regions=MAX_REGIONS):
-    """Cut an image into regions along a contour map.
+    """Cut an image into regions along a contour map: (H, W) uint8 ids 0..n-1, each of one 4-connected region.
 
     Args:
         contours: (H, W) float in 0..1, high on contours, as detectors give it: thin or thick, smooth or in 255 steps.
         threshold: 0..1; two regions are separate where the contour between them is stronger than this on average.
         max_regions: 1..255; where an image would have more regions, its threshold rises.
-
-    Returns:
-        (H, W) uint8 ids 0..n-1, each of one 4-connected region.
     """
     smooth = cv2.GaussianBlur(np.asarray(contours, np.float64), (0, 0), _PLATEAU_SIGMA)
     slopes = cv2.GaussianBlur(smooth, (0, 0), _GRADIENT_SIGMA)

@@ -37,12 +37,7 @@ ARCHIVES = {'voc12_tag': _VOC, 'voc12_box': _VOC, 'voc12_scribble': _VOC, 'voc12
 
 
 def fetch(names, out, num_workers):
-    """Fetch, unpack and check some of the released weights, and print where each is.
-
-    Args:
-        names: list of `IMAGENET` and keys of `ARCHIVES`.
-        out: folder for snapshots.
-        num_workers: processes that unpack and check.
+    """Fetch, unpack and check `names`, of `IMAGENET` and the keys of `ARCHIVES`, under `out`; print where each is.
 
     Raises:
         SpmlError: a file cannot be fetched, is not an archive, would be unpacked outside its folder, or holds no
@@ -82,24 +77,7 @@ def unpack(archive, folder):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def describe_checkpoint(path, architecture):
-    """Return what networks a released `.pth` holds; raise CheckpointError unless they fit the architecture."""
-    from spml.models.backbones import build_backbone
-    from spml.models.embedding import EmbeddingNetwork
-    from spml.models.heads.softmax import JOINT_DROPOUT, SoftmaxClassifier
-    from spml.models.weights import load_classifier, load_embedding, read_checkpoint
-
-    content = read_checkpoint(path)
-    head, dim, num_classes, colour = architecture
-    load_embedding(EmbeddingNetwork(build_backbone('101'), head, dim, colour), path, content=content)
-    if not content.get('prediction_model'):
-        return 'embedding'
-    load_classifier(SoftmaxClassifier(dim, num_classes, JOINT_DROPOUT), path, content=content)
-    return 'embedding and softmax head'
-
-
 def _fetched_path(out, name):
-    """Return where a file is kept as it was fetched."""
     return out / 'imagenet' / 'trained' / f'{name}.pth' if name == IMAGENET else out / DOWNLOADS / f'{name}.zip'
 
 
@@ -123,9 +101,20 @@ def _check(out, name):
 
 
 def _try_checkpoint(path, architecture):
-    """Return whether a `.pth` fits, and the line that says what it is or why not."""
+    """Return whether a `.pth` fits, and the line that says what networks it holds or why it does not."""
+    from spml.models.backbones import build_backbone
+    from spml.models.embedding import EmbeddingNetwork
+    from spml.models.heads.softmax import JOINT_DROPOUT, SoftmaxClassifier
+    from spml.models.weights import load_classifier, load_embedding, read_checkpoint
+
+    head, dim, num_classes, colour = architecture
     try:
-        return True, f'{path}: {describe_checkpoint(path, architecture)}'
+        content = read_checkpoint(path)
+        load_embedding(EmbeddingNetwork(build_backbone('101'), head, dim, colour), path, content=content)
+        if not content.get('prediction_model'):
+            return True, f'{path}: embedding'
+        load_classifier(SoftmaxClassifier(dim, num_classes, JOINT_DROPOUT), path, content=content)
+        return True, f'{path}: embedding and softmax head'
     except CheckpointError as error:
         return False, str(error)
 
@@ -143,7 +132,6 @@ def _check_imagenet(path):
 
 
 def _download(path, downloads):
-    """Fetch the file of that name from the hub, through the folder `downloads`, unless it is there."""
     if path.is_file():
         return
     try:

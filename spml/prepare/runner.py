@@ -28,20 +28,14 @@ class Digests(FileDigests):
 
     def __call__(self, source):
         """Return the digest of a path's content or of a value, as text."""
-        if _is_path(source):
-            return super().__call__(source)
-        return combine([json.dumps(source, sort_keys=True)])
+        return super().__call__(source) if _is_path(source) else combine([json.dumps(source, sort_keys=True)])
 
 
 def results(folder, options, outputs, inputs, digests):
     """Return the ResultFolder of a preparation.
 
-    Args:
-        folder: folder of results.
-        options: dict from names to what JSON can hold: all that changes the content of the results, except files.
-        outputs: function from an item's name to the paths that it yields.
-        inputs: function from an item's name to what these are made from, paths or what JSON can hold.
-        digests: Digests.
+    `options` is a dict from names to what JSON can hold: all that changes the content of the results, except files.
+    What `inputs` returns may be paths or what JSON can hold.
     """
     return ResultFolder(folder, Recipe(options), outputs, inputs, digests, _NAME)
 
@@ -76,8 +70,8 @@ def make(function, items, folders, num_workers, title, overwrite=False):
             if name in missing:
                 folder.note(name)
 
-    run_items(functools.partial(_of_name, function), [(name, items[name]) for name in names], num_workers, title,
-              lambda item: note(item[0]))
+    done = iter(names)
+    run_items(function, [items[name] for name in names], num_workers, title, lambda: note(next(done)))
     return names
 
 
@@ -102,7 +96,6 @@ def _recognise(folder, names):
 
 
 def _is_outdated(folder, name):
-    """Return whether one of an item's files is younger than its results."""
     made = min(os.stat(path).st_mtime_ns for path in folder.outputs(name))
     return any(os.stat(source).st_mtime_ns > made for source in folder.inputs(name)
                if _is_path(source) and os.path.exists(source))
@@ -120,7 +113,7 @@ def run_items(function, items, num_workers, title, on_done=None):
         items: list.
         num_workers: processes; 0 works in this one.
         title: shown before the bar.
-        on_done: called in this process with each item that is done, in their order.
+        on_done: called in this process as each item is done, in their order.
 
     Returns:
         The list of results in the order of the items.
@@ -132,7 +125,7 @@ def run_items(function, items, num_workers, title, on_done=None):
     with tqdm(total=len(items), desc=title, unit='item', dynamic_ncols=True) as bar:
         def on_result(result):
             if on_done:
-                on_done(items[len(found)])
+                on_done()
             found.append(result)
             bar.update()
 
@@ -146,10 +139,6 @@ def summary(what, folder, written, total):
     """Print how many files of a kind were written to `folder` and how many of the `total` were there before."""
     before = f' ({total - written} were there already)' if written < total else ''
     print(f'{written} {what} written: {folder}{before}')
-
-
-def _of_name(function, item):
-    function(item[1])
 
 
 def _on_one_thread(function, item):

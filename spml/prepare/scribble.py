@@ -24,16 +24,10 @@ _POINT_FORM = '{"cls": 0..20, "x": column, "y": row}'
 
 
 def prepare_scribbles(folder, out, width, radius, aliases, num_workers, overwrite=False):
-    """Draw ScribbleSup's scribbles at 100, 80, 50, 30 and 0 % of their length.
+    """Draw the scribbles of ScribbleSup's `folder/<image name>.xml` at 100, 80, 50, 30 and 0 % of their length.
 
-    Args:
-        folder: `<image name>.xml` files.
-        out: data root that prepare_voc12.py wrote.
-        width: of a scribble's lines, in pixels.
-        radius: of a point's disc (0 %), in pixels.
-        aliases: pairs (tag, class name) for tags that are not VOC's class names.
-        num_workers: processes.
-        overwrite: draw everything again.
+    `out` is the data root that prepare_voc12.py wrote, `width` that of lines and `radius` that of points (0 %), in
+    pixels; `aliases` are pairs (tag, class name) for tags that are not VOC's class names.
     """
     kinds, cuts = [], []
     for kind, (_, fraction, _) in layout.STROKES.items():
@@ -59,9 +53,6 @@ def read_clicks(path):
     It is a dict from the image name to a list of points, or to one such list for each annotator; a point is a dict
     with the class number `cls` (1..20; 0 is taken for background), `x` and `y` in pixels, and others (`rank`, ...) that
     do not matter here.
-
-    Args:
-        path: the `.json` file.
 
     Returns:
         A dict from image name to a list of (class id, x, y). Images without a point are left out.

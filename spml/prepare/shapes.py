@@ -38,15 +38,7 @@ def draw_labelme(path, size, classes, rules):
     """Draw the shapes in a JSON of LabelMe, the later over the earlier.
 
     Polygons, rectangles, circles and masks cover areas, as LabelMe itself fills them; lines and points are strokes.
-
-    Args:
-        path: the `.json` file.
-        size: (H, W) of the image.
-        classes: ClassList.
-        rules: ShapeRules.
-
-    Returns:
-        (H, W) uint8 label map.
+    `size` is the image's (H, W), that of the uint8 label map returned.
 
     Raises:
         DataError: the file is missing, damaged, of another image's size, or holds a shape of an unknown class or form;
@@ -79,10 +71,7 @@ def draw_labelme(path, size, classes, rules):
 
 
 def draw_coco(annotations, size, rules):
-    """Draw the annotations of an image, as `read_coco` returns them; the smaller are drawn over the larger.
-
-    Returns:
-        (H, W) uint8 label map.
+    """Draw the annotations of an image, as `read_coco` returns them, as an (H, W) uint8 label map, the smaller on top.
 
     Raises:
         DataError: a segmentation is of no form of COCO's, or of another size.
@@ -95,12 +84,7 @@ def draw_coco(annotations, size, rules):
 
 
 def read_coco(path, classes, rules):
-    """Read the annotations of a JSON of COCO.
-
-    Args:
-        path: the file.
-        classes: ClassList, with the names of the file's categories.
-        rules: ShapeRules.
+    """Read the annotations of a JSON of COCO, whose categories have the names of `classes`.
 
     Returns:
         A dict from each image's file name to the list of (file and annotation for messages, label value,
@@ -157,7 +141,6 @@ def _check_shape(where, shape, size):
 
 
 def _area(where, shape, kind, points, size):
-    """Return the (H, W) bool mask of what a shape covers."""
     if kind == 'mask':
         return _embedded_mask(where, shape, points, size)
     canvas = Image.new('1', size[::-1])

@@ -31,10 +31,8 @@ def prepare(voc, sbd, out, num_workers, voc_test=None, overwrite=False):
     Args:
         voc: VOCdevkit/VOC2012 of the training and validation data.
         sbd: benchmark_RELEASE/dataset of SBD.
-        out: data root.
-        num_workers: processes.
+        out, num_workers, overwrite: data root, and as in `runner.make`.
         voc_test: VOCdevkit/VOC2012 of the test data; None takes `voc` where it has a test split.
-        overwrite: make everything again.
 
     Raises:
         DataError: a split file, an image or an annotation is missing, damaged, or does not fit the others.
@@ -89,14 +87,9 @@ def read_sbd_truth(path):
 
 
 def read_sbd(path, variable):
-    """Return the (H, W) uint8 segmentation in a `.mat` of SBD.
+    """Return the (H, W) uint8 segmentation in a `.mat` of SBD; DataError where it is missing, damaged or of other form.
 
-    Args:
-        path: the file.
-        variable: `GTcls` (class ids, in the folder `cls`) or `GTinst` (instance ids, in `inst`).
-
-    Raises:
-        DataError: the file is missing, damaged, or has no such segmentation.
+    `variable` is `GTcls` (class ids, in the folder `cls`) or `GTinst` (instance ids, in `inst`).
     """
     try:
         with open(path, 'rb') as source:
@@ -118,20 +111,17 @@ def _check_classes(path, ids):
 
 
 def _outputs(name, in_sbd):
-    """Return the paths below the data root that an image yields."""
     paths = [f'{layout.IMAGES}/{name}.jpg', f'{layout.TRUTH}/{name}.png', f'{layout.INSTANCES}/{name}.png']
     return [*paths, f'{SBD_TRUTH}/{name}.png'] if in_sbd else paths
 
 
 def _inputs(voc, sbd, name):
-    """Return all the paths that may hold something of an image."""
     return [*(root / folder / f'{name}.jpg' for root, folder in ((voc, 'JPEGImages'), (sbd, 'img'))),
             *(voc / folder / f'{name}.png' for folder in ('SegmentationClass', 'SegmentationObject')),
             *(sbd / folder / f'{name}.mat' for folder in ('cls', 'inst'))]
 
 
 def _convert(voc, sbd, out, item):
-    """Write the files of an image, given by (name, whether SBD annotates it)."""
     name, in_sbd = item
     image = voc / 'JPEGImages' / f'{name}.jpg'
     if not image.is_file():
@@ -165,7 +155,6 @@ def _existing(image):
 
 
 def _report_splits(splits, out):
-    """Print the sizes of the splits, and warn where they are not those of the published results."""
     for split, title in (('train', 'train+'), ('val', 'val'), ('test', 'test')):
         found, due = len(splits[split]), SPLIT_SIZES[split]
         print(f'{title}: {found} images: {out / "lists" / split}{"_*" if split == "train" else ""}.txt')

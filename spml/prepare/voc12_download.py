@@ -11,12 +11,8 @@ _BEGUN = '.unpacking'  # there while an archive is fetched and unpacked, so that
 def download(voc, sbd):
     """Fetch and unpack what is missing of VOCdevkit/VOC2012 (2 GB) and SBD's benchmark_RELEASE/dataset (1.4 GB).
 
-    Args:
-        voc: where VOC is, or is to be; ends in VOCdevkit/VOC2012, as the archive has it.
-        sbd: where SBD's `cls`, `img`, `inst`, `train.txt` and `val.txt` are, or are to be.
-
-    Raises:
-        DataError: the path of VOC ends otherwise, or an archive cannot be fetched.
+    Both are folders that may not be there yet. DataError: the path of VOC does not end in VOCdevkit/VOC2012, as its
+    archive has it, or an archive cannot be fetched.
     """
     from torchvision.datasets import SBDataset, VOCSegmentation
     from torchvision.datasets.voc import DATASET_YEAR_DICT

@@ -29,12 +29,8 @@ def class_table(aliases=()):
 def read_scribbles(path, classes):
     """Read the scribbles of an image as ScribbleSup publishes them.
 
-    Each `polygon` below the root is an open polyline with a class (`tag`) and `point` elements with `X` and `Y`; the
-    background is a class like others.
-
-    Args:
-        path: the `.xml` file.
-        classes: `class_table`.
+    Each `polygon` below the root is an open polyline with a class (`tag`, looked up in a `class_table`) and `point`
+    elements with `X` and `Y`; the background is a class like others.
 
     Returns:
         A list of (class id, (N, 2) float64 of x, y), in the file's order, and (height, width) or None where the file
@@ -62,11 +58,7 @@ def read_scribbles(path, classes):
 
 
 def read_boxes(path, classes):
-    """Read the boxes in an XML of VOC's `Annotations`.
-
-    Args:
-        path: the `.xml` file.
-        classes: `class_table`.
+    """Read the boxes in an XML of VOC's `Annotations`; `classes` is a `class_table`.
 
     Returns:
         A list of (class id, (left, top, right, bottom)) in whole pixels from 0, right and bottom excluded, in the

@@ -35,10 +35,9 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
         kinds: list of `Labels`.
         sources: dict from image name to what `draw` makes the maps from: a path, a tuple of paths, or what JSON holds.
         draw: function of a module from (source, (H, W)) to the list of (H, W) uint8 maps, one for each of `kinds`.
-        num_workers: processes.
+        num_workers, overwrite: as in `runner.make`.
         title: what the annotations are, for bar and messages.
         options: dict of what changes the maps besides what the folders' names say.
-        overwrite: draw everything again.
 
     Returns:
         The list of the names of the images that have labels now.
@@ -47,11 +46,14 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
         DataError: prepare_voc12.py did not write its lists yet, no image has a source, or what `draw` raises.
     """
     out = pathlib.Path(out)
-    names = training_names(out)
+    full = out / 'lists' / 'train_full.txt'
+    if not full.is_file():
+        raise DataError(f'{full}: no such list; run prepare_voc12.py with the same --out first')
+    names = [entry.name for entry in read_list(full, out)]
     items = {name: (name, sources[name]) for name in names if name in sources}
     if not items:
-        raise DataError(f'none of the {len(names)} images of {out / "lists/train_full.txt"} has {title}; check the '
-                        'path of the annotations: they are called like the images')
+        raise DataError(f'none of the {len(names)} images of {full} has {title}; check the path of the annotations: '
+                        'they are called like the images')
     images, digests = out / layout.IMAGES, Digests()
 
     def inputs(name):
@@ -59,8 +61,8 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
         return [image_size(images / f'{name}.jpg'), *(source if isinstance(source, tuple) else [source])]
 
     folders = [out / kind.folder for kind in kinds]
-    found = [(results(folder, options or {}, functools.partial(_outputs, folder), inputs, digests), items)
-             for folder in folders]
+    found = [(results(folder, options or {}, lambda name, folder=folder: [folder / f'{name}.png'], inputs, digests),
+              items) for folder in folders]
     made = make(functools.partial(_write, images, folders, draw), items, found, num_workers, title, overwrite)
     for kind in kinds:
         summary('label maps', out / kind.folder, len(made), len(items))
@@ -72,24 +74,12 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
     return list(items)
 
 
-def training_names(out):
-    """Return the names of the training images under the data root `out`."""
-    path = out / 'lists' / 'train_full.txt'
-    if not path.is_file():
-        raise DataError(f'{path}: no such list; run prepare_voc12.py with the same --out first')
-    return [entry.name for entry in read_list(path, out)]
-
-
 def annotation_files(folder, ending):
     """Return the dict from name to path of the files of a folder with an ending."""
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise DataError(f'{folder}: no such folder of annotations')
     return {path.stem: path for path in folder.iterdir() if path.suffix == ending}
-
-
-def _outputs(folder, name):
-    return [folder / f'{name}.png']
 
 
 def _write(images, folders, draw, item):

@@ -23,15 +23,13 @@ _METRICS = ('loss', 'accuracy')
 
 
 def write_page(runs, path, data_dir=None, num_images=3, segmenters=None):
-    """Write the page of some runs.
+    """Write the page of some `run_folder.Run`s as an HTML file.
 
     Args:
-        runs: list of `run_folder.Run`, not empty.
-        path: the HTML file.
+        runs, path: the runs, at least one, and the file.
         data_dir: folder that the paths in the lists start from; None for the one each run names.
         num_images: how many of the best, of the worst and of the other images to show.
-        segmenters: dict from a run's name to a `spml.api.Segmenter` that predicts the training images shown; runs that
-            are not in it have none.
+        segmenters: dict from the names of some runs to a `spml.api.Segmenter` for the training images shown.
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader('spml.report', ''), autoescape=True,
                                      undefined=jinja2.StrictUndefined)
@@ -162,7 +160,6 @@ def _class_table(found, names):
 
 
 def _settings(runs):
-    """Return the table of all settings, a column per run."""
     described = [run.described() for run in runs]
     keys = dict.fromkeys(key for settings in described for key in settings)
     return charts.Table(['', *(run.name for run in runs)],

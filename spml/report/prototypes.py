@@ -34,10 +34,8 @@ class PrototypeStatistics:
 def prototype_statistics(folder, truths, num_classes):
     """Return the PrototypeStatistics of a folder that prototype.py wrote, or None where it holds no prototypes.
 
-    Args:
-        folder: holds `semantic_prototype/` and perhaps `semantic_cluster/`.
-        truths: dict from an image's name to the path of its truth.
-        num_classes: C; prototypes of other labels are left out of the classes and of the plane.
+    `truths` is a dict from an image's name to the path of its truth; prototypes of labels of `num_classes` and above
+    are left out of the classes and of the plane.
     """
     paths = sorted((folder / 'semantic_prototype').glob('*.npz'))
     if not paths:

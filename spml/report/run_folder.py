@@ -133,14 +133,12 @@ def _label_maps(path, stage, pseudo):
 
 
 def _own_copy(path, list_path):
-    """Return the run's own copy of a list, else the original, else None."""
     original = pathlib.Path(list_path or path)
     paths = (path / 'lists' / f'input_{original.name}', original)
     return next((path for path in paths if path.is_file()), None)
 
 
 def _read_trainings(folders):
-    """Return the configurations and the metrics of trainings, by their folders' names."""
     folders = {folder.name: folder for folder in folders}
     return ({name: _read_config(folder / 'config.yaml') for name, folder in folders.items()},
             {name: [row for row in read_json_lines(folder / 'metrics.jsonl') if 'iteration' in row]

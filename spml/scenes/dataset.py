@@ -66,7 +66,6 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
 
 
 def _check_options(options):
-    """Raise DataError naming the first impossible option."""
     lowest = {'num_train': 1, 'num_val': 1, 'num_test': 0, 'seed': 0}
     for key, least in lowest.items():
         if options[key] < least:

@@ -16,17 +16,11 @@ _POSITION_WEIGHT = 0.5  # against the colour and texture features, which have un
 
 
 def over_segmentation(image, smoothing=2.5, fewest=20, most=60, merge_cost=30.0):
-    """Split an image into connected regions; the defaults are those of the built-in data.
+    """Split an image (H, W, 3) uint8 RGB into 4-connected regions, (H, W) uint8 ids 0..n-1.
 
-    Args:
-        image: (H, W, 3) uint8 RGB.
-        smoothing: of the features, in pixels.
-        fewest, most: regions, at most 255; an image without so many superpixels may have fewer.
-        merge_cost: between `fewest` and `most`, neighbours merge up to this Ward cost, in pixels times squared distance
-            of features.
-
-    Returns:
-        (H, W) uint8 ids 0..n-1, each of one 4-connected region.
+    The defaults are those of the built-in data. `smoothing` is that of the features, in pixels. There are `fewest` to
+    `most` regions, at most 255, or fewer in an image without so many superpixels; in between, neighbours merge up to
+    the Ward cost `merge_cost`, in pixels times squared distance of features.
     """
     features = _features(image, smoothing)
     regions = _connected(_superpixels(features))

@@ -37,12 +37,9 @@ class Scene(NamedTuple):
 
 def class_names(num_classes):
     """Return the names of the classes 0..num_classes-1: `background`, then texture and shape."""
-    names = ['background']
-    for index in range(num_classes - 1):
-        texture, shape, wavelength = _class_traits(index + 1)
-        prefix = '' if wavelength == _WAVELENGTHS[0] else 'coarse_'
-        names.append(f'{prefix}{texture}_{shape}')
-    return names
+    traits = map(_class_traits, range(1, num_classes))
+    return ['background', *(f'{"" if wavelength == _WAVELENGTHS[0] else "coarse_"}{texture}_{shape}'
+                            for texture, shape, wavelength in traits)]
 
 
 def render_scene(rng, height, width, num_classes, first_class):

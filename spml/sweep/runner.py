@@ -30,8 +30,6 @@ class SweepFailedError(SpmlError):
 
 
 class _Job(NamedTuple):
-    """A run in progress."""
-
     run: SweepRun
     process: subprocess.Popen
     started: float

@@ -25,28 +25,20 @@ class Row:
     labels: tuple  # one (h, w) uint8 label map, or None, for each further column
 
 
-def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width=200, color_map=None):
+def contact_sheet(rows, headers, path, class_names, color_map=None, cell_width=200):
     """Draw the rows and write them as one PNG.
 
     Args:
         rows: `Row`s, each with `len(headers) - 1` labels. A label whose size differs is stretched to its image.
         headers: column captions, the image's first.
         path: the PNG to write.
-        num_classes: C; label values C..254 are drawn as unlabelled.
-        class_names: C names for the legend (default: the ids).
-        cell_width: pixels; an image keeps its aspect ratio.
+        class_names: C names for the legend; label values C..254 are drawn as unlabelled.
         color_map: (C, 3) ints, as in `colourise`.
-
-    Raises:
-        ValueError: a row has another number of labels than there are columns.
+        cell_width: pixels; an image keeps its aspect ratio.
     """
-    for row in rows:
-        if len(row.labels) != len(headers) - 1:
-            raise ValueError(f'{row.caption}: {len(row.labels)} labels for {len(headers) - 1} columns')
     width = GAP + len(headers) * (cell_width + GAP)
     heights = [max(round(cell_width * row.image.shape[0] / row.image.shape[1]), 1) for row in rows]
-    names = class_names or [f'class {index}' for index in range(num_classes)]
-    legend = Legend(legend_entries(names, color_map), width)
+    legend = Legend(legend_entries(class_names, color_map), width)
     table_height = TEXT_HEIGHT + sum(height + TEXT_HEIGHT + GAP for height in heights)
 
     sheet = Image.new('RGB', (width, table_height + legend.height + GAP), _BACKGROUND)
@@ -55,7 +47,8 @@ def contact_sheet(rows, headers, path, num_classes, class_names=None, cell_width
         write_line(draw, (GAP + column * (cell_width + GAP), 3), header, cell_width)
     top = TEXT_HEIGHT
     for row, height in zip(rows, heights, strict=True):
-        for column, cell in enumerate(_cells(row, (cell_width, height), num_classes, color_map)):
+        cells = _cells(row, (cell_width, height), len(class_names), color_map)
+        for column, cell in zip(range(len(headers)), cells, strict=True):
             sheet.paste(cell, (GAP + column * (cell_width + GAP), top))
         write_line(draw, (GAP, top + height + 2), row.caption, width - 2 * GAP)
         top += height + TEXT_HEIGHT + GAP

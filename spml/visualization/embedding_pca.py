@@ -8,16 +8,11 @@ _NEGLIGIBLE_TO_ENERGY = 1e-20
 
 
 def embedding_pca(embedding):
-    """Return the first three principal components of one image's embedding as an RGB picture.
+    """Return the first three principal components of one image's embedding as an RGB picture, (H, W, 3) uint8.
 
-    Each component is stretched to the full range; one without variance is mid-grey. A component's sign is chosen so
-    that its largest weight is positive, which makes the result a function of the input alone.
-
-    Args:
-        embedding: (D, H, W) float tensor or array, on any device, with or without gradient.
-
-    Returns:
-        (H, W, 3) uint8 array.
+    The embedding is a (D, H, W) float tensor or array, on any device, with or without gradient. Each component is
+    stretched to the full range; one without variance is mid-grey. A component's sign is chosen so that its largest
+    weight is positive, which makes the result a function of the input alone.
     """
     embedding = torch.as_tensor(embedding).detach().to('cpu', torch.float64)
     channels, height, width = embedding.shape

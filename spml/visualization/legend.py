@@ -6,12 +6,7 @@ _SWATCH = 12
 
 
 class Legend:
-    """Where each entry goes.
-
-    Args:
-        entries: (colour, name) pairs, colours as RGB tuples.
-        width: pixels, at which lines break.
-    """
+    """Where each entry, a pair of an RGB tuple and a name, goes; lines break at `width` pixels."""
 
     def __init__(self, entries, width):
         x, y = GAP, 0

@@ -41,15 +41,10 @@ def legend_entries(names, color_map=None):
 
 
 def colourise(label, num_classes=None, color_map=None):
-    """Return a label map in colours.
+    """Return a label map, (H, W) ints in 0..255, in colours, (H, W, 3) uint8 RGB; 255 is void's light colour.
 
-    Args:
-        label: (H, W) ints in 0..255.
-        num_classes: C; values C..254 are then shown as unlabelled, in dark grey. None takes every value for a class.
-        color_map: (C, 3) ints in 0..255, the RGB colour of each class (default: PASCAL VOC's).
-
-    Returns:
-        (H, W, 3) uint8 RGB; 255 is void's light colour.
+    With `num_classes`, C, values C..254 are shown as unlabelled, in dark grey. `color_map`, (C, 3) ints in 0..255, has
+    the RGB colour of each class (default: PASCAL VOC's).
     """
     colours = voc_colour_map()
     if color_map is not None:
@@ -62,13 +57,8 @@ def colourise(label, num_classes=None, color_map=None):
 def colourise_ids(ids):
     """Return a map of ids, such as an over-segmentation or clusters, in colours that tell neighbouring ids apart.
 
-    The colours are random but always the same for an id.
-
-    Args:
-        ids: (H, W) ints; negative ones (no id) are black. Colours repeat every 4096 ids.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+    The colours are random but always the same for an id and repeat every 4096. (H, W) ints, of which negative ones (no
+    id) are black, become (H, W, 3) uint8 RGB.
     """
     colours = np.random.default_rng(0).integers(40, 256, (4096, 3), dtype=np.uint8)
     return np.where(ids[..., None] < 0, np.uint8(0), colours[ids % len(colours)])

@@ -6,7 +6,6 @@ and every call does nothing.
 import contextlib
 import sys
 
-import numpy as np
 import torch
 
 from spml.utils.maps import nearest_resize
@@ -17,9 +16,7 @@ from spml.visualization.palette import colourise, colourise_ids
 class TrainingWriter:
     """Writes event files under `log_dir`, or nothing where TensorBoard isn't installed.
 
-    Args:
-        log_dir: folder.
-        start: the first iteration that will be written; what an earlier run wrote from there on is no longer shown.
+    `start` is the first iteration that will be written; what an earlier run wrote from there on is no longer shown.
     """
 
     def __init__(self, log_dir, start=0):
@@ -41,36 +38,30 @@ class TrainingWriter:
                     self._writer.add_scalar(name, float(value), iteration)
 
     def images(self, iteration, image, means, stds, num_classes, *, color_map=None, semantic_label=None,
-               regions=None, clusters=None, embedding=None, prediction=None):
+               regions=None, clusters=None, embedding=None):
         """Write the pictures of one image; what is None is left out. All are shown in the size of the image.
 
         Args:
             iteration: the step they belong to.
             image: (3, H, W) float tensor, normalised: (RGB in 0..1 - means) / stds.
-            means: three floats, those subtracted.
-            stds: three floats, those divided by.
+            means, stds: three floats each, those subtracted and those divided by.
             num_classes: C; label values C..254 are shown as unlabelled.
             color_map: (C, 3) ints, the classes' RGB colours (default: PASCAL VOC's).
             semantic_label: (h, w) int tensor, the weak label (any h, w here and below).
             regions: (h, w) int tensor, the over-segmentation.
             clusters: (h, w) int tensor of cluster ids; negative where pixels were dropped.
             embedding: (D, h, w) float tensor, shown by its principal components.
-            prediction: (h, w) int tensor of class ids.
         """
         if self._writer is None:
             return
-        pictures = {'image': _denormalise(image, means, stds)}
-
-        def class_colours(label):
-            return colourise(label, num_classes, color_map)
-
-        for name, ids, colours in (
-                ('weak_label', semantic_label, class_colours),
-                ('over_segmentation', regions, colourise_ids),
-                ('clusters', clusters, colourise_ids),
-                ('prediction', prediction, class_colours)):
+        pixels = image.detach().cpu().double().permute(1, 2, 0)
+        rgb = pixels * torch.as_tensor(stds, dtype=torch.float64) + torch.as_tensor(means, dtype=torch.float64)
+        pictures = {'image': (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()}
+        if semantic_label is not None:
+            pictures['weak_label'] = colourise(semantic_label.cpu().numpy(), num_classes, color_map)
+        for name, ids in (('over_segmentation', regions), ('clusters', clusters)):
             if ids is not None:
-                pictures[name] = colours(torch.as_tensor(ids).detach().cpu().numpy().astype(np.int64))
+                pictures[name] = colourise_ids(ids.cpu().numpy())
         if embedding is not None:
             pictures['embedding_pca'] = embedding_pca(embedding)
         with self._giving_up_on_disk_trouble():
@@ -92,10 +83,3 @@ class TrainingWriter:
             self._writer = None
             print(f'notice: {self._log_dir}: {error.strerror or error}; no more curves and pictures are written',
                   file=sys.stderr)
-
-
-def _denormalise(image, means, stds):
-    """Return a normalised (3, H, W) tensor as (H, W, 3) uint8."""
-    pixels = image.detach().cpu().double().permute(1, 2, 0)
-    rgb = pixels * torch.as_tensor(stds, dtype=torch.float64) + torch.as_tensor(means, dtype=torch.float64)
-    return (rgb.clamp(0, 1) * 255).round().to(torch.uint8).numpy()

@@ -113,7 +113,7 @@ def damage(path):
     (pathlib.Path.unlink, 'inst/a_label.png', 'pred/a_image.png'),
     (damage, 'gt/a_label.png', ''),
     (lambda path: save(path, np.zeros((2, 5))), 'gt/b_label.png', 'pred/b_image.png'),
-    (lambda path: save(path, np.zeros((2, 5))), 'gt/b_label.png', '5x2, but the prediction')])
+    (lambda path: save(path, np.zeros((2, 5))), 'gt/b_label.png', '5x2 pixels (width x height), but the prediction')])
 def test_what_is_wrong_with_a_file_is_one_line(folders, fails, change, changed, named):
     change(folders / changed)
     fails(INSTANCE, *options(folders, '--inst_dir', folders / 'inst'), naming=[folders / changed, named])

@@ -16,19 +16,14 @@ STAGES = ('relations', 'image_similarity', 'kmeans', 'retrieval', 'random_walk',
           'precision')
 
 
-def build_parser():
-    """Return the parser of the options."""
+def main():
+    """Measure the stages asked for, print the tables and return the exit status."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--stage', nargs='+', choices=STAGES, default=STAGES, metavar='NAME',
                         help=f'what to measure (default: all): {", ".join(STAGES)}')
     parser.add_argument('--device', default=None, help='cuda, cpu ... (default: cuda when there is one, else cpu)')
     parser.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write all figures to this file, too')
-    return parser
-
-
-def main():
-    """Measure the stages asked for, print the tables and return the exit status."""
-    args = build_parser().parse_args()
+    args = parser.parse_args()
     # Not at the top: the workers that run CRF import this script again, and they do without torch.
     import suite
 

@@ -9,16 +9,11 @@ import torch.nn.functional as F
 
 
 def relations(embeddings, own, prototypes, semantic, tags, concentrations, num_classes):
-    """Return the losses of semantic annotation and of semantic co-occurrence.
+    """Return the losses of semantic annotation and of semantic co-occurrence, with the kappas `concentrations`.
 
-    Args:
-        embeddings: (N, D) unit vectors of pixels.
-        own: (N,) int64 segment of each pixel.
-        prototypes: (S, D) unit vectors of segments.
-        semantic: (S,) int64 class of each segment; num_classes and above is unlabelled.
-        tags: (S, T) bool foreground tags of each segment's image, at most 31.
-        concentrations: the kappas of the two.
-        num_classes: C.
+    `embeddings` (N, D) and `prototypes` (S, D) are unit vectors of pixels and segments, `own` (N,) int64 the segment of
+    each pixel, `semantic` (S,) int64 the class of each segment, of which num_classes and above is unlabelled, and
+    `tags` (S, T) bool the foreground tags of each segment's image, at most 31.
     """
     similarity = embeddings @ prototypes.T
     labelled = semantic < num_classes

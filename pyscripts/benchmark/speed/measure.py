@@ -49,37 +49,23 @@ class Rates:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A computation done twice.
-
-    Attributes:
-        title: for the table.
-        fast, direct: functions without arguments that return results for `compare`.
-        compare: function of the two results; returns None when they agree, else how they differ.
-        work: Work, or None where no floor is known.
-    """
+    """A computation done twice, by functions without arguments."""
 
     title: str
     fast: Callable
     direct: Callable
-    compare: Callable
-    work: Work | None = None
+    compare: Callable  # function of the two results; returns None when they agree, else how they differ
+    work: Work | None = None  # None where no floor is known
 
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """What is required; None requires nothing.
+    """What is required; None requires nothing."""
 
-    Attributes:
-        faster: least ratio of the direct version's time to the fast one's.
-        of_floor: largest ratio of the time to the floor that excuses a missed `faster`.
-        lighter: least ratio of the direct version's peak memory to the fast one's.
-        limit: largest peak memory in bytes.
-    """
-
-    faster: float | None = None
-    of_floor: float | None = None
-    lighter: float | None = None
-    limit: int | None = None
+    faster: float | None = None  # least ratio of the direct version's time to the fast one's
+    of_floor: float | None = None  # largest ratio of the time to the floor that excuses a missed `faster`
+    lighter: float | None = None  # least ratio of the direct version's peak memory to the fast one's
+    limit: int | None = None  # largest peak memory in bytes
 
     def __str__(self):
         parts = []
@@ -103,14 +89,7 @@ class Bar:
 
 
 def measure(case, bar, rates, device, repeats):
-    """Measure the times of a Case.
-
-    Args:
-        case: Case.
-        bar: Bar, or None.
-        rates: Rates.
-        device: torch.device.
-        repeats: (fast, direct), how many runs each median is taken of.
+    """Measure the times of a Case, the medians of as many runs as `repeats`, (fast, direct), says.
 
     Returns:
         Dict of `title`; seconds (`fast`, `direct`, `floor`) and the ratios `ratio` (direct to fast) and `of_floor`;
@@ -173,11 +152,9 @@ def peak_memory(build, arguments, small, name, device):
         build: module-level function of (device, **arguments) that returns the Case.
         arguments: its sizes, a dict.
         small: sizes of a first run, which loads libraries and lets them reserve their memory.
-        name: `fast` or `direct`.
-        device: torch.device.
+        name, device: of the function, and a torch.device.
     """
-    module = getattr(torch, device.type)
-    if hasattr(module, 'max_memory_allocated'):
+    if hasattr(getattr(torch, device.type), 'max_memory_allocated'):
         getattr(build(device, **small), name)()
         return allocator_peak(getattr(build(device, **arguments), name), device)
     # Spawned: a fork after OpenMP started threads is not safe.
@@ -210,10 +187,8 @@ def _resident_peak(build, arguments, small, name, device):
     # 5 sets the peak back to what is resident now.
     pathlib.Path('/proc/self/clear_refs').write_text('5')
     before = _status('VmRSS')
-    result = function()
-    peak = _status('VmHWM')
-    del result
-    return peak - before
+    result = function()  # noqa: F841 - held until the peak is read
+    return _status('VmHWM') - before
 
 
 def _status(field):

@@ -127,12 +127,8 @@ def precision_rows(device, images, side, depth=101, repeats=3):
 def loader_rows(needed, images=96, size=VOC_SIZE, crop=512, num_workers=4):
     """Yield the rows of data loading: one worker's seconds an image, with and without augmentation.
 
-    Args:
-        needed: seconds an image that the training step takes; `num_workers` workers have to be as fast together.
-        images: how many are loaded.
-        size: (h, w) of the files.
-        crop: side of the crops.
-        num_workers: workers of a process by default.
+    `needed` are the seconds an image that the training step takes; `num_workers` workers, as many as a process has by
+    default, have to be as fast together.
     """
     with _noise_folder(images, size) as folder:
         entries = read_list(folder / 'images.txt', folder, fields=(3,))

@@ -139,7 +139,6 @@ def _smooth_vectors(images, size, noise, generator):
 
 
 def _with_gradients(function, leaves):
-    """Return the loss and its gradients by the leaves."""
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
     loss = function(*leaves)
     loss.backward()
