@@ -113,8 +113,8 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
         DataError: a list itself or the folder cannot be read, or names no image.
     """
     entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
-    findings = [Finding('line', *str(error).split(': ', 1)) for error in errors]
-    checked = Checked(findings, *(np.zeros(size, np.int64) for size in (3, 256, 256)))
+    of_lines = [Finding('line', *str(error).split(': ', 1)) for error in errors]
+    checked = Checked(of_lines, *(np.zeros(size, np.int64) for size in (3, 256, 256)))
     if not entries and not errors:
         raise DataError(f'{data_list}: the list is empty; it needs one image per line')
     with ThreadPool(max(1, num_workers)) as pool:
