@@ -27,37 +27,41 @@ def failing(error):
     return main
 
 
-@pytest.mark.parametrize('kind', [SpmlError, ConfigError, DataError, CheckpointError])
-def test_a_users_mistake_is_one_line_and_status_2(capsys, kind):
-    assert status_of(failing(kind('list.txt:3: no such\n  file'))) == 2
+REFUSALS = [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EFBIG, errno.EDQUOT,
+            errno.ESTALE, errno.ENAMETOOLONG]
+
+
+@pytest.mark.parametrize(('main', 'line'), [
+    *((failing(kind('list.txt:3: no such\n  file')), 'list.txt:3: no such file\n')
+      for kind in (SpmlError, ConfigError, DataError, CheckpointError)),
+    # What a message quotes cannot write to the terminal.
+    (failing(SpmlError('a\x1b[2Jb\x85c\x00\u2028d grün')), 'a?[2Jb c? d grün\n'),
+    (pathlib.Path('/absent.txt').read_text, '/absent.txt: '),
+    *((failing(OSError(number, 'refused', '/some/file')), '/some/file: refused; ') for number in REFUSALS),
+    *((exhaust, 'out of memory (') for exhaust in (
+        lambda: np.empty(2 ** 55, np.uint8), lambda: bytearray(2 ** 62),
+        lambda: cv2.copyMakeBorder(np.zeros((1, 1, 3)), 2 ** 30, 0, 2 ** 30, 0, 0)))])
+def test_a_users_mistake_and_what_the_machine_refuses_is_one_line_and_status_2(capsys, main, line):
+    assert status_of(main) == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ('', 'error: list.txt:3: no such file\n')
-
-
-def test_what_a_message_quotes_cannot_write_to_the_terminal(capsys):
-    assert status_of(failing(SpmlError('a\x1b[2Jb\x85c\x00\u2028d grün'))) == 2
-    assert capsys.readouterr().err == 'error: a?[2Jb c? d grün\n'
+    assert out == ''
+    assert err.startswith(f'error: {line}')
+    assert err.count('\n') == 1
 
 
 def test_success_is_status_0(capsys):
-    assert status_of(lambda: None) == 0
-    assert status_of(lambda: 0) == 0
-    assert status_of(lambda: 3) == 3
+    assert [status_of(lambda: None), status_of(lambda: 0), status_of(lambda: 3)] == [0, 0, 3]
     assert capsys.readouterr().err == ''
 
 
-def test_an_interrupt_is_status_130_and_says_how_to_go_on(capsys):
-    assert status_of(failing(KeyboardInterrupt())) == 130
+@pytest.mark.parametrize(('error', 'words'), [
+    (KeyboardInterrupt(), 'continue'),
+    (InterruptedTrainingError('stopped after iteration 7; continue with --resume'), 'continue with --resume')])
+def test_an_interrupt_is_status_130_and_says_how_to_go_on(capsys, error, words):
+    assert status_of(failing(error)) == 130
     err = capsys.readouterr().err
-    assert 'continue' in err
+    assert words in err
     assert 'Traceback' not in err
-
-
-def test_a_missing_file_is_one_line_that_names_it(capsys, tmp_path):
-    assert status_of((tmp_path / 'absent.txt').read_text) == 2
-    err = capsys.readouterr().err
-    assert err.startswith(f'error: {tmp_path / "absent.txt"}: ')
-    assert err.count('\n') == 1
 
 
 def test_sigterm_ends_a_script_as_an_interrupt_does(capsys):
@@ -81,25 +85,6 @@ def test_of_several_processes_one_says_that_they_were_interrupted(capsys, monkey
         assert status_of(failing(KeyboardInterrupt())) == 130
         assert words in capsys.readouterr().err
     assert capsys.readouterr().err == ''
-
-
-@pytest.mark.parametrize('exhaust', [lambda: np.empty(2 ** 55, np.uint8), lambda: bytearray(2 ** 62),
-                                     lambda: cv2.copyMakeBorder(np.zeros((1, 1, 3)), 2 ** 30, 0, 2 ** 30, 0, 0)],
-                         ids=['numpy', 'python', 'opencv'])
-def test_exhausted_memory_is_one_line(capsys, exhaust):
-    assert status_of(exhaust) == 2
-    err = capsys.readouterr().err
-    assert err.startswith('error: out of memory (')
-    assert err.count('\n') == 1
-
-
-@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EFBIG,
-                                    errno.EDQUOT, errno.ESTALE, errno.ENAMETOOLONG])
-def test_what_the_machine_refuses_is_one_line(capsys, number):
-    assert status_of(failing(OSError(number, 'refused', '/some/file'))) == 2
-    err = capsys.readouterr().err
-    assert err.startswith('error: /some/file: refused; ')
-    assert err.count('\n') == 1
 
 
 @pytest.mark.parametrize('error', [ValueError('a bug'), OSError(errno.ENOTSUP, 'odd'), AssertionError()])
@@ -183,13 +168,3 @@ def test_required_options_are_named_together():
     with pytest.raises(SpmlError, match=r'^--source x needs --a and --c$'):
         arguments.require(args, '--source x', 'a', 'b', 'c')
     arguments.require(args, '--source x', 'b')
-
-
-def test_a_run_that_saved_before_it_stopped_leaves_as_an_interrupted_one(capsys):
-    def main():
-        raise InterruptedTrainingError('stopped after iteration 7; continue with --resume')
-
-    with pytest.raises(SystemExit) as left:
-        execute(main)
-    assert left.value.code == 130
-    assert 'continue with --resume' in capsys.readouterr().err

@@ -4,12 +4,12 @@ Only complete files may have their final names, and the run that is finally left
 undisturbed one gives. Processes are forked from one that has imported everything, so that kills hit the work.
 """
 import contextlib
-import importlib.util
 import json
 import multiprocessing
 import os
 import pathlib
 import random
+import runpy
 import shutil
 import sys
 import time
@@ -22,7 +22,6 @@ from PIL import Image
 
 from spml import config as configuration
 from spml.models.build import build_classifier, build_embedding
-from spml.program import execute
 
 ROOT = pathlib.Path(__file__).parents[2]
 KILLS = 5
@@ -42,10 +41,7 @@ def run_script(script, arguments, log):
     torch.set_num_threads(1)
     with open(log, 'a') as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         sys.argv = [script, *arguments]
-        spec = importlib.util.spec_from_file_location('script', ROOT / 'pyscripts' / script)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        execute(module.main)
+        runpy.run_path(str(ROOT / 'pyscripts' / script), run_name='__main__')
 
 
 @pytest.fixture(scope='module')

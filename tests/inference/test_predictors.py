@@ -77,13 +77,6 @@ def test_retrieval_single_scale(network, embedder, memory, size):
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
 
 
-def test_retrieval_single_scale_looks_at_the_fitted_image(embedder, memory):
-    found = predict(naive.random_image(12, 16), retrieval(embedder, memory), 24)
-    assert found.probability.shape == (3, 18, 24)
-    assert found.image.shape == (18, 24, 3)
-    assert found.size == (12, 16)
-
-
 def test_retrieval_multi_scale(network, embedder, memory):
     image = naive.random_image(16, 24)  # padded below scale 1.25, so the grids' span shows
     found = predict(image, retrieval(embedder, memory), 0, ratios=MULTI_SCALE_RATIOS)

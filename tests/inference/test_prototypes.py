@@ -27,35 +27,19 @@ def expected_prototypes(network, view, label):
     return np.stack(list(vectors.values())), labels, clusters
 
 
-@pytest.mark.parametrize('size', [(16, 16), (24, 32)])
-@pytest.mark.parametrize('multi_scale', [False, True])
-def test_prototypes_and_their_majority_labels(size, multi_scale):
+@pytest.mark.parametrize(('size', 'multi_scale', 'image_size'), [
+    ((16, 16), False, 0), ((24, 32), False, 0), ((16, 16), True, 0), ((24, 32), True, 0), ((12, 16), False, 32)])
+def test_prototypes_and_their_majority_labels(size, multi_scale, image_size):
     network, image = naive.FakeNetwork(), naive.random_image(*size)
     label = np.random.default_rng().choice([0, 2, 200, 255], size).astype(np.uint8)
-    found = image_prototypes(Embedder(network, CROP, STRIDE, CPU), image, label, GRID, ITERATIONS, 0, multi_scale)
+    found = image_prototypes(Embedder(network, CROP, STRIDE, CPU), image, label, GRID, ITERATIONS,
+                             image_size, multi_scale)
+    ratios = (0.5, 1, 1.5) if multi_scale else (image_size / max(size) if image_size else 1,)
     parts = [expected_prototypes(network, view, label)
-             for view, _ in naive.views(image, (0.5, 1, 1.5) if multi_scale else (1,), mirrors=False)]
+             for view, _ in naive.views(image, ratios, mirrors=False)]
     np.testing.assert_allclose(found[0], np.concatenate([part[0] for part in parts]), atol=1e-5)
     np.testing.assert_array_equal(found[1], np.concatenate([part[1] for part in parts]))
     np.testing.assert_array_equal(found[2], parts[-1][2])
-
-
-def test_single_scale_looks_at_the_fitted_image():
-    network, image = naive.FakeNetwork(), naive.random_image(12, 16)
-    label = np.random.default_rng().integers(0, 3, (12, 16)).astype(np.uint8)
-    found = image_prototypes(Embedder(network, CROP, STRIDE, CPU), image, label, GRID, ITERATIONS, 32, False)
-    expected = expected_prototypes(network, naive.resize(image.transpose(2, 0, 1), (24, 32)), label)
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
-    np.testing.assert_array_equal(found[1], expected[1])
-
-
-@pytest.mark.parametrize(('values', 'majority'), [
-    ((255, 255, 255, 1), 255), ((255, 255, 1, 1), 1), ((2, 1, 2, 1), 1), ((200, 200, 255, 0), 200)])
-def test_void_competes_and_the_smallest_wins_a_tie(values, majority):
-    network = naive.FakeNetwork()
-    label = np.array(values, np.uint8).repeat(4).reshape(4, 4)
-    embedder = Embedder(network, (4, 4), (4, 4), CPU)
-    assert image_prototypes(embedder, naive.random_image(4, 4), label, (1, 1), 1, 0, False)[1].tolist() == [majority]
 
 
 def store(folder, name, labels, dim=4):

@@ -7,7 +7,6 @@ import torch
 import torchvision
 from naive_layers import embedding_network, randomise_batch_norms
 
-from spml import config as configuration
 from spml.errors import CheckpointError, ConfigError
 from spml.models.build import build_embedding, starting_weights
 from spml.models.torchvision_weights import torchvision_checkpoint
@@ -126,9 +125,3 @@ def test_what_does_not_go_with_torchvisions_weights(small_config, overrides, nam
     with pytest.raises(ConfigError, match=naming) as caught:
         small_config(*SETTINGS, *overrides)
     assert 'torchvision' in str(caught.value)
-
-
-def test_a_saved_configuration_keeps_the_stem(small_config):
-    config = small_config(*SETTINGS)
-    assert configuration.resolve(configuration.to_dict(config)).network.stem == '7x7'
-    assert small_config().network.stem == 'deep'

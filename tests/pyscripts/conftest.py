@@ -1,7 +1,4 @@
 """A place in which the scripts run inside this process, on small data with small networks of random weights."""
-import importlib.util
-import pathlib
-import sys
 
 import numpy as np
 import pytest
@@ -10,10 +7,6 @@ from PIL import Image
 
 from spml import config as configuration
 from spml.models.build import build_classifier, build_embedding
-from spml.program import execute
-
-ROOT = pathlib.Path(__file__).parents[2]
-SCRIPTS = {path.stem: path for path in (ROOT / 'pyscripts').glob('*/*.py')}
 
 
 @pytest.fixture(scope='session')
@@ -35,9 +28,8 @@ def weights(tmp_path_factory):
 class Workplace:
     """The small data set, a configuration file and weights, and a way to run the scripts in this process."""
 
-    def __init__(self, folder, data, config, weights, monkeypatch, capsys):
-        self.folder, self.data, self.make_config, self.make_weights = folder, data, config, weights
-        self.monkeypatch, self.capsys = monkeypatch, capsys
+    def __init__(self, folder, data, config, weights, call):
+        self.folder, self.data, self.make_config, self.make_weights, self.call = folder, data, config, weights, call
         self.config = folder / 'config.yaml'
         self.config.write_text(configuration.dump(config()))
         self.classifier_config = folder / 'config_classifier.yaml'
@@ -61,15 +53,8 @@ class Workplace:
 
     def run(self, script, *more, **options):
         """Run a script and return its exit status and standard error; `printed` keeps its standard output."""
-        spec = importlib.util.spec_from_file_location(f'script_{script}', SCRIPTS[script])
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        self.monkeypatch.setattr(sys, 'argv', [str(SCRIPTS[script]), *self.arguments(script, *more, **options)])
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            execute(module.main)
-        self.printed, err = self.capsys.readouterr()
-        return caught.value.code, err
+        status, self.printed, err = self.call(script, *self.arguments(script, *more, **options))
+        return status, err
 
     def works(self, script, *more, **options):
         status, err = self.run(script, *more, **options)
@@ -97,5 +82,5 @@ class Workplace:
 
 
 @pytest.fixture
-def place(tmp_path, small_data, small_config, weights, monkeypatch, capsys):
-    return Workplace(tmp_path, small_data, small_config, weights, monkeypatch, capsys)
+def place(tmp_path, small_data, small_config, weights, call_script):
+    return Workplace(tmp_path, small_data, small_config, weights, call_script)

@@ -49,14 +49,6 @@ def test_one_image_into_another_folder_with_other_settings(place, run_dir, capsy
                                   overlay(image, segmenter.predict(image).labels, segmenter.class_names, 0.9))
 
 
-def test_weights_without_a_configuration_take_one(place):
-    bare = place.make_weights(place.make_config())
-    place.fails('segment', place.label('a', 'image'), '--run', bare, cfg_path=None, data_dir=None, data_list=None,
-                checkpoint=None, naming=[bare, 'configuration'])
-    status, err = segment(place, place.label('a', 'image'), bare, cfg_path=place.config, save_dir=place.out)
-    assert status == 0, err
-
-
 def test_mistakes_are_named(place, run_dir):
     (place.folder / 'empty').mkdir()
     twins = place.folder / 'twins'
