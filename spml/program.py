@@ -15,10 +15,7 @@ from spml.utils.memory import is_out_of_memory
 
 
 def execute(main):
-    """Call `main()` and exit with its status; a user's mistake is one line on standard error and status 2.
-
-    SIGTERM ends a script as Ctrl-C does.
-    """
+    """Call `main()` and exit with its status; a user's mistake is one line and status 2, SIGTERM is like Ctrl-C."""
     try:
         with _sigterm_as_interrupt():
             status = main()

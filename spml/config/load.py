@@ -50,10 +50,7 @@ def load_config(path, overrides=()):
 
 
 def resolve(mapping, overrides=(), source='configuration'):
-    """Return the configuration in `mapping` (a dict of sections, such as a checkpoint's) like `load_config`.
-
-    `source` names it in messages. `mapping` is not modified.
-    """
+    """Return the configuration in a dict of sections like `load_config`; `source` names it in messages."""
     return _combine([(mapping, source)], overrides)
 
 

@@ -72,11 +72,7 @@ def confidence(scores):
 
 
 def finish(prediction, how):
-    """Label one image; that of the Prediction is uint8 RGB where CRF is asked for.
-
-    Returns:
-        (H, W) uint8 labels at the original size, and the (C, h, w) scores whose largest they are.
-    """
+    """Return (H, W) uint8 labels at the original size, and the (C, h, w) scores whose largest they are."""
     scores = prediction.probability
     if how.crf is not None:
         scores = crf_marginals(scores, prediction.image, how.crf)

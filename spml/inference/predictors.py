@@ -41,10 +41,7 @@ class Embedder:
         return {'weights of the embedding': self.network}
 
     def windows(self, view, function=None):
-        """Return (1, X, H, W): the window average of `function` of the raw embedding at input size.
-
-        The default function unit-normalises the embedding.
-        """
+        """Return (1, X, H, W): the window average of `function` (default: normalise) of the embedding at input size."""
         function = function or (lambda embedding: F.normalize(embedding, dim=1))
         return sliding_window(lambda crop: function(self.network(crop, resize_as_input=True)),
                               pad_to_crop(view, self.crop_size, self.device), self.crop_size, self.stride)

@@ -38,11 +38,7 @@ class Trained:
 
     @classmethod
     def from_options(cls, args):
-        """Return what `--checkpoint`, `--snapshot_dir`, `--cfg_path` and `--set` ask for.
-
-        Without `--checkpoint` it is the newest model of `--snapshot_dir`, with `--cfg_path` that of the configuration's
-        last iteration.
-        """
+        """Return what the options ask for: of `--snapshot_dir` the newest model, with `--cfg_path` the last planned."""
         path, config = args.checkpoint, args.cfg_path and load_config(args.cfg_path, args.overrides)
         if path is None and args.snapshot_dir is not None:
             path = model_path(args.snapshot_dir, config.train.max_iteration - 1) if config else newest_model(

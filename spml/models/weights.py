@@ -13,11 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_checkpoint(path):
-    """Return the dict stored in `path`, tensors on the CPU.
-
-    Raises:
-        CheckpointError: the file is missing, unreadable, holds code, or is not a dict.
-    """
+    """Return the dict stored in `path`, tensors on the CPU; CheckpointError for anything else, code included."""
     path = pathlib.Path(path)
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint; train first, or name another file')

@@ -175,10 +175,7 @@ def _nearest(prototypes: Tensor, tiles: Tensor, similarity: Tensor, rank: Tensor
 
 def cluster_image(vectors: Tensor, grid: tuple[int, int], iterations: int,
                   span: tuple[int, int] | None = None) -> tuple[Tensor, int]:
-    """Cluster one map from its initial grid: (h, w, D) unit vectors -> (h, w) int64 clusters in 0..K-1, and K.
-
-    `span` is the (height, width) that the grid covers (default: the map's), from the map's first pixel on.
-    """
+    """Cluster (h, w, D) unit vectors, by a grid on `span` (default: h, w): (h, w) int64 clusters in 0..K-1, and K."""
     height, width, channels = vectors.shape
     labels = initial_clusters(*(span or (height, width)), grid, vectors.device)
     num_clusters = int(labels.max()) + 1

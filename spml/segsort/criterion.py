@@ -100,10 +100,7 @@ class RelationCriterion(nn.Module):
 
 @torch.no_grad()
 def retrieval_accuracy(segments: Segments, neighbours: int = 5) -> Tensor:
-    """Share of each segment's nearest segments, itself among them, that have its label (METHOD.md, "Relations").
-
-    A scalar in 0..1; 0 without segments. Unlabelled ones count; nearest are so many by plain prototypes, or all.
-    """
+    """Return the share in 0..1 of segments' nearest, themselves among them, that have their label; 0 without any."""
     prototypes, hits = segments.prototype, segments.prototype.new_zeros(())
     neighbours = min(neighbours, len(segments))
     chunk = max(1, chunk_elements(prototypes.device) // max(1, len(segments)))

@@ -66,10 +66,7 @@ class ClassRelation:
 
 @dataclasses.dataclass(frozen=True)
 class SetRelation:
-    """All pixels against segments whose set, of (S, T) bool, shares an element with theirs, or shares none.
-
-    An empty set shares nothing, not even with itself.
-    """
+    """All pixels against segments whose (S, T) bool set shares an element with theirs, or none (an empty one never)."""
 
     concentration: float
     sets: Tensor

@@ -121,11 +121,7 @@ def _train(training, resume, accept_changes):
 
 
 def _with_batch_norm(task, config, device):
-    """Return the task with its batch norms synchronised between processes where that is asked for and possible.
-
-    Raises:
-        ConfigError: a batch norm would normalise a single value.
-    """
+    """Return the task, batch norms synchronised where asked for and possible; ConfigError if one had a single value."""
     wanted = config.network.use_syncbn and distributed.world_size() > 1
     synchronised = wanted and device.type == 'cuda'
     head, _ = split_architecture(config.network.backbone_types)

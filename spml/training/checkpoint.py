@@ -70,11 +70,7 @@ def save_snapshot(training, iteration, stopgap=False):
 
 
 def read_snapshot(snapshot_dir, iteration):
-    """Return the Snapshot of an iteration.
-
-    Raises:
-        CheckpointError: a file is missing, damaged or not one of a snapshot.
-    """
+    """Return the Snapshot of an iteration; CheckpointError if a file is missing, damaged or not one of a snapshot."""
     path, state_path = model_path(snapshot_dir, iteration), _state_path(snapshot_dir, iteration)
     snapshot = Snapshot(path, read_checkpoint(path), read_checkpoint(state_path))
     if missing := [name for name in _NEEDED if name not in snapshot.state]:
@@ -85,11 +81,7 @@ def read_snapshot(snapshot_dir, iteration):
 
 
 def changes(snapshot, training):
-    """Return, as texts, what differs and matters between a snapshot's training and a Training of today.
-
-    Raises:
-        CheckpointError: the snapshot's configuration cannot be read.
-    """
+    """Return, as texts, what differs and matters; CheckpointError if the snapshot's configuration cannot be read."""
     found, task = [], training.task
     processes = len(snapshot.state['random'])
     if 'config' in snapshot.weights:

@@ -8,10 +8,7 @@ from spml.utils.device import steady_convolutions
 
 
 def run_training(doc, train, needs_embedding=False):
-    """Parse the command line and call `train` with what it says.
-
-    With several GPUs configured, or `--num_processes`, this process only starts those that train.
-    """
+    """Parse the command line and call `train` with what it says, here or in the processes that are to train."""
     parser = arguments.build_parser(doc)
     arguments.add_data_arguments(parser)
     parser.add_argument('--snapshot_dir', type=pathlib.Path, required=True,

@@ -44,11 +44,7 @@ class EmbeddingTask(nn.Module, Task):
         self.precision = precision
 
     def forward(self, batch):
-        """Return the dict of losses and the extras of a batch.
-
-        The extras hold `segments` (in play, detached, for the accuracy), `step_segments` (for the bank) and what
-        pictures need.
-        """
+        """Return losses and extras: `segments`, all in play, `step_segments`, and what pictures show."""
         images, labels = batch['image'], batch['semantic_label']
         with autocast(self.precision, images.device):
             embeddings = self.embedding(images)

@@ -21,11 +21,7 @@ from spml.utils.seeding import seed_everything
 
 
 def start_iteration(snapshot_dir, resume, begin, stop):
-    """Return the iteration to start from, and the snapshot to start from or None.
-
-    Raises:
-        CheckpointError: there are snapshots in the folder and `resume` is not set, or they go beyond `stop`.
-    """
+    """Return the first iteration and the snapshot to go on from, or None; CheckpointError if the folder is taken."""
     # The first process decides: on a shared disk, not all see a new file at the same time.
     found = distributed.gather_objects(find_snapshots(snapshot_dir))[0]
     if found and not resume:
@@ -83,10 +79,7 @@ class _Steps:
             self.module = DistributedDataParallel(training.task, find_unused_parameters=not training.task.trains_all)
 
     def next_batch(self, batches, iteration):
-        """Return the next batch once all processes have agreed to continue; otherwise save and exit together.
-
-        A bad file found late costs one step, not the training.
-        """
+        """Return the next batch once all processes have agreed to continue; otherwise save and exit together."""
         batch = trouble = None
         try:
             batch = next(batches)

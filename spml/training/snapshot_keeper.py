@@ -24,11 +24,7 @@ class SnapshotKeeper:
         self.written = time.monotonic()
 
     def resume(self, iteration, accept_changes):
-        """Restore the snapshot of `iteration`.
-
-        Raises:
-            CheckpointError: it does not fit, or was made in another way and `accept_changes` is not set.
-        """
+        """Restore a snapshot; CheckpointError if it does not fit, or differs and `accept_changes` is not set."""
         snapshot = checkpoint.read_snapshot(self.training.snapshot_dir, iteration)
         changed = '; '.join(checkpoint.changes(snapshot, self.training))
         if changed and not accept_changes:

@@ -29,11 +29,7 @@ class Task(Protocol):
     classifier: nn.Module
 
     def __call__(self, batch: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Return a dict of unweighted scalar losses, and extras for the methods below and for pictures.
-
-        Args:
-            batch: SegmentationDataset items, collated, on the device.
-        """
+        """Return unweighted scalar losses by their names, and extras for the methods below and for pictures."""
 
     def train(self, mode: bool = True) -> Any:
         """Set the networks that learn to training mode, as nn.Module does."""

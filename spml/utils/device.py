@@ -13,11 +13,7 @@ CHUNK_ELEMENTS = 1 << 25
 
 
 def pick_device(name=None):
-    """Return the torch.device `name`, or CUDA when there is one and the CPU otherwise.
-
-    Raises:
-        ConfigError: `name` is not a device of this machine.
-    """
+    """Return the torch.device `name`, by default CUDA or else the CPU; ConfigError if it is none of this machine."""
     if name is None:
         name = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
@@ -57,11 +53,7 @@ def autocast(precision, device):
 
 @contextlib.contextmanager
 def convolutions(precision, device):
-    """Let convolutions multiply in TF32, forward and backward, where `precision` is tf32.
-
-    Raises:
-        ConfigError: the torch.device cannot compute in `precision`.
-    """
+    """Let convolutions multiply in TF32 where `precision` is tf32; ConfigError if the torch.device has no such precision."""
     try:
         autocast(precision, device)
     except RuntimeError as error:
