@@ -52,7 +52,7 @@ def freeze_stages(backbone, frozen_stages):
 
 
 def parameter_groups(backbone, heads, weight_decay):
-    """Return groups of what is trained: weights x1 and biases x2 (no decay) of the backbone, x10 and x20 of the heads."""
+    """Return groups of what learns: weights x1 and biases x2 (no decay) of the backbone, x10 and x20 of the heads."""
     groups = []
     for factor, modules in ((1.0, [backbone] if backbone is not None else []), (HEAD_FACTOR, heads)):
         named = [pair for module in modules for pair in module.named_parameters() if pair[1].requires_grad]
