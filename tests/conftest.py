@@ -7,6 +7,7 @@ import os
 import pathlib
 import runpy
 import secrets
+import shutil
 import signal
 import sys
 import types
@@ -87,6 +88,23 @@ def fails(call_script):
         for word in naming:
             assert str(word) in lines[-1]
     return check
+
+
+@pytest.fixture(scope='session')
+def copy_project():
+    """A function that copies this project to a new folder; `python` of the environment that it returns is this one."""
+    def copy(folder):
+        for name in ('spml', 'pyscripts', 'bashscripts', 'configs'):
+            shutil.copytree(PYSCRIPTS.parent / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
+        (folder / 'bin').mkdir()
+        # What commands install is what the tests run with.
+        for name, does in (('python', f'exec "{sys.executable}" "$@"'), ('pip', '')):
+            (folder / 'bin' / name).write_text(f'#!/bin/sh\n{does}\n')
+            (folder / 'bin' / name).chmod(0o755)
+        kept = {name: os.environ[name] for name in ('HOME', 'LANG', 'TMPDIR') if name in os.environ}
+        return {**kept, 'PATH': f'{folder / "bin"}:{os.environ["PATH"]}', 'PYTHONPATH': str(folder),
+                'OMP_NUM_THREADS': '1', 'SPML_PYTHON': sys.executable}
+    return copy
 
 
 @pytest.fixture

@@ -4,12 +4,10 @@ The pipelines run in tests/chain, "Your own data" too; `bashscripts/test.sh` is 
 """
 import contextlib
 import io
-import os
 import pathlib
 import re
 import runpy
 import shlex
-import shutil
 import subprocess
 import sys
 
@@ -87,23 +85,13 @@ def test_every_setting_in_the_table_is_one():
 
 
 @pytest.fixture(scope='module')
-def project(tmp_path_factory):
+def project(tmp_path_factory, copy_project):
     """A copy of this project after a quickstart of a few steps on a few images."""
     folder = tmp_path_factory.mktemp('readme') / 'project'
-    for name in ('spml', 'pyscripts', 'bashscripts', 'configs'):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
+    environment = copy_project(folder) | {'DEMO_OPTIONS': '--num_train 8 --num_val 3 --num_test 2'}
     for path in (folder / 'configs/demo').glob('*.yaml'):
         text = re.sub(r'(max_iteration|snapshot_step): \d+', r'\1: 3', path.read_text())
         path.write_text(re.sub(r'warmup_iteration: \d+', 'warmup_iteration: 1', text))
-    bin_dir = folder.parent / 'bin'
-    bin_dir.mkdir()
-    (bin_dir / 'python').write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    # What the commands install is what the tests run with.
-    (bin_dir / 'pip').write_text('#!/bin/sh\n')
-    for path in bin_dir.iterdir():
-        path.chmod(0o755)
-    environment = {**os.environ, 'PATH': f'{bin_dir}:{os.environ["PATH"]}', 'PYTHONPATH': str(folder),
-                   'SPML_PYTHON': sys.executable, 'DEMO_OPTIONS': '--num_train 8 --num_val 3 --num_test 2'}
     result = subprocess.run(['bash', 'bashscripts/quickstart.sh'], cwd=folder, env=environment, capture_output=True,
                             text=True, check=False)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]

@@ -1,11 +1,8 @@
 """README.md's "Your own data", word for word, from photos to a scored run (minutes)."""
 import json
-import os
 import pathlib
 import re
-import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -54,18 +51,11 @@ def draw_photos(folder, num_train, num_val):
 
 
 @pytest.fixture(scope='module')
-def project(tmp_path_factory):
+def project(tmp_path_factory, copy_project):
     """A copy of this project in which the commands ran, and what they printed."""
     folder = tmp_path_factory.mktemp('project')
-    for name in ('spml', 'pyscripts', 'bashscripts', 'configs'):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
     draw_photos(folder / 'mine', num_train=5, num_val=2)
-    (folder / 'bin').mkdir()
-    (folder / 'bin/python').write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (folder / 'bin/python').chmod(0o755)
-    environment = {name: os.environ[name] for name in ('HOME', 'LANG', 'TMPDIR') if name in os.environ}
-    environment |= {'PATH': f'{folder / "bin"}:{os.environ["PATH"]}', 'PYTHONPATH': str(folder), 'OMP_NUM_THREADS': '1',
-                    'SPML_PYTHON': sys.executable, **SETTINGS}
+    environment = copy_project(folder) | SETTINGS
     result = subprocess.run(['bash', '-euc', commands()], cwd=folder, env=environment, capture_output=True, text=True,
                             check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]

@@ -10,9 +10,8 @@ from spml.inference.crf import CrfParameters, crf_marginals, require_crf
 
 
 @pytest.fixture
-def scene():
+def scene(rng):
     """Coarse probabilities (not summing to 1, with zeros) and an image of two colours."""
-    rng = np.random.default_rng()
     probability = rng.uniform(0, 1.2, (3, 23, 31)).astype(np.float32)
     probability[rng.integers(3), :5] = 0
     image = np.full((23, 31, 3), 90, np.uint8)

@@ -37,8 +37,7 @@ def test_denormalised_bytes_are_truncated():
     np.testing.assert_array_equal(image, kept)
 
 
-def test_a_finished_image_is_at_its_original_size(tmp_path):
-    rng = np.random.default_rng()
+def test_a_finished_image_is_at_its_original_size(tmp_path, rng):
     probability = rng.uniform(size=(5, 6, 7)).astype(np.float32)
     probability[3, 0, 0] = probability[1, 0, 0] = 2  # a tie: the first class
     clusters, unlabelled = rng.integers(0, 600, (6, 7)), rng.uniform(size=(6, 7)) < 0.3
@@ -72,8 +71,7 @@ def share_of_largest(scores):
 
 
 @pytest.mark.parametrize('scale', [0.01, 1, 40])  # walked scores are not probabilities: their sums are anything
-def test_uncertain_pixels_stay_unlabelled(tmp_path, scale):
-    rng = np.random.default_rng()
+def test_uncertain_pixels_stay_unlabelled(tmp_path, scale, rng):
     scores = (scale * rng.uniform(size=(4, 9, 11)) ** 3).astype(np.float32)
     scores[:, 2, 3] = 0
     threshold = between(share_of_largest(scores))
@@ -97,8 +95,7 @@ def test_only_certain_pixels_reach_a_threshold_of_one(tmp_path):
     np.testing.assert_array_equal(label, [[0] * 4] + [[254] * 4] * 3)
 
 
-def test_with_crf_its_marginals_are_the_confidence_at_the_prediction_s_size(tmp_path):
-    rng = np.random.default_rng()
+def test_with_crf_its_marginals_are_the_confidence_at_the_prediction_s_size(tmp_path, rng):
     probability = rng.uniform(size=(3, 14, 12)).astype(np.float32)
     rgb = rng.integers(0, 256, (14, 12, 3)).astype(np.uint8)
     marginals = naive.crf(probability, rgb, 4)

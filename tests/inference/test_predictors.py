@@ -22,9 +22,8 @@ def embedder(network):
 
 
 @pytest.fixture
-def memory():
+def memory(rng):
     """60 stored prototypes and their labels."""
-    rng = np.random.default_rng()
     return naive.unit(rng.normal(size=(60, 5)), 1), rng.integers(0, 3, 60)
 
 

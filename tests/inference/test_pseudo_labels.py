@@ -52,10 +52,9 @@ def grid_of(size):
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_cam_random_walk(size):
+def test_cam_random_walk(size, rng):
     network, embedder = build(np.float32)
     image = naive.random_image(*size)
-    rng = np.random.default_rng()
     cams = {1: rng.uniform(0, 1, size).astype(np.float32), 3: rng.uniform(0, 0.5, size).astype(np.float32)}
     found = pseudo_labels.cam_random_walk(embedder, image.astype(np.float32), cams, num_classes=5)
     scores = np.zeros((5, *grid_of(size)))
@@ -119,9 +118,8 @@ def test_softmax(size, function, ratios, combine, steps):
 
 
 @pytest.mark.parametrize('tagged', [{2}, {1, 2}, {0, 1, 2}, set()])
-def test_retrieval_divides_tagged_classes_and_may_drop_the_others(tagged):
+def test_retrieval_divides_tagged_classes_and_may_drop_the_others(tagged, rng):
     network, embedder = build()
-    rng = np.random.default_rng()
     stored, labels = naive.unit(rng.normal(size=(60, 5)), 1), rng.integers(0, 2, 60)
     labels[:2] = 2  # few: its share stays below 0.15, and clusters far from both retrieve nothing of it
     image, grid, iterations = naive.random_image(32, 40), (3, 3), 2
@@ -160,9 +158,8 @@ def propagated(embedding, label, regions, grid, iterations):
 
 
 @pytest.mark.parametrize('size', SIZES)
-def test_densepose_random_walk(size):
+def test_densepose_random_walk(size, rng):
     network, embedder = build()
-    rng = np.random.default_rng()
     image, grid, iterations = naive.random_image(*size), (3, 2), 2
     half = size[0] // 2, size[1] // 2
     label = rng.choice([200, 200, 255, 0, 2], size).astype(np.uint8)

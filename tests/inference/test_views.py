@@ -17,8 +17,7 @@ def test_windows_end_where_the_formula_says(size, crop, stride, expected):
     assert window_ends(size, crop, stride) == expected
 
 
-def test_windows_leave_no_hole():
-    rng = np.random.default_rng()
+def test_windows_leave_no_hole(rng):
     for _ in range(50):
         crop = int(rng.integers(1, 60))
         stride, size = int(rng.integers(1, crop + 1)), crop + int(rng.integers(0, 200))
@@ -51,8 +50,7 @@ def test_single_scale_fits_the_longer_side(size, image_size, expected):
     assert single_scale_size(size, image_size) == expected
 
 
-def test_single_scale_truncates_in_float64():
-    rng = np.random.default_rng()
+def test_single_scale_truncates_in_float64(rng):
     for _ in range(200):
         size, target = tuple(int(side) for side in rng.integers(5, 800, 2)), int(rng.integers(50, 700))
         ratio = min(np.float64(target) / size[0], np.float64(target) / size[1])
@@ -61,8 +59,7 @@ def test_single_scale_truncates_in_float64():
         assert max(found) in (target - 1, target)
 
 
-def test_resizing_is_bilinear_with_half_pixel_centres():
-    rng = np.random.default_rng()
+def test_resizing_is_bilinear_with_half_pixel_centres(rng):
     for _ in range(5):
         image = rng.normal(size=(*rng.integers(5, 40, 2), 3)).astype(np.float32)
         size = tuple(int(side) for side in rng.integers(3, 60, 2))

@@ -89,8 +89,7 @@ def naive_softmax_loss(logits, labels, num_classes):
     return np.mean(losses), np.mean(hits)
 
 
-def test_softmax_loss_equals_naive():
-    rng = np.random.default_rng()
+def test_softmax_loss_equals_naive(rng):
     logits, labels = rng.standard_normal((2, 3, 4, 5)) * 3, rng.choice([0, 1, 2, 3, 200, 255], (2, 9, 13))
     loss, accuracy = softmax_loss(torch.from_numpy(logits), torch.from_numpy(labels), 3)
     want_loss, want_accuracy = naive_softmax_loss(logits, labels, 3)
@@ -98,8 +97,7 @@ def test_softmax_loss_equals_naive():
     assert accuracy.item() == pytest.approx(want_accuracy)
 
 
-def test_softmax_loss_gradient():
-    rng = np.random.default_rng()
+def test_softmax_loss_gradient(rng):
     labels = torch.from_numpy(rng.choice([0, 1, 2, 255], (2, 5, 7)))
     logits = torch.from_numpy(rng.standard_normal((2, 3, 3, 4))).requires_grad_()
     assert torch.autograd.gradcheck(lambda values: softmax_loss(values, labels, 3)[0], (logits,))

@@ -42,10 +42,7 @@ def test_missing_files_are_named(place, script):
 WRONG = {
     'corrupt': lambda path, pixels: path.write_bytes(path.read_bytes()[:60]),
     'palette': lambda path, pixels: Image.fromarray(pixels).convert('P').save(path),
-    '16-bit': lambda path, pixels: Image.fromarray(pixels.astype(np.uint16)).save(path),
-    'RGB': lambda path, pixels: Image.fromarray(np.stack([pixels] * 3, axis=-1)).save(path),
     'size': lambda path, pixels: Image.fromarray(pixels[:-1]).save(path),
-    'text': lambda path, pixels: path.write_text('no picture'),
 }
 
 
@@ -89,15 +86,6 @@ def test_absolute_paths_in_lists_can_be_forbidden(place, script):
     place.works(script, *more, **options)
     place.fails(script, *more, 'dataset.allow_absolute_paths=false', **options,
                 naming=[f'{place.data.list}:1', place.label('a'), 'allow_absolute_paths'])
-
-
-@pytest.mark.parametrize(('override', 'word'), [
-    ('network.embedding_dim=9', 'aspp'), ('network.backbone_types=panoptic_pspnet_14', 'pspp'),
-    ('network.backbone_types=panoptic_deeplab_50', 'res2.1')])
-@pytest.mark.parametrize('script', ['train_classifier', 'prototype'])
-def test_a_checkpoint_of_another_network_is_named(place, script, override, word):
-    place.fails(script, '--set', override, pretrained(place),
-                naming=[place.make_weights(place.make_config()), word])
 
 
 def test_a_checkpoint_of_another_softmax_head_is_named(place):
@@ -175,8 +163,7 @@ def test_sigterm_between_images_keeps_what_is_complete(place, script, result, mo
 
 @pytest.mark.parametrize('script', TRAININGS)
 @pytest.mark.parametrize('values', [[255], [3, 254], [200, 255], [0]])
-def test_labels_without_much_in_them_and_images_smaller_than_the_crop_train(place, script, values):
-    rng = np.random.default_rng()
+def test_labels_without_much_in_them_and_images_smaller_than_the_crop_train(place, script, values, rng):
     for name in place.data.names[:2]:
         Image.fromarray(rng.choice(values, (40, 36)).astype(np.uint8)).save(place.label(name))
     place.works(script, '--set', 'train.batch_size=1', 'train.shuffle=false', 'train.max_iteration=2',
@@ -190,17 +177,9 @@ def test_labels_are_not_needed_for_inference_alone(place):
     place.works('inference', predictor='softmax', fields=1)
     whole = {name: place.gray(name) for name in place.data.names}
     for name in place.data.names:
-        spoil(place.label(name), 'text')
+        spoil(place.label(name), 'corrupt')
     place.works('inference', '--overwrite', predictor='softmax', fields=3)
     for name, expected in whole.items():
         np.testing.assert_array_equal(place.gray(name), expected)
     place.fails('prototype', fields=1, naming=[f'{place.data.lists[1]}:1'])
     place.fails('pseudo_label', fields=1, source='softmax', naming=[f'{place.data.lists[1]}:1'])
-
-
-def test_a_finished_training_is_not_trained_over(place):
-    options = ('--set', 'train.max_iteration=1')
-    place.works('train', *options)
-    place.fails('train', *options, naming=[place.out / 'model-0.pth', '--resume'])
-    place.works('train', *options, '--resume')
-    assert (place.out / 'config.yaml').is_file()

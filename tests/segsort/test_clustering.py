@@ -43,8 +43,7 @@ def test_initial_clusters_round_half_to_even():
 
 
 @pytest.mark.parametrize('moves', [1, 3, 40])
-def test_sums_on_a_cpu_follow_the_labels_that_move(moves):
-    rng = np.random.default_rng()
+def test_sums_on_a_cpu_follow_the_labels_that_move(moves, rng):
     vectors, labels = torch.from_numpy(rng.standard_normal((64, 5))).float(), torch.from_numpy(rng.integers(0, 4, 64))
     labels[[5, 17, 40]] = 4
     sums_of = clustering._SumsOnCpu(vectors, 5)
@@ -61,8 +60,7 @@ def test_sums_on_a_cpu_follow_the_labels_that_move(moves):
 
 
 @pytest.mark.parametrize('iterations', [0, 1, 2, 10])
-def test_kmeans_of_a_batch_with_different_void_equals_naive_image_by_image(iterations):
-    rng = np.random.default_rng()
+def test_kmeans_of_a_batch_with_different_void_equals_naive_image_by_image(iterations, rng):
     batch, pixels, k = 3, 40, 5
     vectors = random_units(batch, pixels, 4)
     initial = torch.from_numpy(rng.integers(0, k, (batch, pixels)))

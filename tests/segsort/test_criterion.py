@@ -120,10 +120,9 @@ def test_relations_between_all_pixels_and_segments_are_computed_together(monkeyp
 
 @pytest.mark.parametrize('count', [1, 3, 5, 30])
 @pytest.mark.parametrize('chunk', [None, 40])
-def test_retrieval_accuracy(count, chunk, monkeypatch):
+def test_retrieval_accuracy(count, chunk, monkeypatch, rng):
     if chunk:
         monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', chunk)
-    rng = np.random.default_rng()
     prototypes, labels = naive.random_units(count, 4), rng.choice([0, 1, 200], count)
     segments = Segments(prototypes, naive.random_units(count, 6), torch.from_numpy(labels), torch.zeros(count),
                         torch.zeros(count), torch.zeros(count, 256, dtype=torch.bool))

@@ -178,9 +178,8 @@ def test_images_of_any_number(numbers, used):
     check('img_sim', images_in_any_order(numbers)[0], used)
 
 
-def test_relations_evaluated_together_are_those_evaluated_alone(used):
+def test_relations_evaluated_together_are_those_evaluated_alone(used, rng):
     narrow, wide = rounded(random_scene(segments=20, pixels=40), DEVICE)
-    rng = np.random.default_rng()
     affine = torch.from_numpy(rng.random((20, CLASSES)) < 0.4)
     found = relations.losses(narrow['embeddings'], narrow['own'], narrow['prototypes'], [
         relations.ClassRelation(6.0, narrow['semantic'], CLASSES), relations.SetRelation(12.0, narrow['sets']),
@@ -284,8 +283,7 @@ def margin(vectors, labels, clusters, iterations):
 
 @pytest.mark.parametrize(('clusters', 'channels', 'images', 'iterations'), [
     (2, 4, 2, 3), (5, 4, 2, 3), (9, 18, 2, 2), (20, 5, 1, 2), (65, 18, 1, 1)])
-def test_kmeans_equals_the_naive_one(clusters, channels, images, iterations, used):
-    rng = np.random.default_rng()
+def test_kmeans_equals_the_naive_one(clusters, channels, images, iterations, used, rng):
     while True:
         vectors = naive.random_units(images, 40, channels).float()
         labels = torch.from_numpy(rng.integers(0, clusters, (images, 40)))

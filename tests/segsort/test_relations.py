@@ -264,8 +264,7 @@ def test_images_in_tiles(chunk, in_order, monkeypatch):
 
 
 @pytest.mark.usefixtures('chunks')
-def test_gradients_by_any_masks():
-    rng = np.random.default_rng()
+def test_gradients_by_any_masks(rng):
     scene = random_scene(segments=6, pixels=12)
     positive, negative = (torch.from_numpy(rng.random((6, 6)) < 0.4) for _ in range(2))
 

@@ -7,8 +7,7 @@ from spml.segsort.retrieval import NEIGHBOURS, cluster_prototypes, majority_labe
 from spml.utils import device
 
 
-def test_cluster_prototypes():
-    rng = np.random.default_rng()
+def test_cluster_prototypes(rng):
     vectors, clusters = rng.standard_normal((50, 4)) * 5, rng.choice([2, 5, 6, 11], 50)
     clusters[:4] = [2, 5, 6, 11]
     prototypes, ids = cluster_prototypes(torch.from_numpy(vectors), torch.from_numpy(clusters))
@@ -19,8 +18,7 @@ def test_cluster_prototypes():
         assert ((ids == ids[n]).numpy() == (clusters == cluster)).all()
 
 
-def test_majority_labels():
-    rng = np.random.default_rng()
+def test_majority_labels(rng):
     clusters, labels = rng.integers(0, 8, 60), rng.choice([0, 3, 7, 255], 60)
     clusters[:8] = range(8)
     got = majority_labels(torch.from_numpy(clusters), torch.from_numpy(labels), 8)
@@ -38,10 +36,9 @@ def test_majority_ties_go_to_the_smallest_and_void_competes():
 
 @pytest.mark.parametrize('count', [20, 31, 32, 57, 700, 1024])
 @pytest.mark.parametrize('chunk', [1, 10 ** 6])
-def test_nearest_label_counts(count, chunk, monkeypatch):
+def test_nearest_label_counts(count, chunk, monkeypatch, rng):
     # One tile of prototypes at a time, and all of them.
     monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', chunk)
-    rng = np.random.default_rng()
     queries, prototypes, labels = random_units(9, 4), random_units(count, 4), rng.integers(0, 6, count)
     got = nearest_label_counts(queries, prototypes, torch.from_numpy(labels), 6)
     for q in range(9):

@@ -16,8 +16,7 @@ def test_nearest_resize(source, target):
     assert got.tolist() == want
 
 
-def test_group_numbers_the_combinations_that_occur():
-    rng = np.random.default_rng()
+def test_group_numbers_the_combinations_that_occur(rng):
     # So many images that the packed key nearly needs the sign bit, and the largest labels there are.
     labels = [rng.choice([0, 7, 8, 19, 2 ** 15 - 1], 60), rng.choice([0, 2 ** 16 - 1], 60), rng.choice([1, 255], 60),
               rng.choice([0, 3, 255], 60)]

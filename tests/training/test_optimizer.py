@@ -38,7 +38,7 @@ def expected_rule(backbone, heads):
     return rule
 
 
-def test_updates_equal_a_hand_written_loop():
+def test_updates_equal_a_hand_written_loop(rng):
     backbone, heads = SmallBackbone(), [DeepLabHead(3, 2), SoftmaxClassifier(2, 4, 0.5)]
     freeze_stages(backbone, ['stem', 'res2'])
     optimizer = FoldedSGD(parameter_groups(backbone, heads, DECAY), MOMENTUM)
@@ -47,7 +47,6 @@ def test_updates_equal_a_hand_written_loop():
     start = [p.detach().clone() for p in everything]
     values = {p: p.detach().double().numpy().copy() for p in rule}
     buffers = {p: np.zeros(p.shape) for p in rule}
-    rng = np.random.default_rng()
     for lr in (1e-3, 3e-2, 1e-4, 0.0, 2e-3, 5e-2):
         for p in everything:
             gradient = rng.normal(size=p.shape).astype(np.float32)

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 from spml.training.schedule import learning_rate
@@ -8,8 +7,7 @@ def warm(base, t, warmup):
     return base * (0.1 * (1 - t / warmup) + t / warmup)
 
 
-def test_poly_is_the_smaller_of_decay_and_warm_up():
-    rng = np.random.default_rng()
+def test_poly_is_the_smaller_of_decay_and_warm_up(rng):
     for _ in range(20):
         base, total = rng.uniform(1e-4, 1), int(rng.integers(2, 500))
         warmup = int(rng.integers(0, total + 50))  # may outlast the training

@@ -104,8 +104,7 @@ def test_files_have_the_rights_of_any_new_file(tmp_path):
     assert ours == plain == 0o640
 
 
-def test_what_is_written_reads_back(tmp_path):
-    rng = np.random.default_rng()
+def test_what_is_written_reads_back(tmp_path, rng):
     write_text(tmp_path / 'a.txt', 'grün\n')
     assert (tmp_path / 'a.txt').read_bytes() == 'grün\n'.encode()
     value = {'a': [1, 2.5, None], 'b': {'c': 'd'}}

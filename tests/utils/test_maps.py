@@ -5,8 +5,7 @@ from spml.utils.maps import nearest_resize, tags_of
 
 
 @pytest.mark.parametrize('channels', [(), (3,)])
-def test_nearest_resize_takes_the_row_floor_i_in_out(channels):
-    rng = np.random.default_rng()
+def test_nearest_resize_takes_the_row_floor_i_in_out(channels, rng):
     for _ in range(5):
         values = rng.integers(0, 256, (*rng.integers(1, 30, 2), *channels)).astype(np.uint8)
         size = tuple(int(side) for side in rng.integers(1, 40, 2))
