@@ -103,19 +103,6 @@ def place(tmp_path):
     return Place(tmp_path)
 
 
-def test_only_what_is_missing_or_made_from_other_content_remains(place):
-    assert place.make('abc', only='ab') == ['a', 'b', 'c']
-    assert place.make('abc') == ['c']
-    touch(place.source('a'), 2 ** 31)
-    place.source('b').write_text('corrected')
-    touch(place.source('b'), 0)
-    place.result('c').write_text('')  # what a machine that failed leaves
-    assert place.make('abc') == ['b', 'c']
-    assert place.make('cab') == []
-    assert place.make('a') == []
-    assert place.make('bc') == []  # another list forgets nothing
-
-
 def test_another_recipe_makes_all_again_or_is_refused(place):
     place.make('abc', option=1)
     with pytest.raises(SpmlError, match='option: 1 -> 2'):
@@ -146,11 +133,3 @@ def test_garbled_notes_cost_a_result_each(place):
     assert place.make('abc') == ['b']
     (place.root / 'out' / 'made_with.json').write_text('{')
     assert place.make('abc') == ['a', 'b', 'c']
-
-
-def test_another_process_notes_what_this_one_has_found(place):
-    folder, other = place.folder(), place.folder()
-    folder.remaining('abc')
-    place.result('a').write_text('a')
-    other.note('a', folder.made_from('a'))
-    assert place.make('abc') == ['b', 'c']

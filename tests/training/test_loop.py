@@ -91,6 +91,25 @@ def hand_written(steps, config):
     return path, lines
 
 
+def finish(config, folder):
+    """Resume a training; it has to end where an unbroken one does. Return its task."""
+    task = TinyTask()
+    run(task, config, folder, resume=True)
+    assert task.model.weight.item() == pytest.approx(hand_written(6, config)[0][-1], rel=1e-5)
+    return task
+
+
+def stop(iteration, config, folder, number=signal.SIGTERM, **options):
+    """Train until a signal in an iteration; return the message."""
+    with pytest.raises(InterruptedTrainingError) as caught:
+        run(TinyTask({iteration: interrupt(number)}), config, folder, **options)
+    return str(caught.value)
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
 def metrics(folder):
     return [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
 
@@ -134,16 +153,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(tmp_path, small_conf
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_request_to_stop_saves_and_says_how_to_go_on(tmp_path, small_config, number):
     config, before = small_config('train.max_iteration=6'), signal.getsignal(number)
-    with pytest.raises(InterruptedTrainingError) as caught:
-        run(TinyTask({2: interrupt(number)}), config, tmp_path)
-    assert '--resume' in str(caught.value)
-    assert str(tmp_path / 'model-2.pth') in str(caught.value)
-    assert (tmp_path / 'model-2.pth').is_file()
+    message = stop(2, config, tmp_path, number)
+    assert '--resume' in message
+    assert str(tmp_path / 'model-2.pth') in message
+    assert models(tmp_path) == {2}
     assert signal.getsignal(number) == before
-    task = TinyTask()
-    run(task, config, tmp_path, resume=True)
-    assert task.model.weight.item() == pytest.approx(hand_written(6, config)[0][-1], rel=1e-5)
-    assert task.calls == 3
+    assert finish(config, tmp_path).calls == 3
     assert [line['iteration'] for line in metrics(tmp_path)] == list(range(6))
 
 
@@ -157,9 +172,7 @@ def test_a_reader_that_goes_away_ends_the_training_after_saving(tmp_path, small_
             run(TinyTask({2: lambda: os.close(reading)}), config, tmp_path)
     assert caught.value.exit_status == 141
     assert models(tmp_path) == {2}
-    task = TinyTask()
-    run(task, config, tmp_path, resume=True)
-    assert task.model.weight.item() == pytest.approx(hand_written(6, config)[0][-1], rel=1e-5)
+    finish(config, tmp_path)
 
 
 def test_a_request_in_the_last_iteration_lets_the_run_end(tmp_path, small_config):
@@ -192,11 +205,9 @@ def test_old_snapshots_are_kept_to_a_number(tmp_path, small_config):
 
 def test_a_stopgap_makes_way_for_the_next_snapshot(tmp_path, small_config):
     config = small_config('train.max_iteration=8', 'train.snapshot_step=3', 'train.keep_snapshots=2')
-    with pytest.raises(InterruptedTrainingError):
-        run(TinyTask({3: interrupt(signal.SIGTERM)}), config, tmp_path)
+    stop(3, config, tmp_path)
     assert models(tmp_path) == {2, 3}
-    with pytest.raises(InterruptedTrainingError):
-        run(TinyTask({0: interrupt(signal.SIGTERM)}), config, tmp_path, resume=True)
+    stop(0, config, tmp_path, resume=True)
     assert models(tmp_path) == {2, 4}
     run(TinyTask(), config, tmp_path, resume=True)
     assert models(tmp_path) == {5, 7}
@@ -224,25 +235,22 @@ def test_a_file_that_turns_out_bad_costs_only_its_step(tmp_path, small_config):
     with pytest.raises(DataError, match=r'broken\.png: a damaged PNG.*up to iteration 3 is saved; .*--resume'):
         run(TinyTask(), config, tmp_path, bad_file_at=4)
     assert models(tmp_path) == {3}
-    task = TinyTask()
-    run(task, config, tmp_path, resume=True)
-    assert task.model.weight.item() == pytest.approx(hand_written(6, config)[0][-1], rel=1e-5)
+    finish(config, tmp_path)
     with pytest.raises(DataError, match=r'replace the file$'):
         run(TinyTask(), config, tmp_path / 'first', bad_file_at=0)
     assert models(tmp_path / 'first') == set()
 
 
 def test_resuming_with_other_settings_says_which_and_refuses_unless_told(tmp_path, small_config, caplog):
-    with pytest.raises(InterruptedTrainingError):
-        run(TinyTask({1: interrupt(signal.SIGTERM)}), small_config('train.max_iteration=6'), tmp_path, data='list 1')
-    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    stop(1, small_config('train.max_iteration=6'), tmp_path, data='list 1')
+    before = content(tmp_path)
     other = small_config('train.max_iteration=6', 'train.base_lr=0.25', 'train.momentum=0.5')
     with pytest.raises(CheckpointError) as caught:
         run(TinyTask(), other, tmp_path, resume=True, data='list 2')
     for word in (tmp_path / 'model-1.pth', 'train.base_lr: 0.001 -> 0.25', 'train.momentum: 0.9 -> 0.5', '--data_list',
                  '--accept_changes'):
         assert str(word) in str(caught.value)
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+    assert content(tmp_path) == before
     run(TinyTask(), other, tmp_path, resume=True, data='list 2', accept_changes=True)
     assert models(tmp_path) == {5}
     assert 'train.base_lr: 0.001 -> 0.25' in caplog.text
@@ -333,13 +341,13 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path, small_config):
 
 def test_a_run_is_not_overwritten(tmp_path, small_config):
     run(TinyTask(), small_config(), tmp_path)
-    kept = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    kept = content(tmp_path)
     with pytest.raises(CheckpointError, match=r'model-3\.pth: .*--resume'):
         run(TinyTask(), small_config(), tmp_path)
     task = TinyTask()
     run(task, small_config(), tmp_path, resume=True)  # complete: nothing is left to do
     assert task.calls == 0
-    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == kept
+    assert content(tmp_path) == kept
 
 
 def test_resume_without_a_run_starts_one(tmp_path, small_config):

@@ -1,8 +1,8 @@
 import os
 import pathlib
+import select
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -35,7 +35,7 @@ PARENT = """
 import os, time
 from spml.utils.workers import worker_pool
 def note():
-    open({path!r}, 'w').write(str(os.getpid()))
+    print(os.getpid(), flush=True)
 if __name__ == '__main__':
     with worker_pool(1, 'CRF') as submit:
         submit(note)
@@ -44,29 +44,14 @@ if __name__ == '__main__':
 
 
 def test_workers_end_with_a_parent_that_is_killed_outright(tmp_path):
-    (tmp_path / 'parent.py').write_text(PARENT.format(path=str(tmp_path / 'worker')))
-    parent = subprocess.Popen([sys.executable, str(tmp_path / 'parent.py')],
+    (tmp_path / 'parent.py').write_text(PARENT)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / 'parent.py')], stdout=subprocess.PIPE, text=True,
                               env={**os.environ, 'PYTHONPATH': str(ROOT)})
     try:
-        worker = wait_for(lambda: (tmp_path / 'worker').is_file() and (tmp_path / 'worker').read_text())
+        worker = os.pidfd_open(int(parent.stdout.readline()))
     finally:
         parent.kill()
         parent.wait()
-    wait_for(lambda: not is_running(int(worker)))
-
-
-def is_running(process):
-    """Whether a process exists and is not a zombie whose parent has not asked for its status."""
-    try:
-        return pathlib.Path(f'/proc/{process}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
-    except FileNotFoundError:
-        return False
-
-
-def wait_for(condition):
-    for _ in range(600):
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError('waited in vain')
+    ended, _, _ = select.select([worker], [], [], 30)
+    assert ended
+    os.close(worker)
