@@ -37,15 +37,9 @@ def test_tag_labels_of_known_maps():
     np.testing.assert_array_equal(tag_labels(cams, (1, 4), threshold=0.4), [[0, 1, 5, 254]])
     np.testing.assert_array_equal(tag_labels(cams, (1, 4), threshold=0.3, normalised=True), [[0, 1, 5, 1]])
     np.testing.assert_array_equal(tag_labels(cams, (1, 4), threshold=0.3), [[0, 1, 5, 254]])
-
-
-def test_without_any_class_all_is_background():
     np.testing.assert_array_equal(tag_labels({}, (2, 3)), np.zeros((2, 3)))
-
-
-def test_the_bare_rule_at_its_defaults_leaves_nothing_unlabelled():
     grid = np.linspace(0, 1, 2001, dtype=np.float32)[None]
-    assert 254 not in tag_labels({2: grid}, grid.shape)
+    assert 254 not in tag_labels({2: grid}, grid.shape)  # the bare rule at its defaults
 
 
 @pytest.mark.parametrize('threshold', [0.5, 0.3])

@@ -202,24 +202,16 @@ def test_cam_written_by_numpy_itself_and_without_objects(tmp_path, rng):
     assert read_cam(tmp_path / 'b.npy') == {}
 
 
+CAM = np.zeros((2, 2), np.float32)
+
+
 @pytest.mark.parametrize(('value', 'complaint'), [
-    ([1, 2], 'holds a list'),
-    ({'cat': np.zeros((2, 2), np.float32)}, "key 'cat'"),
-    ({-1: np.zeros((2, 2), np.float32)}, 'key -1'),
-    ({20: np.zeros((2, 2), np.float32)}, 'key 20 is not a class - 1 between 0 and 19'),
-    ({True: np.zeros((2, 2), np.float32)}, 'key True'),
-    ({0: np.zeros((2, 2, 1), np.float32)}, r'key 0 is float32 \(2, 2, 1\)'),
-    ({0: np.zeros((0, 2), np.float32)}, r'\(0, 2\)'),
-    ({0: np.zeros((2, 2), np.int64)}, 'key 0 is int64'),
-    ({0: [[0.5]]}, 'key 0 is list'),
-    ({0: np.float32(0.5)}, 'key 0 is'),
-    ({0: np.zeros((2, 2), np.float32), 1: np.zeros((2, 3), np.float32)}, 'differ in size'),
-    ({0: np.full((2, 2), np.nan, np.float32)}, r'outside 0\.\.1'),
-    ({0: np.full((2, 2), np.inf, np.float32)}, r'outside 0\.\.1'),
-    ({0: np.full((2, 2), 2, np.float32)}, r'outside 0\.\.1'),
-    ({0: np.full((2, 2), -0.1, np.float32)}, r'outside 0\.\.1'),
-    ({0: np.array([[None]])}, 'only numbers'),
-])
+    ([1, 2], 'holds a list'), ({'cat': CAM}, "key 'cat'"), ({-1: CAM}, 'key -1'), ({True: CAM}, 'key True'),
+    ({20: CAM}, 'key 20 is not a class - 1 between 0 and 19'), ({0: CAM[..., None]}, r'key 0 is float32 \(2, 2, 1\)'),
+    ({0: CAM[:0]}, r'\(0, 2\)'), ({0: CAM.astype(np.int64)}, 'key 0 is int64'), ({0: [[0.5]]}, 'key 0 is list'),
+    ({0: np.float32(0.5)}, 'key 0 is'), ({0: CAM, 1: np.zeros((2, 3), np.float32)}, 'differ in size'),
+    *(({0: CAM + np.float32(value)}, r'outside 0\.\.1') for value in (np.nan, np.inf, 2, -0.1)),
+    ({0: np.array([[None]])}, 'only numbers')])
 def test_odd_cam(tmp_path, value, complaint):
     np.save(tmp_path / 'a.npy', as_object(value), allow_pickle=True)
     with pytest.raises(DataError, match=rf'a\.npy: .*{complaint}'):
@@ -283,21 +275,19 @@ def test_prototypes_round_trip(tmp_path, rng):
     np.testing.assert_array_equal(got_label, label)
 
 
-@pytest.mark.parametrize(('arrays', 'complaint'), [
-    ({'prototype': np.zeros((3, 8), np.float32)}, 'prototype_label'),
-    ({'prototype_label': np.zeros(3, int)}, 'has no array'),
-    ({'prototype': np.zeros(8, np.float32), 'prototype_label': np.zeros(8, int)}, r'must be float \(S, D\)'),
-    ({'prototype': np.zeros((3, 8), np.float32), 'prototype_label': np.zeros(4, int)}, r'\(3, 8\).*\(4,\)'),
-    ({'prototype': np.zeros((3, 8), np.float32), 'prototype_label': np.zeros(3)}, 'integer'),
-    ({'prototype': np.zeros((3, 8), int), 'prototype_label': np.zeros(3, int)}, 'float'),
-    ({'prototype': np.zeros((3, 4), np.float32), 'prototype_label': np.zeros(3, int)}, 'D = 4, .* has D = 8'),
-    ({'prototype': np.full((3, 8), np.nan, np.float32), 'prototype_label': np.zeros(3, int)}, 'not finite'),
-    ({'prototype': np.full((3, 8), 1e300), 'prototype_label': np.zeros(3, int)}, 'not finite'),
-    ({'prototype': np.zeros((3, 8), np.float32), 'prototype_label': np.full(3, 256)}, r'outside 0\.\.255'),
-    ({'prototype': np.array([Evil(print, 'owned')]), 'prototype_label': np.zeros(1, int)}, 'not a readable'),
-])
-def test_odd_prototypes(tmp_path, arrays, complaint):
-    np.savez(tmp_path / 'a.npz', **arrays)
+PROTOTYPES, OF_CLASS = np.zeros((3, 8), np.float32), np.zeros(3, int)
+
+
+@pytest.mark.parametrize(('prototypes', 'labels', 'complaint'), [
+    (PROTOTYPES, None, 'prototype_label'), (None, OF_CLASS, 'has no array'),
+    (PROTOTYPES[0], np.zeros(8, int), r'must be float \(S, D\)'), (PROTOTYPES, np.zeros(4, int), r'\(3, 8\).*\(4,\)'),
+    (PROTOTYPES, np.zeros(3), 'integer'), (PROTOTYPES.astype(int), OF_CLASS, 'float'),
+    (PROTOTYPES[:, :4], OF_CLASS, 'D = 4, .* has D = 8'), (PROTOTYPES + np.float32(np.nan), OF_CLASS, 'not finite'),
+    (np.full((3, 8), 1e300), OF_CLASS, 'not finite'), (PROTOTYPES, np.full(3, 256), r'outside 0\.\.255'),
+    (np.array([Evil(print, 'owned')]), OF_CLASS[:1], 'not a readable')])
+def test_odd_prototypes(tmp_path, prototypes, labels, complaint):
+    arrays = {'prototype': prototypes, 'prototype_label': labels}
+    np.savez(tmp_path / 'a.npz', **{name: array for name, array in arrays.items() if array is not None})
     with pytest.raises(DataError, match=rf'a\.npz: .*{complaint}'):
         read_prototypes(tmp_path / 'a.npz', dim=8)
 
@@ -313,7 +303,7 @@ def test_prototypes_that_grow_beyond_the_limit_are_refused_before_decompression(
 
 
 def test_a_header_that_promises_more_than_there_is_is_refused(tmp_path):
-    np.savez(tmp_path / 'a.npz', prototype=np.zeros((3, 8), np.float32), prototype_label=np.zeros(3, int))
+    np.savez(tmp_path / 'a.npz', prototype=PROTOTYPES, prototype_label=OF_CLASS)
     content = (tmp_path / 'a.npz').read_bytes()
     for huge in (b'(3, 8000000)', b'(3, 9' + b'0' * 14 + b')'):
         with zipfile.ZipFile(tmp_path / 'b.npz', 'w') as archive:

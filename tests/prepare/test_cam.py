@@ -118,6 +118,5 @@ def test_mistakes_are_one_line(place, fails, tmp_path):
     ([('steed', 1, 1, 5, 5)], "'steed'"), ([('cat', 1, 'x', 5, 5)], "ymin = 'x'")])
 def test_impossible_boxes_are_named(tmp_path, boxes, naming):
     write_boxes(tmp_path / 'a.xml', boxes)
-    with pytest.raises(DataError, match=r'a\.xml: object') as caught:
+    with pytest.raises(DataError, match=rf'a\.xml: (?=object).*{naming}'):
         read_boxes(tmp_path / 'a.xml', class_table())
-    assert naming in str(caught.value)

@@ -62,9 +62,8 @@ def test_polygons_have_the_pixels_of_coco(rng):
     {'size': [3, 4], 'counts': 'é'}, {'size': [3, 4]}, [[1, 2, 3, 4, float('nan'), 5]], [[1, 2, 3, 4, 1e9, 5]],
     [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 'x', 5]], [3], [[True, 2, 3, 4, 5, 6]]])
 def test_other_segmentations_are_refused(segmentation):
-    with pytest.raises(DataError, match=r'^file: annotation 7: ') as caught:
+    with pytest.raises(DataError, match=r'^file: annotation 7: .*\Z'):  # one line
         decode_mask(segmentation, (3, 4), 'file: annotation 7')
-    assert '\n' not in str(caught.value)
 
 
 def test_without_pycocotools_one_line_says_what_to_install(monkeypatch):

@@ -175,10 +175,8 @@ def picture(image):
     *(('a.png', content(png(50, 40, 8, 0, bytes(40 * 51))[:kept]), 'not a readable PNG') for kept in (1, 20, 45))])
 def test_files_that_are_no_contour_map(tmp_path, name, write, words):
     write(tmp_path / name)
-    with pytest.raises(DataError, match=words) as caught:
+    with pytest.raises(DataError, match=rf'^{tmp_path / name}: .*{words}.*\Z'):  # one line
         read_contours(tmp_path / name)
-    assert str(tmp_path / name) in str(caught.value)
-    assert '\n' not in str(caught.value)
 
 
 def test_maps_are_read_as_they_are(tmp_path):

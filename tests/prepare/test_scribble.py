@@ -121,11 +121,9 @@ def test_clicks_of_one_and_of_several_annotators(place, works, tmp_path):
 def test_other_json_is_refused_by_name(tmp_path, content):
     path = tmp_path / 'points.json'
     path.write_text(content)
-    with pytest.raises(DataError, match=r'points\.json: ') as caught:
+    of_image = 'image a' if content.startswith('{"a": [{') else ''
+    with pytest.raises(DataError, match=rf'^.*points\.json: .*{of_image}.*\Z'):  # one line
         read_clicks(path)
-    assert '\n' not in str(caught.value)
-    if content.startswith('{"a": [{'):
-        assert 'image a' in str(caught.value)
 
 
 @pytest.mark.parametrize(('content', 'naming'), [

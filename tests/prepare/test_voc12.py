@@ -177,9 +177,8 @@ LABEL = (np.arange(2500, dtype=np.uint16).reshape(50, 50) % 21).astype(np.uint8)
     (read_sbd_truth, 'a.mat', lambda path: None)])
 def test_other_files_are_no_truth(tmp_path, read_truth, name, write):
     write(tmp_path / name)
-    with pytest.raises(DataError, match=rf'{name}: ') as caught:
+    with pytest.raises(DataError, match=rf'^.*{name}: .*\Z'):  # one line
         read_truth(tmp_path / name)
-    assert '\n' not in str(caught.value)
 
 
 def test_mistakes_are_one_line(fails, originals):

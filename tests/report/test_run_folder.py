@@ -52,9 +52,8 @@ def test_a_training_alone_is_a_run_and_replaced_trainings_are_left_out(made):
 
 def test_a_run_of_the_version_before_is_one_line_that_says_what_to_do(made):
     (made.runs[0] / 'run.jsonl').rename(made.runs[0] / 'run.txt')
-    with pytest.raises(DataError, match='run its script once more, nothing that is done is made again') as caught:
+    with pytest.raises(DataError, match=f'{made.runs[0]}.*run its script once more, nothing that is done is made'):
         read_runs(made.runs[:1])
-    assert str(made.runs[0]) in str(caught.value)
 
 
 def test_mistakes_are_named(made, tmp_path):

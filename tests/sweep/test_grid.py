@@ -1,5 +1,6 @@
 """What the YAML file of a sweep expands to."""
 import pathlib
+import re
 
 import pytest
 
@@ -118,10 +119,8 @@ def test_named_runs_take_every_value_of_the_grid(sweep):
     ({'runs': {'a': {'set': {'train.base_lr': [0.1, 0.2]}}}}, 'train.base_lr is [0.1, 0.2]'),
     ({'runs': {'a': {'pipeline': 'no/such.sh'}}}, 'run a: pipeline')])
 def test_mistakes_in_the_file_are_named(sweep, keys, named):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ConfigError, match=rf'^.*{re.escape(named)}.*\Z'):  # one line
         sweep(**keys)
-    assert named in str(caught.value)
-    assert '\n' not in str(caught.value)
 
 
 @pytest.mark.parametrize(('train', 'keys', 'named'), [

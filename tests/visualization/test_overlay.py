@@ -47,13 +47,9 @@ def test_the_picture_holds_the_blended_image_and_a_legend_of_what_occurs():
     assert picture[height:].min() < 100  # names are drawn
 
 
-def test_colours_of_ones_own():
+def test_colours_of_ones_own_and_a_wide_image():
     image, label = np.zeros((10, 700, 3), np.uint8), np.ones((10, 700), np.uint8)
     picture = overlay(image, label, NAMES, 1, [(1, 2, 3), (4, 250, 6), (7, 8, 9), (10, 11, 12)])
+    assert picture.shape[1] == 700
     assert (picture[:10] == (4, 250, 6)).all()
     assert (4, 250, 6) in {tuple(pixel) for pixel in picture[10:].reshape(-1, 3).tolist()}
-
-
-def test_a_wide_image_keeps_its_width():
-    image, label = np.zeros((10, 700, 3), np.uint8), np.zeros((10, 700), np.uint8)
-    assert overlay(image, label, NAMES).shape[1] == 700
