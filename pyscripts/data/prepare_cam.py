@@ -25,15 +25,12 @@ def main():
     parser.add_argument('--cam_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder of CAMs')
     parser.add_argument('--boxes', type=pathlib.Path, metavar='DIR',
                         help="VOC's Annotations (XML): write box labels instead of tag labels")
-    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT',
-                        help='data root that prepare_voc12.py wrote')
     parser.add_argument('--alpha', type=arguments.positive, metavar='N',
                         help=f"power of background's score in tag labels (default: {BACKGROUND_POWER})")
     parser.add_argument('--threshold', type=arguments.share, metavar='N',
                         help=f'of a label (default: {TAG_THRESHOLD}; {BOX_THRESHOLD} within boxes)')
     parser.add_argument('--normalise', action='store_true', help='divide the scores of a pixel by their sum first')
-    arguments.add_overwrite_argument(parser)
-    arguments.add_workers_argument(parser)
+    arguments.add_preparation_arguments(parser, 'data root that prepare_voc12.py wrote')
     args = parser.parse_args()
     if args.boxes is None:
         cam.prepare_tags(args.cam_dir, args.out, args.alpha or BACKGROUND_POWER, args.threshold or TAG_THRESHOLD,

@@ -41,7 +41,6 @@ def main():
     parser.add_argument('--masks', type=pathlib.Path, metavar='DIR', help='PNGs of class ids or colours')
     parser.add_argument('--labelme', type=pathlib.Path, metavar='DIR', help='JSON files of LabelMe')
     parser.add_argument('--coco', type=pathlib.Path, metavar='FILE', help='a JSON of COCO, polygons or run lengths')
-    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT', help='data root to write')
     parser.add_argument('--cfg_dir', type=pathlib.Path, metavar='DIR',
                         help='folder for the configurations; configs/NAME for DATASET=NAME (default: DATAROOT/configs)')
     parser.add_argument('--base', choices=('voc12', 'demo'), default='voc12',
@@ -58,8 +57,7 @@ def main():
     parser.add_argument('--width', type=arguments.pixels, default=3, metavar='N',
                         help='width of lines and points of LabelMe in pixels')
     oversegmentation.add_arguments(parser)
-    arguments.add_overwrite_argument(parser)
-    arguments.add_workers_argument(parser)
+    arguments.add_preparation_arguments(parser)
     args = parser.parse_args()
     sources = Sources(args.images, args.classes, args.scribbles, args.masks, args.labelme, args.coco, args.val,
                       args.undrawn, ShapeRules(_REST[args.rest], _OTHERS[args.others], args.width))

@@ -23,7 +23,6 @@ def main():
                         help='folder with train2014/, val2014/ and annotations/instances_{train,val}2014.json')
     parser.add_argument('--densepose', type=pathlib.Path, metavar='DIR',
                         help='folder with densepose_coco_2014_{train,minival}.json (default: annotations/ of --coco)')
-    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT', help='data root to write')
     parser.add_argument('--train_splits', nargs='+', choices=('train', 'valminusminival'), default=['train'],
                         help='splits to train on, both together if both are given (default: train)')
     parser.add_argument('--prototype_images', type=arguments.count, default=2000, metavar='N',
@@ -36,8 +35,7 @@ def main():
                         help='radius of a point in pixels, cut to its part')
     parser.add_argument('--seed', type=arguments.count, default=0, metavar='N',
                         help='another seed chooses other points')
-    arguments.add_overwrite_argument(parser)
-    arguments.add_workers_argument(parser)
+    arguments.add_preparation_arguments(parser)
     args = parser.parse_args()
     points = PointOptions(args.points, args.background_points, args.radius, args.seed)
     densepose.prepare(args.coco, args.densepose or args.coco / 'annotations', args.out,

@@ -28,14 +28,11 @@ def main():
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--scribbles', type=pathlib.Path, metavar='DIR', help="ScribbleSup's <image>.xml files")
     parser.add_argument('--points', type=pathlib.Path, metavar='FILE', help='the JSON of "What\'s the point"')
-    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT',
-                        help='data root that prepare_voc12.py wrote')
     parser.add_argument('--width', type=arguments.pixels, default=3, help='width of scribbles in pixels')
     parser.add_argument('--radius', type=arguments.pixels, default=3, help='radius of points in pixels')
     parser.add_argument('--alias', type=_alias, action='extend', nargs='+', default=[], metavar='TAG=CLASS',
                         help='take a tag of the scribbles for a class, for example steed=horse')
-    arguments.add_overwrite_argument(parser)
-    arguments.add_workers_argument(parser)
+    arguments.add_preparation_arguments(parser, 'data root that prepare_voc12.py wrote')
     args = parser.parse_args()
     if args.scribbles is None and args.points is None:
         raise ConfigError('nothing to draw: give --scribbles DIR, --points FILE or both')

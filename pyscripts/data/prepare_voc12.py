@@ -18,13 +18,11 @@ def main():
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--voc', type=pathlib.Path, required=True, metavar='DIR', help='VOCdevkit/VOC2012')
     parser.add_argument('--sbd', type=pathlib.Path, required=True, metavar='DIR', help='benchmark_RELEASE/dataset')
-    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT', help='data root to write')
     parser.add_argument('--voc_test', type=pathlib.Path, metavar='DIR',
                         help='VOCdevkit/VOC2012 of the test archive (default: --voc, if it holds the test split)')
     parser.add_argument('--download', action='store_true',
                         help='first fetch what is missing of --voc and --sbd with torchvision (about 3.4 GB)')
-    arguments.add_overwrite_argument(parser)
-    arguments.add_workers_argument(parser)
+    arguments.add_preparation_arguments(parser)
     args = parser.parse_args()
     if args.download:
         voc12_download.download(args.voc, args.sbd)

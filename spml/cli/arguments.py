@@ -79,6 +79,13 @@ def add_process_argument(parser, default):
                         help=f'processes to start, on CUDA one on each GPU (default: {default}); torchrun works too')
 
 
+def add_preparation_arguments(parser, out='data root to write'):
+    """Add `--out`, `--overwrite` and `--num_workers`; `out` says what the first is."""
+    parser.add_argument('--out', type=pathlib.Path, required=True, metavar='DATAROOT', help=out)
+    add_overwrite_argument(parser)
+    add_workers_argument(parser)
+
+
 def add_overwrite_argument(parser):
     """Add `--overwrite`."""
     parser.add_argument('--overwrite', action='store_true',

@@ -1,7 +1,6 @@
 """Masks and scribbles that somebody drew, PNGs of class ids or of colours, as label maps."""
 import io
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,12 +13,6 @@ from spml.visualization.palette import ids_of_colours
 _FORMS = 'an 8-bit PNG: grey or palette (class ids), palette or RGB (colours of the class list)'
 
 
-class _Drawing(NamedTuple):
-    ids: np.ndarray | None  # (H, W) uint8, where ids say the class and not colours
-    pixels: np.ndarray  # (H, W, 3) uint8 RGB
-    opaque: np.ndarray  # (H, W) bool
-
-
 def read_mask(path, classes):
     """Read a mask, a PNG of the forms above that says the class of every pixel, as an (H, W) uint8 label map.
 
@@ -29,17 +22,16 @@ def read_mask(path, classes):
     Raises:
         DataError: the file is missing, damaged, of another form, or holds a value or a colour of no class.
     """
-    drawing = _read(path, classes)
-    if not drawing.opaque.all():
+    ids, pixels, opaque = _read(path, classes)
+    if not opaque.all():
         raise DataError(f'{path}: has transparent pixels, but a mask says the class of every pixel; fill them, or give '
                         'it as scribbles')
-    if drawing.ids is not None:
-        wrong = (drawing.ids >= len(classes.names)) & (drawing.ids < UNLABELLED)
-        _refuse(path, wrong, lambda y, x: f'the value {drawing.ids[y, x]}', f'{classes.path} has the classes '
-                f'0..{len(classes.names) - 1}')
-        return drawing.ids
-    labels = ids_of_colours(drawing.pixels, classes.values)
-    _refuse(path, labels < 0, lambda y, x: f'the colour {tuple(drawing.pixels[y, x].tolist())}',
+    if ids is not None:
+        _refuse(path, (ids >= len(classes.names)) & (ids < UNLABELLED), lambda y, x: f'the value {ids[y, x]}',
+                f'{classes.path} has the classes 0..{len(classes.names) - 1}')
+        return ids
+    labels = ids_of_colours(pixels, classes.values)
+    _refuse(path, labels < 0, lambda y, x: f'the colour {tuple(pixels[y, x].tolist())}',
             f'no line of {classes.path} does; list it (as void, if it is not a class), and draw without soft edges')
     return labels.astype(np.uint8)
 
@@ -57,20 +49,19 @@ def read_scribbles(path, classes, undrawn=None):
     Raises:
         DataError: as in `read_mask`; or nothing or everything is drawn.
     """
-    drawing = _read(path, classes)
-    number = len(classes.names)
+    ids, pixels, opaque = _read(path, classes)
     if isinstance(undrawn, int):
         undrawn = (undrawn,) * 3
-    if drawing.ids is not None:
-        labels = drawing.ids.astype(int) - (undrawn == (0, 0, 0))
-        missing = drawing.ids == undrawn[0] if undrawn and len(set(undrawn)) == 1 else np.zeros(labels.shape, bool)
-        missing |= (labels < 0) | (labels >= number)
+    if ids is not None:
+        labels = ids.astype(int) - (undrawn == (0, 0, 0))
+        missing = ids == undrawn[0] if undrawn and len(set(undrawn)) == 1 else np.zeros(labels.shape, bool)
+        missing |= (labels < 0) | (labels >= len(classes.names))
     else:
-        labels = ids_of_colours(drawing.pixels, classes.values)
+        labels = ids_of_colours(pixels, classes.values)
         missing = labels < 0
         if undrawn:
-            missing |= (drawing.pixels == np.array(undrawn)).all(-1)
-    missing |= ~drawing.opaque
+            missing |= (pixels == np.array(undrawn)).all(-1)
+    missing |= ~opaque
     if missing.all():
         raise DataError(f'{path}: nothing is drawn in it with an id or a colour of {classes.path}; check both, and '
                         '--undrawn')
@@ -81,6 +72,7 @@ def read_scribbles(path, classes, undrawn=None):
 
 
 def _read(path, classes):
+    """Return ids (H, W) uint8, None where colours say the class; RGB (H, W, 3) uint8; what is opaque, (H, W) bool."""
     with decoding(path, f'PNG; it must be {_FORMS}'):
         content = pathlib.Path(path).read_bytes()
         with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
@@ -90,11 +82,10 @@ def _read(path, classes):
             if image.mode not in ('L', 'LA', 'P', 'RGB', 'RGBA') or (content[24] != 8 and image.mode != 'P'):
                 raise DataError(f'{path}: a {content[24]}-bit PNG of mode {image.mode}; it must be {_FORMS}')
             rgba = np.array(image.convert('RGBA'))
-            ids = None
-            if image.mode in ('L', 'LA') or (image.mode == 'P' and classes.colours is None):
-                ids = np.array(image.getchannel(0))
+            has_ids = image.mode in ('L', 'LA') or (image.mode == 'P' and classes.colours is None)
+            ids = np.array(image.getchannel(0)) if has_ids else None
     # Threshold the brush's soft edge.
-    return _Drawing(ids, rgba[..., :3], rgba[..., 3] >= 128)
+    return ids, rgba[..., :3], rgba[..., 3] >= 128
 
 
 def _refuse(path, wrong, what, reason):

@@ -78,7 +78,11 @@ def oversegment_list(data_dir, data_list, save_dir, contours_dir, threshold, max
     """
     if contours_dir:
         require_higra()
-    entries = _image_entries(data_dir, data_list)
+    # A training list may repeat an image; the first counts.
+    listed = {entry.image: entry for entry in reversed(read_list(data_list, data_dir, unique_names=False))}
+    entries = [dataclasses.replace(entry, semantic=None, regions=None) for entry in reversed(listed.values())]
+    check_unique(entries)
+    check_files(entries)
     items = {entry.name: (entry, contours_dir and _contour_path(contours_dir, entry)) for entry in entries}
     options = {'threshold': threshold, 'max_regions': max_regions, 'contours': contours_dir and str(
         contours_dir.resolve())}
@@ -145,15 +149,6 @@ def _read_float_map(path):
     return contours.clip(0, 1)
 
 
-def _image_entries(data_dir, data_list):
-    # A training list may repeat an image; the first counts.
-    listed = {entry.image: entry for entry in reversed(read_list(data_list, data_dir, unique_names=False))}
-    entries = [dataclasses.replace(entry, semantic=None, regions=None) for entry in reversed(listed.values())]
-    check_unique(entries)
-    check_files(entries)
-    return entries
-
-
 def _contour_path(contours_dir, entry):
     paths = [contours_dir / f'{entry.name}{ending}' for ending in ('.png', '.npy')]
     for path in paths:
@@ -176,11 +171,9 @@ def _write_regions(save_dir, threshold, max_regions, item):
 def _measure(save_dir, truth_dir, entry):
     """Return the number of regions of an image, and its (found, all) boundary pixels or None without truth."""
     regions = read_label(save_dir / f'{entry.name}.png')
-    count = len(np.unique(regions))
-    truth_path = truth_dir and truth_dir / f'{entry.name}.png'
-    if not truth_path or not truth_path.is_file():
-        return count, None
-    truth = read_label(truth_path)
-    check_size(truth_path, truth.shape, f'the image of {entry.place}', regions.shape,
-               'give its own truth as --truth_dir')
-    return count, boundary_recall(regions, truth)
+    recall, path = None, truth_dir and truth_dir / f'{entry.name}.png'
+    if path and path.is_file():
+        truth = read_label(path)
+        check_size(path, truth.shape, f'the image of {entry.place}', regions.shape, 'give its own truth as --truth_dir')
+        recall = boundary_recall(regions, truth)
+    return len(np.unique(regions)), recall

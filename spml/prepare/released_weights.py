@@ -155,8 +155,7 @@ def _download(path, downloads):
 
 def _check_member(archive, member):
     parts = pathlib.PurePosixPath(member.filename.replace('\\', '/')).parts
-    if not parts or parts[0] == '/' or ':' in parts[0] or '..' in parts:
-        raise DataError(f'{archive}: the member {member.filename!r} would be unpacked outside its folder; fetch the '
-                        'released file')
-    if stat.S_ISLNK(member.external_attr >> 16):
-        raise DataError(f'{archive}: the member {member.filename!r} is a link; fetch the released file')
+    wrong = ('would be unpacked outside its folder' if not parts or parts[0] == '/' or ':' in parts[0] or '..' in parts
+             else 'is a link' if stat.S_ISLNK(member.external_attr >> 16) else None)
+    if wrong:
+        raise DataError(f'{archive}: the member {member.filename!r} {wrong}; fetch the released file')

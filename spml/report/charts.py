@@ -3,8 +3,8 @@
 Backgrounds are transparent, and the colours of the series can be told from white and from near-black alike (a contrast
 of at least 3.8); the page's style sheet colours axes and text for light and dark.
 """
-import dataclasses
 import textwrap
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,16 +22,14 @@ _SMOOTHING = 0.05
 _LABEL_WIDTH = 26
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Text cells under a header."""
 
     header: list
     rows: list
 
 
-@dataclasses.dataclass(frozen=True)
-class Chart:
+class Chart(NamedTuple):
     """A Plotly figure with its title, a text that replaces it, and the table of its numbers (or None)."""
 
     title: str
@@ -169,7 +167,7 @@ def cost_bars(runs):
         return None
     values = [{name: stage.seconds for name, stage in run.costs.items()} for run in runs]
     chart = _bars('Seconds of each stage', [run.name for run in runs], stages, values)
-    return dataclasses.replace(chart, table=_cost_table(runs, stages))
+    return chart._replace(table=_cost_table(runs, stages))
 
 
 def _cost_table(runs, names):

@@ -1,6 +1,4 @@
 """Putting a page together: what each section shows of the runs, and the template it is written with."""
-import dataclasses
-
 import jinja2
 import numpy as np
 import plotly.offline
@@ -169,7 +167,7 @@ def _settings(runs):
 def _differences(runs, settings):
     """Return the rows in which runs differ or, of one run alone, the configuration keys that are not the default."""
     if len(runs) > 1:
-        return dataclasses.replace(settings, rows=[row for row in settings.rows if len(set(row[1:])) > 1])
+        return settings._replace(rows=[row for row in settings.rows if len(set(row[1:])) > 1])
     rows = []
     for training, config in runs[0].configs.items():
         for key, value in config.items():

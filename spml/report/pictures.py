@@ -1,7 +1,7 @@
 """The images a page shows: the best, the worst and some others, each with its labels and predictions side by side."""
 import base64
-import dataclasses
 import io
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,8 +18,7 @@ from spml.visualization.palette import colourise
 _LONGEST = 320
 
 
-@dataclasses.dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One picture of a row: what it shows, the picture as a data URI (None: there is none), and its text."""
 
     caption: str
@@ -27,8 +26,7 @@ class Cell:
     text: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One image: a heading and its cells."""
 
     heading: str
