@@ -8,14 +8,13 @@ A column whose folder or list is left out stays empty.
 """
 import pathlib
 
-import numpy as np
-
 from spml.cli import arguments
 from spml.cli.classes import add_class_arguments, resolve_classes
 from spml.data.lists import read_list
 from spml.data.readers import read_image, read_label
 from spml.errors import ConfigError, DataError
 from spml.program import execute
+from spml.report.prototypes import evenly
 from spml.visualization.contact_sheet import Row, contact_sheet
 
 HEADERS = ('image', 'weak label', 'pseudo label', 'prediction', 'truth')
@@ -45,24 +44,19 @@ def main(argv=None):
     for part, list_path in (('train', args.train_list), ('val', args.val_list)):
         if list_path is not None:
             entries = read_list(list_path, args.data_dir, unique_names=False)
-            rows.extend(read_row(entry, part, truth, args) for entry in choose(entries, args.num_images))
+            chosen = evenly(len(entries), max(args.num_images, 1))
+            rows.extend(read_row(entries[index], part, truth, args) for index in chosen)
     contact_sheet(rows, HEADERS, args.out, classes.names, classes.color_map)
     print(f'contact sheet: {args.out}')
 
 
-def choose(entries, count):
-    """Return `count` of the entries, or all if there are fewer, evenly spaced from the first to the last."""
-    indices = np.linspace(0, len(entries) - 1, min(max(count, 1), len(entries))).round().astype(int)
-    return [entries[index] for index in indices]
-
-
 def read_row(entry, part, truth, args):
     """Read what there is of one image; the label of a validation list is its truth, so it isn't shown as a weak one."""
-    weak = read_label(entry.semantic) if part == 'train' and entry.semantic is not None else None
-    pseudo = _read_if_there(args.pseudo_dir, entry.name) if part == 'train' else None
-    labels = (weak, pseudo, _read_if_there(args.pred_dir, entry.name),
-              read_label(truth[entry.name]) if entry.name in truth else None)
-    return Row(f'{part}: {entry.name}', read_image(entry.image), labels)
+    pseudo, pred = (folder / f'{entry.name}.png' if folder else None for folder in (args.pseudo_dir, args.pred_dir))
+    is_train = part == 'train'
+    paths = (entry.semantic if is_train else None, pseudo if is_train and pseudo and pseudo.is_file() else None,
+             pred if pred and pred.is_file() else None, truth.get(entry.name))
+    return Row(f'{part}: {entry.name}', read_image(entry.image), [path and read_label(path) for path in paths])
 
 
 def _labels(list_path, args):
@@ -70,11 +64,6 @@ def _labels(list_path, args):
         return {}
     entries = read_list(list_path, args.data_dir, unique_names=False)
     return {entry.name: entry.semantic for entry in entries if entry.semantic is not None}
-
-
-def _read_if_there(folder, name):
-    path = folder / f'{name}.png' if folder is not None else None
-    return read_label(path) if path is not None and path.is_file() else None
 
 
 if __name__ == '__main__':

@@ -4,8 +4,8 @@
 depends on. `python -m spml.config` prints the table of keys, a file as resolved, or what two files differ in.
 """
 from spml.config.effects import effective, flatten, images_per_process
-from spml.config.load import check_override, differences, dump, load_config, resolve, to_dict
+from spml.config.load import check_override, differences, dump, load_config, read_yaml, resolve, to_dict
 from spml.config.schema import describe
 
 __all__ = ['check_override', 'describe', 'differences', 'dump', 'effective', 'flatten', 'images_per_process',
-           'load_config', 'resolve', 'to_dict']
+           'load_config', 'read_yaml', 'resolve', 'to_dict']

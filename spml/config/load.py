@@ -34,14 +34,14 @@ def load_config(path, overrides=()):
     the keys that no longer do anything; they are dropped. Raises ConfigError when a file cannot be read, and for
     unknown keys, wrong types and impossible values.
     """
-    mapping = _read(path)
+    mapping = read_yaml(path)
     layers = [(mapping, str(path))]
     if isinstance(mapping, dict) and 'base' in mapping:
         name = mapping.pop('base')
         if not (isinstance(name, str) and name):
             raise ConfigError(f'{path}: base is {_show(name)}; expected the name of a YAML file, relative to this one')
         base = pathlib.Path(path).parent / name
-        below = _read(base, f'{path} names it as its base')
+        below = read_yaml(base, f'{path} names it as its base')
         if isinstance(below, dict) and 'base' in below:
             raise ConfigError(f'{path}: its base, {base}, has a base itself ({_show(below["base"])}); a base must be '
                               'complete, so put the keys of both in one file')
@@ -125,7 +125,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def _read(path, hint='give a YAML file such as those in configs/'):
+def read_yaml(path, hint='give a YAML file such as those in configs/'):
     """Return what the YAML file `path` holds; `hint` completes the message where there is none."""
     try:
         return _parse_yaml(pathlib.Path(path).read_bytes().decode('utf-8-sig'))

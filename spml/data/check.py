@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 from multiprocessing.pool import ThreadPool
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -41,8 +42,7 @@ _VOID_SHARE = 0.5
 _SAMPLE = 32
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was found: its kind (a key of WRONG or SUSPICIOUS), where it is and what it is."""
 
     kind: str
@@ -53,8 +53,7 @@ class Finding:
         return f'{self.place}: {self.text}'
 
 
-@dataclasses.dataclass(frozen=True)
-class Fix:
+class Fix(NamedTuple):
     """Write label value `old` as `new`, which means unlabelled."""
 
     old: int

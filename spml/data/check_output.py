@@ -1,6 +1,5 @@
 """What `check_data.py` prints and writes: findings by kind, the class balance, corrected labels and their list."""
 import os
-import pathlib
 
 from spml.data.check import SUSPICIOUS, WRONG, check_list
 from spml.data.lists import format_list, parse_list
@@ -18,9 +17,12 @@ def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num
     `fix` is None, or a Fix whose corrected labels are written under `save_dir/labels/`, with the list of them under its
     own name, and checked in place of the labels as they are.
     """
-    save_dir, corrected = pathlib.Path(save_dir), {}
+    corrected = {}
     if fix is not None:
-        entries = _with_labels(data_list, data_dir, allow_absolute)
+        entries, _ = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
+        for entry in entries:
+            if entry.semantic is None:
+                raise DataError(f'{entry.place}: no label to correct; --fix takes a list with a label on every line')
 
     def write_corrected(entry, label):
         path = save_dir / 'labels' / os.path.normpath(entry.fields[1]).lstrip('/')
@@ -40,20 +42,11 @@ def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num
     if checked.counts[1]:
         print('\n'.join(_balance(checked, class_names)))
     if fix is not None:
-        path = save_dir / pathlib.Path(data_list).name
+        path = save_dir / data_list.name
         # A label that could not be read stays in the list as it was, and in the findings.
         write_text(path, format_list(path, entries, lambda entry: corrected.get(entry.semantic, entry.semantic)))
         print(f'corrected labels: {save_dir / "labels"}\ntheir list: {path}')
     return checked
-
-
-def _with_labels(data_list, data_dir, allow_absolute):
-    """Return the entries of a list all of whose lines have a label; raise DataError for another."""
-    entries, _ = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
-    for entry in entries:
-        if entry.semantic is None:
-            raise DataError(f'{entry.place}: no label to correct; --fix takes a list with a label on every line')
-    return entries
 
 
 def _lines(checked, shown):

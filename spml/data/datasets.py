@@ -72,16 +72,11 @@ class SegmentationDataset(torch.utils.data.Dataset):
         labels = (semantic, regions) if self.with_regions else (semantic,)
         rng = np.random.default_rng([self.seed, position])
         image, labels = self._augment(image.astype(np.float32) / 255, labels, rng)
-        item = {
+        names = ('semantic_label', 'instance_label')[:len(labels)]
+        return {
             'image': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            'semantic_label': torch.from_numpy(labels[0].astype(np.int64)),
-            'tags': torch.from_numpy(tags),
-            'index': index,
-            'name': entry.name,
-        }
-        if self.with_regions:
-            item['instance_label'] = torch.from_numpy(labels[1].astype(np.int64))
-        return item
+            **{name: torch.from_numpy(label.astype(np.int64)) for name, label in zip(names, labels, strict=True)},
+            'tags': torch.from_numpy(tags), 'index': index, 'name': entry.name}
 
     def _augment(self, image, labels, rng):
         if self.random_mirror and rng.random() < 0.5:

@@ -35,7 +35,7 @@ class Entry:
 
 
 def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolute=True):
-    """Read a list file.
+    """Read a list file as a list of `Entry`, in its order. Blank lines are skipped but counted.
 
     Args:
         list_path: the list file.
@@ -44,9 +44,6 @@ def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolut
         unique_names: refuse two images of one base name, whose results would overwrite each other. Training lists may
             repeat an image to weigh it more.
         allow_absolute: whether paths may be absolute and so lead anywhere (`dataset.allow_absolute_paths`).
-
-    Returns:
-        A list of `Entry`, in file order. Blank lines are skipped but counted.
 
     Raises:
         DataError: the list or the folder is missing, the list is empty or not text, a line has the wrong number of
@@ -73,24 +70,19 @@ def check_unique(entries):
 
 
 def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
-    """Read a list file, continuing after a wrong line; arguments as in `read_list`.
+    """Return the entries of the good lines of a list file and a DataError for each wrong one; arguments as above.
 
-    Returns:
-        The entries of the good lines, and a DataError for each wrong one.
-
-    Raises:
-        DataError: the list or the folder is missing, or the list is not text.
+    DataError: the list or the folder is missing, or the list is not text.
     """
     list_path, data_dir = pathlib.Path(list_path), pathlib.Path(data_dir)
     if not data_dir.is_dir():
         raise DataError(f'{data_dir}: no such folder; the paths in {list_path} start from it')
-    allowed = tuple(fields) if fields is not None else (1, 2, 3)
     entries, errors = [], []
     for number, text in enumerate(read_lines(list_path, 'a list with one image per line'), start=1):
         parts = tuple(text.split())
         if parts:
             try:
-                entries.append(_parse_line(parts, number, list_path, data_dir, allowed, allow_absolute))
+                entries.append(_parse_line(parts, number, list_path, data_dir, fields or (1, 2, 3), allow_absolute))
             except DataError as error:
                 errors.append(error)
     return entries, errors

@@ -59,16 +59,13 @@ def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False, seed=0
     """Build the loader of training batches.
 
     Args:
-        dataset: items are asked for by `(position, index)`, a `StreamSampler`'s, and are dicts.
-        batch_sampler: a `StreamSampler`.
+        dataset, batch_sampler: items, which are dicts, are asked for by the `(position, index)` of a `StreamSampler`.
         num_workers: worker processes; 0 loads in this one.
         pin_memory: put the batches in page-locked memory, for faster copies to a GPU.
         seed: of the workers' global random states (Python's, numpy's and torch's), one for each.
 
-    Returns:
-        A `torch.utils.data.DataLoader` of dicts of stacked tensors (B, ...); strings become lists. A `DataError` met in
-        a worker is raised by the loop over the loader, with its own one-line message, and so is a `ResourceError` when
-        a worker dies.
+    Its batches are dicts of stacked tensors (B, ...); strings become lists. A `DataError` met in a worker is raised by
+    the loop over the loader, with its own one-line message, and so is a `ResourceError` when a worker dies.
     """
     # Workers are not persistent: the stream is read once, so they end with the loop, even when it fails.
     # A separate generator: otherwise making an iterator would draw from torch's global random state, which dropout
@@ -86,10 +83,7 @@ class _Loader(torch.utils.data.DataLoader):
         if signal.getsignal(signal.SIGCHLD) is not before:
             signal.signal(signal.SIGCHLD, before)
         try:
-            while True:
-                batch = next(batches, None)
-                if batch is None:
-                    return
+            for batch in batches:
                 if isinstance(batch, DataError):
                     raise batch
                 yield batch

@@ -37,10 +37,8 @@ _PNG_KINDS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB w
 def read_image(path):
     """Read a JPEG or PNG as (H, W, 3) uint8 RGB; grey becomes RGB.
 
-    An EXIF orientation is ignored, because the labels were drawn on the pixels as they are stored.
-
-    Raises:
-        DataError: the file is missing, damaged, truncated, too large, of 16 bits, or neither JPEG nor PNG.
+    An EXIF orientation is ignored, because the labels were drawn on the pixels as they are stored. DataError: the file
+    is missing, damaged, truncated, too large, of 16 bits, or neither JPEG nor PNG.
     """
     content = _read_bytes(path)
     with decoding(path, 'JPEG or PNG image'), Image.open(io.BytesIO(content), formats=('JPEG', 'PNG')) as image:
@@ -51,14 +49,18 @@ def read_image(path):
             return np.array(image.convert('RGB'))
         if not content.rstrip(b'\0').endswith(b'\xff\xd9'):
             image.load()  # no end marker: OpenCV 4 would fill what is missing with grey, Pillow raises
-    return _decode_jpeg(path, content)
+    image = None
+    with contextlib.suppress(cv2.error):
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise DataError(f'{path}: a damaged JPEG; replace the file')
+    return np.ascontiguousarray(image[:, :, ::-1])
 
 
 def read_label(path):
     """Read a label map, an 8-bit single-channel PNG, as (H, W) uint8; its values are kept as they are.
 
-    Raises:
-        DataError: the file is missing, damaged, too large, or any other kind of image.
+    DataError: the file is missing, damaged, too large, or any other kind of image.
     """
     content = _read_bytes(path)
     depth, kind, size = _png_header(path, content)
@@ -75,10 +77,8 @@ def read_label(path):
 def read_colour_label(path):
     """Read a label map as data sets publish it, an 8-bit PNG of ids or of VOC's colours, as (H, W) uint8 ids.
 
-    Colours, a palette's or RGB, say the id by VOC's colour map; void's light colour is 255.
-
-    Raises:
-        DataError: the file is missing, damaged, too large, of another kind, or holds a colour of no id.
+    Colours, a palette's or RGB, say the id by VOC's colour map; void's light colour is 255. DataError: the file is
+    missing, damaged, too large, of another kind, or holds a colour of no id.
     """
     content = _read_bytes(path)
     depth, kind, size = _png_header(path, content)
@@ -129,15 +129,10 @@ def check_size(path, found, whose, expected, way_out):
 
 
 def read_entry(entry, with_semantic=True, with_regions=True):
-    """Read the files of a list entry.
+    """Read a list entry's image (H, W, 3) uint8 RGB, semantic label (H, W) uint8 and regions (H, W) uint8.
 
-    Returns:
-        image (H, W, 3) uint8 RGB, semantic label (H, W) uint8 and regions (H, W) uint8. A label that is not
-        wanted or that the entry does not have is None.
-
-    Raises:
-        DataError: a file is bad or a label's size differs from its image's; the message starts with the list's
-            `FILE:LINE`.
+    A label that is not wanted or that the entry does not have is None. DataError, which starts with the list's
+    `FILE:LINE`: a file is bad or a label's size differs from its image's.
     """
     with located(entry):
         image = read_image(entry.image)
@@ -186,13 +181,10 @@ def read_cam(path, num_classes=None, size=None):
 
 
 def read_prototypes(path, dim=None):
-    """Read the prototypes of one image, as `prototype.py` writes them; `dim` are the channels they must have, if given.
+    """Read the prototypes of one image, as `prototype.py` writes them: (S, D) float32, and labels (S,) int64 in 0..255.
 
-    Returns:
-        prototype (S, D) float32 and prototype_label (S,) int64 in 0..255.
-
-    Raises:
-        DataError: the file is missing or damaged, or its arrays are absent, misshapen, or of another D.
+    `dim` is the D they must have, if given. DataError: the file is missing or damaged, or its arrays are absent,
+    misshapen, or of another D.
     """
     content = io.BytesIO(_read_bytes(path))
     with decoding(path, 'file of prototypes'):
@@ -252,16 +244,6 @@ def _decode_png(path, content, size, mode='L'):
     _check_pixels(path, size)
     with decoding(path, 'PNG'), Image.open(io.BytesIO(content), formats=('PNG',)) as image:
         return np.array(image.convert(mode))
-
-
-def _decode_jpeg(path, content):
-    try:
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise DataError(f'{path}: a damaged JPEG; replace the file')
-    return np.ascontiguousarray(image[:, :, ::-1])
 
 
 def _check_cam(path, key, cam):

@@ -30,8 +30,7 @@ def resize(image, labels, size):
 
     OpenCV's own nearest multiplies by a rounded in / out, and takes the row before where the quotient is whole.
     """
-    height, width = size
-    scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    scaled = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
     return scaled, tuple(nearest_resize(label, size) for label in labels)
 
 

@@ -7,9 +7,9 @@
 Coloured masks are decoded by these, or by PASCAL VOC's colours where the list has none. Two more names may have a
 colour without being classes: `void` (pixels to be thrown away) and `unlabelled`.
 """
-import dataclasses
 import pathlib
 import re
+from typing import NamedTuple
 
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
@@ -20,8 +20,7 @@ _LINE = re.compile(r'(?P<name>.*?)(?:\s+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-
 _NO_CLASSES = {'void': VOID, 'unlabelled': UNLABELLED}
 
 
-@dataclasses.dataclass(frozen=True)
-class ClassList:
+class ClassList(NamedTuple):
     """Names in the order of the ids; `colours` (C tuples of R, G, B) is None where the list has none.
 
     `values` maps every known colour (R, G, B) to its label value: ids, and 255 or 254 for what is not a class.

@@ -1,9 +1,9 @@
 """A user's data set to the VOC layout: images, label maps, lists; `custom_sources` says which image is which."""
-import dataclasses
 import functools
 import logging
 import pathlib
 import shlex
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ _LISTS = {'train_scribble': (WEAK, layout.REGIONS), 'train_full': (layout.TRUTH,
           'val': (layout.TRUTH, layout.TRUTH), 'test': ()}
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepared:
+class Prepared(NamedTuple):
     """What `prepare` made."""
 
     classes: ClassList

@@ -5,10 +5,10 @@ outside which all is background). Images with a weak label are trained on; those
 on. Where that leaves nothing to score, every fifth image with truth is kept from training. Where there are no weak
 labels, the truth is trained on.
 """
-import dataclasses
 import logging
 import pathlib
 import re
+from typing import NamedTuple
 
 from spml.data import voc_layout as layout
 from spml.errors import ConfigError, DataError
@@ -24,8 +24,7 @@ _IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png')
 _VAL_STEP = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Sources:
+class Sources(NamedTuple):
     """Where the originals are and how to read them; all paths but `images` and `classes` may be None."""
 
     images: pathlib.Path
@@ -44,8 +43,7 @@ class Sources:
         return {kind: str(getattr(self, kind).resolve()), 'class list': self.classes.read_text('utf-8-sig'), **rules}
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
     """An image to be: its name and its original; for each label the kind of its source and what of it is the image's.
 
     That is a file or, of a file of COCO, the image's annotations.

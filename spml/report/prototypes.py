@@ -2,7 +2,8 @@
 
 Large runs are sampled evenly: the figures say how many images and prototypes they are of.
 """
-import dataclasses
+
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,8 +15,7 @@ MAX_IMAGES = 200
 MAX_PROTOTYPES = 2000
 
 
-@dataclasses.dataclass(frozen=True)
-class PrototypeStatistics:
+class PrototypeStatistics(NamedTuple):
     """What was counted over N sampled prototypes of D channels from a folder's images."""
 
     num_images: int  # that were looked at
@@ -40,13 +40,13 @@ def prototype_statistics(folder, truths, num_classes):
     paths = sorted((folder / 'semantic_prototype').glob('*.npz'))
     if not paths:
         return None
-    chosen = [paths[index] for index in _evenly(len(paths), MAX_IMAGES)]
+    chosen = [paths[index] for index in evenly(len(paths), MAX_IMAGES)]
     pairs = [read_prototypes(path) for path in chosen]
     counts = [len(labels) for _, labels in pairs]
     vectors, labels = (np.concatenate(part) for part in zip(*pairs, strict=True))
     images = np.repeat(np.arange(len(pairs)), counts)
     kept = np.flatnonzero(labels < num_classes)
-    kept = kept[_evenly(len(kept), MAX_PROTOTYPES)]
+    kept = kept[evenly(len(kept), MAX_PROTOTYPES)]
     plane, explained = principal_plane(vectors[kept])
     pixels, purity = _segment_figures(folder / 'semantic_cluster', [path.stem for path in chosen], truths, num_classes)
     return PrototypeStatistics(
@@ -120,6 +120,6 @@ def _read_clusters(path):
         raise DataError(f'{path}: not a readable cluster map; write it again with prototype.py') from None
 
 
-def _evenly(count, most):
+def evenly(count, most):
     """Return at most `most` indices below `count`, evenly spaced, ascending."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)) if count else np.arange(0)

@@ -5,6 +5,7 @@ single training.
 """
 import dataclasses
 import pathlib
+from typing import NamedTuple
 
 import yaml
 
@@ -18,8 +19,7 @@ _PLACES = ('SNAPSHOT_ROOT', 'RUN_NAME')
 _TRAININGS = ('train.py', 'train_classifier.py')
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelMaps:
+class LabelMaps(NamedTuple):
     """Label maps that a run made, `<folder>/<image name>.png`, with the list of their images."""
 
     title: str
@@ -28,8 +28,7 @@ class LabelMaps:
     truth_list: pathlib.Path | None
 
 
-@dataclasses.dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """One score of a run: `summary` is the dictionary of `evaluation.scores.score_summary`."""
 
     name: str

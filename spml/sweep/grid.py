@@ -25,16 +25,14 @@ Instead of a pipeline, `train` may hold the command line of one training, a list
 --cfg_path, FILE, --data_dir, DIR, --data_list, FILE]; the folder, the overrides and `--resume` are added. Its scores
 are those of the last line of `metrics.jsonl`.
 """
-import dataclasses
 import hashlib
 import itertools
 import json
 import pathlib
 import re
+from typing import NamedTuple
 
-import yaml
-
-from spml.config import check_override
+from spml.config import check_override, read_yaml
 from spml.errors import ConfigError
 
 GRIDS = ('set', 'set_classifier', 'set_both')
@@ -46,8 +44,7 @@ _OWN_SETTINGS = ('RUN_NAME', 'SNAPSHOT_ROOT')
 _LONGEST_NAME = 120
 
 
-@dataclasses.dataclass(frozen=True)
-class SweepRun:
+class SweepRun(NamedTuple):
     """One run of a sweep."""
 
     name: str  # of its folder
@@ -62,8 +59,7 @@ class SweepRun:
         return [f'{key}={as_text(value)}' for key, value in self.overrides[grid].items()]
 
 
-@dataclasses.dataclass(frozen=True)
-class Sweep:
+class Sweep(NamedTuple):
     """What the YAML file asks for."""
 
     out: pathlib.Path  # folder
@@ -95,12 +91,7 @@ def read_sweep(path, seeds=None):
 
 def _read(path):
     """Return the mapping that the file holds, its keys checked, those of its named runs too."""
-    try:
-        content = yaml.safe_load(pathlib.Path(path).read_text(encoding='utf-8'))
-    except OSError as error:
-        raise ConfigError(f'{path}: {error.strerror}; give a YAML file, see `sweep.py --help`') from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'{path}: not valid YAML: {" ".join(str(error).split())}') from None
+    content = read_yaml(path, 'give a YAML file, see `sweep.py --help`')
     _check_keys(path, content, _KEYS)
     named = content.get('runs') or {}
     _require(path, 'runs', isinstance(named, dict), 'NAME: {title: ..., set: ...} for each run')

@@ -2,7 +2,8 @@
 
 Labels are drawn in the class colours, with a legend below; what an image does not have stays an empty grey cell.
 """
-import dataclasses
+
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,13 +17,12 @@ _BACKGROUND = (255, 255, 255)
 _EMPTY = (228, 228, 228)
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One image of the sheet."""
 
     caption: str
     image: np.ndarray  # (H, W, 3) uint8 RGB
-    labels: tuple  # one (h, w) uint8 label map, or None, for each further column
+    labels: list  # one (h, w) uint8 label map, or None, for each further column
 
 
 def contact_sheet(rows, headers, path, class_names, color_map=None, cell_width=200):

@@ -7,7 +7,6 @@ matrix product and exponentials as over an array in cache, or the bytes that hav
 copy, whichever takes longer.
 """
 import ctypes
-import dataclasses
 import gc
 import multiprocessing
 import pathlib
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 import torch
 
@@ -25,8 +25,7 @@ from spml.errors import ResourceError
 MEBIBYTE = 1 << 20
 
 
-@dataclasses.dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """What a computation cannot avoid: float operations, exponentials, bytes read or written."""
 
     operations: float
@@ -34,8 +33,7 @@ class Work:
     bytes: float = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Rates:
+class Rates(NamedTuple):
     """What a machine reaches, each per second: float operations, exponentials, bytes."""
 
     operations: float
@@ -47,8 +45,7 @@ class Rates:
         return max(work.operations / self.operations + work.exponentials / self.exponentials, work.bytes / self.bytes)
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """A computation done twice, by functions without arguments."""
 
     title: str
@@ -58,8 +55,7 @@ class Case:
     work: Work | None = None  # None where no floor is known
 
 
-@dataclasses.dataclass(frozen=True)
-class Bar:
+class Bar(NamedTuple):
     """What is required; None requires nothing."""
 
     faster: float | None = None  # least ratio of the direct version's time to the fast one's
