@@ -84,11 +84,7 @@ class Checked:
 
 
 def parse_fix(text, num_classes):
-    """Return the Fix that `unlabelled=OLD:NEW` asks for.
-
-    Raises:
-        ConfigError: the text is of another form, or NEW does not mean unlabelled.
-    """
+    """Return the Fix that `unlabelled=OLD:NEW` asks for; ConfigError: of another form, or NEW is not unlabelled."""
     name, _, values = text.partition('=')
     old, _, new = values.partition(':')
     if name != 'unlabelled' or not (old.isdecimal() and new.isdecimal() and int(old) <= VOID):
@@ -108,8 +104,7 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
         val_list: a list whose images this one should not hold, or None.
         transform: None, or a function from an entry and its (H, W) uint8 label to the label to be checked in its place.
 
-    Raises:
-        DataError: a list itself or the folder cannot be read, or names no image.
+    DataError: a list itself or the folder cannot be read, or names no image.
     """
     entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
     of_lines = [Finding('line', *str(error).split(': ', 1)) for error in errors]

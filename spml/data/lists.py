@@ -108,16 +108,11 @@ def check_files(entries):
 
 
 def format_list(path, entries, semantic):
-    """Return the text of a list file with another semantic label for each image.
+    """Return the text of a list file, `path`, with another semantic label for each of the entries.
 
-    Args:
-        path: where the list will be, for messages.
-        entries: `Entry` objects; their image and instance fields are written as they were read.
-        semantic: function from the entry to the label's path, which is taken from the working directory and written
-            absolute, because results are seldom under the data folder.
-
-    Raises:
-        DataError: a path contains a blank, which the format cannot express.
+    `semantic` is a function from the entry to the label's path, which is taken from the working directory and written
+    absolute, because results are seldom under the data folder. DataError: a path contains a blank, which the format
+    cannot express.
     """
     lines = []
     for entry in entries:

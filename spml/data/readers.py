@@ -153,11 +153,8 @@ def read_cam(path, num_classes=None, size=None):
         num_classes: the number of classes including the background; if given, larger ids are refused.
         size: (H, W) of the image; if given, other maps are refused.
 
-    Returns:
-        A dict from class - 1 (int) to (H, W) float32 in 0..1, all of one size; empty for an image without objects.
-
-    Raises:
-        DataError: the file is missing or damaged, holds anything but such a dict, or tries to run code.
+    Returns a dict from class - 1 (int) to (H, W) float32 in 0..1, all of one size; empty for an image without objects.
+    DataError: the file is missing or damaged, holds anything but such a dict, or tries to run code.
     """
     try:
         cams = load_object(_read_bytes(path))

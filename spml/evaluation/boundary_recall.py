@@ -10,18 +10,12 @@ _VOID_BAND = 5
 
 
 def boundary_recall(regions, truth, tolerance=2):
-    """Count the boundary pixels of the truth, and those of them that lie near a boundary of the regions.
+    """Count the boundary pixels of the truth that lie near a boundary of the regions, and all: (found, all), two ints.
 
     A boundary pixel has one of another label above, below, left or right of it. Before that, void pixels take the
-    label of the nearest other pixel; what is more than 5 pixels inside of void is not counted.
-
-    Args:
-        regions: (H, W) ints.
-        truth: (H, W) ints, 255 is void; ValueError if the shapes differ.
-        tolerance: in pixels; near means at this Euclidean distance or less.
-
-    Returns:
-        (found, all), two ints.
+    label of the nearest other pixel; what is more than 5 pixels inside of void is not counted. Near means at a
+    Euclidean distance of `tolerance` pixels or less. Both are (H, W) ints, 255 is void; ValueError if they differ in
+    shape.
     """
     if regions.shape != truth.shape:
         raise ValueError(f'regions of shape {regions.shape} against truth of shape {truth.shape}')

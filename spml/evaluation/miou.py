@@ -8,16 +8,10 @@ import numpy as np
 
 
 def confusion(pred, truth, num_classes):
-    """Count the pixels of one image by true class and prediction.
+    """Count the pixels of one image by true class and prediction, both (H, W) ints >= 0.
 
-    Args:
-        pred: (H, W) ints >= 0; values >= `num_classes` are not a class.
-        truth: (H, W) ints >= 0; pixels with values >= `num_classes` (unlabelled, void) are left out.
-        num_classes: C.
-
-    Returns:
-        (C, C + 1) int64: entry (t, p) counts the pixels of class t predicted as p, those predicted >= C in column C.
-        ValueError if the shapes differ.
+    Returns (C, C + 1) int64: entry (t, p) counts the pixels of class t predicted as p, those predicted >= C, as no
+    class, in column C. Where the truth is >= C (unlabelled, void), a pixel is left out. ValueError: the shapes differ.
     """
     if pred.shape != truth.shape:
         raise ValueError(f'prediction of shape {pred.shape} against truth of shape {truth.shape}')

@@ -49,8 +49,7 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
         gt_list: None, or a list file, its paths relative to `gt_dir`, whose label for an image is the truth.
             Predictions of images that it does not name are left out, with a warning.
 
-    Raises:
-        DataError: a folder or a file is missing, or there are no predictions.
+    DataError: a folder or a file is missing, or there are no predictions.
     """
     pred_dir = pathlib.Path(pred_dir)
     if not pred_dir.is_dir():

@@ -7,18 +7,14 @@ from spml.utils.formats import read_json
 
 
 def score_summary(iou, class_names, num_images, absent=(), **extra):
-    """Return the scores as a dictionary that JSON can hold.
+    """Return a dictionary that JSON can hold: `mean_iou`, `extra`, `iou` by class, `absent_classes` and `num_images`.
 
     Args:
-        iou: (C,) floats in 0..1.
-        class_names: C strings, the keys of the per-class scores.
+        iou, class_names: (C,) floats in 0..1, and C strings.
         num_images: how many images were scored.
         absent: indices of classes that occur neither in truth nor in prediction (they score 0).
         extra: further entries, such as `pixel_accuracy` (a fraction), `num_instances`, or `confusion` (C rows of true
             classes, C + 1 columns of predictions, see `miou`).
-
-    Returns:
-        dict with `mean_iou`, the extra entries, `iou` ({class name: IoU}), `absent_classes` and `num_images`.
     """
     return {
         'mean_iou': float(sum(iou) / len(iou)),

@@ -37,11 +37,8 @@ class Prepared(NamedTuple):
 def prepare(sources, out, num_workers, overwrite=False):
     """Write images, label maps and lists under the data root `out`, and print what the training labels hold.
 
-    What is there already is kept, unless it was made from other files. Returns Prepared.
-
-    Raises:
-        ConfigError: `sources` names no label, or two of one kind.
-        DataError: an original is missing, damaged, or does not fit; or `out` holds other data.
+    What is there already is kept, unless it was made from other files. Returns Prepared. ConfigError: `sources` names
+    no label, or two of one kind. DataError: an original is missing, damaged, or does not fit; `out` holds other data.
     """
     classes = read_class_list(sources.classes)
     samples = gather(sources, classes)

@@ -83,12 +83,9 @@ def gather(sources, classes):
 def split(samples, val_path=None):
     """Share samples out; `val_path` is a text file with the names of those to score on, or None to choose them.
 
-    Returns:
-        A dict of lists of samples: `train`; for list files `train_scribble` and `train_full` (those of `train` with
-        weak labels and with truth), `val`, and `test`, those without any label.
-
-    Raises:
-        DataError: `val_path` is unreadable or names an image without truth, or nothing is left to train on.
+    Returns a dict of lists of samples: `train`; for list files `train_scribble` and `train_full` (those of `train` with
+    weak labels and with truth), `val`, and `test`, those without any label. DataError: `val_path` is unreadable or
+    names an image without truth, or nothing is left to train on.
     """
     with_truth = [sample for sample in samples if sample.truth]
     val = [sample for sample in with_truth if not sample.weak]

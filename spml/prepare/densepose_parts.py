@@ -40,14 +40,10 @@ def part_map(size, unannotated, bodies):
 def point_map(labels, bodies, per_part, background, radius, seed):
     """Return the (H, W) uint8 map of some annotated points, each a disc within its part, the rest unlabelled.
 
-    Args:
-        labels: what `part_map` returned; its void stays void.
-        bodies: as there.
-        per_part: points on each part of each person; fewer where there are fewer. A point counts only where the part
-            map agrees with it.
-        background: points on background in total.
-        radius: of a disc, in pixels.
-        seed: list of ints; choices depend on it and on the annotation's id alone.
+    `labels` is what `part_map` returned, of which void stays void, and `bodies` as there. There are `per_part` points
+    on each part of each person, fewer where there are fewer, and `background` ones on background in total; a point
+    counts only where the part map agrees with it. `radius` is in pixels. Choices depend on the `seed`, a list of ints,
+    and on the annotation's id alone.
     """
     dots = []
     for where, annotation in bodies:

@@ -17,10 +17,8 @@ def read_mask(path, classes):
     """Read a mask, a PNG of the forms above that says the class of every pixel, as an (H, W) uint8 label map.
 
     Grey values are ids; palette indices too, unless the ClassList has colours. 255 is void, 254 unlabelled; in colours
-    they are what the class list says.
-
-    Raises:
-        DataError: the file is missing, damaged, of another form, or holds a value or a colour of no class.
+    they are what the class list says. DataError: the file is missing, damaged, of another form, or holds a value or a
+    colour of no class.
     """
     ids, pixels, opaque = _read(path, classes)
     if not opaque.all():
@@ -39,15 +37,10 @@ def read_mask(path, classes):
 def read_scribbles(path, classes, undrawn=None):
     """Read scribbles as an (H, W) uint8 label map: what is not drawn is unlabelled.
 
-    Args:
-        path: a PNG of the forms above, or one with transparency. Grey values and palette indices as in `read_mask`;
-            those of no class are not drawn. Colours of no class, as soft edges have, are not drawn either.
-        classes: ClassList.
-        undrawn: the value (grey 0..255) or the colour (R, G, B) of what is not drawn, besides transparent pixels. Where
-            it is the value 0, the classes follow from 1 on. None: nothing else.
-
-    Raises:
-        DataError: as in `read_mask`; or nothing or everything is drawn.
+    They are a PNG of the forms above, or one with transparency. Grey values and palette indices as in `read_mask`;
+    those of no class are not drawn. Colours of no class, as soft edges have, are not drawn either. `undrawn` is the
+    value (grey 0..255) or the colour (R, G, B) of what is not drawn, besides transparent pixels, if there is one; where
+    it is the value 0, the classes follow from 1 on. DataError: as in `read_mask`; or nothing or everything is drawn.
     """
     ids, pixels, opaque = _read(path, classes)
     if isinstance(undrawn, int):

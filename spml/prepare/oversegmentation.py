@@ -64,13 +64,11 @@ def oversegment_list(data_dir, data_list, save_dir, contours_dir, threshold, max
 
     Args:
         data_dir, data_list: the list and the folder its paths start from; of its labels none is read.
-        save_dir: folder.
-        contours_dir: folder of `<image name>.png` (8-bit, one channel) or `<image name>.npy` (float in 0..1), or None.
+        save_dir, num_workers, overwrite: folder, and as in `runner.make`.
+        contours_dir: folder of `<image name>.png` or `.npy` for `read_contours`, or None.
         threshold, max_regions: as in `oversegment`.
-        num_workers, overwrite: as in `runner.make`.
 
-    Returns:
-        The list's entries without labels, each image once.
+    Returns the list's entries without labels, each image once.
 
     Raises:
         DataError: a file is missing or unfit.

@@ -41,17 +41,13 @@ def results(folder, options, outputs, inputs, digests):
 
 
 def make(function, items, folders, num_workers, title, overwrite=False):
-    """Make the results that are missing or were made from other files.
+    """Make the results that are missing or were made from other files, and return the list of their names.
 
     Args:
-        function: as in `run_items`, of an item. It writes the item's results in all the folders that list it.
+        function, num_workers, title: as in `run_items`. It writes an item's results in all the folders that list it.
         items: dict from name to item.
         folders: list of (ResultFolder, names of the items that it holds results of).
-        num_workers, title: as in `run_items`.
-        overwrite: make everything again.
-
-    Returns:
-        The list of the names whose results were made.
+        overwrite: make everything again, also what was made with other options.
 
     Raises:
         SpmlError: the results in a folder were made with other options, and `overwrite` is not set; or as in
@@ -106,7 +102,7 @@ def _is_path(source):
 
 
 def run_items(function, items, num_workers, title, on_done=None):
-    """Call `function(item)` for every item, with a bar on standard error.
+    """Return `[function(item) for item in items]`, made with a bar on standard error.
 
     Args:
         function: of a module (or a `functools.partial` of one), so that workers can import it.
@@ -114,9 +110,6 @@ def run_items(function, items, num_workers, title, on_done=None):
         num_workers: processes; 0 works in this one.
         title: shown before the bar.
         on_done: called in this process as each item is done, in their order.
-
-    Returns:
-        The list of results in the order of the items.
 
     Raises:
         SpmlError: what `function` raises first ends the work; finished items keep their files. Ctrl-C likewise.

@@ -48,17 +48,12 @@ def prepare_clicks(path, out, radius, num_workers, overwrite=False):
 
 
 def read_clicks(path):
-    """Read the JSON of "What's the point".
+    """Read the JSON of "What's the point" as a dict from image name to a list of (class id, x, y).
 
     It is a dict from the image name to a list of points, or to one such list for each annotator; a point is a dict
     with the class number `cls` (1..20; 0 is taken for background), `x` and `y` in pixels, and others (`rank`, ...) that
-    do not matter here.
-
-    Returns:
-        A dict from image name to a list of (class id, x, y). Images without a point are left out.
-
-    Raises:
-        DataError: the file is missing, damaged, or of another form; the message names the image.
+    do not matter here. Images without a point are left out. DataError, which names the image: the file is missing,
+    damaged, or of another form.
     """
     content = read_json(path, 'fetch the file again')
     if not isinstance(content, dict):

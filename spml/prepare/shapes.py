@@ -38,11 +38,8 @@ def draw_labelme(path, size, classes, rules):
     """Draw the shapes in a JSON of LabelMe, the later over the earlier.
 
     Polygons, rectangles, circles and masks cover areas, as LabelMe itself fills them; lines and points are strokes.
-    `size` is the image's (H, W), that of the uint8 label map returned.
-
-    Raises:
-        DataError: the file is missing, damaged, of another image's size, or holds a shape of an unknown class or form;
-            or strokes where the rest is background.
+    `size` is the image's (H, W), that of the uint8 label map returned. DataError: the file is missing, damaged, of
+    another image's size, or holds a shape of an unknown class or form; or strokes where the rest is background.
     """
     content = read_json(path, 'export it again')
     shapes = content.get('shapes') if isinstance(content, dict) else None
@@ -71,11 +68,7 @@ def draw_labelme(path, size, classes, rules):
 
 
 def draw_coco(annotations, size, rules):
-    """Draw the annotations of an image, as `read_coco` returns them, as an (H, W) uint8 label map, the smaller on top.
-
-    Raises:
-        DataError: a segmentation is of no form of COCO's, or of another size.
-    """
+    """Draw what `read_coco` returned of an image as an (H, W) uint8 label map, the smaller on top; errors likewise."""
     labels = np.full(size, rules.rest, np.uint8)
     masks = [(value, decode_mask(segmentation, tuple(size), where)) for where, value, segmentation in annotations]
     for value, mask in sorted(masks, key=lambda pair: pair[1].sum(), reverse=True):
@@ -86,12 +79,8 @@ def draw_coco(annotations, size, rules):
 def read_coco(path, classes, rules):
     """Read the annotations of a JSON of COCO, whose categories have the names of `classes`.
 
-    Returns:
-        A dict from each image's file name to the list of (file and annotation for messages, label value,
-        segmentation).
-
-    Raises:
-        DataError: the file is missing, damaged, of another form, or has a category that is not in the class list.
+    Returns a dict from each image's file name to the list of (file and annotation for messages, label value,
+    segmentation). DataError: the file is missing, damaged, of another form, or has a category of no class.
     """
     content = read_json(path, 'export it again')
     images = check_records(path, content, 'images', id=int, file_name=str)

@@ -32,12 +32,8 @@ def read_scribbles(path, classes):
     Each `polygon` below the root is an open polyline with a class (`tag`, looked up in a `class_table`) and `point`
     elements with `X` and `Y`; the background is a class like others.
 
-    Returns:
-        A list of (class id, (N, 2) float64 of x, y), in the file's order, and (height, width) or None where the file
-        does not say the size.
-
-    Raises:
-        DataError: the file is missing, damaged, without any polyline, or has a tag of no class.
+    Returns a list of (class id, (N, 2) float64 of x, y), in the file's order, and (height, width) or None where the
+    file does not say the size. DataError: it is missing, damaged, without any polyline, or has a tag of no class.
     """
     root = _parse(path)
     scribbles = []
@@ -60,12 +56,9 @@ def read_scribbles(path, classes):
 def read_boxes(path, classes):
     """Read the boxes in an XML of VOC's `Annotations`; `classes` is a `class_table`.
 
-    Returns:
-        A list of (class id, (left, top, right, bottom)) in whole pixels from 0, right and bottom excluded, in the
-        file's order; VOC counts from 1 and includes the last pixel.
-
-    Raises:
-        DataError: the file is missing, damaged, or has an unknown class or an impossible box.
+    Returns a list of (class id, (left, top, right, bottom)) in whole pixels from 0, right and bottom excluded, in the
+    file's order; VOC counts from 1 and includes the last pixel. DataError: the file is missing, damaged, or has an
+    unknown class or an impossible box.
     """
     boxes = []
     for number, thing in enumerate(_parse(path).findall('object'), start=1):

@@ -28,19 +28,15 @@ class Labels(NamedTuple):
 
 
 def write_labels(out, kinds, sources, draw, num_workers, title, options=None, overwrite=False):
-    """Write the label maps of all training images that have a source, and the lists of these.
+    """Write the label maps of all training images that have a source, and the lists of these; return their names.
 
     Args:
-        out: data root.
+        out, num_workers, overwrite: data root, and as in `runner.make`.
         kinds: list of `Labels`.
         sources: dict from image name to what `draw` makes the maps from: a path, a tuple of paths, or what JSON holds.
         draw: function of a module from (source, (H, W)) to the list of (H, W) uint8 maps, one for each of `kinds`.
-        num_workers, overwrite: as in `runner.make`.
         title: what the annotations are, for bar and messages.
         options: dict of what changes the maps besides what the folders' names say.
-
-    Returns:
-        The list of the names of the images that have labels now.
 
     Raises:
         DataError: prepare_voc12.py did not write its lists yet, no image has a source, or what `draw` raises.

@@ -73,10 +73,8 @@ def principal_plane(vectors):
 def class_figures(vectors, labels, images):
     """Return a list of (class id, count, mean cosine to the class's mean, share of nearest ones of its class).
 
-    Args:
-        vectors: (N, D) float unit vectors.
-        labels: (N,) their class ids.
-        images: (N,) their images; the nearest prototype is sought in other images.
+    `vectors` are (N, D) float unit vectors, `labels` and `images` (N,) their class ids and their images; the nearest
+    prototype is sought in other images.
     """
     similarity = vectors @ vectors.T
     similarity[images[:, None] == images[None]] = -np.inf

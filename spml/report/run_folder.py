@@ -79,13 +79,9 @@ class Run:
 
 
 def read_runs(paths):
-    """Read the folders of runs.
+    """Return the `Run`s of folders, each called by the folder's name, with as many above it as tell it from the rest.
 
-    Returns:
-        list of Run; each is called by its folder's name, with as many folders above it as make it differ from the rest.
-
-    Raises:
-        DataError: a folder is missing, holds nothing of a run, or holds a damaged file.
+    DataError: a folder is missing, holds nothing of a run, or holds a damaged file.
     """
     resolved = [pathlib.Path(path).resolve() for path in paths]
     for index, path in enumerate(resolved):

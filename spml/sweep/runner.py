@@ -38,11 +38,8 @@ class _Job(NamedTuple):
 def command_of(sweep, run, gpu=None, overwrite=False):
     """Return the words of a run's command and what it adds to the environment.
 
-    Args:
-        sweep: `grid.Sweep`.
-        run: one of its SweepRun.
-        gpu: number of the GPU it gets to itself, as text; None leaves the choice to the command.
-        overwrite: whether a pipeline makes again what it finds made with other settings.
+    `gpu` is the number, as text, of the GPU it gets to itself; None leaves the choice to the command. `overwrite` has a
+    pipeline make again what it finds made with other settings.
     """
     if sweep.train:
         words = [sys.executable, *sweep.train, '--snapshot_dir', str(sweep.out / run.name), '--resume',
@@ -67,18 +64,10 @@ def describe(sweep, run):
 
 
 def run_sweep(sweep, gpus=(None,), overwrite=False):
-    """Start every run, as many at a time as there are GPUs.
+    """Start every run, as many at a time as there are GPUs; return a dict from a failed run's name to its exit status.
 
-    Args:
-        sweep: `grid.Sweep`.
-        gpus: their numbers, as text; (None,) runs one at a time and leaves the choice to the command.
-        overwrite: whether pipelines make again what was made with other settings, instead of refusing.
-
-    Returns:
-        dict from a failed run's name to its exit status; the others are done.
-
-    Raises:
-        KeyboardInterrupt: again, once the current runs have saved and ended.
+    `gpus` are their numbers, as text; (None,) runs one at a time and leaves the choice to the command. `overwrite` is
+    as above. A KeyboardInterrupt is raised again once the current runs have saved and ended.
     """
     waiting = collections.deque(sweep.runs)
     jobs, failed = {}, {}

@@ -38,15 +38,10 @@ def _in_order(folder, names):
 
 
 def write_tables(sweep, results):
-    """Write `table.csv`, `table.md` and `runs.csv` and return the Markdown.
+    """Write `table.csv`, `table.md` and `runs.csv`, and return the Markdown; `results`: of the finished runs, by name.
 
-    Args:
-        sweep: Sweep.
-        results: dict from the name of a finished run to what `read_results` returned.
-
-    Returns:
-        The table, a row for the runs that differ in the seed alone: what they are, how many seeds are done, unless all
-        are, and each score's mean ± spread over them.
+    It has a row for the runs that differ in the seed alone: what they are, how many seeds are done, unless all are, and
+    each score's mean ± spread over them.
     """
     columns = list(sweep.runs[0].values)
     names = list(dict.fromkeys(name for values in results.values() for name in values))
