@@ -20,8 +20,8 @@ from spml.visualization.overlay import class_shares, overlay
 ENDINGS = ('.jpg', '.jpeg', '.png')
 
 
-def build_parser():
-    """Return the parser of this script."""
+def main():
+    """Parse the options, write a picture for each image, say where."""
     parser = arguments.build_parser(__doc__, cfg_default='the one the checkpoint carries')
     parser.add_argument('image', type=pathlib.Path, metavar='IMAGE_OR_FOLDER', help='a JPEG or PNG, or a folder')
     parser.add_argument('--run', type=pathlib.Path, required=True, metavar='RUN',
@@ -31,12 +31,7 @@ def build_parser():
     parser.add_argument('--opacity', type=arguments.share, default=0.5, metavar='A', help='of the colours, 0 < A <= 1')
     parser.add_argument('--multi_scale', action='store_true', help='scales 0.5 to 1.5 and their mirrors')
     parser.add_argument('--crf', action='store_true', help='sharpen the result with DenseCRF')
-    return parser
-
-
-def main():
-    """Parse the options, write a picture for each image, say where."""
-    args = build_parser().parse_args()
+    args = parser.parse_args()
     paths = find_images(args.image)
     save_dir = args.save_dir or (args.run if args.run.is_dir() else args.run.parent) / 'overlays'
     segmenter = load_segmenter(args.run, args.device, args.cfg_path, args.overrides)

@@ -16,8 +16,8 @@ from spml.sweep.runner import SweepFailedError, describe, is_done, log_path, run
 from spml.sweep.tables import read_results, write_tables
 
 
-def build_parser():
-    """Return the parser of this script."""
+def main():
+    """Parse the options, run what is not done, print the table of what is."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('sweep', type=pathlib.Path, metavar='SWEEP.yaml', help='what to run')
     parser.add_argument('--gpus', type=lambda text: tuple(text.split(',')), default=(None,), metavar='N,N,...',
@@ -27,12 +27,7 @@ def build_parser():
     parser.add_argument('--overwrite', action='store_true',
                         help='have pipelines make again what was made with other settings, instead of refusing')
     parser.add_argument('--dry_run', action='store_true', help='only print the commands')
-    return parser
-
-
-def main():
-    """Parse the options, run what is not done, print the table of what is."""
-    args = build_parser().parse_args()
+    args = parser.parse_args()
     sweep = read_sweep(args.sweep, args.seeds)
     if args.dry_run:
         for run in sweep.runs:

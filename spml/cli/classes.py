@@ -27,11 +27,8 @@ class Classes(NamedTuple):
 def resolve_classes(args, default_number=None):
     """Return the `Classes` that the options of `add_class_arguments` give; an option overrides `--cfg_path`.
 
-    Names and colours of a configuration with another number of classes than `--num_classes` do not count.
-
-    Raises:
-        ConfigError: nothing says how many classes there are, the configuration cannot be read, or the number
-            of names is not that of the classes.
+    Names and colours of a configuration with another number of classes than `--num_classes` do not count. ConfigError
+    if nothing says how many classes there are, or there are more or fewer names.
     """
     config = arguments.named_config(args)
     configured = config.dataset if config else None

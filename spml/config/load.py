@@ -98,12 +98,7 @@ def dump(config):
 
 
 def differences(before, now):
-    """Return how two configurations differ, as texts `section.key: before -> now` in the order of the schema.
-
-    Args:
-        before, now: dicts from `section.key` to values, as `flatten` and `effective` give them; a key that one of them
-            leaves out has no effect there.
-    """
+    """Return texts `section.key: before -> now`, as in the schema, for two dicts of `flatten` or `effective`."""
     def show(flat, name):
         return _show(flat[name]) if name in flat else 'without effect'
 
@@ -248,8 +243,7 @@ def _near(word, words):
 
 
 def _did_you_mean(near):
-    near = list(dict.fromkeys(near))[:3]
-    return f'; did you mean {" or ".join(near)}?' if near else ''
+    return f'; did you mean {" or ".join(list(dict.fromkeys(near))[:3])}?' if near else ''
 
 
 def _show(value):

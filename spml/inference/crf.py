@@ -32,14 +32,9 @@ def require_crf():
 
 
 def crf_marginals(probability, image, parameters):
-    """Sharpen class probabilities along the edges of the image.
+    """Return the (C, H, W) float32 marginals of CRF's mean field, which sum to 1 over the classes.
 
-    Args:
-        probability: (C, H, W) float, clipped to 1e-5..1 and never renormalised.
-        image: (H, W, 3) uint8 RGB.
-
-    Returns:
-        (C, H, W) float32: the marginals of CRF's mean field, which sum to 1 over the classes.
+    The probability is (C, H, W) float, clipped to 1e-5..1 and never renormalised; the image (H, W, 3) uint8 RGB.
     """
     from pydensecrf.densecrf import DenseCRF2D
     from pydensecrf.utils import unary_from_softmax

@@ -160,12 +160,7 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
 
 
 def _make_label_maps(job, entries, recipe, inputs, one):
-    """Make the label maps that are missing.
-
-    Args:
-        inputs: function from an entry to the files that its result is made from.
-        one: function from an entry to its Prediction and the pixels of void, (H, W) bool or None.
-    """
+    """Make the label maps that are missing, by `one` from an entry to its Prediction and (H, W) bool void, or None."""
     how = dataclasses.replace(job.finish, color_map=job.config.dataset.color_map)
     if how.crf is not None:
         require_crf()

@@ -87,11 +87,7 @@ def finish(prediction, how):
 def write_label_maps(prediction, how, void, name, save_dir):
     """Finish one image and write `semantic_gray/<name>.png`, `semantic_color/<name>.png` and, if known, its clusters.
 
-    Args:
-        prediction, how: as in `finish`.
-        void: (H, W) bool to be written as 255, or None.
-
-    Returns the name, for whoever waits for this in another process.
+    `void` is (H, W) bool to be written as 255, or None. The name is returned for whoever waits in another process.
     """
     label, scores = finish(prediction, how)
     if void is not None:

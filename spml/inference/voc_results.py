@@ -23,11 +23,9 @@ def pack_results(data_list, data_dir, pred_dir, num_classes, competition, out):
     when everything in it was checked; until then an older one stays.
 
     Args:
-        data_list, data_dir: the list of the test images and the folder its paths start from.
         pred_dir: folder of `<image name>.png`, 8-bit class ids.
         num_classes: C of the network; the server knows 21.
         competition: `comp5` or `comp6`.
-        out: the `.tgz` file.
 
     Raises:
         DataError: an image has no prediction, or one is unreadable, not of its image's size, or holds other values

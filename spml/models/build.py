@@ -19,12 +19,8 @@ def build_embedding(config):
 def starting_weights(config, embedding=None):
     """Return the file of the weights to start from, fetching torchvision's if necessary, or None for random ones.
 
-    Args:
-        config: the resolved configuration; `network.pretrained` may name a file or the folder of a training.
-        embedding: the same, used where `network.pretrained` is empty.
-
-    Raises:
-        CheckpointError: a folder holds no model.
+    `embedding` is used where `network.pretrained` is empty; both may name a file or the folder of a training.
+    CheckpointError if a folder holds no model.
     """
     pretrained = config.network.pretrained or embedding
     if not pretrained:

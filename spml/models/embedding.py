@@ -18,10 +18,7 @@ GRID_STRIDE = 4
 class EmbeddingNetwork(nn.Module):
     """Pixel embeddings at a quarter of the input size.
 
-    Args:
-        backbone: a `spml.models.backbones.Backbone`.
-        head: name of HEADS.
-        colour: whether the local features hold colour besides location (DensePose).
+    Its head is one of HEADS; with `colour` the local features hold colour besides location (DensePose).
     """
 
     def __init__(self, backbone, head, embedding_dim, colour=False):

@@ -150,8 +150,6 @@ class Sums:
         vectors: (N, D) float, the embeddings.
         scale: kappa in units of log 2.
         targets: (S, D) float, the prototypes times `scale`, so that their products with vectors are logits.
-        needs_grad: whether the gradients are asked for.
-        loss: scalar.
         grad_vectors: (N, D), the derivatives by the logits, times targets; has to be written everywhere.
         grad_targets: (S, D), still to be multiplied by `scale`: the derivatives by the logits, times vectors.
     """

@@ -64,7 +64,6 @@ class RelationCriterion(nn.Module):
 
     Args:
         concentrations: dict from active relation (a name of RELATIONS) to kappa.
-        image_similarity_with_location: see `Batch`.
     """
 
     def __init__(self, concentrations: Mapping[str, float], num_classes: int,

@@ -129,7 +129,6 @@ class _Rows:
 
     Attributes:
         order: (R,) int64 rows, group after group.
-        counts: list of the number of rows of each group.
         place: (R,) int64 place of a row within its group.
         in_order: whether the rows already come group after group.
     """

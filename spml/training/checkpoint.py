@@ -25,7 +25,6 @@ class Snapshot:
     """A snapshot as read, not yet checked against the training that is to resume it.
 
     Attributes:
-        path: of its model file.
         weights: dict of state dicts and `config`.
         state: dict with `optimizer`, `memory`, `random`, and in newer files `data` and `stopgap`.
     """
@@ -48,10 +47,7 @@ def find_snapshots(snapshot_dir):
 def save_snapshot(training, iteration, stopgap=False):
     """Write both files of a snapshot: rank 0 does, all ranks contribute their random states and wait for the files.
 
-    `iteration` is zero-based, the one just finished.
-
-    Raises:
-        OSError: rank 0 cannot write; the other processes then exit silently.
+    Where rank 0 cannot write it raises OSError, and the other processes exit silently.
     """
     everyones_states, error = distributed.gather_objects(random_states()), None
     if distributed.rank() == 0:
@@ -110,9 +106,7 @@ def restore_snapshot(snapshot, training):
     """Restore weights, momentum, memory bank and, where there are as many as processes, random states.
 
     The optimiser's settings (momentum, weight decay) are not restored: those of the configuration count.
-
-    Raises:
-        CheckpointError: the snapshot does not fit the configured networks, or is damaged.
+    CheckpointError if the snapshot does not fit the configured networks, or is damaged.
     """
     path, state, task, optimizer = snapshot.path, snapshot.state, training.task, training.optimizer
     for name, model in task.models().items():

@@ -2,16 +2,12 @@
 
 
 def learning_rate(iteration, base_lr, policy, max_iteration, warmup_iteration=0, decay_iterations=()):
-    """Return the base learning rate at a zero-based iteration.
+    """Return the base learning rate at a zero-based iteration, t of T.
 
     Args:
-        iteration: t.
-        base_lr: at the start.
         policy: `poly`, base * (1 - t/T)^0.9, or `step`, base * 0.1^(number of decay_iterations <= t).
-        max_iteration: T.
         warmup_iteration: Tw; for t < Tw, with a = t/Tw, `poly` takes the smaller of itself and base * (0.1 (1-a) + a),
             and `step` takes the latter.
-        decay_iterations: of `step`.
     """
     a = iteration / warmup_iteration if iteration < warmup_iteration else 1.0
     warm = base_lr * (0.1 * (1 - a) + a)

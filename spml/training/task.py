@@ -57,12 +57,8 @@ class Training:
     """One training.
 
     Attributes:
-        task: Task on `device`.
-        optimizer: over the parameters of the task.
         weights: dict from the name of a loss to its weight.
         make_loader: function from the first iteration to an iterable of batches, whose iterator can be closed.
-        config: the resolved configuration, as the user gave it.
-        snapshot_dir: folder for everything that the training writes.
         data: digest of the training list, noted in snapshots; None if it is not known.
     """
 

@@ -53,7 +53,7 @@ def autocast(precision, device):
 
 @contextlib.contextmanager
 def convolutions(precision, device):
-    """Let convolutions multiply in TF32 where `precision` is tf32; ConfigError if the torch.device has no such precision."""
+    """Let convolutions multiply in TF32 where `precision` is tf32; ConfigError if the device cannot."""
     try:
         autocast(precision, device)
     except RuntimeError as error:

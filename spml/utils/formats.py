@@ -1,4 +1,6 @@
 """Text, JSON, PNG and `.npz` files: written whole or not at all, read with errors that name the file."""
+import contextlib
+import itertools
 import json
 import pathlib
 
@@ -65,15 +67,10 @@ def read_json_lines(path):
     """Return the objects of a JSON-lines file, none without the file; what follows a line cut short is dropped."""
     rows = []
     if pathlib.Path(path).is_file():
-        for line in pathlib.Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                break
-            if not isinstance(row, dict):
-                break
-            rows.append(row)
-    return rows
+        with contextlib.suppress(ValueError):
+            for line in pathlib.Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
+                rows.append(json.loads(line))  # noqa: PERF401 (lines before a damaged one stay)
+    return list(itertools.takewhile(lambda row: isinstance(row, dict), rows))
 
 
 def write_png(path, array):

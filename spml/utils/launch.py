@@ -58,13 +58,9 @@ def execute(function, device=None, processes=None, gpus='0'):
 
 
 def choose_devices(gpus, device, wanted=None):
-    """Return the names of the devices to run on, one a process.
+    """Return the names of the devices to run on, one for each of the processes that are wanted; see `execute`.
 
-    Args:
-        gpus, device, wanted: as `gpus`, `device` and `processes` of `execute`.
-
-    Raises:
-        ConfigError: fewer GPUs can be used than there are to be processes.
+    ConfigError if fewer GPUs can be used.
     """
     numbers = [int(number) for number in gpus.split(',')]
     if device not in (None, 'cpu', 'cuda') and (wanted or 1) > 1:
@@ -86,10 +82,7 @@ def choose_devices(gpus, device, wanted=None):
 def launch(devices):
     """Run this command again, a process on each device, wait for them, and return the exit status.
 
-    Each process reports its own errors; this one only reports a process that was killed.
-
-    Raises:
-        ProcessDiedError: a process was killed; the others were ended.
+    Each process reports its own errors. If one was killed the others are ended, and this one raises ProcessDiedError.
     """
     # The launcher reports every process that it stops, with stack traces; one line is enough.
     logging.getLogger('torch.distributed.elastic').setLevel(logging.CRITICAL)

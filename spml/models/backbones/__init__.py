@@ -15,7 +15,6 @@ class Backbone(Protocol):
 
     Attributes:
         checkpoint_name: its name in the embedding network, with which its keys in checkpoints start.
-        out_channels: of the features.
         stride: size of the images over that of the features, a multiple of 4.
     """
 

@@ -24,18 +24,17 @@ class Stem(nn.Module):
     Three 3x3 convolutions to 128 channels (`deep`), or one to 64 (`7x7`), as in torchvision's ResNet.
     """
 
-    def __init__(self, layout, bn_momentum):
+    def __init__(self, layout):
         super().__init__()
         if layout == 'deep':
             self.out_channels = 128
             self.conv1 = nn.Sequential(
-                _conv3x3(3, 64, stride=2), nn.BatchNorm2d(64, momentum=bn_momentum), nn.ReLU(inplace=True),
-                _conv3x3(64, 64), nn.BatchNorm2d(64, momentum=bn_momentum), nn.ReLU(inplace=True),
-                _conv3x3(64, 128))
+                _conv3x3(3, 64, stride=2), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
+                _conv3x3(64, 64), nn.BatchNorm2d(64), nn.ReLU(inplace=True), _conv3x3(64, 128))
         else:
             self.out_channels = 64
             self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(self.out_channels, momentum=bn_momentum)
+        self.bn1 = nn.BatchNorm2d(self.out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
 
@@ -47,20 +46,20 @@ class Stem(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3 (with stride and dilation), 1x1, and a shortcut."""
 
-    def __init__(self, in_channels, width, stride, dilation, bn_momentum):
+    def __init__(self, in_channels, width, stride, dilation):
         super().__init__()
         out_channels = width * _EXPANSION
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width, momentum=bn_momentum)
+        self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = _conv3x3(width, width, stride, dilation)
-        self.bn2 = nn.BatchNorm2d(width, momentum=bn_momentum)
+        self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels, momentum=bn_momentum)
+        self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
             self.downsample = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False),
-                                            nn.BatchNorm2d(out_channels, momentum=bn_momentum))
+                                            nn.BatchNorm2d(out_channels))
 
     def forward(self, x):
         """Map (B, in, h, w) to (B, 4 * width, h / stride, w / stride)."""
@@ -85,7 +84,7 @@ class ResNetBackbone(nn.Module):
 
     def __init__(self, depth, bn_momentum=3e-4, stem='deep'):
         super().__init__()
-        self.conv1 = Stem(stem, bn_momentum)
+        self.conv1 = Stem(stem)
         in_channels = self.conv1.out_channels
         widths, strides, dilations = (64, 128, 256, 512), (1, 2, 1, 1), (1, 1, 2, 4)
         for stage, blocks in enumerate(STAGE_BLOCKS[depth]):
@@ -93,14 +92,15 @@ class ResNetBackbone(nn.Module):
             for block in range(blocks):
                 # A stage's first block still uses the dilation of the stage before it.
                 dilation = max(1, dilations[stage] // 2) if block == 0 else dilations[stage]
-                layers.append(Bottleneck(in_channels, widths[stage], strides[stage] if block == 0 else 1, dilation,
-                                         bn_momentum))
+                layers.append(Bottleneck(in_channels, widths[stage], strides[stage] if block == 0 else 1, dilation))
                 in_channels = widths[stage] * _EXPANSION
             setattr(self, f'res{stage + 2}', nn.Sequential(*layers))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
                 nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
+            elif isinstance(module, nn.BatchNorm2d):
+                module.momentum = bn_momentum
 
     def stages(self):
         """Return its parts by the names of STAGES."""

@@ -237,5 +237,3 @@ def _options(relations: Sequence[Relation], channels: int) -> dict[str, Any]:
     return {'scale_0': scales[0], 'scale_1': scales[-1], 'MODE_0': relations[0].mode,
             'MODE_1': relations[1].mode if len(relations) > 1 else -1, 'CHANNELS': channels, 'FIRST': first,
             'REST': rest, 'ROWS': _ROWS, 'COLUMNS': _COLUMNS, **_COMPILATION}
-
-
