@@ -133,13 +133,6 @@ def test_common_options(tmp_path):
         arguments.parse(arguments.build_parser('what it does'), [])
 
 
-def help_of(parser, capsys, monkeypatch):
-    monkeypatch.setenv('COLUMNS', '300')
-    with pytest.raises(SystemExit):
-        parser.parse_args(['--help'])
-    return capsys.readouterr().out
-
-
 def test_help_is_made_of_the_docstring_and_shows_defaults(capsys, monkeypatch):
     parser = arguments.script_parser('Do it.\n\n    python do.py --a 1 \\\n        --b 2\n\nMore words.\n')
     parser.add_argument('source')
@@ -150,7 +143,10 @@ def test_help_is_made_of_the_docstring_and_shows_defaults(capsys, monkeypatch):
     parser.add_argument('--names', default=[], help='some names')
     parser.add_argument('--flag', action='store_true', help='a switch')
     parser.add_argument('--told', help='a word (default: the name)')
-    text = help_of(parser, capsys, monkeypatch)
+    monkeypatch.setenv('COLUMNS', '300')
+    with pytest.raises(SystemExit):
+        parser.parse_args(['--help'])
+    text = capsys.readouterr().out
     purpose, options = text.split('options:')
     assert purpose.index('Do it.') < purpose.index('More words.')
     assert 'python do.py' not in purpose

@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / 'README.md').read_text(encoding='utf-8')
 TEXT = '\n'.join([README, *(path.read_text(encoding='utf-8') for path in sorted((ROOT / 'misc').glob('*.md')))])
 BLOCKS = re.findall(r'^```bash\n(.*?)^```$', TEXT, re.MULTILINE | re.DOTALL)
+PYTHON = re.findall(r'^```python\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)
 NEEDING = [block for block in BLOCKS if block.startswith('# needs ')]
 PIPELINES = [block for block in BLOCKS if block not in NEEDING and 'bashscripts/' in block]
 SCRIPTS = [block for block in BLOCKS if block not in NEEDING + PIPELINES]
@@ -110,8 +111,7 @@ def test_the_commands_on_the_built_in_data_run_as_they_are(project):
 @pytest.mark.slow
 def test_the_example_of_the_python_interface_runs(project):
     folder, environment = project
-    code = next(block for block in re.findall(r'^```python\n(.*?)^```$', README, re.MULTILINE | re.DOTALL)
-                if 'load_segmenter' in block)
+    code = next(block for block in PYTHON if 'load_segmenter' in block)
     result = subprocess.run([sys.executable, '-c', code], cwd=folder, env=environment, capture_output=True, text=True,
                             check=False)
     assert result.returncode == 0, result.stderr
@@ -119,6 +119,22 @@ def test_the_example_of_the_python_interface_runs(project):
     height, width = map(int, shapes[0].split(', '))
     assert shapes[1].split(', ') == ['6', str(height), str(width)]
     assert shapes[2].split(', ')[1:] == [str(height), str(width)]
+
+
+def test_every_relation_in_the_example_of_the_method_trains_the_network():
+    code, = [block for block in PYTHON if 'from spml import segsort' in block]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    names = {}
+    exec(compile(code, 'README.md', 'exec'), names)
+    assert set(names['losses']) == {'sem_ann_loss', 'sem_occ_loss', 'img_sim_loss'}
+    assert all(0 < loss < float('inf') for loss in names['losses'].values())
+    weight = names['network'].weight
+    assert weight.isfinite().all()
+    assert weight.grad.abs().max() > 0
+    # Two earlier steps are remembered, and no two of their images share an id.
+    bank = names['bank']
+    assert len(bank.steps) == 2
+    assert len(bank.extend(names['segments']).image.unique()) == 12
 
 
 def test_the_code_map_has_the_layers_of_the_imports():

@@ -1,4 +1,3 @@
-import itertools
 
 import naive_inference as naive
 import numpy as np
@@ -15,17 +14,6 @@ CPU = torch.device('cpu')
     (1025, 512, 340, [512, 768, 1025]), (10, 4, 2, [4, 6, 8, 10]), (11, 4, 2, [4, 5, 7, 9, 11]), (6, 4, 4, [4, 6])])
 def test_windows_end_where_the_formula_says(size, crop, stride, expected):
     assert window_ends(size, crop, stride) == expected
-
-
-def test_windows_leave_no_hole(rng):
-    for _ in range(50):
-        crop = int(rng.integers(1, 60))
-        stride, size = int(rng.integers(1, crop + 1)), crop + int(rng.integers(0, 200))
-        ends = window_ends(size, crop, stride)
-        assert len(ends) == -((crop - size) // stride) + 1
-        assert (ends[0], ends[-1]) == (crop, size)
-        assert all(0 <= after - before <= stride + 1 for before, after in itertools.pairwise(ends))
-        assert all(after - before <= crop for before, after in itertools.pairwise(ends))
 
 
 def test_large_windows_are_shown_one_by_one_and_many_small_ones_in_batches(monkeypatch):

@@ -3,8 +3,9 @@ import io
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
+
+from spml import config as configuration
 
 COLOURS = [[10, 20, 30], [200, 1, 99], [3, 250, 77]]
 NOT_OF_INFERENCE = dict.fromkeys(('data_list', 'device', 'checkpoint', 'save_dir'))
@@ -12,10 +13,7 @@ NOT_OF_INFERENCE = dict.fromkeys(('data_list', 'device', 'checkpoint', 'save_dir
 
 @pytest.fixture
 def own_classes(place):
-    for path in (place.config, place.classifier_config):
-        content = yaml.safe_load(path.read_text())
-        content['dataset'] |= {'class_names': ['ground', 'cat', 'tree'], 'color_map': COLOURS}
-        path.write_text(yaml.safe_dump(content))
+    place.config.write_text(configuration.dump(place.make_config(f'dataset.color_map={COLOURS}')))
     return place
 
 

@@ -162,7 +162,7 @@ def test_sigterm_between_images_keeps_what_is_complete(place, script, result, mo
 
 
 @pytest.mark.parametrize('script', TRAININGS)
-@pytest.mark.parametrize('values', [[255], [3, 254], [200, 255], [0]])
+@pytest.mark.parametrize('values', [[255], [3, 254]])
 def test_labels_without_much_in_them_and_images_smaller_than_the_crop_train(place, script, values, rng):
     for name in place.data.names[:2]:
         Image.fromarray(rng.choice(values, (40, 36)).astype(np.uint8)).save(place.label(name))

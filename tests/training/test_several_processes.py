@@ -12,8 +12,7 @@ import torch
 from naive_step import KAPPA, PROCESSES, WEIGHTS, naive_losses, random_batch
 
 from spml import config as configuration
-from spml.errors import CheckpointError
-from spml.training.build import build_embedding_task, train_embedding
+from spml.training.build import build_embedding_task
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -43,7 +42,7 @@ def run_two(script, *arguments, status=0, attempts=3):
 
 
 @pytest.mark.usefixtures('one_thread')
-def test_two_processes(tmp_path, small_data, small_config, caplog, identical):
+def test_two_processes(tmp_path, small_data, small_config, identical):
     """Of two_processes.py, which two processes run once."""
     step = random_step(small_config, tmp_path)
     (tmp_path / 'config.yaml').write_text(configuration.dump(small_config()))
@@ -65,15 +64,6 @@ def test_two_processes(tmp_path, small_data, small_config, caplog, identical):
         assert not [name for name in after if 'gloo' in name]
     assert ['error: a mistake\n' in text for text in printed] == [True, False]
     assert [text.endswith('cleared away\n') and 'taken down' not in text for text in printed] == [True, True]
-
-    # Another number of processes is a change.
-    config = small_config('train.batch_size=1', 'train.shuffle=false', 'train.max_iteration=4')
-    options = (config, small_data.folder, small_data.list, tmp_path / 'damaged', torch.device('cpu'), True)
-    with pytest.raises(CheckpointError, match=r'processes: 2 -> 1.*--accept_changes'):
-        train_embedding(*options)
-    train_embedding(*options, accept_changes=True)
-    assert 'processes: 2 -> 1' in caplog.text
-    assert (tmp_path / 'damaged' / 'model-3.pth').is_file()
 
 
 def random_step(small_config, folder):
