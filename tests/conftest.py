@@ -78,15 +78,19 @@ def works(call_script):
 
 @pytest.fixture
 def fails(call_script):
-    """A function that runs a script and asserts status 2 and one line of error, the last, that holds some words."""
-    def check(name, *words, naming):
-        status, _, err = call_script(name, *words)
-        assert status == 2, err
+    """A function that runs a script, asserts its status and one line of error, the last, that holds some words.
+
+    It returns what the script prints.
+    """
+    def check(name, *words, naming, status=2):
+        found, out, err = call_script(name, *words)
+        assert found == status, err
         assert 'Traceback' not in err
         lines = err.rstrip('\n').split('\n')
         assert [line.startswith('error: ') for line in lines] == [False] * (len(lines) - 1) + [True], err
         for word in naming:
             assert str(word) in lines[-1]
+        return out
     return check
 
 

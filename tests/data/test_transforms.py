@@ -92,8 +92,7 @@ def test_pad_to(rng, size):
     means = rng.random(3)
     got, got_labels = transforms.pad_to(image, labels, size, means)
     height, width = max(5, size[0]), max(6, size[1])
-    assert got.shape == (height, width, 3)
-    assert got.dtype == np.float32
+    assert (got.dtype, got.shape) == (np.float32, (height, width, 3))
     for i, j in np.ndindex(height, width):
         inside = i < 5 and j < 6
         np.testing.assert_allclose(got[i, j], image[i, j] if inside else means, atol=1e-7)

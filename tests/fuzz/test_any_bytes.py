@@ -23,22 +23,18 @@ from spml.program import one_line
 
 
 def is_image(image, path):
-    assert image.dtype == np.uint8
-    assert image.ndim == 3
-    assert image.shape[2] == 3
+    assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)
 
 
 def is_label(label, path):
-    assert label.dtype == np.uint8
-    assert label.ndim == 2
+    assert (label.dtype, label.ndim) == (np.uint8, 2)
 
 
 def are_cams(cams, path):
     assert all(type(key) is int and 0 <= key < 254 for key in cams)
     assert len({cam.shape for cam in cams.values()}) <= 1
     for cam in cams.values():
-        assert cam.dtype == np.float32
-        assert cam.ndim == 2
+        assert (cam.dtype, cam.ndim) == (np.float32, 2)
         assert -0.01 <= cam.min() <= cam.max() <= 1.01
 
 

@@ -56,8 +56,7 @@ def read(path):
 
 def check_form(regions, shape, most=255):
     """Assert that regions are of a shape, numbered from 0, at most so many, and each connected."""
-    assert regions.shape == shape
-    assert regions.dtype == np.uint8
+    assert (regions.dtype, regions.shape) == (np.uint8, shape)
     ids = np.unique(regions)
     np.testing.assert_array_equal(ids, np.arange(len(ids)))
     assert len(ids) <= most

@@ -94,14 +94,10 @@ def test_configurations_are_ready(own, works, fails, caplog):
     works('prepare_custom', *own.arguments('scribbles'))
     for name, kind, base in (('scribble', 'segsort', 30000), ('classifier', 'softmax_classifier', 4000)):
         config = load_config(own.configs / f'{name}.yaml')
-        assert config.dataset.class_names == ['ground', 'cat', 'tree']
+        assert (config.dataset.num_classes, config.dataset.class_names) == (3, ['ground', 'cat', 'tree'])
         assert config.dataset.color_map == COLOURS[:3].tolist()
-        assert config.dataset.num_classes == 3
         assert (config.network.prediction_types, config.train.max_iteration) == (kind, base)
-        longest = max(max(ids.shape) for ids in own.ids.values())
-        size = config.train.crop_size[0]
-        assert size % 8 == 0
-        assert longest <= size <= max(32, longest + 8)
+        size = max(32, *(-(-max(ids.shape) // 8) * 8 for ids in own.ids.values()))  # that of the longest image
         assert config.test.crop_size == config.test.stride == config.train.crop_size == [size, size]
         assert config.test.image_size == 0
     edited = own.configs / 'base.yaml'
@@ -118,8 +114,7 @@ def test_configurations_are_ready(own, works, fails, caplog):
     own.out = own.out.with_name('third')
     printed = works('prepare_custom', *own.arguments('scribbles', more=['--base', 'demo']))
     config = load_config(own.configs / 'scribble.yaml')
-    assert config.dataset.color_map is None
-    assert config.train.crop_size == [32, 32]
+    assert (config.dataset.color_map, config.train.crop_size) == (None, [32, 32])
     assert config.network.backbone_types == 'panoptic_deeplab_14'
     assert 'no training label has tree' in caplog.text
     assert 'There is no truth to score on' in printed

@@ -130,9 +130,9 @@ def test_labels_of_other_classes_by_request(labelme):
 def test_files_of_another_image_or_none(labelme, tmp_path, classes):
     with pytest.raises(DataError, match=r'50x41 pixels .* 50x40; .*EXIF'):
         labelme([], imageHeight=41)
+    path = tmp_path / 'b.json'
     for written, words in ((b'{"shapes": [', 'not valid JSON'), (b'[]', 'no list of shapes'),
                            (b'\xff', 'not valid JSON'), (b'[' * 100000, 'not valid JSON')):
-        path = tmp_path / 'b.json'
         path.write_bytes(written)
         with pytest.raises(DataError, match=words):
             draw_labelme(path, SIZE, classes, DENSE)

@@ -187,8 +187,6 @@ def test_raw_activations_are_of_the_tags_and_explain_the_tag_labels(root):
         truth, labels = read(root, f'VOC2012/segcls/{stem}.png'), read(root, semantic)
         assert sorted(key + 1 for key in activations) == sorted(set(truth.ravel()) - {0, 255})
         for scores in activations.values():
-            assert scores.dtype == np.float32
-            assert scores.shape == truth.shape
-            assert scores.min() >= 0
-            assert scores.max() == 1
+            assert (scores.dtype, scores.shape) == (np.float32, truth.shape)
+            assert 0 <= scores.min() <= scores.max() == 1
         np.testing.assert_array_equal(labels, tag_labels(activations, truth.shape))

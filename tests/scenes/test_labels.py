@@ -28,8 +28,7 @@ def test_every_object_is_annotated_even_when_one_pixel_wide():
                                    np.random.default_rng(5).integers(0, 256, (64, 90, 3), np.uint8)])
 def test_over_segmentation_of_flat_and_of_random_images(image):
     regions = over_segmentation(image)
-    assert regions.dtype == np.uint8
-    assert regions.shape == image.shape[:2]
+    assert (regions.dtype, regions.shape) == (np.uint8, image.shape[:2])
     assert regions.max() <= 254
 
 

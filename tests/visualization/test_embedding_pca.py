@@ -20,8 +20,7 @@ def test_equals_singular_value_decomposition():
     embedding = np.random.default_rng().standard_normal((7, 9, 5)) * np.array([5, 4, 3, 1, 1, .5, .2])[:, None, None]
     rgb = embedding_pca(torch.from_numpy(embedding).requires_grad_())
     np.testing.assert_array_equal(embedding_pca(embedding), rgb)
-    assert rgb.shape == (9, 5, 3)
-    assert rgb.dtype == np.uint8
+    assert (rgb.dtype, rgb.shape) == (np.uint8, (9, 5, 3))
     assert np.abs(rgb - naive_pca(embedding)).max() <= 0.501
     assert rgb.min(axis=(0, 1)).tolist() == [0, 0, 0]
     assert rgb.max(axis=(0, 1)).tolist() == [255, 255, 255]

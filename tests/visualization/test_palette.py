@@ -10,8 +10,7 @@ VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0,
 
 def test_colours_are_those_of_voc():
     colours = voc_colour_map()
-    assert colours.shape == (256, 3)
-    assert colours.dtype == np.uint8
+    assert (colours.dtype, colours.shape) == (np.uint8, (256, 3))
     assert [tuple(colour) for colour in colours[:21].tolist()] == VOC
     assert tuple(colours[255].tolist()) == (224, 224, 192)
     assert len({tuple(colour) for colour in colours.tolist()}) == 256
@@ -34,8 +33,7 @@ def test_colours_of_ones_own_are_the_classes_alone():
 def test_ids_keep_their_colour_and_differ():
     ids = np.array([[-1, 0, 1], [255, 256, 5000]])
     rgb = colourise_ids(ids)
-    assert rgb.shape == (2, 3, 3)
-    assert rgb.dtype == np.uint8
+    assert (rgb.dtype, rgb.shape) == (np.uint8, (2, 3, 3))
     assert rgb[0, 0].tolist() == [0, 0, 0]
     assert len({tuple(colour) for colour in rgb.reshape(-1, 3).tolist()}) == 6
     np.testing.assert_array_equal(colourise_ids(ids[1:]), rgb[1:])
