@@ -65,8 +65,9 @@ def test_what_the_user_says_of_instructions_stands():
 def test_a_convolution_after_it_is_that_of_avx2():
     # Said within the process, although torch is loaded, it does what it does from outside.
     seed = str(torch.seed() % 1000)
-    found = [subprocess.run([sys.executable, '-c', CONVOLVE.replace('SAY', say).replace('SEED', seed)],
-                            env={**os.environ, **environment}, capture_output=True, text=True, check=True).stdout
-             for say, environment in (('steady_convolutions("fp32")', {}), ('', {'ONEDNN_MAX_CPU_ISA': 'AVX2'}))]
+    started = [subprocess.Popen([sys.executable, '-c', CONVOLVE.replace('SAY', say).replace('SEED', seed)],
+                                env={**os.environ, **environment}, stdout=subprocess.PIPE)
+               for say, environment in (('steady_convolutions("fp32")', {}), ('', {'ONEDNN_MAX_CPU_ISA': 'AVX2'}))]
+    found = [process.communicate()[0] for process in started]
     assert len(found[0]) > 1000
     assert found[0] == found[1]

@@ -127,6 +127,8 @@ def test_json_lines_are_read_up_to_one_cut_short(tmp_path):
     for tail in ('{"b": [1', '[1]', '\ufffd'):
         path.write_text('{"a": 1}\n{"a": 0.1}\n' + tail + '\n{"a": 3}\n')
         assert read_json_lines(path) == [{'a': 1}, {'a': 0.1}]
+
+
 @pytest.mark.parametrize('links', [True, False])
 def test_a_file_is_placed_by_link_or_copy_and_the_original_left_as_it_was(tmp_path, monkeypatch, links):
     def refuse(*_):
