@@ -58,6 +58,12 @@ def test_box_labels_follow_the_rule_on_overlapping_boxes(threshold, rng):
         assert labels[y, x] == (label if best >= threshold else 254)
 
 
+def test_of_equals_the_earlier_box_counts():
+    both = {key: np.eye(3, 5, dtype=np.float32) for key in (3, 7)}
+    for first, second in ((4, 8), (8, 4)):
+        assert box_labels(both, [(first, (0, 0, 5, 3)), (second, (0, 0, 5, 3))], (3, 5))[1, 1] == first
+
+
 def test_a_box_of_a_class_without_cam_is_unlabelled():
     labels = box_labels({}, [(4, (1, 0, 3, 2))], (3, 5))
     np.testing.assert_array_equal(labels, [[0, 254, 254, 0, 0], [0, 254, 254, 0, 0], [0, 0, 0, 0, 0]])

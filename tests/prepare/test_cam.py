@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from originals import TRAIN_PLUS, read, train_list
 
-from spml.data.cam_labels import tag_labels
+from spml.data.cam_labels import box_labels, tag_labels
 from spml.errors import DataError
 from spml.prepare.voc_xml import class_table, read_boxes
 
@@ -54,35 +54,22 @@ def write_boxes(path, boxes):
     path.write_text(f'<annotation><filename>{path.stem}.jpg</filename>{objects}</annotation>')
 
 
-def test_box_labels(place, works):
+def test_box_labels(place, works, rng):
     annotations = place.voc / 'Annotations'
     for name in TRAIN_PLUS:
         write_boxes(annotations / f'{name}.xml', [])
-    height, width = place.sizes['08_d']
-    cams = {key: np.zeros((height, width), np.float32) for key in (4, 14)}
-    # bottle: columns 3..8 and rows 2..4 from 0; its CAM rises from 0.2 to 0.7, so 0.45 is the middle.
-    cams[4][2:5, 3:9] = np.array([0.2, 0.3, 0.44, 0.46, 0.6, 0.7])
-    # person: columns 7..9, rows 4..6; 1 except in a corner, and larger than the bottle where both are.
-    cams[14][4:7, 7:10] = 1
-    cams[14][6, 9] = 0
-    cams[14][0, 0] = 1  # outside its box
     write_boxes(annotations / '08_d.xml',
                 [('bottle', 4, 3, 9, 5), ('person', '8.2', 5, 10, 7), ('cat', 12, 10, 13, 12)])
+    boxes = [(5, (3, 2, 9, 5)), (15, (7, 4, 10, 7)), (8, (11, 9, 13, 12))]
+    cams = {key: rng.random(place.sizes['08_d'], np.float32) for key in (4, 14)}
     np.save(place.cam_dir / '08_d.npy', cams)
-    works('prepare_cam', *arguments(place, '--boxes', annotations))
-    want = np.zeros((height, width))
-    want[2:5, 3:6] = 254
-    want[2:5, 6:9] = 5
-    want[4:7, 7:10] = 15
-    want[4, 8] = 5  # a tie of 1 and 1: the earlier box
-    want[6, 9] = 254
-    want[9:12, 11:13] = 254
-    np.testing.assert_array_equal(read(place.out / BOXES / '08_d.png'), want)
-    assert not read(place.out / BOXES / '07_a.png').any()
-    assert len((place.out / 'lists/train_box.txt').read_text().splitlines()) == 4
-    works('prepare_cam', *arguments(place, '--boxes', annotations, '--threshold', 0.3))
-    assert (read(place.out / 'VOC2012/cam/seambox_a6_th0.3/08_d.png')[2:4, 5] == 5).all()
-    assert (place.out / 'lists/train_box_seambox_a6_th0.3.txt').is_file()
+    for more, folder, kind in (([], BOXES, 'box'), (['--threshold', 0.3], 'VOC2012/cam/seambox_a6_th0.3',
+                                                    'box_seambox_a6_th0.3')):
+        works('prepare_cam', *arguments(place, '--boxes', annotations, *more))
+        want = box_labels(cams, boxes, place.sizes['08_d'], *more[1:])
+        np.testing.assert_array_equal(read(place.out / folder / '08_d.png'), want)
+        assert not read(place.out / folder / '07_a.png').any()
+        assert (place.out / f'lists/train_{kind}.txt').read_text() == train_list(folder)
 
 
 def test_a_second_run_makes_what_is_replaced_again(place, works):

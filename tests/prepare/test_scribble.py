@@ -17,6 +17,8 @@ def place(prepared, tmp_path):
     """The prepared miniature of VOC with an empty folder for scribbles."""
     prepared.scribbles = tmp_path / 'pascal_2012'
     prepared.scribbles.mkdir()
+    prepared.words = ['prepare_scribble', '--out', prepared.out, '--num_workers', 0]
+    prepared.with_scribbles = [*prepared.words, '--scribbles', prepared.scribbles]
     return prepared
 
 
@@ -35,8 +37,7 @@ def test_the_five_lengths_of_every_image(place, works, rng):
     for name, scribbles in drawn.items():
         write_scribbles(place.scribbles / f'{name}.xml', scribbles, place.sizes[name])
     write_scribbles(place.scribbles / '07_c.xml', drawn['07_a'])  # a val image: not used
-    printed = works('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out,
-                        '--num_workers', 0)
+    printed = works(*place.with_scribbles)
     root = place.out / 'VOC2012' / 'scribble'
     assert {path.name for path in root.iterdir()} == set(FOLDERS)
     for folder in FOLDERS:
@@ -54,8 +55,7 @@ def test_the_five_lengths_of_every_image(place, works, rng):
 def test_a_drawing_by_hand(place, works):
     height, width = place.sizes['07_a']
     write_scribbles(place.scribbles / '07_a.xml', [('Background', [(1, 1), (9, 1)]), ('TV/monitor', [(5, height + 9)])])
-    works('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--width', 1,
-                        '--radius', 1, '--num_workers', 0)
+    works(*place.with_scribbles, '--width', 1, '--radius', 1)
     want = {'1': np.full((height, width), 254), '1_0.5': np.full((height, width), 254)}
     want['1'][1, 1:10] = want['1_0.5'][1, 3:8] = 0
     want['1'][-1, 5] = want['1_0.5'][-1, 5] = 20
@@ -70,15 +70,14 @@ def test_a_drawing_by_hand(place, works):
 
 
 def test_images_without_scribbles_are_left_out_aloud_and_a_second_run_goes_on(place, works, caplog):
-    arguments = ['prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--num_workers', 0]
     write_scribbles(place.scribbles / '08_d.xml', [('cat', [(3, 3), (8, 8)])])
-    works(*arguments)
+    works(*place.with_scribbles)
     assert 'WARNING: 3 of 4 training images have no scribbles' in caplog.text
     assert (place.out / 'lists/train_scribble.txt').read_text().split('\n')[1:] == ['']
     for name in ('07_a', '07_b', '08_e'):
         write_scribbles(place.scribbles / f'{name}.xml', [('dog', [(3, 3), (8, 8)])])
     before = (place.out / 'VOC2012/scribble/dilate_3/08_d.png').stat().st_mtime_ns
-    printed = works(*arguments)
+    printed = works(*place.with_scribbles)
     assert '3 label maps written' in printed
     assert '(1 were there already)' in printed
     assert (place.out / 'VOC2012/scribble/dilate_3/08_d.png').stat().st_mtime_ns == before
@@ -99,7 +98,7 @@ def test_clicks_of_one_and_of_several_annotators(place, works, tmp_path):
         '07_a': [{'cls': 3, 'x': 5, 'y': 4, 'rank': 1}, {'cls': 20, 'x': 10, 'y': 12, 'rank': 2}],
         '08_d': [[{'cls': 1, 'x': 6, 'y': 7}], [{'cls': 0, 'x': width, 'y': height}]],
         '07_b': [], '2011_009999': [{'cls': 1, 'x': 900, 'y': 900}]}))
-    works('prepare_scribble', '--points', path, '--out', place.out, '--num_workers', 0, '--radius', 1)
+    works(*place.words, '--points', path, '--radius', 1)
     for name, dots in (('07_a', [(3, 4, 5), (20, 12, 10)]), ('08_d', [(1, 7, 6), (0, height - 1, width - 1)])):
         want = np.full(place.sizes[name], 254)
         for label, y, x in dots:
@@ -109,7 +108,7 @@ def test_clicks_of_one_and_of_several_annotators(place, works, tmp_path):
         np.testing.assert_array_equal(read(place.out / f'VOC2012/scribble/clicks_2/{name}.png'), want)
     names = [line.split()[1] for line in (place.out / 'lists/train_click_2.txt').read_text().splitlines()]
     assert names == [f'VOC2012/scribble/clicks_2/{name}.png' for name in ('07_a', '08_d')]
-    works('prepare_scribble', '--points', path, '--out', place.out, '--num_workers', 0)
+    works(*place.words, '--points', path)
     assert (place.out / 'lists/train_click.txt').is_file()
 
 
@@ -141,20 +140,18 @@ def test_other_json_is_refused_by_name(tmp_path, content):
 def test_a_bad_scribble_file_is_one_line(place, fails, content, naming):
     path = place.scribbles / '07_a.xml'
     path.write_text(content)
-    fails('prepare_scribble', '--scribbles', place.scribbles, '--out', place.out, '--num_workers', 0,
-          naming=[path, *naming])
+    fails(*place.with_scribbles, naming=[path, *naming])
 
 
 def test_mistakes_on_the_command_line_are_one_line(place, fails, works, tmp_path):
-    out = ['--out', place.out, '--num_workers', 0]
-    fails('prepare_scribble', *out, naming=['--scribbles', '--points'])
-    fails('prepare_scribble', '--scribbles', tmp_path / 'none', *out, naming=[tmp_path / 'none'])
-    fails('prepare_scribble', '--scribbles', place.scribbles, *out, naming=['none of the 4 images', 'scribbles'])
-    fails('prepare_scribble', '--points', tmp_path / 'none.json', *out, naming=['none.json'])
+    fails(*place.words, naming=['--scribbles', '--points'])
+    fails(*place.words, '--scribbles', tmp_path / 'none', naming=[tmp_path / 'none'])
+    fails(*place.with_scribbles, naming=['none of the 4 images', 'scribbles'])
+    fails(*place.words, '--points', tmp_path / 'none.json', naming=['none.json'])
     fails('prepare_scribble', '--scribbles', place.scribbles, '--out', tmp_path / 'empty', naming=['prepare_voc12.py'])
     write_scribbles(place.scribbles / '07_a.xml', [('steed', [(3, 3), (8, 8)])])
-    fails('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=hors', naming=['hors', 'horse'])
-    works('prepare_scribble', '--scribbles', place.scribbles, *out, '--alias', 'steed=horse')
+    fails(*place.with_scribbles, '--alias', 'steed=hors', naming=['hors', 'horse'])
+    works(*place.with_scribbles, '--alias', 'steed=horse')
     assert 13 in read(place.out / 'VOC2012/scribble/dilate_3/07_a.png')
     (tmp_path / 'points.json').write_text('{"07_a": [{"cls": 1, "x": 99, "y": 3}]}')
-    fails('prepare_scribble', '--points', tmp_path / 'points.json', *out, naming=['points.json', 'x = 99'])
+    fails(*place.words, '--points', tmp_path / 'points.json', naming=['points.json', 'x = 99'])
