@@ -273,21 +273,11 @@ def test_gradients_are_clipped_to_the_norm_asked_for(tmp_path, small_config):
         assert task.model.weight.item() == pytest.approx(moved, abs=1e-7)
 
 
-def out_of_memory(allocator):
-    def fail():
-        if allocator == 'cpu':
-            torch.empty(2 ** 60)
-        raise {'gpu': torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.\nMore words'),
-               'python': MemoryError()}[allocator]
-    return fail
-
-
-@pytest.mark.parametrize(('allocator', 'key'), [
-    ('cpu', 'train.batch_size'), ('gpu', 'train.total_batch_size'), ('python', 'train.batch_size')])
-def test_exhausted_memory_says_which_setting_to_lower(tmp_path, small_config, allocator, key):
+@pytest.mark.parametrize('key', ['train.batch_size', 'train.total_batch_size'])
+def test_exhausted_memory_says_which_setting_to_lower(tmp_path, small_config, key):
     config = small_config('train.snapshot_step=1', f'{key}=2')
     with pytest.raises(ResourceError) as caught:
-        run(TinyTask({2: out_of_memory(allocator)}), config, tmp_path)
+        run(TinyTask({2: lambda: torch.empty(2 ** 60)}), config, tmp_path)
     message = str(caught.value)
     for word in ('iteration 2', f'{key} (now 2)', 'train.crop_size (now [32, 32])', '--resume'):
         assert word in message
