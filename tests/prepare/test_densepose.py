@@ -128,15 +128,11 @@ def coco(tmp_path, rng):
     grid = blocks([[14, 14], [1, 2]])
     annotated = {1: body(11, 1, [10, 10, 16, 16], grid, [(10, 10, 23), (10, 200, 1), (200, 200, 3)]),
                  2: body(21, 2, [0, 0, 30, 30], grid, [(128, 40, 24)]), 9: body(91, 9, [5, 5, 16, 16], grid)}
-    crowd = np.zeros((40, 50), bool)
-    crowd[30:, 40:] = True
-    people = [
-        {'id': 11, 'image_id': 1, 'category_id': 1, 'iscrowd': 0, 'segmentation': [[10, 10, 26, 10, 26, 26, 10, 26]]},
-        {'id': 12, 'image_id': 1, 'category_id': 1, 'iscrowd': 0, 'segmentation': [[1, 2, 5, 2, 5, 6, 1, 6]]},
-        {'id': 13, 'image_id': 1, 'category_id': 1, 'iscrowd': 1, 'segmentation': {
-            'size': [40, 50], 'counts': [40 * 40 + 30, *[10, 30] * 9, 10]}},
-        {'id': 14, 'image_id': 1, 'category_id': 18, 'iscrowd': 0, 'segmentation': [[30, 2, 35, 2, 35, 6, 30, 6]]},
-        {'id': 31, 'image_id': 3, 'category_id': 1, 'iscrowd': 0, 'segmentation': [[1, 2, 5, 2, 5, 6, 1, 6]]}]
+    crowd = {'size': [40, 50], 'counts': [40 * 40 + 30, *[10, 30] * 9, 10]}
+    people = [{'id': identity, 'image_id': image, 'category_id': category, 'iscrowd': int(segmentation is crowd),
+               'segmentation': segmentation} for identity, image, category, segmentation in (
+        (11, 1, 1, [[10, 10, 26, 10, 26, 26, 10, 26]]), (12, 1, 1, [[1, 2, 5, 2, 5, 6, 1, 6]]), (13, 1, 1, crowd),
+        (14, 1, 18, [[30, 2, 35, 2, 35, 6, 30, 6]]), (31, 3, 1, [[1, 2, 5, 2, 5, 6, 1, 6]]))]
     (root / 'annotations').mkdir()
     for name, content in (
             ('instances_train2014', {'images': records(1, 2, 3), 'annotations': people}),

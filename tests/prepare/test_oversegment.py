@@ -97,9 +97,8 @@ def test_a_large_image_is_looked_at_smaller(monkeypatch):
 
 
 def test_regions_along_contour_maps(data, works):
-    printed = works('oversegment', *data.arguments('--contours', data.maps, '--threshold', 0.12,
-                                                       '--max_regions', 9))
-    assert 'regions:' not in printed
+    more = ['--contours', data.maps, '--threshold', 0.12, '--max_regions', 9]
+    assert 'regions:' not in works('oversegment', *data.arguments(*more))
     for name in data.names:
         expected = regions_from_contours(data.contours[name].astype(np.float32).clip(0, 1), 0.12, 9)
         found = read_label(data.out / f'{name}.png')

@@ -140,20 +140,16 @@ def test_files_of_another_image_or_none(labelme, tmp_path, classes):
         draw_labelme(tmp_path / 'c.json', SIZE, classes, DENSE)
 
 
-def content(annotations, **groups):
-    return {'images': [{'id': 7, 'file_name': 'train/a.jpg', 'height': SIZE[0], 'width': SIZE[1]},
-                       {'id': 8, 'file_name': 'b.jpg', 'height': SIZE[0], 'width': SIZE[1]}],
-            'categories': [{'id': 44, 'name': 'road'}, {'id': 3, 'name': 'cat'}, {'id': 90, 'name': 'zebra'}],
-            'annotations': annotations} | groups
-
-
 def annotation(identity, category, segmentation, image=7):
     return {'id': identity, 'image_id': image, 'category_id': category, 'segmentation': segmentation, 'iscrowd': 0}
 
 
-def read(tmp_path, classes, *arguments, rules=DENSE, **groups):
+def read(tmp_path, classes, annotations, rules=DENSE, **groups):
     path = tmp_path / 'coco.json'
-    path.write_text(json.dumps(content(*arguments, **groups)))
+    images = [{'id': number, 'file_name': name, 'height': SIZE[0], 'width': SIZE[1]}
+              for number, name in ((7, 'train/a.jpg'), (8, 'b.jpg'))]
+    categories = [{'id': number, 'name': name} for number, name in ((44, 'road'), (3, 'cat'), (90, 'zebra'))]
+    path.write_text(json.dumps({'images': images, 'categories': categories, 'annotations': annotations} | groups))
     return read_coco(path, classes, rules)
 
 

@@ -23,16 +23,18 @@ FOLDERS = {'scribble': f'{SCRIBBLE}/dilate_3', 'scribble_0.8': f'{SCRIBBLE}/dila
 def prepare(works, originals):
     def run(*more):
         return works('prepare_voc12', '--voc', originals.voc, '--sbd', originals.sbd, '--out', originals.out,
-                          '--num_workers', 0, *more)
+                     '--num_workers', 0, *more)
     return run
 
 
-def test_every_file_is_exact(prepare, originals):
-    prepare()
-    out = originals.out
+def test_every_file_is_exact_and_what_is_not_train_plus_is_said(prepare, originals, caplog):
+    out, printed = originals.out, prepare()
+    for words in (f'5 images with their truth and instances written: {out / "VOC2012"}\n', 'train+: 4 images'):
+        assert words in printed
+    for words in ('WARNING: train+ has 4 images, not 10582', 'WARNING: val has 1 images, not 1449'):
+        assert words in caplog.text
     # VOC's truth where there is one, SBD's elsewhere.
-    truth, instances = ({**originals.sbd_truth, **originals.truth},
-                        {**originals.sbd_instances, **originals.instances})
+    truth, instances = originals.sbd_truth | originals.truth, originals.sbd_instances | originals.instances
     for folder, labels in (('VOC2012/segcls', truth), ('VOC2012/seginst', instances),
                            ('sbd/dataset/clsimg', originals.sbd_truth)):
         assert {path.stem for path in (out / folder).iterdir()} == set(labels)
@@ -60,14 +62,6 @@ def test_lists_of_every_split_and_kind(prepare, originals):
     assert (lists / 'test.txt').read_text() == 'VOC2012-test/JPEGImages/09_t.jpg\n'
     assert {path.stem for path in lists.iterdir()} == {*(f'train_{kind}' for kind in FOLDERS), 'val', 'test'}
     assert (originals.out / 'VOC2012-test/JPEGImages/09_t.jpg').is_file()
-
-
-def test_it_says_what_it_wrote_and_that_this_is_not_train_plus(prepare, originals, caplog):
-    printed = prepare()
-    assert f'5 images with their truth and instances written: {originals.out / "VOC2012"}\n' in printed
-    assert 'train+: 4 images' in printed
-    assert 'WARNING: train+ has 4 images, not 10582' in caplog.text
-    assert 'WARNING: val has 1 images, not 1449' in caplog.text
 
 
 def test_what_is_replaced_is_made_again_and_nothing_else(prepare, originals, rng):
