@@ -47,10 +47,11 @@ def test_keys_and_counts_are_those_of_the_released_weights(head, dim, colour, va
     assert sum(value.numel() for value in state.values()) == values
 
 
+@pytest.mark.parametrize('stem', ['deep', '7x7'])
 @pytest.mark.parametrize('name', BACKBONES)
-def test_every_backbone_states_what_the_network_needs(name):
+def test_every_backbone_states_what_the_network_needs(name, stem):
     with torch.device('meta'):
-        backbone = build_backbone(name)
+        backbone = build_backbone(name, stem=stem)
         features = backbone(torch.empty(2, 3, 64, 96))
     assert features.shape == (2, backbone.out_channels, 64 // backbone.stride, 96 // backbone.stride)
     stages = backbone.stages()

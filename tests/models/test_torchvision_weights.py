@@ -11,7 +11,6 @@ from spml.errors import CheckpointError, ConfigError
 from spml.models.build import build_embedding, starting_weights
 from spml.models.torchvision_weights import torchvision_checkpoint
 from spml.models.weights import load_embedding
-from spml.training.optimizer import freeze_stages, parameter_groups
 
 SETTINGS = ('network.stem=7x7', 'network.pretrained=torchvision', 'network.backbone_types=panoptic_deeplab_50')
 
@@ -64,20 +63,6 @@ def test_all_keys_but_the_stems_are_those_of_the_release():
     changed = {key for key in set(deep) & set(plain) if deep[key].shape != plain[key].shape}
     assert changed == {f'resnet_backbone.conv1.bn1.{part}' for part in norm - {'num_batches_tracked'}} | {
         'resnet_backbone.res2.0.conv1.weight', 'resnet_backbone.res2.0.downsample.0.weight'}
-
-
-def test_a_frozen_stem_and_the_groups_of_the_optimiser():
-    with torch.device('meta'):
-        model = embedding_network(14, 'deeplab', 8, stem='7x7')
-    freeze_stages(model.backbone, ['stem', 'res2'])
-    trained = {name for name, value in model.backbone.named_parameters() if value.requires_grad}
-    assert {name.split('.')[0] for name in trained} == {'res3', 'res4', 'res5'}
-    freeze_stages(model.backbone, [])
-    weights, biases = parameter_groups(model.backbone, [], 5e-4)
-    stem = model.backbone.conv1
-    assert any(value is stem.conv1.weight for value in weights['params'])
-    assert any(value is stem.bn1.bias for value in biases['params'])
-    assert len(weights['params']) + len(biases['params']) == len(list(model.backbone.parameters()))
 
 
 @pytest.mark.parametrize(('stem', 'other'), [('deep', '7x7'), ('7x7', 'deep')])

@@ -106,13 +106,12 @@ def test_a_wholly_void_batch_has_no_segments():
     assert segments.tags.shape == (0, 256)
 
 
-@pytest.mark.parametrize('scale', [1.0, 0.1])
-def test_gradients_flow_through_pixels_and_prototypes(scale):
+def test_gradients_flow_through_pixels_and_prototypes():
     data = random_batch(batch=2)
     embeddings = data.pop('embeddings').requires_grad_()
 
     def function(embeddings):
-        pixels, segments = make_segments(embeddings, **data, grid=(3, 2), iterations=0, embedding_scale=scale)
+        pixels, segments = make_segments(embeddings, **data, grid=(3, 2), iterations=0, embedding_scale=0.1)
         return pixels.embedding, pixels.embedding_with_location, segments.prototype, segments.prototype_with_location
 
     assert torch.autograd.gradcheck(function, (embeddings,))
