@@ -95,16 +95,11 @@ def parse_fix(text, num_classes):
 
 
 def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, allow_absolute=True, transform=None):
-    """Read everything that a list names, and return what was Checked.
+    """Read everything that a list names, by `num_workers` threads, and return what was Checked; see `read_list`.
 
-    Args:
-        data_list, data_dir, allow_absolute: as in `read_list`.
-        num_classes: C.
-        num_workers: threads that read.
-        val_list: a list whose images this one should not hold, or None.
-        transform: None, or a function from an entry and its (H, W) uint8 label to the label to be checked in its place.
-
-    DataError: a list itself or the folder cannot be read, or names no image.
+    `val_list` is a list whose images this one should not hold, or None, `transform` None, or a function from an entry
+    and its (H, W) uint8 label to the label to be checked in its place. DataError: a list itself or the folder cannot be
+    read, or names no image.
     """
     entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
     of_lines = [Finding('line', *str(error).split(': ', 1)) for error in errors]
@@ -149,9 +144,8 @@ def check_sample(entries, num_classes, with_regions):
 def inspect(entry, num_classes, with_regions=True, transform=None):
     """Read the files of one entry.
 
-    Returns:
-        List of Finding; (3,) int64, how many images, labels and over-segmentations were read without errors; (256,)
-        int64, the pixels of each value of the semantic label.
+    Returns a list of Finding; (3,) int64, how many images, labels and over-segmentations could be read; (256,)
+    int64, the pixels of each value of the semantic label.
     """
     findings, found, histogram = [], [None] * 3, np.zeros(256, np.int64)
     paths = entry.image, entry.semantic, entry.regions if with_regions else None

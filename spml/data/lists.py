@@ -45,9 +45,8 @@ def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolut
             repeat an image to weigh it more.
         allow_absolute: whether paths may be absolute and so lead anywhere (`dataset.allow_absolute_paths`).
 
-    Raises:
-        DataError: the list or the folder is missing, the list is empty or not text, a line has the wrong number of
-            fields, a path leaves `data_dir`, or a base name comes twice.
+    DataError: the list or the folder is missing, the list is empty or not text, a line has the wrong number of fields,
+    a path leaves `data_dir`, or a base name comes twice.
     """
     entries, errors = parse_list(list_path, data_dir, fields, allow_absolute)
     if errors:

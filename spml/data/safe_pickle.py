@@ -19,9 +19,8 @@ _ALLOWED = {('numpy.core.multiarray', '_reconstruct'), ('numpy.core.multiarray',
 def load_object(content):
     """Return the single object in the bytes of a pickled `.npy` file: dicts, lists, tuples, numbers, text and arrays.
 
-    Raises:
-        pickle.UnpicklingError: the file is not such a file, or needs more than numpy arrays and plain values. Nothing
-            in it has been executed.
+    pickle.UnpicklingError: the file is not such a file, or needs more than numpy arrays and plain values. Nothing in it
+    has been executed.
     """
     try:
         return _load(io.BytesIO(content))

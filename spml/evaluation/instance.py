@@ -27,7 +27,6 @@ def instances_per_class(instance, truth, num_classes):
 def iou_by_instance(image_iou, counts):
     """Average (N, C) IoU of N images' classes (0 where the union is empty), weighed by their (N, C) instances.
 
-    Returns:
-        (C,) float64 in 0..1; a class without an instance anywhere scores 0.
+    Returns (C,) float64 in 0..1; a class without an instance anywhere scores 0.
     """
     return (image_iou * counts).sum(axis=0) / np.maximum(counts.sum(axis=0), 1)

@@ -40,16 +40,11 @@ def build_parser(doc):
 def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list=None):
     """Return (prediction, truth), or (prediction, truth, instances), of every prediction: paths, sorted.
 
-    Args:
-        pred_dir: folder of `*.png`, searched recursively.
-        gt_dir: folder in which the same relative path is the truth.
-        inst_dir: None, or the same for the instances.
-        string_replace: (a, b); every a in a full path of truth and instances is replaced by b. An empty a replaces
-            nothing.
-        gt_list: None, or a list file, its paths relative to `gt_dir`, whose label for an image is the truth.
-            Predictions of images that it does not name are left out, with a warning.
-
-    DataError: a folder or a file is missing, or there are no predictions.
+    Predictions are all `*.png` below `pred_dir`; below `gt_dir` and, if given, `inst_dir`, the same path is the truth
+    and the instances. Of `string_replace`, (a, b), every a in a full path of these is replaced by b, unless it is
+    empty. `gt_list` may be a list file, its paths relative to `gt_dir`, whose label for an image is the truth;
+    predictions of images that it does not name are left out, with a warning. DataError: a folder or a file is missing,
+    or there are no predictions.
     """
     pred_dir = pathlib.Path(pred_dir)
     if not pred_dir.is_dir():

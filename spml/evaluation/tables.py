@@ -11,9 +11,7 @@ def mean_and_spread(values):
 
 def plus_minus(mean, spread, digits=2):
     """Return `46.50 ± 1.20`; without the spread if it is None, `-` without a mean."""
-    if mean is None:
-        return '-'
-    return f'{mean:.{digits}f}' + ('' if spread is None else f' ± {spread:.{digits}f}')
+    return ' ± '.join(f'{value:.{digits}f}' for value in (mean, spread) if value is not None) or '-'
 
 
 def to_csv(header, rows):

@@ -35,8 +35,7 @@ class ClassList(NamedTuple):
 def read_class_list(path):
     """Read a class list.
 
-    Raises:
-        DataError: the file is missing or not text, names too few or too many classes, one twice, or colours for some.
+    DataError: the file is missing or not text, names too few or too many classes, one twice, or colours for some.
     """
     path = pathlib.Path(path)
     lines = read_lines(path, 'a list with one class per line')

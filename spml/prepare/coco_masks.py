@@ -9,8 +9,6 @@ import numpy as np
 
 from spml.errors import DataError, SpmlError
 
-_SMALLEST_POLYGON = 6  # numbers: three points
-
 
 def check_records(path, content, group, **fields):
     """Return the list `group` in the content of a JSON of COCO; DataError unless it has fields of these types."""
@@ -72,7 +70,7 @@ def _fill(polygons, size, where):
     if not good or not all(type(number) in (int, float) and -limit <= number <= limit
                            for number in itertools.chain.from_iterable(polygons)):
         raise DataError(f'{where}: polygons must be lists [x, y, x, y, ...] of pixels; fetch the file again')
-    polygons = [polygon for polygon in polygons if len(polygon) >= _SMALLEST_POLYGON]
+    polygons = [polygon for polygon in polygons if len(polygon) >= 6]  # three points
     if not polygons:
         return np.zeros(size, bool)
     try:

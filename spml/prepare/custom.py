@@ -48,14 +48,19 @@ def prepare(sources, out, num_workers, overwrite=False):
     made = make(functools.partial(_convert, sources, classes, out), {sample.name: sample for sample in samples},
                 _folders(sources, out, samples), num_workers, 'images and labels', overwrite)
     summary('images with their labels', out, len(made), len(samples))
-    for name in _LISTS:
-        _write_list(out, name, lists[name])
+    for name, folders in _LISTS.items():
+        if lists[name]:
+            path = layout.write_lines(out, name, [' '.join([sample.image_path, *(
+                f'{folder}/{sample.name}.png' for folder in folders)]) for sample in lists[name]])
+            print(f'{len(lists[name])} images: {path}')
+        else:  # an older one
+            (out / 'lists' / f'{name}.txt').unlink(missing_ok=True)
     trained_on = {sample.name for sample in lists['train']}
     found = run_items(functools.partial(_inspect, out), [(sample, sample.name in trained_on) for sample in samples],
                       num_workers, 'check')
     _report_classes(classes, [values for values, _ in found if values is not None])
-    train_list = _list_path(out, 'train_scribble' if lists['train_scribble'] else 'train_full')
-    return Prepared(classes, lists, train_list, max(side for _, side in found))
+    train_list = f'train_{"scribble" if lists["train_scribble"] else "full"}.txt'
+    return Prepared(classes, lists, out / 'lists' / train_list, max(side for _, side in found))
 
 
 def next_step(prepared, out, cfg_dir, root):
@@ -107,21 +112,6 @@ def _convert(sources, classes, out, sample):
             raise DataError(f'{original}: labels no pixel of {sample.image}; draw in it, or remove it')
         write_png(out / path, labels)
     place_file(sample.image, out / sample.image_path)
-
-
-def _list_path(out, name):
-    return out / 'lists' / f'{name}.txt'
-
-
-def _write_list(out, name, samples):
-    """Write a list, or remove an older one that would be empty now."""
-    path = _list_path(out, name)
-    if not samples:
-        path.unlink(missing_ok=True)
-        return
-    layout.write_lines(out, name, [' '.join([sample.image_path, *(f'{folder}/{sample.name}.png'
-                                                                  for folder in _LISTS[name])]) for sample in samples])
-    print(f'{len(samples)} images: {path}')
 
 
 def _inspect(out, item):

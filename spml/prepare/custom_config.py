@@ -18,16 +18,11 @@ _BEFORE = ('scribble', 'scribble_classifier')
 
 
 def write_configs(shipped, folder, classes, longest_side):
-    """Write `base.yaml`, `scribble.yaml` (the embedding) and `classifier.yaml` into a folder.
+    """Write `base.yaml`, `scribble.yaml` (the embedding) and `classifier.yaml` into a folder, from those `shipped`.
 
-    Crops and windows grow or shrink with the images. Images are tested at their size, as they are trained on. A file
-    that is there already is kept: it may have been edited.
-
-    Args:
-        shipped: folder of the configurations to begin from, `configs/voc12` or `configs/demo`.
-        folder: where they go; ConfigError if a configuration of other classes is there.
-        classes: ClassList.
-        longest_side: of an image, in pixels.
+    Crops and windows grow or shrink with the images' `longest_side`, in pixels. Images are tested at their size, as
+    they are trained on. A file that is there already is kept, for it may have been edited; ConfigError if it is of
+    other classes.
     """
     shipped, folder = pathlib.Path(shipped), pathlib.Path(folder)
     scale = min(longest_side, _LONGEST) / _MEANT_FOR[shipped.name]

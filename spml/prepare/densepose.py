@@ -54,16 +54,9 @@ class Sample(NamedTuple):
 def prepare(coco, densepose, out, train_splits, num_prototype_images, points, num_workers, overwrite=False):
     """Write images, part maps, point labels and lists under the data root `out`.
 
-    Args:
-        coco: folder with `train2014/`, `val2014/` and `annotations/instances_*.json`.
-        densepose: folder with `densepose_coco_2014_*.json`.
-        out, num_workers, overwrite: data root, and as in `runner.make`.
-        train_splits: names of `SPLITS` whose union is trained on.
-        num_prototype_images: images of the list for prototypes, a random choice of the training images.
-        points: PointOptions.
-
-    Raises:
-        DataError: a file is missing, damaged, or of another form, or `out` holds VOC.
+    `coco` is the folder with `train2014/`, `val2014/` and `annotations/instances_*.json`, `densepose` that with
+    `densepose_coco_2014_*.json`. The union of `train_splits`, names of `SPLITS`, is trained on; the list for prototypes
+    is a random choice of them. DataError: a file is missing, damaged, or of another form, or `out` holds VOC.
     """
     coco, out = pathlib.Path(coco), pathlib.Path(out)
     if (out / 'VOC2012').exists():

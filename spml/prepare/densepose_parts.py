@@ -30,10 +30,15 @@ def part_map(size, unannotated, bodies):
     for where, segmentation in unannotated:
         labels[decode_mask(segmentation, size, where)] = VOID
     for where, annotation in bodies:
-        rows, columns, at_rows, at_columns = _box_pixels(annotation, size, where)
-        parts = _part_grid(annotation['dp_masks'], where)[at_rows[:, None], at_columns]
-        inside = labels[rows, columns]
-        inside[parts > 0] = parts[parts > 0]
+        left, top, width, height = _box(annotation, where)
+        rows = np.arange(max(0, top), min(top + height, size[0]))[:, None]
+        columns = np.arange(max(0, left), min(left + width, size[1]))
+        if not rows.size or not columns.size:
+            raise DataError(f'{where}: the box lies outside the image of {size[1]}x{size[0]} pixels; fetch the file '
+                            'again')
+        grid = _part_grid(annotation['dp_masks'], where)
+        parts = grid[(rows - top) * GRID // height, (columns - left) * GRID // width]
+        labels[rows, columns] = np.where(parts > 0, parts, labels[rows, columns])
     return labels
 
 
@@ -75,17 +80,6 @@ def _part_grid(masks, where):
         if mask:
             grid[decode_mask(mask, (GRID, GRID), f'{where}, dp_masks {part}')] = part
     return grid
-
-
-def _box_pixels(annotation, size, where):
-    """Return the slices of rows and columns of the image in the box, and the rows and columns of the grid they show."""
-    left, top, width, height = _box(annotation, where)
-    rows = np.arange(max(0, top), min(top + height, size[0]))
-    columns = np.arange(max(0, left), min(left + width, size[1]))
-    if not len(rows) or not len(columns):
-        raise DataError(f'{where}: the box lies outside the image of {size[1]}x{size[0]} pixels; fetch the file again')
-    return (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1),
-            (rows - top) * GRID // height, (columns - left) * GRID // width)
 
 
 def _points(annotation, size, where):

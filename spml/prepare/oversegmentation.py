@@ -95,8 +95,7 @@ def oversegment_list(data_dir, data_list, save_dir, contours_dir, threshold, max
 def print_figures(entries, save_dir, truth_dir, num_workers):
     """Print how many regions the entries' images have and, against `truth_dir/<image name>.png`, the boundary recall.
 
-    Raises:
-        DataError: a file is missing or unfit; of the truth, only all of it.
+    DataError: a file is missing or unfit; of the truth, only all of it.
     """
     measures = run_items(functools.partial(_measure, save_dir, truth_dir), entries, num_workers, 'figures')
     counts = [count for count, _ in measures]

@@ -39,9 +39,8 @@ ARCHIVES = {'voc12_tag': _VOC, 'voc12_box': _VOC, 'voc12_scribble': _VOC, 'voc12
 def fetch(names, out, num_workers):
     """Fetch, unpack and check `names`, of `IMAGENET` and the keys of `ARCHIVES`, under `out`; print where each is.
 
-    Raises:
-        SpmlError: a file cannot be fetched, is not an archive, would be unpacked outside its folder, or holds no
-            weights that fit. What is fetched and checked already stays.
+    SpmlError: a file cannot be fetched, is not an archive, would be unpacked outside its folder, or holds no weights
+    that fit. What is fetched and checked already stays.
     """
     out = pathlib.Path(out)
     for name in names:
@@ -54,8 +53,7 @@ def fetch(names, out, num_workers):
 def unpack(archive, folder):
     """Unpack a zip archive to `folder`, which must not exist yet; it appears complete or not at all.
 
-    Raises:
-        DataError: the archive is damaged or too large, or a member is a link or would leave the folder.
+    DataError: the archive is damaged or too large, or a member is a link or would leave the folder.
     """
     partial = folder.with_name(f'.{folder.name}.unpacking')
     shutil.rmtree(partial, ignore_errors=True)

@@ -49,9 +49,7 @@ def make(function, items, folders, num_workers, title, overwrite=False):
         folders: list of (ResultFolder, names of the items that it holds results of).
         overwrite: make everything again, also what was made with other options.
 
-    Raises:
-        SpmlError: the results in a folder were made with other options, and `overwrite` is not set; or as in
-            `run_items`.
+    SpmlError: the results in a folder were made with other options, and `overwrite` is not set; or as in `run_items`.
     """
     for folder, names in folders:
         for name in tqdm(names, desc=f'{title}: looking for changes', unit='item', delay=2, leave=False):
@@ -111,8 +109,7 @@ def run_items(function, items, num_workers, title, on_done=None):
         title: shown before the bar.
         on_done: called in this process as each item is done, in their order.
 
-    Raises:
-        SpmlError: what `function` raises first ends the work; finished items keep their files. Ctrl-C likewise.
+    SpmlError: what `function` raises first ends the work; finished items keep their files. Ctrl-C likewise.
     """
     found = []
     with tqdm(total=len(items), desc=title, unit='item', dynamic_ncols=True) as bar:

@@ -28,14 +28,9 @@ _SPLITS = 'ImageSets/Segmentation'
 def prepare(voc, sbd, out, num_workers, voc_test=None, overwrite=False):
     """Write images, truth, instances and the lists of every split and kind of label under the data root `out`.
 
-    Args:
-        voc: VOCdevkit/VOC2012 of the training and validation data.
-        sbd: benchmark_RELEASE/dataset of SBD.
-        out, num_workers, overwrite: data root, and as in `runner.make`.
-        voc_test: VOCdevkit/VOC2012 of the test data; None takes `voc` where it has a test split.
-
-    Raises:
-        DataError: a split file, an image or an annotation is missing, damaged, or does not fit the others.
+    `voc` and `voc_test` are VOCdevkit/VOC2012 of the training and validation and of the test data, None where `voc` may
+    have both; `sbd` is benchmark_RELEASE/dataset of SBD. DataError: a split file, an image or an annotation is missing,
+    damaged, or does not fit the others.
     """
     voc, sbd, out = pathlib.Path(voc), pathlib.Path(sbd), pathlib.Path(out)
     splits = read_splits(voc, sbd)

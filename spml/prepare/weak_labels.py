@@ -38,8 +38,7 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
         title: what the annotations are, for bar and messages.
         options: dict of what changes the maps besides what the folders' names say.
 
-    Raises:
-        DataError: prepare_voc12.py did not write its lists yet, no image has a source, or what `draw` raises.
+    DataError: prepare_voc12.py did not write its lists yet, no image has a source, or what `draw` raises.
     """
     out = pathlib.Path(out)
     full = out / 'lists' / 'train_full.txt'

@@ -21,13 +21,11 @@ _METRICS = ('loss', 'accuracy')
 
 
 def write_page(runs, path, data_dir=None, num_images=3, segmenters=None):
-    """Write the page of some `run_folder.Run`s as an HTML file.
+    """Write the page of `run_folder.Run`s, at least one, as an HTML file.
 
-    Args:
-        runs, path: the runs, at least one, and the file.
-        data_dir: folder that the paths in the lists start from; None for the one each run names.
-        num_images: how many of the best, of the worst and of the other images to show.
-        segmenters: dict from the names of some runs to a `spml.api.Segmenter` for the training images shown.
+    `data_dir` is the folder that the paths in the lists start from, None the one each run names. It shows `num_images`
+    of the best, of the worst and of the other images. `segmenters` is a dict from the names of some runs to a
+    `spml.api.Segmenter` for the training images shown.
     """
     environment = jinja2.Environment(loader=jinja2.PackageLoader('spml.report', ''), autoescape=True,
                                      undefined=jinja2.StrictUndefined)

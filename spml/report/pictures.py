@@ -19,10 +19,10 @@ _LONGEST = 320
 
 
 class Cell(NamedTuple):
-    """One picture of a row: what it shows, the picture as a data URI (None: there is none), and its text."""
+    """One picture of a row."""
 
-    caption: str
-    source: str | None
+    caption: str  # what it shows
+    source: str | None  # data URI
     text: str
 
 
@@ -36,8 +36,7 @@ class Row(NamedTuple):
 def scored_images(entries, truths, folder, num_classes):
     """Score each image whose prediction `folder/<image name>.png` and truth are there; `truths`: name to path.
 
-    Returns:
-        list of (entry, mean IoU over the classes that occur in truth or prediction), the best first.
+    Returns a list of (entry, mean IoU over the classes that occur in truth or prediction), the best first.
     """
     def score(entry):
         pred, truth = read_label(folder / f'{entry.name}.png'), read_label(truths[entry.name])

@@ -57,8 +57,7 @@ def prototype_statistics(folder, truths, num_classes):
 def principal_plane(vectors):
     """Project (N, D) vectors on their first two principal components.
 
-    Returns:
-        (N, 2) float64, each axis turned so that its largest weight is positive; and the two shares of the variance.
+    Returns (N, 2) float64, each axis turned so that its largest weight is positive; and the two shares of the variance.
     """
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64) if len(vectors) else vectors
     if len(vectors) < 2 or not centred.any():

@@ -106,9 +106,8 @@ def _is_done(out, meta, overwrite):
 def _recipe(meta):
     """Return the Recipe that `meta.json` describes; whatever else it may hold is another."""
     meta = meta if isinstance(meta, dict) else {}
-    options = meta.get('options')
-    return Recipe({'version': meta.get('format_version'), **(options if isinstance(options, dict) else {}),
-                   'class_names': meta.get('class_names')})
+    options = meta['options'] if isinstance(meta.get('options'), dict) else {}
+    return Recipe({'version': meta.get('format_version'), **options, 'class_names': meta.get('class_names')})
 
 
 def _remove_previous(out):

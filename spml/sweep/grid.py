@@ -71,8 +71,7 @@ class Sweep(NamedTuple):
 def read_sweep(path, seeds=None):
     """Read the YAML file of a sweep; `seeds` is a list of integers in place of the file's.
 
-    Raises:
-        ConfigError: it cannot be read, a key is unknown or missing, or a value is not one that its key can take.
+    ConfigError: it cannot be read, a key is unknown or missing, or a value is not one that its key can take.
     """
     content = _read(path)
     _require(path, 'out', isinstance(content.get('out'), str) and content['out'], 'a folder')
@@ -126,7 +125,10 @@ def _expand(path, content, seeds):
     _require(path, 'set', all(values for _, _, values in axes), 'a list of at least one value, or a value')
     common = {grid: {key: value for key, value in keys.items() if not isinstance(value, list)}
               for grid, keys in given.items()}
-    columns = _columns([(grid, key) for grid, key, _ in axes])
+    # Columns are called by the key without its section, where that tells them apart.
+    short = [('classifier ' if grid == 'set_classifier' else '') + key.rpartition('.')[2] for grid, key, _ in axes]
+    columns = [name if short.count(name) == 1 else f'{grid} {key}' for name, (grid, key, _) in zip(
+        short, axes, strict=True)]
     named = (content['runs'] or {'': {}}).items()
     runs = []
     for (name, run), *values in itertools.product(named, *(values for _, _, values in axes)):
@@ -187,12 +189,6 @@ def _merged(path, layers):
                 _require(path, target, override.split() == [override], f'values without blanks, unlike {override!r}')
                 name, overrides[name] = check_override(override)
     return result
-
-
-def _columns(keys):
-    """Return short names of (grid, key) pairs: the key without its section, where that tells them apart."""
-    short = [('classifier ' if grid == 'set_classifier' else '') + key.rpartition('.')[2] for grid, key in keys]
-    return [name if short.count(name) == 1 else f'{grid} {key}' for name, (grid, key) in zip(short, keys, strict=True)]
 
 
 def _folder(out, name, seed, read, written):

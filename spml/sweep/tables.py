@@ -11,8 +11,7 @@ from spml.utils.formats import read_json_lines, write_text
 def read_results(sweep, run):
     """Return a dict from a score's name to its value: mean IoU in % of a pipeline, the last metrics of a training.
 
-    Raises:
-        DataError: a file of the run is damaged, or the run does not have the scores that the sweep is to show.
+    DataError: a file of the run is damaged, or the run does not have the scores that the sweep is to show.
     """
     folder = sweep.out / run.name
     if sweep.train:

@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from spml.utils.formats import write_png
-from spml.visualization.legend import GAP, Legend
+from spml.visualization.legend import GAP, TEXT_HEIGHT, Legend, write_line
 from spml.visualization.palette import colourise, legend_entries
-from spml.visualization.text import TEXT_HEIGHT, write_line
 
 _BACKGROUND = (255, 255, 255)
 _EMPTY = (228, 228, 228)
@@ -26,15 +25,11 @@ class Row(NamedTuple):
 
 
 def contact_sheet(rows, headers, path, class_names, color_map=None, cell_width=200):
-    """Draw the rows and write them as one PNG.
+    """Draw `Row`s, each with `len(headers) - 1` labels, and write them as one PNG.
 
-    Args:
-        rows: `Row`s, each with `len(headers) - 1` labels. A label whose size differs is stretched to its image.
-        headers: column captions, the image's first.
-        path: the PNG to write.
-        class_names: C names for the legend; label values C..254 are drawn as unlabelled.
-        color_map: (C, 3) ints, as in `colourise`.
-        cell_width: pixels; an image keeps its aspect ratio.
+    A label whose size differs is stretched to its image, which keeps its aspect ratio at `cell_width` pixels. Headers
+    are captions of columns, the image's first; `class_names` are C names for the legend, and label values C..254 are
+    drawn as unlabelled; `color_map` is as in `colourise`.
     """
     width = GAP + len(headers) * (cell_width + GAP)
     heights = [max(round(cell_width * row.image.shape[0] / row.image.shape[1]), 1) for row in rows]

@@ -43,12 +43,9 @@ class TrainingWriter:
 
         Args:
             iteration: the step they belong to.
-            image: (3, H, W) float tensor, normalised: (RGB in 0..1 - means) / stds.
-            means, stds: three floats each, those subtracted and those divided by.
-            num_classes: C; label values C..254 are shown as unlabelled.
-            color_map: (C, 3) ints, the classes' RGB colours (default: PASCAL VOC's).
-            semantic_label: (h, w) int tensor, the weak label (any h, w here and below).
-            regions: (h, w) int tensor, the over-segmentation.
+            image, means, stds: (3, H, W) float tensor, normalised: (RGB in 0..1 - means) / stds; three floats each.
+            num_classes, color_map: as in `colourise`.
+            semantic_label, regions: (h, w) int tensors, the weak label and the over-segmentation; any h, w.
             clusters: (h, w) int tensor of cluster ids; negative where pixels were dropped.
             embedding: (D, h, w) float tensor, shown by its principal components.
         """

@@ -87,9 +87,8 @@ class Bar(NamedTuple):
 def measure(case, bar, rates, device, repeats):
     """Measure the times of a Case, the medians of as many runs as `repeats`, (fast, direct), says.
 
-    Returns:
-        Dict of `title`; seconds (`fast`, `direct`, `floor`) and the ratios `ratio` (direct to fast) and `of_floor`;
-        `difference` of the results or None; `bar`. `judge` adds what is missing.
+    Returns a dict of `title`; seconds (`fast`, `direct`, `floor`); the ratios `ratio` (direct to fast), `of_floor`;
+    `difference` of the results or None; `bar`. `judge` adds what is missing.
     """
     functions = {'fast': case.fast, 'direct': case.direct}
     times, results = run_in_turn(functions, dict(zip(functions, repeats, strict=True)), device)
@@ -99,13 +98,6 @@ def measure(case, bar, rates, device, repeats):
         row['floor'] = rates.floor(case.work)
         row['of_floor'] = times['fast'] / row['floor']
     return row
-
-
-def measure_memory(row, build, arguments, small, device):
-    """Add peak memory to a row: `fast_bytes`, `direct_bytes` and their `memory_ratio`; arguments as `peak_memory`'s."""
-    for name in ('fast', 'direct'):
-        row[f'{name}_bytes'] = peak_memory(build, arguments, small, name, device)
-    row['memory_ratio'] = row['direct_bytes'] / max(1, row['fast_bytes'])
 
 
 def judge(row):
@@ -118,8 +110,8 @@ def judge(row):
 def run_in_turn(functions, repeats, device, summary=statistics.median):
     """Run a dict of functions in turn, so that all see the same machine, each as often as `repeats` says.
 
-    Returns:
-        {name: seconds}, the median unless `summary` is another function of a list, and {name: result of the last run}.
+    Returns {name: seconds}, the median unless `summary` is another function of a list, and {name: result of the last
+    run}.
     """
     times, results = {name: [] for name in functions}, {}
     for turn in range(max(repeats.values())):

@@ -5,15 +5,13 @@ import sys
 
 import runs
 import torch
-from measure import MEBIBYTE, judge, measure, measure_memory, measure_rates, peak_memory, run_in_turn
+from measure import MEBIBYTE, judge, measure, measure_rates, peak_memory, run_in_turn
 from stages import GROWTH, tensor_stages
 from tqdm import tqdm
 
 # What a GPU is needed for; elsewhere a row says so.
 GPU_ROWS = {'crf': 'multi scale + CRF of 64 images within 15 % of the slower of network and CRF alone',
             'step': 'training step: deeplab-101, 4 x 512 x 512, within 1.15x of its networks alone'}
-
-
 STAGE_HEADER = ('stage', 'direct', 'this', 'ratio', 'floor', 'of floor', 'direct MiB', 'this MiB', 'ratio', 'bar',
                 'result')
 
@@ -81,8 +79,9 @@ def _stage(name, device, rates, step):
         for build, sizes, small, bar, repeats in tensor_stages(on_gpu)[name]:
             build(device, **small).fast()
             row = measure(build(device, **sizes), bar, rates, device, repeats)
-            measure_memory(row, build, sizes, small, device)
-            yield row
+            for version in ('fast', 'direct'):
+                row[f'{version}_bytes'] = peak_memory(build, sizes, small, version, device)
+            yield {**row, 'memory_ratio': row['direct_bytes'] / max(1, row['fast_bytes'])}
 
 
 def _step_size(device):
