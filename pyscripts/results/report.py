@@ -31,27 +31,20 @@ def main():
         from spml.report.page import write_page
     except ImportError as error:
         raise SpmlError(f'the report needs {error.name}: pip install plotly jinja2') from None
+    from spml.api import load_segmenter
     from spml.report.run_folder import read_runs
 
     runs = read_runs(args.runs)
     out = args.out or args.runs[0] / 'report.html'
-    segmenters = load_segmenters(runs, args.device) if args.predict and args.num_images else {}
-    write_page(runs, out, args.data_dir, args.num_images, segmenters)
-    print(f'report: {out}')
-
-
-def load_segmenters(runs, device):
-    """Return a dict from a run's name to its Segmenter; runs without weights are left out."""
-    from spml.api import load_segmenter
-
     segmenters = {}
-    for run in runs:
+    for run in runs if args.predict and args.num_images else ():
         if run.pseudo_labels is not None:
             try:
-                segmenters[run.name] = load_segmenter(run.path, device)
+                segmenters[run.name] = load_segmenter(run.path, args.device)
             except CheckpointError as error:
                 print(f'note: no predictions of training images: {error}')
-    return segmenters
+    write_page(runs, out, args.data_dir, args.num_images, segmenters)
+    print(f'report: {out}')
 
 
 if __name__ == '__main__':

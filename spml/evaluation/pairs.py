@@ -52,11 +52,17 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
     predictions = sorted(path for path in pred_dir.rglob('[!.]*.png') if path.is_file())
     if not predictions:
         raise DataError(f'{pred_dir}: holds no *.png; run the inference first or give another --pred_dir')
-    truths = _listed_truths(gt_list, gt_dir, pred_dir, predictions) if gt_list else {}
+    truths = {}
+    if gt_list:
+        truths = {entry.name: entry.semantic for entry in read_list(gt_list, gt_dir, fields=(2, 3))}
+        found, predictions = predictions, [path for path in predictions if path.stem in truths]
+        if not predictions:
+            raise DataError(f'{gt_list}: holds none of the images in {pred_dir}; give their list as --gt_list')
+        if len(predictions) < len(found):
+            logger.warning('%s: no truth for %d of %d predictions, which are left out', gt_list,
+                           len(found) - len(predictions), len(found))
     rows = []
     for prediction in predictions:
-        if gt_list and prediction.stem not in truths:
-            continue
         name = prediction.relative_to(pred_dir)
         others = [truths.get(prediction.stem, pathlib.Path(gt_dir) / name)]
         if inst_dir is not None:
@@ -69,17 +75,6 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
                                 'check the folder and --string_replace')
         rows.append((prediction, *others))
     return rows
-
-
-def _listed_truths(gt_list, gt_dir, pred_dir, predictions):
-    """Return the label's path for each image name of a list; DataError if none of the predictions is in it."""
-    truths = {entry.name: entry.semantic for entry in read_list(gt_list, gt_dir, fields=(2, 3))}
-    absent = sum(prediction.stem not in truths for prediction in predictions)
-    if absent == len(predictions):
-        raise DataError(f'{gt_list}: holds none of the images in {pred_dir}; give their list as --gt_list')
-    if absent:
-        logger.warning('%s: no truth for %d of %d predictions, which are left out', gt_list, absent, len(predictions))
-    return truths
 
 
 def read_same_size(paths):

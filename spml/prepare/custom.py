@@ -58,7 +58,12 @@ def prepare(sources, out, num_workers, overwrite=False):
     trained_on = {sample.name for sample in lists['train']}
     found = run_items(functools.partial(_inspect, out), [(sample, sample.name in trained_on) for sample in samples],
                       num_workers, 'check')
-    _report_classes(classes, [values for values, _ in found if values is not None])
+    trained_values = [values for values, _ in found if values is not None]
+    counts = {name: sum(index in values for values in trained_values) for index, name in enumerate(classes.names)}
+    print(f'of {len(trained_values)} training labels '
+          + ', '.join(f'{count} have {name}' for name, count in counts.items()))
+    for name in (name for name, count in counts.items() if not count):
+        logger.warning('WARNING: no training label has %s, so nothing will be predicted as it', name)
     train_list = f'train_{"scribble" if lists["train_scribble"] else "full"}.txt'
     return Prepared(classes, lists, out / 'lists' / train_list, max(side for _, side in found))
 
@@ -119,12 +124,3 @@ def _inspect(out, item):
     sample, trained_on = item
     values = np.unique(read_label(out / sample.labels()[0][0])).tolist() if trained_on else None
     return values, max(image_size(out / sample.image_path))
-
-
-def _report_classes(classes, values):
-    counts = [sum(index in present for present in values) for index in range(len(classes.names))]
-    print(f'of {len(values)} training labels '
-          + ', '.join(f'{count} have {name}' for name, count in zip(classes.names, counts, strict=True)))
-    for name, count in zip(classes.names, counts, strict=True):
-        if not count:
-            logger.warning('WARNING: no training label has %s, so nothing will be predicted as it', name)

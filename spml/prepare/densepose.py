@@ -75,7 +75,12 @@ def prepare(coco, densepose, out, train_splits, num_prototype_images, points, nu
     for place, what in ((TRUTH, 'part maps'), (POINTS, 'point labels')):
         summary(what, out / place, len(made), len(items))
     chosen = np.random.default_rng([points.seed, len(train)]).permutation(len(train))[:num_prototype_images]
-    _write_lists(out, train, [train[index] for index in sorted(chosen)], val)
+    for name, place, listed in (('train_point', POINTS, train), ('val', TRUTH, val),
+                                ('train_full', TRUTH, [train[index] for index in sorted(chosen)])):
+        regions = TRUTH if name == 'val' else REGIONS
+        path = write_lines(out, name, [f'images/{sample.file} {place}/{sample.name}.png {regions}/{sample.name}.png'
+                                       for sample in listed])
+        print(f'{len(listed)} images: {path}')
     if len(val) != VAL_SIZE:
         logger.warning('WARNING: minival has %d images, not %d as in the published results: the annotation file is not '
                        'the original', len(val), VAL_SIZE)
@@ -138,11 +143,3 @@ def _convert(coco, out, points, sample):
     for path, label in zip(_label_paths(out, sample), (labels, weak), strict=True):
         write_png(path, label)
     place_file(image, out / 'images' / sample.file)
-
-
-def _write_lists(out, train, chosen, val):
-    for name, folder, samples in (('train_point', POINTS, train), ('train_full', TRUTH, chosen), ('val', TRUTH, val)):
-        regions = TRUTH if name == 'val' else REGIONS
-        path = write_lines(out, name, [f'images/{sample.file} {folder}/{sample.name}.png {regions}/{sample.name}.png'
-                                       for sample in samples])
-        print(f'{len(samples)} images: {path}')

@@ -81,18 +81,16 @@ def _recognise(folder, names):
     if noted.exists() or not there:
         return
     options = read_json_or_none(folder.folder / _OPTIONS_BEFORE)
-    kept = [name for name in there if not _is_outdated(folder, name)]
-    for name in kept:
-        folder.note(name, combine(map(folder.digests, folder.inputs(name))))
+    kept = []
+    for name in there:
+        made = min(os.stat(path).st_mtime_ns for path in folder.outputs(name))
+        if not any(os.stat(source).st_mtime_ns > made for source in folder.inputs(name)
+                   if _is_path(source) and os.path.exists(source)):
+            kept.append(name)
+            folder.note(name, combine(map(folder.digests, folder.inputs(name))))
     write_json(noted, (Recipe(options) if isinstance(options, dict) else folder.recipe).to_json())
     logger.warning('%s: %d results made by an earlier version are kept; --overwrite makes them again', folder.folder,
                    len(kept))
-
-
-def _is_outdated(folder, name):
-    made = min(os.stat(path).st_mtime_ns for path in folder.outputs(name))
-    return any(os.stat(source).st_mtime_ns > made for source in folder.inputs(name)
-               if _is_path(source) and os.path.exists(source))
 
 
 def _is_path(source):

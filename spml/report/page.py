@@ -61,7 +61,10 @@ def _contents(runs, data_dir, num_images, segmenters):
         'curves': _curves(runs),
         'prototypes': statistics, 'prototype_table': _prototype_table(statistics),
         'planes': [charts.prototype_plane(run, found, run.class_names) for run, found in statistics],
-        'class_tables': [(run.name, _class_table(found, run.class_names)) for run, found in statistics],
+        'class_tables': [(run.name, charts.Table(
+            ['class', 'prototypes', 'cosine to class mean', 'nearest'],
+            [[run.class_names[index], number, f'{cosine:.3f}', f'{100 * nearest:.1f} %']
+             for index, number, cosine, nearest in found.classes])) for run, found in statistics],
         'costs': charts.cost_bars(runs), 'settings': settings, 'differences': _differences(runs, settings)}
 
 
@@ -147,12 +150,6 @@ def _prototype_table(statistics):
                      f'{100 * mean[1]:.1f} %'])
     return charts.Table(['run', 'images', 'segments', 'D', 'per image: least / mean / most',
                          'pixels: 10 % / 50 % / 90 %', 'purity', 'cosine to class mean', 'nearest'], rows)
-
-
-def _class_table(found, names):
-    return charts.Table(['class', 'prototypes', 'cosine to class mean', 'nearest'],
-                        [[names[index], number, f'{cosine:.3f}', f'{100 * nearest:.1f} %']
-                         for index, number, cosine, nearest in found.classes])
 
 
 def _settings(runs):

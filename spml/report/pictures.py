@@ -76,7 +76,8 @@ def make_row(heading, entry, labels, class_names, color_map=None):
     """
     with located(entry):
         image = read_image(entry.image)
-        cells = [Cell('image', _as_jpeg(image), f'photograph {entry.name}')]
+        photograph = _data_uri(_shrink(image, Image.Resampling.BICUBIC), 'jpeg', quality=85)
+        cells = [Cell('image', photograph, f'photograph {entry.name}')]
         for caption, label in labels:
             if label is None or (not isinstance(label, np.ndarray) and not label.is_file()):
                 cells.append(Cell(caption, None, f'{caption} of {entry.name}: none'))
@@ -85,7 +86,9 @@ def make_row(heading, entry, labels, class_names, color_map=None):
                 path, label = label, read_label(label)
                 check_same_size(entry, image, label, path)
             text = f'{caption} of {entry.name}: {describe(label, class_names)}'
-            cells.append(Cell(caption, _as_png(colourise(label, len(class_names), color_map)), text))
+            picture = _shrink(colourise(label, len(class_names), color_map), Image.Resampling.NEAREST)
+            # Few colours: a palette makes the file a third.
+            cells.append(Cell(caption, _data_uri(picture.quantize(256, dither=Image.Dither.NONE), 'png'), text))
     return Row(heading, cells)
 
 
@@ -96,15 +99,6 @@ def describe(label, class_names):
         name = class_names[index] if index < len(class_names) else 'void' if index == 255 else 'unlabelled'
         shares[name] = shares.get(name, 0) + share
     return ', '.join(f'{name} {100 * share:.0f} %' for name, share in shares.items())
-
-
-def _as_jpeg(image):
-    return _data_uri(_shrink(image, Image.Resampling.BICUBIC), 'jpeg', quality=85)
-
-
-def _as_png(picture):
-    # Few colours: a palette makes the file a third.
-    return _data_uri(_shrink(picture, Image.Resampling.NEAREST).quantize(256, dither=Image.Dither.NONE), 'png')
 
 
 def _shrink(pixels, resampling):

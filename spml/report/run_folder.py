@@ -84,9 +84,9 @@ def read_runs(paths):
     DataError: a folder is missing, holds nothing of a run, or holds a damaged file.
     """
     resolved = [pathlib.Path(path).resolve() for path in paths]
-    for index, path in enumerate(resolved):
-        if path in resolved[:index]:
-            raise DataError(f'{path}: given twice; name each run once')
+    twice = [path for path in resolved if resolved.count(path) > 1]
+    if twice:
+        raise DataError(f'{twice[0]}: given twice; name each run once')
     depth = 1
     while len({path.parts[-depth:] for path in resolved}) < len(resolved):
         depth += 1

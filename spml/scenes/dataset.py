@@ -54,7 +54,11 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
         if _is_done(out, meta, overwrite):
             return False
         write_text(out / _BEGUN, 'the built-in data set is being written here\n')
-        _remove_previous(out)
+        # From now on the data set counts as incomplete.
+        (out / 'meta.json').unlink(missing_ok=True)
+        for file in (file for folder in _FOLDERS for file in (out / folder).glob('*')):
+            if _OWN_NAME.fullmatch(file.name):
+                file.unlink()
         names = {split: [f'{split}_{index:05d}' for index in range(options[f'num_{split}'])] for split in SPLITS}
         for split in SPLITS:
             for index, name in enumerate(names[split]):
@@ -108,15 +112,6 @@ def _recipe(meta):
     meta = meta if isinstance(meta, dict) else {}
     options = meta['options'] if isinstance(meta.get('options'), dict) else {}
     return Recipe({'version': meta.get('format_version'), **options, 'class_names': meta.get('class_names')})
-
-
-def _remove_previous(out):
-    """Remove `meta.json`, so that from now on the data set counts as incomplete, and the files of earlier runs."""
-    (out / 'meta.json').unlink(missing_ok=True)
-    for folder in _FOLDERS:
-        for file in (out / folder).glob('*'):
-            if _OWN_NAME.fullmatch(file.name):
-                file.unlink()
 
 
 def _write_sample(out, split, index, name, options):

@@ -126,12 +126,8 @@ def _finish(sweep, job, failed):
         tqdm.write(f'{name} done in {seconds:.0f} s')
     else:
         failed[name] = status
-        tqdm.write(f'{name} FAILED with status {status}: {_last_error(log_path(sweep, name))}')
+        log = log_path(sweep, name).read_text(encoding='utf-8', errors='replace')
+        lines = [line for line in log.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith('error: ')]
+        tqdm.write(f'{name} FAILED with status {status}: {(errors or lines or ["its log is empty"])[-1]}')
     return status
-
-
-def _last_error(path):
-    """Return the last line of a log that says what is wrong, or its last line."""
-    lines = [line for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith('error: ')]
-    return (errors or lines or ['its log is empty'])[-1]

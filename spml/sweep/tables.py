@@ -1,4 +1,5 @@
 """The results of a sweep's runs, and their tables: mean and spread over the seeds, and every single run."""
+import contextlib
 import itertools
 
 from spml.errors import DataError
@@ -18,22 +19,17 @@ def read_results(sweep, run):
         rows = read_json_lines(folder / 'metrics.jsonl')
         results = {key: value for key, value in (rows[-1] if rows else {}).items() if key not in ('iteration', 'lr')}
     else:
-        files = {file.stem: file for file in sorted((folder / 'scores').glob('*.json'))}
-        results = {name: 100 * read_score(files[name])['mean_iou'] for name in _in_order(folder, files)}
+        stages = []
+        with contextlib.suppress(DataError):  # without a record, the order of the pipeline is not known
+            stages = [stage.name for stage in read_record(folder).stages]
+        files = sorted(sorted((folder / 'scores').glob('*.json')),
+                       key=lambda file: stages.index(file.stem) if file.stem in stages else -1)
+        results = {file.stem: 100 * read_score(file)['mean_iou'] for file in files}
     missing = [name for name in sweep.scores or [] if name not in results]
     if missing or not results:
         raise DataError(f'{folder}: has no score {missing[0] if missing else "at all"}; it has '
                         f'{", ".join(results) or "none"}')
     return {name: results[name] for name in sweep.scores or results}
-
-
-def _in_order(folder, names):
-    """Return the names of scores in the order of the pipeline, where the run has a record of it."""
-    try:
-        stages = [stage.name for stage in read_record(folder).stages]
-    except DataError:
-        return names
-    return sorted(names, key=lambda name: stages.index(name) if name in stages else -1)
 
 
 def write_tables(sweep, results):
