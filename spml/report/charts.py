@@ -162,16 +162,12 @@ def prototype_plane(run, statistics, class_names):
 
 def cost_bars(runs):
     """Return the seconds of each stage as bars, with memory in the table; None where no run recorded them."""
-    stages = list(dict.fromkeys(stage for run in runs for stage in run.costs))
-    if not stages:
+    names = list(dict.fromkeys(stage for run in runs for stage in run.costs))
+    if not names:
         return None
     values = [{name: stage.seconds for name, stage in run.costs.items()} for run in runs]
-    chart = _bars('Seconds of each stage', [run.name for run in runs], stages, values)
-    return chart._replace(table=_cost_table(runs, stages))
-
-
-def _cost_table(runs, names):
-    """Return the table of seconds, MiB and, where a GPU was used, its MiB: a row a stage, then all together."""
+    chart = _bars('Seconds of each stage', [run.name for run in runs], names, values)
+    # Seconds, MiB and, where a GPU was used, its MiB: a row a stage, then all together.
     columns = [('s', lambda stages: sum(stage.seconds for stage in stages)),
                ('MiB', lambda stages: max(stage.memory for stage in stages) / 2**20)]
     if any(stage.gpu_memory for run in runs for stage in run.costs.values()):
@@ -180,7 +176,8 @@ def _cost_table(runs, names):
     groups.append(('all', [list(run.costs.values()) for run in runs]))
     rows = [[name, *(_number(compute(stages) if stages else None) for stages in group for _, compute in columns)]
             for name, group in groups]
-    return Table(['stage', *(f'{run.name}: {title}' for run in runs for title, _ in columns)], rows)
+    header = ['stage', *(f'{run.name}: {title}' for run in runs for title, _ in columns)]
+    return chart._replace(table=Table(header, rows))
 
 
 def _style(figure, height, legend):

@@ -40,10 +40,9 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
 
     `num_train`, `num_val`, `num_test` count images; `size` (height, width) in pixels is what image sizes vary around;
     `num_classes` includes background. `out/meta.json`, written last, holds the options and the class names; when it
-    holds these options already, nothing is done. Interrupted runs start over;
-    of several processes that write the same folder at once, one writes and the others wait.
-    Returns True when files were written, False when all was there. Raises DataError for an impossible option, for a
-    folder that holds this data set with other options (unless `overwrite`), and for one that holds other images.
+    holds these options already, nothing is done. Interrupted runs start over; of several processes that write the same
+    folder at once, one writes and the others wait. Returns whether files were written. Raises DataError for an
+    impossible option, for a folder that holds this data set with other options (unless `overwrite`) or other images.
     """
     out = pathlib.Path(out)
     options = {'num_train': num_train, 'num_val': num_val, 'num_test': num_test, 'size': list(size),
