@@ -81,16 +81,12 @@ def load(dataset, num_workers, **options):
     return list(build_loader(dataset, sampler, num_workers))
 
 
-def test_batches_do_not_depend_on_the_workers_or_on_a_resume(dataset):
-    here = load(dataset, 0, num_steps=6)
-    there = load(dataset, 2, num_steps=6)
+def test_batches_do_not_depend_on_the_workers_or_on_a_resume(dataset, identical):
+    here, there = (load(dataset, workers, num_steps=6) for workers in (0, 2))
     resumed = load(dataset, 2, start_step=4, num_steps=2)
-    assert len(here) == len(there) == 6
-    for one, other in [*zip(here, there, strict=True), *zip(here[4:], resumed, strict=True)]:
-        assert one.keys() == other.keys()
-        for key in one:
-            same = torch.equal(one[key], other[key]) if torch.is_tensor(one[key]) else one[key] == other[key]
-            assert same, key
+    assert len(here) == 6
+    assert identical(here, there)
+    assert identical(here[4:], resumed)
 
 
 def test_batch_shapes(dataset):

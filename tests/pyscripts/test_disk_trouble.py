@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_written_is_one_line_before_the_work(readable_pl
     assert list(locked.iterdir()) == []
 
 
-def test_a_data_folder_that_vanishes_while_training_costs_only_the_step(place, monkeypatch):
+def test_a_data_folder_that_vanishes_while_training_costs_only_the_step(place, monkeypatch, identical):
     options = ('--set', 'train.max_iteration=4')
     place.works('train', *options, snapshot_dir=place.folder / 'once')
     away, rate = place.folder / 'away', loop.learning_rate
@@ -153,8 +153,7 @@ def test_a_data_folder_that_vanishes_while_training_costs_only_the_step(place, m
     place.works('train', *options, '--resume')
     once, twice = (torch.load(folder / 'model-3.pth', weights_only=True)
                    for folder in (place.folder / 'once', place.out))
-    for part in ('embedding_model', 'prediction_model'):
-        assert all(torch.equal(value, twice[part][name]) for name, value in once[part].items())
+    assert all(identical(once[part], twice[part]) for part in ('embedding_model', 'prediction_model'))
 
 
 @pytest.mark.parametrize(('script', 'options', 'line', 'result'), [
