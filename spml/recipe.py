@@ -161,7 +161,7 @@ class ResultFolder:
         self.folder, self.recipe, self.outputs, self.inputs = pathlib.Path(folder), recipe, outputs, inputs
         self.digests = digests or FileDigests()
         self._with, self._from = self.folder / f'{name}_with.json', self.folder / f'{name}_from.jsonl'
-        self._made_from = {}
+        self.made_from = {}  # digests of the items' files, as `remaining` saw them
 
     def remaining(self, names, overwrite=False, refuse=False):
         """Return the names whose results have to be made, in their order, and the difference between the recipes.
@@ -177,21 +177,17 @@ class ResultFolder:
             raise SpmlError(f'{self.folder}: holds results made differently ({difference}); choose another folder, or '
                             'give --overwrite to make them again')
         noted = {} if overwrite or answer is not Answer.STANDS else self._noted()
-        self._made_from = {name: combine(map(self.digests, self.inputs(name))) for name in names}
+        self.made_from = {name: combine(map(self.digests, self.inputs(name))) for name in names}
         # Lines of what is made again go first; those of other lists' items stay.
         noted = {name: digest for name, digest in noted.items()
-                 if name not in self._made_from or (self._made_from[name] == digest and self._is_there(name))}
+                 if name not in self.made_from or (self.made_from[name] == digest and self._is_there(name))}
         write_text(self._from, ''.join(_line(name, digest) + '\n' for name, digest in noted.items()))
         write_json(self._with, self.recipe.to_json())
         return [name for name in names if name not in noted], difference
 
-    def made_from(self, name):
-        """Return the digest of the files that `remaining` saw for an item, to be noted by another process."""
-        return self._made_from[name]
-
     def note(self, name, made_from=None):
         """Note that an item's results are complete; `made_from` where another process has found the digest."""
-        append_line(self._from, _line(name, made_from or self._made_from[name]))
+        append_line(self._from, _line(name, made_from or self.made_from[name]))
 
     @property
     def is_begun(self):

@@ -133,7 +133,7 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
                           '(the softmax sources and densepose_random_walk keep only tagged classes anyway)')
     if not source.crf:
         job = dataclasses.replace(job, finish=dataclasses.replace(job.finish, crf=None))
-    entries = job.entries(source.fields)
+    entries = job.entries((3,) if 'regions' in source.takes else (2, 3))
     # Made first: a path that no list can express is better found before the work than after it.
     listing = list_out and format_list(
         list_out, entries, semantic=lambda entry: job.path('semantic_gray', entry.name).resolve())
@@ -151,7 +151,8 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
         return prediction, label == VOID if source.keeps_void else None
 
     settings = configuration.effective(config, 'pseudo labels', multi_scale=True,
-                                       whole_image='predictor' not in source.takes, clusters=source.clusters)
+                                       whole_image='predictor' not in source.takes,
+                                       clusters='kmeans_num_clusters' in source.options)
     recipe = describe('pseudo labels', settings, source=name, **dataclasses.asdict(job.finish),
                       **{key: parts[key] for key in source.takes if key in parts})
     _make_label_maps(job, entries, recipe, lambda entry: source.files(entry, cam_dir), one)

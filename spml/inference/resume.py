@@ -89,7 +89,7 @@ class Results:
             print(f'{self.save_dir}: holds results made differently ({difference}); all are made again{also}')
         elif len(todo) < len(names) or removed:
             print(f'{self.save_dir}: {len(names) - len(todo)} of {len(names)} images are done already{also}')
-        return {name: self._folder.made_from(name) for name in todo}
+        return {name: self._folder.made_from[name] for name in todo}
 
     def _remove_others(self, names):
         """Remove the results of images outside the list; return of how many."""

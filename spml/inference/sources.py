@@ -41,16 +41,6 @@ class Source:
         """Title and required options, for the help."""
         return self.title + (f' (needs {" and ".join(f"--{name}" for name in self.options)})' if self.options else '')
 
-    @property
-    def clusters(self):
-        """Whether k-means takes part."""
-        return 'kmeans_num_clusters' in self.options
-
-    @property
-    def fields(self):
-        """How many fields a line of the list may have."""
-        return (3,) if 'regions' in self.takes else (2, 3)
-
     def cam_path(self, entry, cam_dir):
         """Return the path of an image's CAMs."""
         return pathlib.Path(cam_dir) / f'{entry.name}.npy'

@@ -103,7 +103,7 @@ class SetRelation:
 def losses(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
            relations: Sequence[ClassRelation | SetRelation]) -> list[Tensor]:
     """Return the losses of relations between the same pixels and segments."""
-    found: list[Tensor | None] = [None] * len(relations)
+    found: dict[int, Tensor | None] = {}
     if fusible(embeddings, prototypes):
         from spml.segsort.kernels import contrast as fused
 
@@ -111,10 +111,9 @@ def losses(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,
         for start in range(0, len(ready), fused.MAX_RELATIONS):
             together = ready[start:start + fused.MAX_RELATIONS]
             values = _fused(embeddings, segment_ids, prototypes, [relations[index] for index in together])
-            for index, value in zip(together, values, strict=True):
-                found[index] = value
-    return [relation.loss(embeddings, segment_ids, prototypes) if value is None else value
-            for relation, value in zip(relations, found, strict=True)]
+            found |= zip(together, values, strict=True)
+    return [relation.loss(embeddings, segment_ids, prototypes) if (value := found.get(index)) is None else value
+            for index, relation in enumerate(relations)]
 
 
 def _fused(embeddings: Tensor, segment_ids: Tensor, prototypes: Tensor,

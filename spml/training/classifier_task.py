@@ -22,10 +22,8 @@ class ClassifierTask(nn.Module, Task):
 
     def __init__(self, embedding, classifier, num_classes, precision='fp32'):
         super().__init__()
-        self.embedding = embedding.requires_grad_(False)
-        self.classifier = classifier
-        self.num_classes = num_classes
-        self.precision = precision
+        self.embedding, self.classifier = embedding.requires_grad_(False), classifier
+        self.num_classes, self.precision = num_classes, precision
 
     def train(self, mode=True):
         """Set the mode of the head; the embedding's batch norms keep their statistics in both modes."""

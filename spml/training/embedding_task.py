@@ -33,15 +33,10 @@ class EmbeddingTask(nn.Module, Task):
     def __init__(self, embedding, classifier, criterion, bank, grid, kmeans_iterations, embedding_scale=1.0,
                  detach_softmax=True, precision='fp32'):
         super().__init__()
-        self.embedding = embedding
-        self.classifier = classifier
-        self.criterion = criterion
-        self.bank = bank
-        self.grid = tuple(grid)
-        self.kmeans_iterations = kmeans_iterations
-        self.embedding_scale = embedding_scale
-        self.detach_softmax = detach_softmax
-        self.precision = precision
+        self.embedding, self.classifier = embedding, classifier
+        self.criterion, self.bank = criterion, bank
+        self.grid, self.kmeans_iterations = tuple(grid), kmeans_iterations
+        self.embedding_scale, self.detach_softmax, self.precision = embedding_scale, detach_softmax, precision
 
     def forward(self, batch):
         """Return losses and extras: `segments`, all in play, `step_segments`, and what pictures show."""
