@@ -3,8 +3,10 @@
 Inputs are fresh in every run. What a test draws by numpy's `default_rng()` and by torch comes from the test's name and
 a seed that pytest prints at its start (without -q): `pytest --seed N` draws it again, whatever else is run.
 """
+import contextlib
 import os
 import pathlib
+import resource
 import runpy
 import secrets
 import shutil
@@ -109,6 +111,20 @@ def copy_project():
         return {**kept, 'PATH': f'{folder / "bin"}:{os.environ["PATH"]}', 'PYTHONPATH': str(folder),
                 'OMP_NUM_THREADS': '1', 'SPML_PYTHON': sys.executable}
     return copy
+
+
+@pytest.fixture
+def file_size_limit():
+    """A function from a size to a context in which no file grows larger: a full disk fails in the same places."""
+    @contextlib.contextmanager
+    def limit(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    return limit
 
 
 @pytest.fixture

@@ -1,11 +1,7 @@
-"""Full disks, folders that cannot be written, data that goes away: one line, and what was complete stays.
-
-A full disk is simulated by the limit on the size of files, which fails in the same places: in the middle of a write.
-"""
+"""Full disks, folders that cannot be written, data that goes away: one line, and what was complete stays."""
 import contextlib
 import os
 import pathlib
-import resource
 import shutil
 import tempfile
 
@@ -20,16 +16,6 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 NOBODY = 65534
 
 
-@contextlib.contextmanager
-def file_size_limit(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
@@ -38,7 +24,7 @@ def weight_files(folder):
     return {name: content for name, content in files(folder).items() if name.endswith('.pth')}
 
 
-def test_a_disk_that_fills_up_while_training_leaves_the_older_snapshots(place):
+def test_a_disk_that_fills_up_while_training_leaves_the_older_snapshots(place, file_size_limit):
     options = ('--set', 'train.max_iteration=4', 'train.snapshot_step=1', 'train.snapshot_minutes=0')
     place.works('train', *options)
     once = weight_files(place.out)
@@ -58,7 +44,7 @@ def test_a_disk_that_fills_up_while_training_leaves_the_older_snapshots(place):
     assert set(weight_files(place.out)) == set(once)
 
 
-def test_a_disk_that_fills_up_with_metrics_is_one_line(place, monkeypatch):
+def test_a_disk_that_fills_up_with_metrics_is_one_line(place, monkeypatch, file_size_limit):
     rate = loop.learning_rate
     with contextlib.ExitStack() as stack:
         def fill_up(iteration, *args):
@@ -73,7 +59,7 @@ def test_a_disk_that_fills_up_with_metrics_is_one_line(place, monkeypatch):
 @pytest.mark.parametrize(('script', 'options', 'result'), [
     ('prototype', {}, 'semantic_prototype/a.npz'),
     ('inference', {'predictor': 'softmax'}, 'semantic_gray/a.png')])
-def test_a_disk_that_fills_up_during_inference_leaves_what_is_complete(place, script, options, result):
+def test_a_disk_that_fills_up_during_inference_leaves_what_is_complete(place, file_size_limit, script, options, result):
     place.works(script, **options)
     whole = files(place.out)
     for name in ('b', 'c'):

@@ -1,6 +1,5 @@
 import errno
 import random
-import resource
 
 import numpy as np
 import pytest
@@ -233,18 +232,13 @@ def test_another_number_of_processes_is_a_change_after_which_random_states_start
     assert draw() != drawn
 
 
-def test_a_disk_that_fills_up_in_the_middle_is_an_oserror_that_names_the_file(tmp_path):
+def test_a_disk_that_fills_up_in_the_middle_is_an_oserror_that_names_the_file(tmp_path, file_size_limit):
     """As a quota on the size of files: the first large write fails, in torch's own writer."""
     training = trained(tmp_path)
     save_snapshot(training, 0)
     kept = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     training.task.remembered = [{'prototype': torch.zeros(100000)}]
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100000, before[1]))
-    try:
-        with pytest.raises(OSError) as caught:
-            save_snapshot(training, 1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with file_size_limit(100000), pytest.raises(OSError) as caught:
+        save_snapshot(training, 1)
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / 'model-1.state.pth'))
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == kept

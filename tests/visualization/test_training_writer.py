@@ -1,5 +1,4 @@
 import io
-import resource
 import sys
 
 import numpy as np
@@ -63,18 +62,14 @@ def test_without_tensorboard_it_says_so_once_and_does_nothing(tmp_path, monkeypa
 
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')  # of TensorBoard's own thread
-def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path, capfd):
+def test_a_full_disk_ends_the_curves_and_not_the_training(tmp_path, capfd, file_size_limit):
     pytest.importorskip('tensorboard')
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
     writer = TrainingWriter(tmp_path / 'log')
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
-    try:
+    with file_size_limit(5000):
         for iteration in range(3000):
             writer.scalars(iteration, {'loss': 1.0})
         writer.images(1, torch.zeros(3, 8, 8), MEANS, STDS, 5)
         writer.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     notice = f'notice: {tmp_path / "log"}: File too large; no more curves and pictures are written\n'
     assert capfd.readouterr().err.count(notice) == 1
 
