@@ -83,17 +83,3 @@ def test_retrieval_multi_scale(network, embedder, memory):
     expected = naive.retrieve_pyramid(image, network, CROP, STRIDE, GRID, ITERATIONS, ratios, *memory)
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
     assert found.clusters is None
-
-
-def test_a_query_takes_twenty_neighbours_and_the_smallest_label_on_ties(embedder):
-    stored = np.zeros((40, 5))
-    stored[:20, 0], stored[20:, 0] = 1, -1
-    labels = np.array([2] * 7 + [1] * 7 + [0] * 6 + [0] * 20)
-
-    def constant(images, resize_as_input):
-        return torch.tensor([3.0, 0, 0, 0, 0], dtype=images.dtype).view(1, 5, 1, 1).expand(1, 5, *images.shape[-2:])
-
-    embedder.network = constant
-    probability = predict(naive.random_image(8, 8), retrieval(embedder, (stored, labels)), 0).probability
-    np.testing.assert_allclose(probability[:, 0, 0], [0.3, 0.35, 0.35])
-    assert probability[:, 0, 0].argmax() == 1

@@ -187,9 +187,3 @@ def test_densepose_without_a_point_is_finite():
 @pytest.mark.parametrize('source', SOURCES.values())
 def test_an_entry_says_what_its_function_takes(source):
     assert set(inspect.signature(getattr(pseudo_labels, source.function)).parameters) == set(source.takes)
-
-
-def test_crf_and_void_follow_the_table():
-    assert {name: (source.crf, source.keeps_void) for name, source in SOURCES.items()} == {
-        'cam_random_walk': (True, False), 'softmax': (False, False), 'softmax_random_walk': (True, False),
-        'retrieval': (True, False), 'densepose_random_walk': (True, True)}

@@ -97,12 +97,6 @@ def test_softmax_loss_equals_naive(rng):
     assert accuracy.item() == pytest.approx(want_accuracy)
 
 
-def test_softmax_loss_gradient(rng):
-    labels = torch.from_numpy(rng.choice([0, 1, 2, 255], (2, 5, 7)))
-    logits = torch.from_numpy(rng.standard_normal((2, 3, 3, 4))).requires_grad_()
-    assert torch.autograd.gradcheck(lambda values: softmax_loss(values, labels, 3)[0], (logits,))
-
-
 def test_softmax_loss_without_labelled_pixels():
     logits = torch.randn(2, 3, 4, 5, requires_grad=True)
     loss, accuracy = softmax_loss(logits, torch.full((2, 8, 10), 255), 3)

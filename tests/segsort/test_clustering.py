@@ -102,12 +102,6 @@ def test_kmeans_of_narrow_floats_is_computed_in_float32():
     assert torch.equal(spherical_kmeans(vectors, initial, 300, 1), spherical_kmeans(vectors.float(), initial, 300, 1))
 
 
-def test_kmeans_without_valid_pixels():
-    vectors = random_units(1, 6, 3).float()
-    got = spherical_kmeans(vectors, torch.zeros(1, 6, dtype=torch.int64), 2, 3, torch.zeros(1, 6, dtype=torch.bool))
-    assert (got == 2).all()
-
-
 @pytest.mark.parametrize(('iterations', 'want'), [
     # Equal prototypes: all tie to the first and cluster 1 empties; its zero prototype then beats -1.
     (0, [0, 0, 0, 1, 0]), (1, [0, 0, 0, 0, 0]), (2, [0, 0, 0, 0, 1]), (3, [0, 0, 0, 0, 1])])

@@ -78,12 +78,6 @@ def test_every_trainable_parameter_stands_in_one_group():
     assert [(g['lr_factor'], g['weight_decay']) for g in groups] == [(1, DECAY), (2, 0), (10, DECAY), (20, 0)]
 
 
-def test_without_a_backbone_only_the_head_is_listed():
-    classifier = SoftmaxClassifier(4, 3, 0.65)
-    groups = parameter_groups(None, [classifier], DECAY)
-    assert [(g['lr_factor'], len(g['params'])) for g in groups] == [(10, 3), (20, 2)]
-
-
 @pytest.mark.usefixtures('one_thread')
 def test_frozen_stages_stay_while_their_statistics_move():
     backbone, head = ResNetBackbone(14, bn_momentum=0.1), DeepLabHead(2048, 4)
