@@ -31,10 +31,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
     - `index`: int, `name`: str
 
     A label may hold any value; what is unlabelled (`num_classes`..254) or void (255) is the consumer's business.
-
-    Raises:
-        DataError: an entry has no label where one is needed.
-        ConfigError: `swap_parts` with fewer classes than DensePose has.
+    DataError: an entry has no label where one is needed. ConfigError: `swap_parts` with too few classes.
     """
 
     entries: list  # of `spml.data.lists.Entry`

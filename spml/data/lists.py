@@ -38,8 +38,7 @@ def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolut
     """Read a list file as a list of `Entry`, in its order. Blank lines are skipped but counted.
 
     Args:
-        list_path: the list file.
-        data_dir: folder that relative paths in the list start from.
+        list_path, data_dir: the list file, and the folder that relative paths in it start from.
         fields: the allowed numbers of fields on a line, for example `(3,)`; None allows 1, 2 and 3.
         unique_names: refuse two images of one base name, whose results would overwrite each other. Training lists may
             repeat an image to weigh it more.

@@ -58,14 +58,11 @@ class StreamSampler(torch.utils.data.Sampler):
 def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False, seed=0):
     """Build the loader of training batches.
 
-    Args:
-        dataset, batch_sampler: items, which are dicts, are asked for by the `(position, index)` of a `StreamSampler`.
-        num_workers: worker processes; 0 loads in this one.
-        pin_memory: put the batches in page-locked memory, for faster copies to a GPU.
-        seed: of the workers' global random states (Python's, numpy's and torch's), one for each.
-
-    Its batches are dicts of stacked tensors (B, ...); strings become lists. A `DataError` met in a worker is raised by
-    the loop over the loader, with its own one-line message, and so is a `ResourceError` when a worker dies.
+    Items, which are dicts, are asked for by the `(position, index)` of a `StreamSampler`; batches are dicts of stacked
+    tensors (B, ...), and strings become lists. `num_workers` processes load, or this one if 0; `pin_memory` is for
+    faster copies to a GPU; `seed` is that of the workers' global random states (Python's, numpy's and torch's). A
+    `DataError` met in a worker is raised by the loop over the loader, with its own one-line message, and so is a
+    `ResourceError` when a worker dies.
     """
     # Workers are not persistent: the stream is read once, so they end with the loop, even when it fails.
     # A separate generator: otherwise making an iterator would draw from torch's global random state, which dropout

@@ -68,11 +68,8 @@ def oversegment_list(data_dir, data_list, save_dir, contours_dir, threshold, max
         contours_dir: folder of `<image name>.png` or `.npy` for `read_contours`, or None.
         threshold, max_regions: as in `oversegment`.
 
-    Returns the list's entries without labels, each image once.
-
-    Raises:
-        DataError: a file is missing or unfit.
-        SpmlError: `save_dir` holds regions made with other options, or higra, which contours need, is not installed.
+    Returns the list's entries without labels, each image once. DataError: a file is missing or unfit. SpmlError:
+    `save_dir` holds regions made with other options, or higra, which contours need, is not installed.
     """
     if contours_dir:
         require_higra()
