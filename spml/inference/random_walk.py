@@ -42,11 +42,7 @@ def walk(scores, transitions, steps=WALK_STEPS):
     """Return scores T^steps.
 
     The scores are multiplied step by step: C x G x G operations each, where a squaring of T costs G x G x G. At 21
-    classes 64 steps cost a ninth of six squarings on a grid of 47 x 63.
-
-    Args:
-        scores: (C, G) float.
-        transitions: (G, G) float, columns sum to 1.
+    classes 64 steps cost a ninth of six squarings on a grid of 47 x 63. Scores are (C, G) float, transitions (G, G).
     """
     if scores.device.type != 'cpu':
         for _ in range(steps):

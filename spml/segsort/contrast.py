@@ -17,7 +17,9 @@ kernels. `contrastive_loss`: by any masks. On GPUs that run Triton, kernels (`ke
 
 Logits are kept in units of log 2, since exp2 is cheaper than exp; the factor that turns dot products into logits is
 applied to the prototypes, of which there are few. Shape letters: N pixels, S segments, D channels, K categories, G
-groups; n, s, g of them in a chunk.
+groups; n, s, g of them in a chunk. All three take `embeddings`, (N, D) float; `own`, (N,) int64 index of each pixel's
+segment in `prototypes`, (S, D) float; and `concentration`, kappa. They return a scalar loss, differentiable in both
+vectors; 0 for N = 0.
 """
 import math
 from collections.abc import Callable
@@ -48,15 +50,8 @@ def contrast_categories(embeddings: Tensor, own: Tensor, prototypes: Tensor, cat
     """Mean loss of N pixels against S segments: those whose categories meet are positive, all others negative.
 
     Args:
-        embeddings: (N, D) float.
-        own: (N,) int64 index of each pixel's own segment in `prototypes`.
-        prototypes: (S, D) float.
         category: (S,) int64 in 0..K-1.
         meets: (K, K) bool, symmetric.
-        concentration: kappa.
-
-    Returns:
-        Scalar loss, differentiable in embeddings and prototypes; 0 for N = 0.
     """
     return _evaluate(embeddings, prototypes, concentration,
                      lambda sums: _category_by_category(sums, own, category, meets))
@@ -67,7 +62,6 @@ def contrast_groups(embeddings: Tensor, own: Tensor, prototypes: Tensor, group: 
     """Mean over groups with pixels of the mean over their pixels, against the segments of the group alone.
 
     Args:
-        embeddings, own, prototypes, concentration: as in `contrast_categories`.
         group: (S,) int64 group of each segment.
         label: (S,) int64; segments of the group are positive where their labels are equal and negative where not.
     """
@@ -103,7 +97,6 @@ def contrastive_loss(embeddings: Tensor, own: Tensor, prototypes: Tensor, masks:
     """Mean loss of N pixels against S segments by any masks; several times the work of `contrast_categories`.
 
     Args:
-        embeddings, own, prototypes, concentration: as in `contrast_categories`.
         masks: function from (n,) int64 segment indices to two (n, S) bool tensors: the positives A+ (which may hold the
             segment itself) and the negatives A- of the pixels of those segments.
     """

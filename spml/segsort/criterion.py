@@ -60,11 +60,7 @@ COMPUTED: dict[str, Callable[[Batch, float], Computed]] = {
 
 
 class RelationCriterion(nn.Module):
-    """Losses of the active relations.
-
-    Args:
-        concentrations: dict from active relation (a name of RELATIONS) to kappa.
-    """
+    """Losses of the active relations: `concentrations` maps their names, of RELATIONS, to kappa."""
 
     def __init__(self, concentrations: Mapping[str, float], num_classes: int,
                  image_similarity_with_location: bool = True) -> None:

@@ -61,10 +61,9 @@ def start(device):
 
 
 def leave_at_once(status):
-    """Exit after an error inside `start`, once other threads and the exit functions have finished.
+    """Exit, still in the group, once other threads and exit functions have finished.
 
-    The process is still in the group. Its threads would end with the interpreter, which can abort the process, and the
-    exit status would be lost.
+    The group's threads would end with the interpreter, which can abort the process and lose the exit status.
     """
     threading._shutdown()
     atexit._run_exitfuncs()
