@@ -31,7 +31,7 @@ def run_two(script, *arguments, status=0, attempts=3):
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   env={**environment, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}) for rank in (0, 1)]
     try:
-        printed = [process.communicate(timeout=100)[0] for process in processes]
+        printed = [process.communicate(timeout=300)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
