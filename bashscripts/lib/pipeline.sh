@@ -49,8 +49,6 @@ prepare() {
     # Of own data, as an earlier version wrote it: under another name, with the path of weights that nobody has.
     [ -f "$configs/$2.yaml" ] || classifier=${1}_classifier before=(--set network.pretrained=)
     [ -n "$DATAROOT" ] || fail 'DATAROOT is not set; set it to the folder that holds the data, or set DATASET=demo'
-    case $BATCH in 0* | *[!0-9]*) fail "BATCH=$BATCH: must be a positive integer" ;; esac
-    case $PROCESSES in 0* | *[!0-9]*) fail "PROCESSES=$PROCESSES: must be a positive integer" ;; esac
     absolute DATAROOT SNAPSHOT_ROOT CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:3}"
     SETTINGS=(DATASET DATAROOT SNAPSHOT_ROOT RUN_NAME CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST NUM_CLASSES CLASS_NAMES
         CLUSTERS BATCH GPUS PROCESSES NUM_WORKERS FORCE OVERWRITE SET_EMBEDDING SET_CLASSIFIER DEMO_OPTIONS "${@:3}")

@@ -17,6 +17,7 @@ fi
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/voc12.sh"
 
 LABELS=${LABELS:-scribble} # scribble, point, box, tag or full
+case $LABELS in scribble | point | box | tag | full) ;; *) fail "LABELS=$LABELS: must be scribble, point, box, tag or full" ;; esac
 RUN_NAME=${RUN_NAME:-cross_entropy_$LABELS}                     # folder of the results
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_$LABELS.txt}     # with these labels
 

@@ -14,11 +14,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 
 from spml.errors import SpmlError
 from spml.names import __version__
 from spml.pipeline import checks
-from spml.pipeline.process import run_process, stop_requests
+from spml.pipeline.child import run_process, stop_requests
 from spml.pipeline.processes import count_processes
 from spml.pipeline.recipes import recipe_of
 from spml.pipeline.record import Recorder
@@ -61,13 +62,13 @@ class Chain:
         """
         configs = checks.check_plan(self.plan)
         forced = self.plan.forced
+        for line in checks.overruled(self.plan):
+            print(line)
         with self._locked() as lock:
             # Judged before anything is written or forgotten: a refusal leaves the folder as it was.
             standing = self._judge_all({stage.name for stage in forced})
             for stage in forced:
                 self.states.forget(stage)
-            for line in checks.overruled(self.plan):
-                print(line)
             print(self._announcement(standing, configs), flush=True)
             settings = self.plan.settings
             self.processes = count_processes(settings, configs) if len(standing) < len(self.plan.stages) else 1
@@ -89,7 +90,7 @@ class Chain:
         standing, pending = [], []
         for stage in self.plan.stages:
             depends = stage.reads_from(pending)
-            recipe = recipe_of(stage, self.digests)
+            recipe = recipe_of(stage, self.digests, self.run_dir)
             if stage.name not in forced:
                 difference = self.states.adopt(stage, recipe)
                 if difference and stage.trains:
@@ -100,7 +101,7 @@ class Chain:
                 before = type(before)(Recipe(before.recipe.values), False)
                 recipe = Recipe(recipe.values)
             answer, difference = judge(recipe, before and before.recipe, before and before.complete,
-                                       self.overwrite or stage.name in forced, costly=stage.trains)
+                                       self.overwrite or stage.name in forced, stage.is_costly)
             if answer is Answer.REFUSE:
                 self._refuse(stage, difference)
             if answer is Answer.STANDS and not depends and stage.name not in forced:
@@ -113,18 +114,23 @@ class Chain:
         if self.overwrite:
             return
         raise SpmlError(f'{self.run_dir}: {stage.name} was made differently ({difference}); set RUN_NAME to begin '
-                        'another run, or OVERWRITE=1 to train again (the weights are kept under another name)')
+                        'another run, or OVERWRITE=1 to make it again (weights are kept under another name)')
 
     def _announcement(self, standing, configs):
-        """Return in one line what will be run."""
-        names = [stage.name + (f' ({configs[stage.name].train.max_iteration} steps)' if stage.trains else '')
-                 for stage in self.plan.stages if stage.name not in standing]
+        """Return in a few lines what will be run."""
+        names = []
+        for stage in self.plan.stages:
+            if stage.name not in standing:
+                again = self.states.was_finished(stage)
+                notes = [f'{configs[stage.name].train.max_iteration} steps'] * stage.trains + ['again'] * again
+                names.append(stage.name + (f' ({", ".join(notes)})' if notes else ''))
         done = f'{len(standing)} of {len(self.plan.stages)} stages are done; ' if standing else ''
-        return f'{self.run_dir}: {done}to run: {", ".join(names) or "nothing"}'
+        lines = textwrap.wrap(f'{done}to run: {", ".join(names) or "nothing"}', 110, break_on_hyphens=False)
+        return '\n  '.join([f'{self.run_dir}:', *lines])
 
     def _take(self, stage, label, stop, lock):
         """Skip a stage or run it."""
-        recipe = recipe_of(stage, self.digests)
+        recipe = recipe_of(stage, self.digests, self.run_dir)
         before = self.states.read(stage, recipe)
         answer, reason = judge(recipe, before and before.recipe, before and before.complete)
         about = {'stage': stage.name, 'title': stage.title, 'script': stage.script, 'arguments': stage.arguments,
@@ -148,7 +154,7 @@ class Chain:
         self.recorder.write('stage', **about, status='begun')
         command = [sys.executable, str(PROJECT / stage.script), *stage.arguments, *self._launch_options(stage, resumed)]
         log = self.run_dir / 'logs' / f'{stage.name}.log'
-        ended = run_process(command, log, self._environment(stage), stop, (lock,))
+        ended = run_process(command, log, self._environment(stage), stop, (lock,), resumed)
         self._close(stage, label, recipe, about, ended, stop, command, log)
 
     def _close(self, stage, label, recipe, about, ended, stop, command, log):
@@ -166,7 +172,8 @@ class Chain:
             if not ended.reader_gone:
                 print(f'{label} done in {round(ended.seconds)} s', flush=True)
         if interrupted or stop.requested:
-            raise StageFailedError(f'{label} interrupted; run the same script again to continue, finished stages are '
+            again = 'again without FORCE' if self.plan.settings.get('FORCE') else 'again'
+            raise StageFailedError(f'{label} interrupted; run the same script {again} to continue, finished stages are '
                                    'skipped', 141 if ended.reader_gone else 130)
         if status:
             hint = ' (killed, perhaps out of memory)' if status == 137 else ''
@@ -180,7 +187,12 @@ class Chain:
             options += ['--num_processes', str(self.processes)]
         if name in _WITH_CRF and self.plan.settings.get('NUM_WORKERS'):
             options += ['--num_workers', self.plan.settings['NUM_WORKERS']]
-        return [*options, '--resume'] if resumed and stage.trains else options
+        if resumed and stage.trains:
+            # The recipe is the same; what may have changed is the number of processes.
+            options += ['--resume', *(['--accept_changes'] if self.overwrite else [])]
+        if name == 'make_synthetic.py' and self.overwrite:
+            options.append('--overwrite')
+        return options
 
     def _environment(self, stage):
         gpus = self.plan.settings.get('GPUS')

@@ -1,5 +1,5 @@
 """Mistakes that can be found before the first stage of a pipeline: a typo found on the third day costs three days."""
-import pathlib
+import re
 
 from spml.config.schema import TORCHVISION
 from spml.errors import SpmlError
@@ -9,14 +9,24 @@ from spml.utils.model_files import weights_path
 # The variable that a pipeline derives a key from.
 _VARIABLES = {'network.pretrained': 'PRETRAINED', 'network.stem': 'PRETRAINED', 'train.total_batch_size': 'BATCH'}
 _FOLDERS = ('--data_dir', '--gt_dir')
+_POSITIVE = r'[1-9]\d*'
+# What settings that no configuration checks may be, where they are given.
+_SETTINGS = {'BATCH': (_POSITIVE, 'a positive integer'), 'PROCESSES': (_POSITIVE, 'a positive integer'),
+             'NUM_WORKERS': (r'\d+', 'an integer of at least 0'), 'NUM_CLASSES': (_POSITIVE, 'a positive integer'),
+             'CLUSTERS': (f'{_POSITIVE},{_POSITIVE}', 'two numbers such as 12,12'), 'OVERWRITE': ('1', '1 or empty'),
+             'GPUS': (r'\d+(,\d+)*', 'numbers such as 0,1')}
 
 
 def check_plan(plan):
     """Check configurations and inputs of all stages; return dict from a stage's name to its configuration.
 
     Raises:
-        SpmlError: a configuration is wrong, or a file is missing that no earlier stage makes.
+        SpmlError: a setting or a configuration is wrong, or a file is missing that no earlier stage makes.
     """
+    for name, (pattern, expected) in _SETTINGS.items():
+        value = plan.settings.get(name)
+        if value and not re.fullmatch(pattern, value):
+            raise SpmlError(f'{name}={value}: must be {expected}')
     configs, made = {}, []
     for stage in plan.stages:
         configs[stage.name] = configuration(stage)
@@ -26,14 +36,19 @@ def check_plan(plan):
             if path is not None and path.is_absolute() and path not in stage.outputs and not unused:
                 _require(plan, stage, option, path, made)
         if stage.trains:
-            _require_weights(stage, configs[stage.name].network.pretrained)
+            _require_weights(plan, stage, configs[stage.name].network.pretrained, made)
         made += stage.outputs
     return configs
 
 
 def overruled(plan):
-    """Return a line for each key that a variable of the pipeline gives and a later override replaces."""
-    lines = {}
+    """Return a line for each word of the user that another of his words replaces, or that no stage reads."""
+    lines, settings = {}, plan.settings
+    for word in settings.get('SET_EMBEDDING', '').split():
+        if word.startswith('gpus=') and settings.get('GPUS'):
+            lines[f'note: {word} overrules GPUS={settings["GPUS"]}'] = None
+    if settings.get('SET_CLASSIFIER') and not any(stage.script.endswith('train_classifier.py') for stage in plan.stages):
+        lines['note: SET_CLASSIFIER changes nothing: no stage trains a classifier'] = None
     for stage in plan.stages:
         given = {}
         for override in stage.overrides:
@@ -56,8 +71,10 @@ def _require(plan, stage, option, path, made):
                     + (', or DATAROOT for all lists,' if name and name.endswith('_LIST') else '') + ' to where it is')
 
 
-def _require_weights(stage, pretrained):
-    if pretrained in ('', TORCHVISION) or weights_path(pretrained).exists() or not pathlib.Path(pretrained).suffix:
+def _require_weights(plan, stage, pretrained, made):
+    path = weights_path(pretrained)
+    if pretrained in ('', TORCHVISION) or path.exists() or any(path.is_relative_to(output) for output in made):
         return
-    raise SpmlError(f'PRETRAINED={pretrained}: no such weights for {stage.name} (network.pretrained); fetch them with '
-                    'pyscripts/data/fetch_weights.py, name others, or set it empty for random weights')
+    source = 'PRETRAINED' if plan.settings.get('PRETRAINED') == pretrained else 'network.pretrained'
+    raise SpmlError(f'{source}={pretrained}: no such weights for {stage.name}; fetch them with '
+                    'pyscripts/data/fetch_weights.py, name others, or set PRETRAINED= for random weights')

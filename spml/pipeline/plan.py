@@ -55,6 +55,11 @@ class Stage:
         """Whether it is a training: resumed rather than begun again, and never discarded."""
         return pathlib.PurePath(self.script).name in ('train.py', 'train_classifier.py', 'train_cam.py')
 
+    @property
+    def is_costly(self):
+        """Whether its result is made again only if the user says so: weights, and data that all else is made from."""
+        return self.trains or pathlib.PurePath(self.script).name == 'make_synthetic.py'
+
     def reads_from(self, paths):
         """Whether one of its options names something at or below one of these paths."""
         own = set(self.outputs)

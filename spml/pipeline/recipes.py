@@ -9,6 +9,7 @@ import pathlib
 from spml.config import effective, load_config
 from spml.config.schema import TORCHVISION
 from spml.data.lists import read_list
+from spml.names import RELATIONS
 from spml.recipe import Recipe, combine
 from spml.utils.model_files import model_path, weights_path
 
@@ -31,12 +32,13 @@ def configuration(stage):
     return load_config(path, stage.overrides) if path else None
 
 
-def recipe_of(stage, digests):
+def recipe_of(stage, digests, run_dir=None):
     """Return the Recipe of a stage, as of now.
 
     Args:
         stage: plan.Stage.
         digests: recipe.FileDigests.
+        run_dir: folder of the run, which may be moved: files in it are known by their place in it.
 
     Raises:
         SpmlError: the configuration or a list cannot be used.
@@ -49,7 +51,7 @@ def recipe_of(stage, digests):
     for option, value in stage.options.items():
         path = stage.path(option)
         if option in _LISTS and path:
-            files |= _listed(stage, option, path, _columns(stage, script), digests)
+            files |= _listed(stage, option, path, _columns(stage, script, config), digests, run_dir)
         elif option not in _WITHOUT_EFFECT:
             if path and path.is_absolute():
                 files[option] = digests(path)
@@ -61,11 +63,14 @@ def recipe_of(stage, digests):
 def effective_keys(stage, config, **narrower):
     """Return the keys of a configuration that matter to a stage, as `config.effective` does with further `narrower`."""
     options, kind = stage.options, KINDS.get(pathlib.PurePath(stage.script).name, 'embedding')
-    by_retrieval = 'retrieval' in (options.get('--source'), options.get('--predictor'))
-    keys = effective(config, kind, multi_scale='--multi_scale' in options or options.get('--source') == 'retrieval',
-                     whole_image='--source' in options and not by_retrieval,
-                     clusters='--kmeans_num_clusters' in options, **narrower)
-    keys.pop('network.pretrained', None)  # the content of the weights counts
+    if not stage.trains:
+        by_retrieval = 'retrieval' in (options.get('--source'), options.get('--predictor'))
+        narrower |= {'multi_scale': '--multi_scale' in options or options.get('--source') == 'retrieval',
+                     'whole_image': '--source' in options and not by_retrieval,
+                     'clusters': '--kmeans_num_clusters' in options}
+    keys = effective(config, kind, **narrower)
+    if keys.get('network.pretrained', '') not in ('', TORCHVISION):
+        del keys['network.pretrained']  # the content of the weights counts
     images = keys.pop('train.total_batch_size', None), keys.pop('train.batch_size', None)
     return {**keys, 'train.batch_size': images[0] or f'{images[1]} each'} if any(images) else keys
 
@@ -84,19 +89,28 @@ def as_known_today(before, now):
     return Recipe(values | added, before.files)
 
 
-def _columns(stage, script):
-    needs_regions = stage.options.get('--source') == 'densepose_random_walk'
-    return 3 if needs_regions else _COLUMNS.get(script, 2)
+def _columns(stage, script, config):
+    if stage.options.get('--source') == 'densepose_random_walk':
+        return 3
+    if script == 'train.py' and all(config.train[f'{name}_loss_types'] == 'none' for name in RELATIONS):
+        return 2  # without relations nothing is learned from regions
+    return _COLUMNS.get(script, 2)
 
 
-def _listed(stage, option, path, columns, digests):
+def _listed(stage, option, path, columns, digests, run_dir):
     """Return the digests of a list's lines and of the files in its first columns."""
-    if not path.is_file():
+    data_dir = stage.path('--data_dir') or stage.path('--gt_dir') or path.parent
+    if not (path.is_file() and data_dir.is_dir()):
         return {f'lines of {option}': ''}
-    entries = read_list(path, stage.path('--data_dir') or stage.path('--gt_dir') or path.parent, unique_names=False)
+
+    def name(field):
+        place = pathlib.PurePath(field)
+        return str(place.relative_to(run_dir)) if run_dir and place.is_relative_to(run_dir) else field
+
     first = 1 if option == '--gt_list' else 0  # the images of a list of truths are not read
-    kept = [(entry.fields[first:columns], (entry.image, entry.semantic, entry.regions)[first:columns])
-            for entry in entries]
+    kept = [([name(field) for field in entry.fields[first:columns]],
+             (entry.image, entry.semantic, entry.regions)[first:columns])
+            for entry in read_list(path, data_dir, unique_names=False)]
     files = {f'lines of {option}': combine(' '.join(fields) for fields, _ in kept)}
     return files | {field: digests(file) for fields, paths in kept
                     for field, file in zip(fields, paths, strict=False) if file is not None}

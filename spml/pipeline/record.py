@@ -10,13 +10,14 @@ PyTorch, settings. A `stage` line says that a stage has begun, and one more how 
 `status` is begun, done, failed, interrupted, or stands (nothing was left to do). `output` is relative to the folder of
 the run, so that the folder may be moved. Memory is in bytes: the largest process, and tensors on its GPU.
 """
+import contextlib
 import dataclasses
 import datetime
 import json
 import pathlib
 
 from spml.errors import DataError
-from spml.utils.formats import append_line, read_json_lines
+from spml.utils.formats import append_line
 
 FILE_NAME = 'run.jsonl'
 
@@ -71,7 +72,11 @@ class Recorder:
     def write(self, event, **values):
         """Append one event."""
         now = datetime.datetime.now().astimezone().isoformat(timespec='seconds')
-        append_line(self.path, json.dumps({'event': event, 'time': now, **values}))
+        line = json.dumps({'event': event, 'time': now, **values})
+        with contextlib.suppress(OSError):
+            if not self.path.read_bytes().endswith(b'\n'):  # cut short by a kill or a full disk
+                line = f'\n{line}'
+        append_line(self.path, line)
 
 
 def read_record(run_dir):
@@ -81,13 +86,13 @@ def read_record(run_dir):
         DataError: the folder has no record.
     """
     run_dir = pathlib.Path(run_dir)
-    rows = read_json_lines(run_dir / FILE_NAME)
+    rows = _rows(run_dir / FILE_NAME)
     starts = [row for row in rows if row.get('event') == 'run']
     if not starts:
         old = (run_dir / 'run.txt').is_file()
         raise DataError(f'{run_dir}: ' + (
             'made by an earlier version, which kept no run.jsonl; run its script once more, nothing that is done is '
-            'made again' if old else 'holds no run.jsonl; name the folder of a run'))
+            'made again' if old else 'holds no readable run.jsonl; name the folder of a run'))
     stages = {}
     for row in rows:
         if row.get('event') == 'stage':
@@ -99,6 +104,17 @@ def read_record(run_dir):
     recorded = pathlib.Path(last.get('run_dir', run_dir))
     made = f'{last["time"]}, SPML {last.get("version", "?")}, PyTorch {last.get("torch", "?")}'
     return Record(last.get('settings', {}), made, [_stage(stages[name], recorded, run_dir) for name in names])
+
+
+def _rows(path):
+    """Return the events of a record; lines that are damaged are skipped."""
+    rows = []
+    for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if path.is_file() else []:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    needed = {'run': {'time'}, 'stage': {'stage', 'status', 'script', 'arguments', 'output'}}
+    return [row for row in rows if isinstance(row, dict) and row.get('event') in needed
+            and needed[row['event']] <= row.keys()]
 
 
 def options_of(arguments):

@@ -7,12 +7,13 @@ with today's recipe, and where they agree the result is taken over.
 import dataclasses
 import pathlib
 import shutil
+import subprocess
 
 from spml.config import load_config
 from spml.errors import SpmlError
 from spml.pipeline.recipes import as_known_today, configuration, effective_keys
 from spml.recipe import Recipe
-from spml.utils.formats import read_json, write_json
+from spml.utils.formats import read_json, read_json_or_none, write_json
 from spml.utils.model_files import model_iterations
 
 
@@ -46,7 +47,13 @@ class States:
             recipe, complete, size = Recipe.from_json(content['recipe']), content['complete'], content['size']
         except (SpmlError, KeyError, TypeError):
             return None
-        return recipe and StageState(as_known_today(recipe, now), bool(complete) and _size(stage) >= size)
+        is_there = _size(stage) >= size and all(path.exists() for path in stage.outputs)
+        return recipe and StageState(as_known_today(recipe, now), bool(complete) and is_there)
+
+    def was_finished(self, stage):
+        """Whether a stage was complete once."""
+        content = read_json_or_none(self._path(stage))
+        return isinstance(content, dict) and content.get('complete') is True
 
     def write(self, stage, recipe, complete):
         """Note that a stage has begun, or is complete, with a recipe."""
@@ -60,18 +67,23 @@ class States:
             path.unlink(missing_ok=True)
 
     def adopt(self, stage, recipe):
-        """Take over what an earlier version has made of a stage.
+        """Take over what an earlier version, or a training by hand, has made of a stage.
+
+        What the lists name, and weights, are taken as unchanged: nothing tells what they were.
 
         Returns:
             None where there is nothing to take over; else '' and the stage has a state now, or what differs in words.
         """
         finished, begun = self._stamps(stage)
         stamp = finished if finished.is_file() else begun
-        if self._path(stage).exists() or not stamp.is_file() or not stage.output.exists():
+        weights = stage.trains and model_iterations(stage.output)
+        if self.read(stage, recipe) or not stage.output.exists() or not (stamp.is_file() or weights):
             return None
-        difference = _stamp_difference(stamp, stage, recipe) or _configuration_difference(stage)
+        difference = _stamp_difference(stamp, stage, recipe) if stamp.is_file() else ''
+        difference = difference or _configuration_difference(stage)
         if not difference:
-            self.write(stage, recipe, complete=stamp is finished)
+            self.write(stage, recipe, complete=_size(stage) >= _expected_size(stage)
+                       and (stamp is finished or not stamp.is_file()))
         return difference
 
     def clear(self, stage, keep):
@@ -112,14 +124,32 @@ def _size(stage):
     return int(stage.output.exists())
 
 
+def _expected_size(stage):
+    """Return the least that a finished result of an earlier version comes to, see `_size`."""
+    if stage.trains:
+        return configuration(stage).train.max_iteration - 1
+    data_list = stage.path('--data_list')
+    return len(data_list.read_text(errors='replace').split('\n')) - 1 if data_list and data_list.is_file() else 1
+
+
 def _stamp_difference(stamp, stage, recipe):
-    """Return the first option of today's recipe that is not in the words of an old stamp; '' if none."""
+    """Return the first option or list of today that is not in the words of an old stamp; '' if none."""
     words = stamp.read_text(encoding='utf-8', errors='replace').splitlines()
     for option, value in recipe.values.items():
         given = [] if value is True else value if isinstance(value, list) else [value]
         if option in stage.options and not {option, *given} <= set(words):
             return f'{option} {" ".join(given)}'
+    checksums = {word.rpartition('  # ')[2] for word in words if '  # ' in word}
+    for option in filter(lambda option: option.endswith('_list'), stage.options):
+        path = stage.path(option)
+        if checksums and path.is_file() and _checksum(path) not in checksums:
+            return f'{option} {path}: other content'
     return ''
+
+
+def _checksum(path):
+    with open(path, 'rb') as stream:
+        return subprocess.run(['cksum'], stdin=stream, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S607
 
 
 def _configuration_difference(stage):
@@ -130,4 +160,4 @@ def _configuration_difference(stage):
     # Images of a step: by a variable of the pipeline, or those of the one process of a classifier.
     before, now = (Recipe(effective_keys(stage, config, processes=1 if stage.trains else None))
                    for config in (load_config(path), configuration(stage)))
-    return now.difference(before)
+    return now.difference(as_known_today(before, now))

@@ -20,6 +20,7 @@ import time
 _POLL_SECONDS = 0.2
 _BLOCK = 1 << 16
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+_PATIENCE = 3  # signals, the last of which kills
 # Linux counts in KiB, macOS in bytes.
 _RSS_UNIT = 1 if sys.platform == 'darwin' else 1024
 
@@ -27,18 +28,22 @@ _RSS_UNIT = 1 if sys.platform == 'darwin' else 1024
 class StopRequests:
     """Signals that ask this process to stop, passed on to the running stage.
 
-    `requested` says whether one came; the stage ends by itself and reports how far it got.
+    `requested` counts them; the stage ends by itself and reports how far it got. The third kills it.
     """
 
     def __init__(self):
-        self.requested = False
+        self.requested = 0
         self.child = None
 
     def __call__(self, number, frame=None):
         """Note the signal and pass it on; a closed terminal counts as SIGTERM."""
-        self.requested = True
-        if self.child is not None and self.child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+        self.requested += 1
+        if self.child is None or self.child.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if self.requested >= _PATIENCE:
+                os.killpg(self.child.pid, signal.SIGKILL)
+            else:
                 os.kill(self.child.pid, signal.SIGTERM if number == signal.SIGHUP else number)
 
 
@@ -75,7 +80,7 @@ class Ended:
     reader_gone: bool
 
 
-def run_process(command, log, environment, stop, keep_open=()):
+def run_process(command, log, environment, stop, keep_open=(), resumed=False):
     """Run a stage to its end.
 
     Args:
@@ -84,12 +89,13 @@ def run_process(command, log, environment, stop, keep_open=()):
         environment: dict of what to add to the environment.
         stop: StopRequests of the block that this runs in.
         keep_open: file descriptors that the stage holds too, such as the lock on the run's folder.
+        resumed: whether to add to the log instead of starting a new one.
 
     Returns:
         Ended.
     """
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix='spml-') as folder, open(log, 'wb') as log_file:
+    with tempfile.TemporaryDirectory(prefix='spml-') as folder, open(log, 'ab' if resumed else 'wb') as log_file:
         note = pathlib.Path(folder) / 'usage.json'
         child = subprocess.Popen(  # noqa: S603 (a script of this project; no threads here)
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
