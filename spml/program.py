@@ -21,7 +21,8 @@ def execute(main):
             status = main()
     except SpmlError as error:
         if not (error.is_secondary and LAUNCHED in os.environ):
-            _complain(error)
+            # What was asked for is no mistake.
+            _complain(error, prefix='' if error.exit_status == 130 else 'error: ')
         status = error.exit_status
     except SystemExit as error:
         # Of several processes, those that leave the message to another one.
@@ -105,11 +106,11 @@ def one_line(message):
     return ''.join(letter if letter.isprintable() else '?' for letter in ' '.join(str(message).split()))
 
 
-def _complain(message):
+def _complain(message, prefix='error: '):
     message = one_line(message)
     if not _is_said(message):
         with contextlib.suppress(BrokenPipeError):
-            print(f'error: {message}', file=sys.stderr)
+            print(f'{prefix}{message}', file=sys.stderr)
 
 
 def _is_said(message):

@@ -69,6 +69,8 @@ class Chain:
             standing = self._judge_all({stage.name for stage in forced})
             for stage in forced:
                 self.states.forget(stage)
+                if stage.trains:  # weights that nothing vouches for would be taken over
+                    self.states.clear(stage, keep=False)
             print(self._announcement(standing, configs), flush=True)
             settings = self.plan.settings
             self.processes = count_processes(settings, configs) if len(standing) < len(self.plan.stages) else 1
@@ -92,7 +94,8 @@ class Chain:
             depends = stage.reads_from(pending)
             recipe = recipe_of(stage, self.digests, self.run_dir)
             if stage.name not in forced:
-                difference = self.states.adopt(stage, recipe)
+                # What it reads may be about to be made: then its turn decides.
+                difference = self.states.adopt(stage, recipe, write=not depends)
                 if difference and stage.trains:
                     self._refuse(stage, difference)
             before = self.states.read(stage, recipe)
@@ -131,6 +134,7 @@ class Chain:
     def _take(self, stage, label, stop, lock):
         """Skip a stage or run it."""
         recipe = recipe_of(stage, self.digests, self.run_dir)
+        self.states.adopt(stage, recipe)
         before = self.states.read(stage, recipe)
         answer, reason = judge(recipe, before and before.recipe, before and before.complete)
         about = {'stage': stage.name, 'title': stage.title, 'script': stage.script, 'arguments': stage.arguments,

@@ -47,7 +47,8 @@ def overruled(plan):
     for word in settings.get('SET_EMBEDDING', '').split():
         if word.startswith('gpus=') and settings.get('GPUS'):
             lines[f'note: {word} overrules GPUS={settings["GPUS"]}'] = None
-    if settings.get('SET_CLASSIFIER') and not any(stage.script.endswith('train_classifier.py') for stage in plan.stages):
+    scripts = [stage.script for stage in plan.stages]
+    if settings.get('SET_CLASSIFIER') and not any(script.endswith('train_classifier.py') for script in scripts):
         lines['note: SET_CLASSIFIER changes nothing: no stage trains a classifier'] = None
     for stage in plan.stages:
         given = {}

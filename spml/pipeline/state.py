@@ -47,7 +47,7 @@ class States:
             recipe, complete, size = Recipe.from_json(content['recipe']), content['complete'], content['size']
         except (SpmlError, KeyError, TypeError):
             return None
-        is_there = _size(stage) >= size and all(path.exists() for path in stage.outputs)
+        is_there = _size(stage) >= size and all(path.exists() for path in stage.outputs) and _lists_itself(stage)
         return recipe and StageState(as_known_today(recipe, now), bool(complete) and is_there)
 
     def was_finished(self, stage):
@@ -66,10 +66,15 @@ class States:
         for path in (self._path(stage), *self._stamps(stage)):
             path.unlink(missing_ok=True)
 
-    def adopt(self, stage, recipe):
+    def adopt(self, stage, recipe, write=True):
         """Take over what an earlier version, or a training by hand, has made of a stage.
 
         What the lists name, and weights, are taken as unchanged: nothing tells what they were.
+
+        Args:
+            stage: plan.Stage.
+            recipe: its Recipe of today.
+            write: whether to take it over; else it is only compared.
 
         Returns:
             None where there is nothing to take over; else '' and the stage has a state now, or what differs in words.
@@ -79,9 +84,9 @@ class States:
         weights = stage.trains and model_iterations(stage.output)
         if self.read(stage, recipe) or not stage.output.exists() or not (stamp.is_file() or weights):
             return None
-        difference = _stamp_difference(stamp, stage, recipe) if stamp.is_file() else ''
+        difference = self._stamp_difference(stamp, stage, recipe) if stamp.is_file() else ''
         difference = difference or _configuration_difference(stage)
-        if not difference:
+        if write and not difference:
             self.write(stage, recipe, complete=_size(stage) >= _expected_size(stage)
                        and (stamp is finished or not stamp.is_file()))
         return difference
@@ -108,6 +113,22 @@ class States:
         elif output.is_file():
             output.unlink()
 
+    def _stamp_difference(self, stamp, stage, recipe):
+        """Return the first option or list of today that is not in the words of an old stamp; '' if none."""
+        words = stamp.read_text(encoding='utf-8', errors='replace').splitlines()
+        for option, value in recipe.values.items():
+            given = [] if value is True else value if isinstance(value, list) else [value]
+            if option in stage.options and not {option, *given} <= set(words):
+                return f'{option} {" ".join(given)}'
+        checksums = {word.rpartition('  # ')[2] for word in words if '  # ' in word}
+        for option in filter(lambda option: option.endswith('_list'), stage.options):
+            path = stage.path(option)
+            # Lists in the folder of the run are its own, and name files by where it was.
+            own = path.is_relative_to(self.run_dir)
+            if checksums and not own and path.is_file() and _checksum(path) not in checksums:
+                return f'{option} {path}: other content'
+        return ''
+
     def _path(self, stage):
         return self.run_dir / '.stages' / f'{stage.name}.json'
 
@@ -124,27 +145,18 @@ def _size(stage):
     return int(stage.output.exists())
 
 
+def _lists_itself(stage):
+    """Whether the list that a stage writes names files where its output is now: the run may have been moved."""
+    path = stage.path('--list_out')
+    return path is None or str(stage.output.resolve()) in path.read_text(errors='replace')
+
+
 def _expected_size(stage):
     """Return the least that a finished result of an earlier version comes to, see `_size`."""
     if stage.trains:
         return configuration(stage).train.max_iteration - 1
     data_list = stage.path('--data_list')
     return len(data_list.read_text(errors='replace').split('\n')) - 1 if data_list and data_list.is_file() else 1
-
-
-def _stamp_difference(stamp, stage, recipe):
-    """Return the first option or list of today that is not in the words of an old stamp; '' if none."""
-    words = stamp.read_text(encoding='utf-8', errors='replace').splitlines()
-    for option, value in recipe.values.items():
-        given = [] if value is True else value if isinstance(value, list) else [value]
-        if option in stage.options and not {option, *given} <= set(words):
-            return f'{option} {" ".join(given)}'
-    checksums = {word.rpartition('  # ')[2] for word in words if '  # ' in word}
-    for option in filter(lambda option: option.endswith('_list'), stage.options):
-        path = stage.path(option)
-        if checksums and path.is_file() and _checksum(path) not in checksums:
-            return f'{option} {path}: other content'
-    return ''
 
 
 def _checksum(path):

@@ -1,5 +1,6 @@
 """The training loop, the same for the embedding and for the classifier; what differs is the task."""
 import contextlib
+import os
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -93,7 +94,8 @@ class _Steps:
             return batch
         saved = self.keeper.save(iteration - 1)
         if wish in (Wish.STOP, Wish.UNREAD):
-            done = (f'stopped after iteration {iteration - 1}; all is saved, continue with --resume ({saved})' if saved
+            how = '' if 'SPML_STAGE' in os.environ else ', continue with --resume'  # a pipeline says how itself
+            done = (f'stopped after iteration {iteration - 1}; all is saved{how} ({saved})' if saved
                     else 'stopped before the first iteration; run the same command again')
             exit_together(InterruptedTrainingError(done) if wish == Wish.STOP
                           else OutputClosedError(f'nobody reads the output any more; {done}'),

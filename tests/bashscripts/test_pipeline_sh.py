@@ -163,7 +163,8 @@ def test_the_baseline(place):
 
 
 @pytest.mark.parametrize(('settings', 'named'), [
-    ({'DATAROOT': None}, 'DATAROOT'), ({'SNAPSHOT_ROOT': '/tmp/my runs'}, 'SNAPSHOT_ROOT'), ({'DATASET': 'voc2007'}, 'DATASET=voc2007'),
+    ({'DATAROOT': None}, 'DATAROOT'), ({'SNAPSHOT_ROOT': '/tmp/my runs'}, 'SNAPSHOT_ROOT'),
+    ({'DATASET': 'voc2007'}, 'DATASET=voc2007'),
     ({'SPML_PYTHON': '/nowhere/python'}, 'setup.sh')])
 def test_bad_settings_are_one_line(place, settings, named):
     result = place.run(**settings)

@@ -1,12 +1,19 @@
 """The chain of stages: what runs, is kept or is refused, and what each change makes again (scripts are stubs)."""
+import io
+import itertools
 import json
 import os
 import shutil
+import subprocess
 
 import pytest
 
+from spml.config import effective
 from spml.errors import DataError
+from spml.pipeline.plan import read_plan
+from spml.pipeline.recipes import configuration, recipe_of
 from spml.pipeline.record import read_record
+from spml.recipe import FileDigests
 
 STAGES = ['train_embedding', 'inference', 'score', 'labels', 'train_classifier', 'score_final']
 
@@ -20,7 +27,7 @@ def ok(result):
 def test_everything_runs_once_in_order_and_is_recorded(place):
     out = ok(place.run(RUN_NAME='mine'))
     assert place.calls == STAGES
-    assert f'{place.run_dir}: to run: train_embedding (11 steps), inference, score,' in out
+    assert f'{place.run_dir}:\n  to run: train_embedding (11 steps), inference, score,' in out
     assert '[2/6] inference ...' in out
     assert 'output of labels' in out
     assert (place.run_dir / 'logs' / 'labels.log').read_text() == 'output of labels\n'
@@ -50,7 +57,7 @@ def test_a_record_outlives_the_move_of_its_folder(place):
     assert (stage.output, stage.options['--pred_dir']) == (moved / 'scores/score.json',
                                                            str(moved / 'inference/semantic_gray'))
     (moved / 'run.jsonl').unlink()
-    with pytest.raises(DataError, match=r'no run\.jsonl'):
+    with pytest.raises(DataError, match=r'no readable run\.jsonl'):
         read_record(moved)
     (moved / 'run.txt').write_text('')
     with pytest.raises(DataError, match='run its script once more'):
@@ -121,7 +128,10 @@ def test_both_configurations_are_checked_before_the_first_stage(place):
     assert (status, place.calls) == (2, [])
     assert 'train.base_lr' in error
     place.overrides = {'embedding': ['network.pretrained=/nowhere.pth'], 'classifier': []}
-    assert 'PRETRAINED=/nowhere.pth' in place.run()[2]
+    assert 'network.pretrained=/nowhere.pth' in place.run()[2]
+    assert 'PRETRAINED=/nowhere.pth' in place.run(PRETRAINED='/nowhere.pth')[2]
+    place.overrides['embedding'] = ['network.pretrained=/no/such/folder']
+    assert 'network.pretrained=/no/such/folder' in place.run()[2]
     place.overrides['embedding'] = []
     (place.data / 'val.txt').unlink()
     assert f'VAL_LIST={place.data}/val.txt: no such file' in place.run()[2]
@@ -146,6 +156,86 @@ def test_the_last_word_of_a_key_counts_and_is_announced(place):
     assert out.count('note: train_embedding: train.total_batch_size=8 overrules BATCH=6') == 1
     place.overrides['embedding'][1] = 'train.batch_size=2'
     assert 'overrules BATCH=6' in ok(place.run(OVERWRITE='1'))
+
+
+@pytest.mark.parametrize(('name', 'value'), [
+    ('BATCH', '0'), ('BATCH', 'all'), ('PROCESSES', '0'), ('CLUSTERS', '6x6'), ('NUM_WORKERS', 'abc'),
+    ('NUM_CLASSES', '-1'), ('OVERWRITE', '0'), ('GPUS', 'a')])
+def test_a_bad_setting_is_one_line_before_anything_runs(place, name, value):
+    status, _, error = place.run(**{name: value})
+    assert (status, place.calls) == (2, [])
+    assert error.startswith(f'error: {name}={value}: must be ')
+    assert error.count('\n') == 1
+
+
+def test_what_is_overruled_or_read_by_nobody_is_said(place):
+    place.drop = ['train_classifier']
+    out = ok(place.run(GPUS='0', SET_EMBEDDING='seed=0 gpus=0', SET_CLASSIFIER='seed=1'))
+    assert 'note: gpus=0 overrules GPUS=0' in out
+    assert 'note: SET_CLASSIFIER changes nothing' in out
+
+
+def test_every_key_that_a_training_depends_on_is_in_its_recipe(place):
+    stage, digests = read_plan(io.BytesIO(place.words())).stages[0], FileDigests()
+    found = recipe_of(stage, digests).values
+    config = configuration(stage)
+    images = {'train.batch_size', 'train.total_batch_size'}
+    assert {*effective(config, 'embedding')} - images == found.keys() - images - {'script'}
+    assert found['network.pretrained'] == ''
+    place.overrides['embedding'] = ['network.pretrained=torchvision', 'network.stem=7x7',
+                                    'network.backbone_types=panoptic_deeplab_50']
+    stage = read_plan(io.BytesIO(place.words())).stages[0]
+    assert recipe_of(stage, digests).values['network.pretrained'] == 'torchvision'
+
+
+def test_a_moved_run_continues(place):
+    ok(place.run())
+    place.run_dir = place.run_dir.rename(place.folder / 'moved')
+    out = ok(place.run())
+    # The list of the labels names files where they were, so it is written again; they are the same.
+    assert place.calls == ['labels']
+    assert str(place.run_dir / 'labels') in (place.run_dir / 'lists/pseudo.txt').read_text()
+    assert out.count('skipped') == len(STAGES) - 1
+
+
+def test_a_lost_list_is_written_again_and_the_classifier_stays(place):
+    ok(place.run())
+    (place.run_dir / 'lists/pseudo.txt').unlink()
+    ok(place.run())
+    assert place.calls == ['labels']
+
+
+def test_weights_without_a_state_are_taken_over_or_refused_never_trained_again(place):
+    ok(place.run())
+    shutil.rmtree(place.run_dir / '.stages')
+    for name, stage in (('embedding', 'stage1'), ('classifier', 'classifier')):
+        shutil.copy(place.folder / f'{name}.yaml', place.run_dir / stage / 'config.yaml')
+    ok(place.run())
+    assert 'train_embedding' not in place.calls
+    assert 'train_classifier' not in place.calls
+    shutil.rmtree(place.run_dir / '.stages')
+    place.overrides['embedding'] = ['network.kmeans_iterations=3']
+    status, _, error = place.run()
+    assert (status, place.calls) == (2, [])
+    assert 'network.kmeans_iterations: 10 -> 3' in error
+
+
+def test_overwriting_reaches_what_a_training_resumes(place):
+    place.behave(train_embedding={'fail': 3})
+    place.run()
+    place.behave()
+    ok(place.run(OVERWRITE='1', PROCESSES='2'))
+    assert {'--resume', '--accept_changes'} <= set(place.all_calls[0]['words'])
+    assert (place.run_dir / 'logs' / 'train_embedding.log').read_text() == 2 * 'output of train_embedding\n'
+
+
+def test_damaged_lines_of_a_record_are_skipped(place):
+    ok(place.run())
+    path = place.run_dir / 'run.jsonl'
+    text = path.read_text()
+    path.write_text('{"event": "stage"}\n[]\n{"ev' + '\n' + text + '{"event": "sta')
+    ok(place.run())
+    assert [stage.name for stage in read_record(place.run_dir).stages] == STAGES
 
 
 def test_the_first_failure_ends_it_and_it_goes_on_from_there(place):
@@ -242,12 +332,16 @@ def test_a_damaged_state_is_no_state(place):
     assert place.calls == ['score']
 
 
-def earlier_version(place, words=()):
-    """Turn a finished run into what the version before left: stamps with the words of the command lines."""
-    (place.run_dir / '.done').mkdir()
+def earlier_version(place):
+    """Turn a finished run into what the version before left: stamps of command lines, lists with checksums."""
+    (place.run_dir / '.done').mkdir(exist_ok=True)
     for _, name, _, script, arguments in place.stages():
-        stamp = '\n'.join(map(str, [f'pyscripts/{script}', *arguments, *words]))
-        (place.run_dir / '.done' / name).write_text(stamp)
+        words = [f'pyscripts/{script}', *map(str, arguments)]
+        for option, path in itertools.pairwise(words):
+            if option.endswith('_list'):
+                checksum = subprocess.run(['cksum', path], capture_output=True, text=True, check=True).stdout.split()
+                words[words.index(path)] = f'{path}  # {checksum[0]} {checksum[1]}'
+        (place.run_dir / '.done' / name).write_text('\n'.join(words))
     shutil.rmtree(place.run_dir / '.stages')
     (place.run_dir / 'run.jsonl').unlink()
 
@@ -271,6 +365,20 @@ def test_a_run_of_the_version_before_with_other_settings_is_refused(place):
     status, _, error = place.run()
     assert (status, place.calls) == (2, [])
     assert 'train.max_iteration: 12 -> 11' in error
+
+
+def test_a_run_of_the_version_before_is_not_taken_over_blindly(place):
+    ok(place.run())
+    earlier_version(place)
+    (place.run_dir / 'classifier' / 'model-10.pth').unlink()
+    for path in (place.run_dir / 'labels/semantic_gray').iterdir():
+        path.unlink()
+    ok(place.run())
+    assert place.calls[:2] == ['labels', 'train_classifier']  # what is lost is made again
+    assert '--resume' in next(call for call in place.all_calls if call['stage'] == 'train_classifier')['words']
+    earlier_version(place)
+    (place.data / 'train.txt').write_text('a.jpg weak.png regions.png\n' * 2)
+    assert 'train.txt: other content' in place.run()[2]
 
 
 def test_an_unfinished_stage_of_the_version_before_goes_on(place):

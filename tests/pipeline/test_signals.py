@@ -88,3 +88,16 @@ def test_a_stage_that_was_killed_says_so(place):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 137
     assert 'FAILED with status 137 (killed, perhaps out of memory)' in error.decode()
+
+
+def test_a_stage_that_does_not_react_is_killed_by_the_third_signal(place):
+    process = start_waiting(place)
+    stage = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(stage[0]), signal.SIGSTOP)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not (place.folder / 'saved').exists()
+    assert is_free(place)
