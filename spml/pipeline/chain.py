@@ -125,7 +125,8 @@ class Chain:
         for stage in self.plan.stages:
             if stage.name not in standing:
                 again = self.states.was_finished(stage)
-                notes = [f'{configs[stage.name].train.max_iteration} steps'] * stage.trains + ['again'] * again
+                notes = [f'{configs[stage.name].train.max_iteration} steps'] if stage.trains else []
+                notes += ['again'] * again
                 names.append(stage.name + (f' ({", ".join(notes)})' if notes else ''))
         done = f'{len(standing)} of {len(self.plan.stages)} stages are done; ' if standing else ''
         lines = textwrap.wrap(f'{done}to run: {", ".join(names) or "nothing"}', 110, break_on_hyphens=False)

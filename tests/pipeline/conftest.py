@@ -12,7 +12,8 @@ from spml.pipeline.__main__ import main
 from spml.program import execute
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCRIPTS = ('train.py', 'train_classifier.py', 'inference.py', 'pseudo_label.py', 'benchmark_by_mIoU.py')
+SCRIPTS = ('make_synthetic.py', 'train.py', 'train_classifier.py', 'inference.py', 'pseudo_label.py',
+           'benchmark_by_mIoU.py')
 CONFIG = """
 dataset: {num_classes: 3}
 network: {backbone_types: panoptic_deeplab_14, embedding_dim: 8, pretrained: ''%s}
@@ -36,7 +37,8 @@ class Place:
         (folder / 'embedding.yaml').write_text(CONFIG % '')
         (folder / 'classifier.yaml').write_text(CONFIG % ', prediction_types: softmax_classifier')
         (folder / 'weights').write_text('weights')
-        self.overrides, self.drop, self.extra = {'embedding': [], 'classifier': []}, [], []
+        # Without the built-in data, unless a test asks for it.
+        self.overrides, self.drop, self.extra, self.num_val = {'embedding': [], 'classifier': []}, ['demo_data'], [], 4
         self.settings = {'TRAIN_LIST': str(self.data / 'train.txt'), 'VAL_LIST': str(self.data / 'val.txt')}
         self.behave()
 
@@ -53,6 +55,7 @@ class Place:
                                  for name in ('embedding', 'classifier'))
         score = ['--gt_dir', data, '--gt_list', data / 'val.txt', *embedding]
         return [
+            ('', 'demo_data', data / 'val.txt', 'make_synthetic.py', ['--out', data, '--num_val', self.num_val]),
             ('', 'train_embedding', run / 'stage1', 'train.py',
              [*common, data / 'train.txt', '--snapshot_dir', run / 'stage1', *embedding]),
             ('', 'inference', run / 'inference', 'inference.py',

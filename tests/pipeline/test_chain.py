@@ -140,7 +140,7 @@ def test_both_configurations_are_checked_before_the_first_stage(place):
 
 def test_given_weights_take_the_place_of_a_training(place):
     weights = place.folder / 'released.pth'
-    place.drop, place.extra = ['train_embedding', 'train_classifier'], ['--checkpoint', weights]
+    place.drop, place.extra = ['demo_data', 'train_embedding', 'train_classifier'], ['--checkpoint', weights]
     assert 'released.pth: no such file' in place.run()[2]
     weights.write_text('weights')
     ok(place.run())
@@ -169,10 +169,21 @@ def test_a_bad_setting_is_one_line_before_anything_runs(place, name, value):
 
 
 def test_what_is_overruled_or_read_by_nobody_is_said(place):
-    place.drop = ['train_classifier']
+    place.drop = ['demo_data', 'train_classifier']
     out = ok(place.run(GPUS='0', SET_EMBEDDING='seed=0 gpus=0', SET_CLASSIFIER='seed=1'))
     assert 'note: gpus=0 overrules GPUS=0' in out
     assert 'note: SET_CLASSIFIER changes nothing' in out
+
+
+def test_the_built_in_data_are_made_again_only_if_asked(place):
+    place.drop = []
+    assert 'to run: demo_data, train_embedding (11 steps)' in ok(place.run())
+    place.num_val = 5
+    assert 'demo_data was made differently (--num_val: '4' -> '5')' in place.run()[2]
+    out = ok(place.run(OVERWRITE='1'))
+    assert 'to run: demo_data (again), train_embedding (11 steps, again)' in out
+    assert place.calls == ['demo_data']  # it drew the same
+    assert '--overwrite' in place.all_calls[0]['words']
 
 
 def test_every_key_that_a_training_depends_on_is_in_its_recipe(place):
