@@ -78,10 +78,10 @@ class Chain:
                 (self.run_dir / folder).mkdir(exist_ok=True)
             self.recorder.write('run', script=self.script, run_dir=str(self.run_dir), version=_version(),
                                 torch=importlib.metadata.version('torch'), settings=settings)
-            self._keep_lists()
             with stop_requests() as stop:
                 for number, stage in enumerate(self.plan.stages, start=1):
                     self._take(stage, f'[{number}/{len(self.plan.stages)}] {stage.name}', stop, lock)
+                    self._keep_lists()  # the first stage may have made them
 
     def _judge_all(self, forced):
         """Return the names of the stages whose results are kept; take over those of an earlier version.

@@ -179,7 +179,7 @@ def test_the_built_in_data_are_made_again_only_if_asked(place):
     place.drop = []
     assert 'to run: demo_data, train_embedding (11 steps)' in ok(place.run())
     place.num_val = 5
-    assert 'demo_data was made differently (--num_val: '4' -> '5')' in place.run()[2]
+    assert "demo_data was made differently (--num_val: '4' -> '5')" in place.run()[2]
     out = ok(place.run(OVERWRITE='1'))
     assert 'to run: demo_data (again), train_embedding (11 steps, again)' in out
     assert place.calls == ['demo_data']  # it drew the same
