@@ -74,8 +74,8 @@ prepare() {
     [ -z "$CHECKPOINT" ] || EMBEDDING+=(--checkpoint "$CHECKPOINT")
     CLUSTERING=(--kmeans_num_clusters "$CLUSTERS" --label_divisor 2048)
     CLASSES=("${EMBEDDING_CONFIG[@]}") # number, names and colours of the classes
-    [ -z "$NUM_CLASSES" ] || CLASSES+=(--num_classes "$NUM_CLASSES")
-    [ -z "$CLASS_NAMES" ] || CLASSES+=(--class_names "$CLASS_NAMES")
+    case " $SET_EMBEDDING" in *' dataset.num_classes='*) ;; *) CLASSES+=(${NUM_CLASSES:+--num_classes "$NUM_CLASSES"}) ;; esac
+    case " $SET_EMBEDDING" in *' dataset.class_names='*) ;; *) CLASSES+=(${CLASS_NAMES:+--class_names "$CLASS_NAMES"}) ;; esac
 }
 
 # run_pipeline FUNCTION: have the stages that FUNCTION lists judged, run and summed up.

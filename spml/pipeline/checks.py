@@ -8,6 +8,8 @@ from spml.utils.model_files import weights_path
 
 # The variable that a pipeline derives a key from.
 _VARIABLES = {'network.pretrained': 'PRETRAINED', 'network.stem': 'PRETRAINED', 'train.total_batch_size': 'BATCH'}
+# Variables that become options of scripts, unless SET_EMBEDDING gives the key.
+_OPTIONS = {'gpus': 'GPUS', 'dataset.num_classes': 'NUM_CLASSES', 'dataset.class_names': 'CLASS_NAMES'}
 _FOLDERS = ('--data_dir', '--gt_dir')
 _POSITIVE = r'[1-9]\d*'
 # What settings that no configuration checks may be, where they are given.
@@ -45,8 +47,9 @@ def overruled(plan):
     """Return a line for each word of the user that another of his words replaces, or that no stage reads."""
     lines, settings = {}, plan.settings
     for word in settings.get('SET_EMBEDDING', '').split():
-        if word.startswith('gpus=') and settings.get('GPUS'):
-            lines[f'note: {word} overrules GPUS={settings["GPUS"]}'] = None
+        name = _OPTIONS.get(word.partition('=')[0], '')
+        if settings.get(name):
+            lines[f'note: {word} overrules {name}={settings[name]}'] = None
     scripts = [stage.script for stage in plan.stages]
     if settings.get('SET_CLASSIFIER') and not any(script.endswith('train_classifier.py') for script in scripts):
         lines['note: SET_CLASSIFIER changes nothing: no stage trains a classifier'] = None

@@ -142,6 +142,9 @@ def test_settings_reach_the_command_lines(place):
         options = plan.stages[name].options
         assert (options['--num_classes'], options['--class_names']) == ('4', 'a,b,c,d')
     assert (plan.settings['GPUS'], plan.settings['BATCH'], plan.settings['DATASET']) == ('2,3', '', 'voc12')
+    plan = place.plan(NUM_CLASSES='4', CLASS_NAMES='a,b,c,d', SET_EMBEDDING='dataset.num_classes=3')
+    assert '--num_classes' not in plan.stages['score_final'].options
+    assert plan.stages['score_final'].options['--class_names'] == 'a,b,c,d'
     assert 'PRETRAINED' not in plan.settings
     assert place.plan(SCRIBBLE='dilate_3_0.5').stages['picture'].output.parent.name == 'spml_scribble_0.5'
 
