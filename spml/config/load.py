@@ -77,11 +77,15 @@ def _combine(layers, overrides):
     return EasyDict(config)
 
 
-def check_override(override):
-    """Return the key of `section.key=value` and the value as a configuration holds it, or raise ConfigError."""
-    name, value = _parse_override(override)
+def check_override(override, where=None):
+    """Return the key of `section.key=value` and the value as a configuration holds it, or raise ConfigError.
+
+    `where` says in messages where it was written, by default on the command line.
+    """
+    where = where or f'--set {override}'
+    name, value = _parse_override(override, where)
     if name in SCHEMA and not (value is None and isinstance(SCHEMA[name].default, Derived)):
-        value = _check_value(name, value, f'--set {override}')
+        value = _check_value(name, value, where)
     return name, value
 
 
@@ -164,10 +168,10 @@ def _flatten(mapping, source):
     return values
 
 
-def _parse_override(override):
+def _parse_override(override, where=None):
     """Split `section.key=value` and read the value as YAML: bare text for strings, brackets optional for lists."""
     name, equals, raw = str(override).partition('=')
-    name, raw, where = name.strip(), raw.strip(), f'--set {override}'
+    name, raw, where = name.strip(), raw.strip(), where or f'--set {override}'
     if not equals or not name:
         raise ConfigError(f'{where}: expected section.key=value, for example train.base_lr=0.01')
     _require_known(name, where)

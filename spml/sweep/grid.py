@@ -187,7 +187,7 @@ def _merged(path, layers):
             for key, value in {**layer.get('set_both', {}), **layer.get(target, {})}.items():
                 override = f'{key}={as_text(value)}'
                 _require(path, target, override.split() == [override], f'values without blanks, unlike {override!r}')
-                name, overrides[name] = check_override(override)
+                name, overrides[name] = check_override(override, f'{path}: {target}')
     return result
 
 

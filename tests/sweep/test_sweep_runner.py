@@ -165,4 +165,4 @@ def test_a_training_gets_its_folder_and_overrides(place, works, tmp_path):
 
 def test_a_wrong_file_is_one_line(place, fails):
     place.write(set={'train.no_such': [1]})
-    fails('sweep', place.yaml, naming=['train.no_such'])
+    fails('sweep', place.yaml, naming=[f'{place.yaml}: set', 'train.no_such'])
