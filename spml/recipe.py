@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import reprlib
+import time
 
 from spml.errors import SpmlError
 from spml.utils.formats import append_line, read_json_or_none, write_json, write_text
@@ -25,6 +26,7 @@ from spml.utils.formats import append_line, read_json_or_none, write_json, write
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
 _BLOCK = 1 << 20
+_SETTLED_NS = 2 * 10 ** 9
 
 
 class Answer(enum.Enum):
@@ -39,12 +41,17 @@ class Answer(enum.Enum):
 class FileDigests:
     """Digests of files' contents; a file is read again only where its size, its dates or its inode have changed.
 
-    They are kept as long as the object lives: nothing on disk could be wrong. A path may be a folder, whose digest is
-    that of the names and contents of the files below it.
+    The date of its inode is among them, which nobody can set back. A path may be a folder, whose digest is that of the
+    names and contents of the files below it.
+
+    Args:
+        cache: a file that keeps the digests from one start to the next, see `save`; None keeps them in memory alone.
     """
 
-    def __init__(self):
-        self._known = {}
+    def __init__(self, cache=None):
+        self._cache = cache and pathlib.Path(cache)
+        rows = read_json_or_none(cache) if cache else None
+        self._known = {path: (tuple(row[0]), row[1], True) for path, row in rows.items()} if _is_cache(rows) else {}
 
     def __call__(self, path):
         """Return the digest of a file or a folder as text; '' for what is not there."""
@@ -56,15 +63,28 @@ class FileDigests:
             key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             known = self._known.get(path)
             if known is None or known[0] != key:
-                self._known[path] = known = key, _content(path)
+                # A file that has just been written may be written again without another date.
+                is_settled = time.time_ns() - status.st_ctime_ns > _SETTLED_NS
+                self._known[path] = known = key, _content(path), is_settled
         except FileNotFoundError:
             return ''
         return known[1]
+
+    def save(self):
+        """Write the cache: all digests but those of files that had just been written when they were read."""
+        rows = {path: (key, digest) for path, (key, digest, is_settled) in self._known.items() if is_settled}
+        write_text(self._cache, json.dumps(rows))
 
     def _folder(self, path):
         below = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names
                        if not name.startswith('.'))
         return combine(f'{os.path.relpath(file, path)} {self(file)}' for file in below)
+
+
+def _is_cache(rows):
+    return isinstance(rows, dict) and all(
+        isinstance(row, list) and len(row) == 2 and isinstance(row[0], list) and isinstance(row[1], str)
+        for row in rows.values())
 
 
 def _content(path):

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from spml import recipe
 from spml.errors import SpmlError
 from spml.recipe import Answer, FileDigests, Recipe, ResultFolder, judge
 
@@ -26,6 +27,30 @@ def test_a_digest_is_of_the_content(tmp_path):
     assert digests(file) != first
     file.unlink()
     assert digests(file) == ''
+
+
+def test_digests_outlive_a_start_but_for_files_just_written(tmp_path, monkeypatch):
+    file, cache = tmp_path / 'a', tmp_path / 'cache'
+    file.write_text('one')
+    reads = []
+    monkeypatch.setattr(recipe, '_content', lambda path: reads.append(path) or open(path).read())  # noqa: SIM115
+
+    def digest(seconds_later):
+        now = file.stat().st_ctime_ns + int(seconds_later * 1e9)
+        monkeypatch.setattr(recipe.time, 'time_ns', lambda: now)
+        digests, before = FileDigests(cache), len(reads)
+        found = digests(file), len(reads) - before
+        digests.save()
+        return found
+
+    assert digest(1) == ('one', 1)
+    assert digest(3) == ('one', 1)
+    assert digest(3) == ('one', 0)
+    file.write_text('two')
+    assert digest(3) == ('two', 1)
+    for damaged in ('{', '[]', '{"a": 1}', '{"a": [1, 2]}'):
+        cache.write_text(damaged)
+        assert digest(3) == ('two', 1)
 
 
 def test_a_folder_is_its_names_and_contents(tmp_path):

@@ -52,7 +52,8 @@ class Chain:
     def __init__(self, run_dir, script, plan):
         self.run_dir, self.script, self.plan = pathlib.Path(run_dir), script, plan
         self.overwrite = bool(plan.settings.get('OVERWRITE'))
-        self.digests, self.states, self.recorder = FileDigests(), States(self.run_dir), Recorder(self.run_dir)
+        self.digests = FileDigests(self.run_dir / '.digests.json')
+        self.states, self.recorder = States(self.run_dir), Recorder(self.run_dir)
 
     def run(self):
         """Check, judge, announce, run.
@@ -67,6 +68,7 @@ class Chain:
         with self._locked() as lock:
             # Judged before anything is written or forgotten: a refusal leaves the folder as it was.
             standing = self._judge_all({stage.name for stage in forced})
+            self.digests.save()
             for stage in forced:
                 self.states.forget(stage)
                 if stage.trains:  # weights that nothing vouches for would be taken over
@@ -82,6 +84,7 @@ class Chain:
                 for number, stage in enumerate(self.plan.stages, start=1):
                     self._take(stage, f'[{number}/{len(self.plan.stages)}] {stage.name}', stop, lock)
                     self._keep_lists()  # the first stage may have made them
+            self.digests.save()
 
     def _judge_all(self, forced):
         """Return the names of the stages whose results are kept; take over those of an earlier version.
