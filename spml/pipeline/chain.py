@@ -67,15 +67,17 @@ class Chain:
             print(line)
         with self._locked() as lock:
             # Judged before anything is written or forgotten: a refusal leaves the folder as it was.
-            standing = self._judge_all({stage.name for stage in forced})
-            self.digests.save()
+            try:
+                standing = self._judge_all({stage.name for stage in forced})
+            finally:
+                self.digests.save()
+            settings = self.plan.settings
+            self.processes = count_processes(settings, configs) if len(standing) < len(self.plan.stages) else 1
             for stage in forced:
                 self.states.forget(stage)
                 if stage.trains:  # weights that nothing vouches for would be taken over
                     self.states.clear(stage, keep=False)
             print(self._announcement(standing, configs), flush=True)
-            settings = self.plan.settings
-            self.processes = count_processes(settings, configs) if len(standing) < len(self.plan.stages) else 1
             for folder in ('logs', 'lists'):
                 (self.run_dir / folder).mkdir(exist_ok=True)
             self.recorder.write('run', script=self.script, run_dir=str(self.run_dir), version=_version(),
