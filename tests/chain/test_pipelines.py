@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 def run_pipeline(folder, name):
     environment = {
         **os.environ, 'DATASET': 'demo', 'SNAPSHOT_ROOT': str(folder), 'DATAROOT': str(folder / 'data'),
-        'SPML_PYTHON': sys.executable, 'DEMO_OPTIONS': '--size 64,80 --num_train 64 --num_val 16 --num_test 2',
-        'SET_EMBEDDING': 'train.max_iteration=170 train.snapshot_step=170',
+        'SPML_PYTHON': sys.executable, 'DEMO_OPTIONS': '--size 64,80 --num_train 64 --num_val 32 --num_test 2',
+        'SET_EMBEDDING': 'train.max_iteration=250 train.snapshot_step=250',
         'SET_CLASSIFIER': 'train.max_iteration=100 train.snapshot_step=100'}
     return subprocess.run(['bash', str(ROOT / 'bashscripts' / PIPELINES[name])], env=environment, capture_output=True,
                           text=True, cwd=folder, check=False)
