@@ -10,10 +10,9 @@ import shutil
 import subprocess
 
 from spml.config import load_config
-from spml.errors import SpmlError
 from spml.pipeline.recipes import as_known_today, configuration, effective_keys
 from spml.recipe import Recipe
-from spml.utils.formats import read_json, read_json_or_none, write_json
+from spml.utils.formats import read_json_or_none, write_json
 from spml.utils.model_files import model_iterations
 
 
@@ -42,13 +41,14 @@ class States:
             stage: plan.Stage.
             now: its Recipe of today, with whose keys the earlier one is read.
         """
+        content = read_json_or_none(self._path(stage))
         try:
-            content = read_json(self._path(stage), '')
-            recipe, complete, size = Recipe.from_json(content['recipe']), content['complete'], content['size']
-        except (SpmlError, KeyError, TypeError):
+            recipe = Recipe.from_json(content['recipe'])
+            is_there = bool(content['complete']) and _size(stage) >= content['size']
+        except (KeyError, TypeError):
             return None
-        is_there = _size(stage) >= size and all(path.exists() for path in stage.outputs) and _lists_itself(stage)
-        return recipe and StageState(as_known_today(recipe, now), bool(complete) and is_there)
+        is_there = is_there and all(path.exists() for path in stage.outputs) and _lists_itself(stage)
+        return recipe and StageState(as_known_today(recipe, now), is_there)
 
     def was_finished(self, stage):
         """Whether a stage was complete once."""

@@ -336,9 +336,12 @@ def test_versions_may_differ_in_which_keys_there_are(place):
     assert "train.batch_size: '4 each' -> '2 each'" in place.run()[2]
 
 
-def test_a_damaged_state_is_no_state(place):
+@pytest.mark.parametrize('text', [
+    '{"recipe"', '[]', '{"recipe": 1, "complete": true, "size": 1}',
+    '{"recipe": {"values": {}, "files": {}}, "complete": true, "size": "one"}'])
+def test_a_damaged_state_is_no_state(place, text):
     ok(place.run())
-    (place.run_dir / '.stages' / 'score.json').write_text('{"recipe"')
+    (place.run_dir / '.stages' / 'score.json').write_text(text)
     ok(place.run())
     assert place.calls == ['score']
 
