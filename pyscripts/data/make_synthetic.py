@@ -31,6 +31,8 @@ def main():
                         help='image size in pixels, around which images vary')
     parser.add_argument('--num_classes', type=int, default=6, help='classes with background, 2 to 21')
     parser.add_argument('--seed', type=int, default=0, help='another seed gives other images')
+    parser.add_argument('--mix', action='store_true',
+                        help='also write lists/train.txt: a third each with scribbles, boxes and tags')
     parser.add_argument('--overwrite', action='store_true', help='replace a data set made with other options')
     options = vars(parser.parse_args())
     written = synthetic.generate(**options)

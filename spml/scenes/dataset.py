@@ -26,7 +26,8 @@ __all__ = ['class_names', 'generate']
 FORMAT_VERSION = 1  # rises whenever the same options would give other files
 SPLITS = ('train', 'val', 'test')
 _FOLDERS = (layout.IMAGES, layout.TEST_IMAGES, layout.INSTANCES, layout.REGIONS, layout.ACTIVATIONS,
-            *layout.TRAIN_LABELS.values())
+            layout.OUTSIDE_BOXES, *layout.TRAIN_LABELS.values())
+_MIX = ('scribble', 'box', 'tag')  # kinds of weak label in turn
 _OWN_NAME = re.compile(rf'({"|".join(SPLITS)})_\d{{5}}\.(jpg|png|npy)')
 _BEGUN = '.meta.json.begun'  # there while the files are being written, so that an interrupted run may start over
 _JPEG_QUALITY = 95
@@ -35,18 +36,21 @@ _SIZE_SPREAD = 0.06  # sides vary by this share
 _PORTRAIT = 0.3  # share of upright images
 
 
-def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_classes=6, seed=0, overwrite=False):
+def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_classes=6, seed=0, mix=False,
+             overwrite=False):
     """Write the data set with its lists under the folder `out`.
 
     `num_train`, `num_val`, `num_test` count images; `size` (height, width) in pixels is what image sizes vary around;
-    `num_classes` includes background. `out/meta.json`, written last, holds the options and the class names; when it
-    holds these options already, nothing is done. Interrupted runs start over; of several processes that write the same
-    folder at once, one writes and the others wait. Returns whether files were written. Raises DataError for an
-    impossible option, for a folder that holds this data set with other options (unless `overwrite`) or other images.
+    `num_classes` includes background. With `mix`, `lists/train.txt` lists the training images with scribbles, boxes or
+    tags in turn, as `prepare_custom.py` writes it of own data. `out/meta.json`, written last, holds the options and
+    the class names; when it holds these options already, nothing is done. Interrupted runs start over; of several
+    processes that write the same folder at once, one writes and the others wait. Returns whether files were written.
+    Raises DataError for an impossible option, for a folder that holds this data set with other options (unless
+    `overwrite`) or other images.
     """
     out = pathlib.Path(out)
     options = {'num_train': num_train, 'num_val': num_val, 'num_test': num_test, 'size': list(size),
-               'num_classes': num_classes, 'seed': seed}
+               'num_classes': num_classes, 'seed': seed, **({'mix': True} if mix else {})}
     _check_options(options)
     meta = {'format_version': FORMAT_VERSION, 'options': options, 'class_names': class_names(num_classes)}
     with folder_lock(out):
@@ -59,10 +63,11 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
             if _OWN_NAME.fullmatch(file.name):
                 file.unlink()
         names = {split: [f'{split}_{index:05d}' for index in range(options[f'num_{split}'])] for split in SPLITS}
-        for split in SPLITS:
-            for index, name in enumerate(names[split]):
-                _write_sample(out, split, index, name, options)
+        samples = [_write_sample(out, split, index, name, options)
+                   for split in SPLITS for index, name in enumerate(names[split])]
         layout.write_lists(out, **names)
+        if mix:
+            _write_mix(out, samples[:num_train], meta['class_names'])
         write_json(out / 'meta.json', meta)
         (out / _BEGUN).unlink()
         return True
@@ -113,8 +118,32 @@ def _recipe(meta):
     return Recipe({'version': meta.get('format_version'), **options, 'class_names': meta.get('class_names')})
 
 
+def _write_mix(out, samples, names):
+    """Write the list of a mix of labels and the file of the boxes; `samples` as `_write_sample` returns them."""
+    lines, images, annotations = [], [], []
+    for index, (name, shape, boxes) in enumerate(samples):
+        kind = _MIX[index % len(_MIX)]
+        image = f'{name}.jpg'
+        tags = ','.join(map(str, sorted({label for label, _ in boxes}))) or '-'
+        semantic = {'scribble': f'{layout.TRAIN_LABELS["scribble"]}/{name}.png', 'tag': '-',
+                    'box': f'{layout.OUTSIDE_BOXES}/{name}.png'}[kind]
+        lines.append(f'{layout.IMAGES}/{image} {semantic} {layout.REGIONS}/{name}.png {tags} {kind}')
+        if kind == 'box':
+            write_png(out / semantic, box_labels({}, boxes, shape))
+            images.append({'id': index, 'file_name': image, 'height': shape[0], 'width': shape[1]})
+            annotations += [{'id': len(annotations) + number, 'image_id': index, 'category_id': label,
+                             'bbox': [int(value) for value in (left, top, right - left, bottom - top)]}
+                            for number, (label, (left, top, right, bottom)) in enumerate(boxes)]
+    layout.write_lines(out, 'train', lines)
+    categories = [{'id': label, 'name': name} for label, name in enumerate(names)]
+    write_json(out / layout.BOXES_FILE, {'images': images, 'categories': categories, 'annotations': annotations})
+
+
 def _write_sample(out, split, index, name, options):
-    """Draw the image of a split with its labels and write the files that the split's lists name."""
+    """Draw the image of a split with its labels and write the files that the split's lists name.
+
+    Returns the name, (H, W) and the boxes as in `labels.object_boxes`.
+    """
     rng = np.random.default_rng([options['seed'], SPLITS.index(split), index])
     sides = np.rint(np.array(options['size']) * rng.uniform(1 - _SIZE_SPREAD, 1 + _SIZE_SPREAD, 2)).astype(int)
     height, width = sides[::-1] if rng.random() < _PORTRAIT else sides
@@ -123,8 +152,10 @@ def _write_sample(out, split, index, name, options):
     file = out / (layout.TEST_IMAGES if split == 'test' else layout.IMAGES) / f'{name}.jpg'
     with atomic_path(file) as temporary:
         Image.fromarray(scene.image).save(temporary, format='JPEG', quality=_JPEG_QUALITY)
+    boxes = object_boxes(scene.visible, scene.classes)
+    sample = name, scene.visible.shape, boxes
     if split == 'test':
-        return
+        return sample
     labels = {layout.TRUTH: scene.semantic, layout.INSTANCES: scene.instance}
     if split == 'train':
         # The over-segmentation sees what a user of the data sees: the image as stored.
@@ -135,9 +166,9 @@ def _write_sample(out, split, index, name, options):
             labels[folder] = draw_strokes(paths, scene.instance, scene.classes, fraction, dilation)
         activations = class_activations(rng, scene.visible, scene.classes)
         labels[layout.TAGS] = tag_labels(activations, scene.visible.shape)
-        boxes = object_boxes(scene.visible, scene.classes)
         labels[layout.BOXES] = box_labels(activations, boxes, scene.visible.shape)
         with atomic_path(out / layout.ACTIVATIONS / f'{name}.npy') as temporary, open(temporary, 'wb') as stream:
             np.save(stream, activations)
     for folder, label in labels.items():
         write_png(out / folder / f'{name}.png', label)
+    return sample

@@ -1,4 +1,5 @@
 import itertools
+import json
 import pathlib
 
 import numpy as np
@@ -190,3 +191,32 @@ def test_raw_activations_are_of_the_tags_and_explain_the_tag_labels(root):
             assert (scores.dtype, scores.shape) == (np.float32, truth.shape)
             assert 0 <= scores.min() <= scores.max() == 1
         np.testing.assert_array_equal(labels, tag_labels(activations, truth.shape))
+
+
+def test_a_mix_lists_scribbles_boxes_and_tags_in_turn(tmp_path):
+    assert synthetic.generate(tmp_path, num_train=6, num_val=1, num_test=1, size=(64, 64), num_classes=5, mix=True)
+    boxes = json.loads((tmp_path / 'boxes.json').read_text())
+    assert [category['name'] for category in boxes['categories']] == synthetic.class_names(5)
+    lines = rows(tmp_path, 'train')
+    assert [line[4] for line in lines] == ['scribble', 'box', 'tag'] * 2
+    for image, semantic, _, tags, kind in lines:
+        name = pathlib.Path(image).stem
+        truth = read(tmp_path, f'VOC2012/segcls/{name}.png')
+        assert set(map(int, tags.split(','))) == set(truth[truth < 5].tolist()) - {0}
+        if kind == 'tag':
+            assert semantic == '-'
+        elif kind == 'scribble':
+            assert semantic == f'VOC2012/scribble/dilate_3/{name}.png'
+        else:
+            entry, = [entry for entry in boxes['images'] if entry['file_name'] == f'{name}.jpg']
+            assert (entry['height'], entry['width']) == truth.shape
+            inside = np.zeros(truth.shape, bool)
+            for annotation in boxes['annotations']:
+                if annotation['image_id'] == entry['id']:
+                    left, top, width, height = annotation['bbox']
+                    inside[top:top + height, left:left + width] = True
+                    assert (truth[top:top + height, left:left + width] == annotation['category_id']).any()
+            label = read(tmp_path, semantic)
+            np.testing.assert_array_equal(label, np.where(inside, 254, 0))
+            assert not ((truth > 0) & (truth < 5) & ~inside).any()
+    assert len({annotation['id'] for annotation in boxes['annotations']}) == len(boxes['annotations'])
