@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from spml.data.orientation import orientation, upright
 from spml.data.readers import read_image
 from spml.errors import CheckpointError, DataError
 from spml.inference.crf import CrfParameters, require_crf
@@ -83,7 +84,8 @@ class Segmenter:
 
         Args:
             image: the path of a JPEG or PNG, (H, W, 3) uint8 RGB pixels or a PIL image; or a list of these, or
-                (B, H, W, 3) pixels, for a list of results.
+                (B, H, W, 3) pixels, for a list of results. The EXIF orientation of files and PIL images is applied:
+                results are of upright pixels.
             multi_scale: average over scales 0.5 to 1.5 and their mirrors, instead of one scale (`test.image_size`).
             crf: sharpen the probabilities with DenseCRF at its published parameters.
 
@@ -167,7 +169,9 @@ def _pixels(image: ImageLike) -> NDArray[np.uint8]:
     if isinstance(image, str | os.PathLike):
         pixels: NDArray[np.uint8] = read_image(image)
         return pixels
-    pixels = np.asarray(image.convert('RGB') if isinstance(image, Image.Image) else image)
+    if isinstance(image, Image.Image):
+        image = upright(np.asarray(image.convert('RGB')), orientation(image))
+    pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
         raise DataError(f'image: {pixels.dtype} of shape {pixels.shape}, but pixels must be uint8 (H, W, 3) RGB in '
                         '0..255; convert them, or give the path of the file')

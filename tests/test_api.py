@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from exif import save_turned
+from PIL import Image, ImageOps
 
 import spml
 from spml import config as configuration
@@ -87,6 +88,17 @@ def test_batches_lists_files_and_pictures_give_what_single_images_give(checkpoin
         for field in ('labels', 'probabilities', 'embedding'):
             np.testing.assert_array_equal(getattr(result, field), getattr(expected, field))
     assert segmenter.predict([]) == []
+
+
+def test_photos_that_are_stored_turned_are_segmented_upright(checkpoint, tmp_path):
+    segmenter, pixels = spml.load_segmenter(checkpoint, device='cpu'), random_image(24, 36)
+    expected = segmenter.predict(pixels)
+    assert expected.labels.shape == (24, 36)
+    for value in (2, 3, 6):
+        path = save_turned(tmp_path / f'{value}.png', pixels, value)
+        with Image.open(path) as opened:
+            for result in segmenter.predict([path, opened, ImageOps.exif_transpose(opened)]):
+                np.testing.assert_array_equal(result.probabilities, expected.probabilities)
 
 
 def test_what_a_segmenter_tells_of_itself(checkpoint):

@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from spml.data.lists import parse_list
-from spml.data.readers import check_same_size, read_image, read_label
+from spml.data.orientation import UPRIGHT
+from spml.data.readers import check_same_size, read_image, read_label, stored_orientation
 from spml.errors import ConfigError, DataError, WrongEncodingError
 from spml.names import VOID
 
@@ -32,6 +33,7 @@ SUSPICIOUS = {
     'void': 'labels in which 255, void, seems to mean unlabelled (check_data.py --fix unlabelled=255:254 helps)',
     'empty': 'labels in which no pixel has a class',
     'values': 'several label values that are not classes (is the number of classes right?)',
+    'turned': 'labelled images that are stored turned (EXIF orientation): they are read upright, as labels must be',
     'regions': 'over-segmentations of a single region',
     'absent': 'classes that never occur',
     'name': 'images that share their name with another (results are stored by name, one would overwrite the other)',
@@ -133,7 +135,7 @@ def check_sample(entries, num_classes, with_regions):
     for finding in findings:
         if finding.kind in WRONG:
             raise DataError(str(finding))
-    for kind in ('void', 'empty'):
+    for kind in ('void', 'empty', 'turned'):
         found = [finding for finding in findings if finding.kind == kind]
         if found:
             logger.warning('%d of %d labels looked at: %s. The first: %s', len(found), len(sample), SUSPICIOUS[kind],
@@ -165,6 +167,9 @@ def inspect(entry, num_classes, with_regions=True, transform=None):
                 check_same_size(entry, image, label, path)
             except DataError as error:
                 findings.append(Finding('size', entry.place, str(error)))
+    if image is not None and semantic is not None and stored_orientation(entry.image) != UPRIGHT:
+        findings.append(Finding('turned', entry.place, f'{entry.image}: EXIF orientation '
+                                                       f'{stored_orientation(entry.image)}'))
     if semantic is not None:
         semantic = semantic if transform is None else transform(entry, semantic)
         histogram += np.bincount(semantic.ravel(), minlength=256)

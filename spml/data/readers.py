@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from spml.data.lists import located
+from spml.data.orientation import orientation, upright, upright_size
 from spml.data.safe_pickle import load_object
 from spml.errors import DataError, WrongEncodingError, first_line
 from spml.visualization.palette import class_colours, ids_of_colours
@@ -37,8 +38,8 @@ _PNG_KINDS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB w
 def read_image(path):
     """Read a JPEG or PNG as (H, W, 3) uint8 RGB; grey becomes RGB.
 
-    An EXIF orientation is ignored, because the labels were drawn on the pixels as they are stored. DataError: the file
-    is missing, damaged, truncated, too large, of 16 bits, or neither JPEG nor PNG.
+    Pixels are turned upright where the file has an EXIF orientation, as `spml.data.orientation` says. DataError: the
+    file is missing, damaged, truncated, too large, of 16 bits, or neither JPEG nor PNG.
     """
     content = _read_bytes(path)
     with decoding(path, 'JPEG or PNG image'), Image.open(io.BytesIO(content), formats=('JPEG', 'PNG')) as image:
@@ -46,15 +47,18 @@ def read_image(path):
         if image.format == 'PNG':
             if _png_header(path, content)[0] == 16:
                 raise WrongEncodingError(f'{path}: a 16-bit PNG; images must have 8 bits per channel')
-            return np.array(image.convert('RGB'))
+            pixels = np.array(image.convert('RGB'))
+            return upright(pixels, orientation(image))
+        turned = orientation(image)
         if not content.rstrip(b'\0').endswith(b'\xff\xd9'):
             image.load()  # no end marker: OpenCV 4 would fill what is missing with grey, Pillow raises
     image = None
     with contextlib.suppress(cv2.error):
+        # Turned here, as PNGs are: OpenCV knows fewer of the places that the tag may be in.
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DataError(f'{path}: a damaged JPEG; replace the file')
-    return np.ascontiguousarray(image[:, :, ::-1])
+    return upright(image[:, :, ::-1], turned)
 
 
 def read_label(path):
@@ -96,9 +100,15 @@ def read_colour_label(path):
 
 
 def image_size(path):
-    """Return the (height, width) that the header of a JPEG or PNG states; DataError if it cannot be read."""
+    """Return the (height, width) of a JPEG or PNG as `read_image` returns it; DataError: its header cannot be read."""
     with decoding(path, 'JPEG or PNG image'), Image.open(path, formats=('JPEG', 'PNG')) as image:
-        return image.size[::-1]
+        return upright_size(image)
+
+
+def stored_orientation(path):
+    """Return the EXIF orientation that a JPEG or PNG is stored with, 1 to 8; DataError: its header cannot be read."""
+    with decoding(path, 'JPEG or PNG image'), Image.open(path, formats=('JPEG', 'PNG')) as image:
+        return orientation(image)
 
 
 @contextlib.contextmanager

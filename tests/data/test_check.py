@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from exif import save_turned
 from PIL import Image
 
 from spml.data import check
@@ -213,3 +214,20 @@ def test_a_sample_is_taken_from_all_over_a_long_list(data, monkeypatch, tenth):
 def test_every_kind_has_its_own_heading():
     assert not WRONG.keys() & SUSPICIOUS.keys()
     assert len({*WRONG.values(), *SUSPICIOUS.values()}) == len(WRONG) + len(SUSPICIOUS)
+
+
+def test_labelled_images_that_are_stored_turned(data):
+    picture = data.rng.integers(0, 256, (30, 40, 3), np.uint8)
+    save_turned(data.folder / '2.jpg', picture, 3)
+    save_turned(data.folder / '4.jpg', picture, 6)
+    assert data.found() == {('turned', 3), ('turned', 5)}
+    assert '2.jpg: EXIF orientation 3' in str(data.check().findings[0])
+    data.lines = [line.split()[0] for line in data.lines]
+    assert data.found() == set()  # photos alone are only predicted
+
+
+def test_a_sample_with_turned_images_is_warned_of(data, caplog):
+    save_turned(data.folder / '2.jpg', data.rng.integers(0, 256, (30, 40, 3), np.uint8), 3)
+    data.check()
+    check_sample(read_list(data.list, data.folder), NUM_CLASSES, with_regions=True)
+    assert '1 of 6 labels looked at: labelled images that are stored turned' in caplog.text

@@ -48,13 +48,6 @@ def test_grey_image_becomes_rgb(tmp_path, rng, ending):
     assert (got == got[:, :, :1]).all()
 
 
-def test_exif_orientation_is_ignored(tmp_path, rng):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    path = save(tmp_path / 'a.jpg', rng.integers(0, 256, (8, 20, 3), np.uint8), exif=exif)
-    assert read_image(path).shape == (8, 20, 3)
-
-
 def test_files_of_another_kind(tmp_path):
     with pytest.raises(DataError, match='cannot read'):
         read_image(tmp_path)
