@@ -9,9 +9,11 @@ VOID = 255
 # The value this project writes for *unlabelled*. Any of C..254 would mean it, and C is at most 254.
 UNLABELLED = 254
 
+# Kinds of weak labels, from what says most to what says least, as lists name them. `mask`: the image's full truth.
+LABEL_KINDS = ('mask', 'scribble', 'point', 'box', 'tag')
+
 # Clusters of an image; segment ids and 16-bit cluster maps have room for no more.
 MAX_CLUSTERS = 65535
-
 
 
 class Relation(NamedTuple):

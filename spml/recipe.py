@@ -42,7 +42,7 @@ class FileDigests:
     """Digests of files' contents; a file is read again only where its size, its dates or its inode have changed.
 
     The date of its inode is among them, which nobody can set back. A path may be a folder, whose digest is that of the
-    names and contents of the files below it.
+    names and contents of the files below it. What is no path, but a value that JSON can hold, is known by itself.
 
     Args:
         cache: a file that keeps the digests from one start to the next, see `save`; None keeps them in memory alone.
@@ -54,7 +54,9 @@ class FileDigests:
         self._known = {path: (tuple(row[0]), row[1], True) for path, row in rows.items()} if _is_cache(rows) else {}
 
     def __call__(self, path):
-        """Return the digest of a file or a folder as text; '' for what is not there."""
+        """Return the digest of a file, a folder or a value as text; '' for what is not there."""
+        if not is_path(path):
+            return combine([json.dumps(path, sort_keys=True)])
         path = os.fspath(path)
         try:
             if os.path.isdir(path):
@@ -79,6 +81,11 @@ class FileDigests:
         below = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names
                        if not name.startswith('.'))
         return combine(f'{os.path.relpath(file, path)} {self(file)}' for file in below)
+
+
+def is_path(source):
+    """Whether what a result is made from is a path, and not a value."""
+    return isinstance(source, (str, os.PathLike))
 
 
 def _is_cache(rows):
@@ -173,7 +180,7 @@ class ResultFolder:
     Args:
         recipe: Recipe that all of them share.
         outputs: function from an item's name to the paths of its results.
-        inputs: function from an item's name to the paths of the files that its results are made from.
+        inputs: function from an item's name to what its results are made from: paths, and values that JSON can hold.
         name: of the two files in the folder, for folders that hold several kinds of results.
     """
 

@@ -31,7 +31,7 @@ WRONG = {
 }
 SUSPICIOUS = {
     'void': 'labels in which 255, void, seems to mean unlabelled (check_data.py --fix unlabelled=255:254 helps)',
-    'empty': 'labels in which no pixel has a class',
+    'empty': 'labels in which no pixel has a class, where no tag is given either',
     'values': 'several label values that are not classes (is the number of classes right?)',
     'turned': 'labelled images that are stored turned (EXIF orientation): they are read upright, as labels must be',
     'regions': 'over-segmentations of a single region',
@@ -71,7 +71,7 @@ class Checked:
     """What was read.
 
     `counts` are the numbers of images, labels and over-segmentations read without errors, `pixels` (256,) int64 the
-    pixels of each label value, `images` (256,) int64 the labels that hold each value.
+    pixels of each label value, `images` (256,) int64 the images whose label or tags hold each value.
     """
 
     findings: list  # of Finding
@@ -103,19 +103,21 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
     and its (H, W) uint8 label to the label to be checked in its place. DataError: a list itself or the folder cannot be
     read, or names no image.
     """
-    entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
+    entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute, num_classes=num_classes)
     of_lines = [Finding('line', *str(error).split(': ', 1)) for error in errors]
     checked = Checked(of_lines, *(np.zeros(size, np.int64) for size in (3, 256, 256)))
     if not entries and not errors:
         raise DataError(f'{data_list}: the list is empty; it needs one image per line')
     with ThreadPool(max(1, num_workers)) as pool:
         inspected = pool.imap(functools.partial(inspect, num_classes=num_classes, transform=transform), entries)
-        for findings, counts, histogram in tqdm(inspected, total=len(entries), desc='check', unit='image',
-                                                dynamic_ncols=True):
+        bar = tqdm(inspected, total=len(entries), desc='check', unit='image', dynamic_ncols=True)
+        for entry, (findings, counts, histogram) in zip(entries, bar, strict=True):
             checked.findings += findings
             checked.counts += counts
             checked.pixels += histogram
             checked.images += histogram > 0
+            only_tagged = [tag for tag in entry.tags if histogram[tag] == 0]
+            checked.images[only_tagged] += 1
     checked.findings += _of_the_labels(checked, data_list, num_classes)
     checked.findings += _of_the_names(entries)
     if val_list is not None:
@@ -174,6 +176,8 @@ def inspect(entry, num_classes, with_regions=True, transform=None):
         semantic = semantic if transform is None else transform(entry, semantic)
         histogram += np.bincount(semantic.ravel(), minlength=256)
         findings += _of_one_label(entry, histogram, num_classes)
+    elif entry.is_unlabelled and not entry.tags:
+        findings.append(Finding('empty', entry.place, f'{entry.image}: no label map and no tags'))
     if regions is not None and regions.size > 1 and regions.min() == regions.max():
         findings.append(Finding('regions', entry.place, f'{entry.regions}: every pixel is {regions.min()}'))
     return findings, counts, histogram
@@ -182,6 +186,8 @@ def inspect(entry, num_classes, with_regions=True, transform=None):
 def _of_one_label(entry, histogram, num_classes):
     total, labelled, void = histogram.sum(), histogram[:num_classes].sum(), histogram[VOID]
     if labelled == 0:
+        if entry.tags:
+            return []
         held = ', '.join(str(value) for value in np.flatnonzero(histogram)[:5])
         return [Finding('empty', entry.place, f'{entry.semantic}: holds only {held}')]
     if void > _VOID_SHARE * total and labelled + void == total:
@@ -191,10 +197,10 @@ def _of_one_label(entry, histogram, num_classes):
 
 
 def _of_the_labels(checked, data_list, num_classes):
-    if checked.counts[1] == 0:
+    if checked.counts[1] == 0 and not checked.images.any():
         return []
     findings = [Finding('absent', str(data_list), f'class {value}')
-                for value in range(num_classes) if checked.pixels[value] == 0]
+                for value in range(num_classes) if checked.images[value] == 0]
     other = np.flatnonzero(checked.pixels[num_classes:VOID]) + num_classes
     if len(other) > 1:
         held = ', '.join(f'{value} in {checked.images[value]}' for value in other[:8])

@@ -19,9 +19,9 @@ def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num
     """
     corrected = {}
     if fix is not None:
-        entries, _ = parse_list(data_list, data_dir, allow_absolute=allow_absolute)
+        entries, _ = parse_list(data_list, data_dir, allow_absolute=allow_absolute, num_classes=num_classes)
         for entry in entries:
-            if entry.semantic is None:
+            if len(entry.fields) < 2:
                 raise DataError(f'{entry.place}: no label to correct; --fix takes a list with a label on every line')
 
     def write_corrected(entry, label):
@@ -39,7 +39,7 @@ def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num
     print('\n'.join(_lines(checked, _SHOWN)))
     if checked.findings:
         print(f'all findings: {save_dir / "findings.txt"}')
-    if checked.counts[1]:
+    if checked.counts[1] or checked.images.any():
         print('\n'.join(_balance(checked, class_names)))
     if fix is not None:
         path = save_dir / data_list.name
@@ -69,6 +69,8 @@ def _balance(checked, class_names):
     yield f'{"class":{width + 4}} {"labelled pixels":>16} {"images":>8}'
     for value, name in enumerate(class_names):
         yield f'{value:3} {name:{width}} {100 * checked.pixels[value] / labelled:14.2f} % {checked.images[value]:8}'
+    if not checked.counts[1]:
+        return
     yield (f'of all pixels {100 * checked.pixels[:number].sum() / total:.1f} % are labelled, '
            f'{100 * checked.pixels[number:VOID].sum() / total:.1f} % unlabelled, '
            f'{100 * checked.pixels[VOID] / total:.1f} % void')

@@ -10,9 +10,8 @@ import torch
 import torch.utils.data
 
 from spml.data import transforms
-from spml.data.readers import read_entry
+from spml.data.readers import entry_tags, read_entry
 from spml.errors import ConfigError, DataError
-from spml.utils.maps import tags_of
 
 BLUR_SIGMAS = (0.1, 5.0)
 
@@ -27,7 +26,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
     - `image`: (3, h, w) float32, normalised RGB
     - `semantic_label`: (h, w) int64, values 0..255 as in the file, padding 255
     - `instance_label`: (h, w) int64, the same of the regions; absent without `with_regions`
-    - `tags`: (256,) bool, the values present in the weak semantic label before augmentation
+    - `tags`: (256,) bool, the values present in the weak semantic label before augmentation, and the entry's own tags
     - `index`: int, `name`: str
 
     A label may hold any value; what is unlabelled (`num_classes`..254) or void (255) is the consumer's business.
@@ -51,7 +50,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
 
     def __post_init__(self):
         for entry in self.entries:
-            if entry.semantic is None or (self.with_regions and entry.regions is None):
+            if len(entry.fields) < 2 or (self.with_regions and entry.regions is None):
                 needed = 'image semantic instance' if self.with_regions else 'image semantic'
                 raise DataError(f'{entry.place}: {len(entry.fields)} fields, but training needs `{needed}`')
         if self.swap_parts and self.num_classes < 15:
@@ -65,7 +64,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
         position, index = key
         entry = self.entries[index]
         image, semantic, regions = read_entry(entry, with_regions=self.with_regions)
-        tags = tags_of(semantic)
+        tags = entry_tags(entry, semantic)
         labels = (semantic, regions) if self.with_regions else (semantic,)
         rng = np.random.default_rng([self.seed, position])
         image, labels = self._augment(image.astype(np.float32) / 255, labels, rng)

@@ -1,24 +1,31 @@
 """List files: which images there are and where their labels are.
 
 A list has one image per line, `image semantic instance`, `image semantic` or `image`, separated by blanks, relative to
-the data folder. Reading a list opens no image: a missing image is found by `check_files`, a broken one when it is read,
-and either is reported with the list's file name and line, which every entry carries along for that purpose.
+the data folder. A line of three may go on with the image's tags, `1,15`, and with the kind of its weak label; `-` is no
+label map, no regions or no tags. Reading a list opens no image: a missing image is found by `check_files`, a broken one
+when it is read, and either is reported with the list's file name and line, which every entry carries along for that
+purpose.
 """
 import contextlib
 import dataclasses
 import hashlib
 import os
 import pathlib
+import reprlib
 
 from spml.errors import DataError
+from spml.names import LABEL_KINDS, UNLABELLED
 from spml.utils.formats import read_lines
 
-FIELD_NAMES = ('image', 'semantic', 'instance')
+FIELD_NAMES = ('image', 'semantic', 'instance', 'tags', 'kind')
+# The field of what an image does not have.
+NONE = '-'
+_PATHS = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One line of a list file; `semantic` and `regions` are None where the line has no such field."""
+    """One line of a list file; `semantic` and `regions` are None where the line has no such field, or `-`."""
 
     name: str  # the image's base name without its ending: what results are called
     image: pathlib.Path
@@ -27,6 +34,18 @@ class Entry:
     line: int  # one-based
     list_path: pathlib.Path
     fields: tuple  # the line's fields as written
+    tags: tuple = ()  # classes that the fourth field names, in order; `readers.entry_tags` adds those of the label map
+    kind: str | None = None  # of LABEL_KINDS, what the fifth field says of the weak label
+
+    @property
+    def is_unlabelled(self):
+        """Whether the line says that no pixel is labelled, which is something else than a line without labels."""
+        return self.fields[1:2] == (NONE,)
+
+    @property
+    def label_source(self):
+        """What a result that is made from the label is made from: its path, or that there is none."""
+        return self.semantic or [NONE]
 
     @property
     def place(self):
@@ -34,20 +53,22 @@ class Entry:
         return f'{self.list_path}:{self.line}'
 
 
-def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolute=True):
+def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolute=True, num_classes=UNLABELLED):
     """Read a list file as a list of `Entry`, in its order. Blank lines are skipped but counted.
 
     Args:
         list_path, data_dir: the list file, and the folder that relative paths in it start from.
-        fields: the allowed numbers of fields on a line, for example `(3,)`; None allows 1, 2 and 3.
+        fields: the allowed numbers of paths on a line, for example `(3,)`; None allows 1, 2 and 3. Tags and kind may
+            follow wherever three are allowed, and are read with two as well: the regions are then left alone.
         unique_names: refuse two images of one base name, whose results would overwrite each other. Training lists may
             repeat an image to weigh it more.
         allow_absolute: whether paths may be absolute and so lead anywhere (`dataset.allow_absolute_paths`).
+        num_classes: tags are less than this.
 
     DataError: the list or the folder is missing, the list is empty or not text, a line has the wrong number of fields,
-    a path leaves `data_dir`, or a base name comes twice.
+    a path leaves `data_dir`, a tag is no class, a kind none of LABEL_KINDS, or a base name comes twice.
     """
-    entries, errors = parse_list(list_path, data_dir, fields, allow_absolute)
+    entries, errors = parse_list(list_path, data_dir, fields, allow_absolute, num_classes)
     if errors:
         raise errors[0]
     if not entries:
@@ -67,7 +88,7 @@ def check_unique(entries):
                             f'are stored by that name, so one would overwrite the other')
 
 
-def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
+def parse_list(list_path, data_dir, fields=None, allow_absolute=True, num_classes=UNLABELLED):
     """Return the entries of the good lines of a list file and a DataError for each wrong one; arguments as above.
 
     DataError: the list or the folder is missing, or the list is not text.
@@ -80,7 +101,8 @@ def parse_list(list_path, data_dir, fields=None, allow_absolute=True):
         parts = tuple(text.split())
         if parts:
             try:
-                entries.append(_parse_line(parts, number, list_path, data_dir, fields or (1, 2, 3), allow_absolute))
+                entries.append(_parse_line(parts, number, list_path, data_dir, fields or (1, 2, 3), allow_absolute,
+                                           num_classes))
             except DataError as error:
                 errors.append(error)
     return entries, errors
@@ -109,12 +131,13 @@ def format_list(path, entries, semantic):
     """Return the text of a list file, `path`, with another semantic label for each of the entries.
 
     `semantic` is a function from the entry to the label's path, which is taken from the working directory and written
-    absolute, because results are seldom under the data folder. DataError: a path contains a blank, which the format
-    cannot express.
+    absolute, because results are seldom under the data folder; or to None where no pixel is labelled. All other fields
+    stay. DataError: a path contains a blank, which the format cannot express.
     """
     lines = []
     for entry in entries:
-        fields = [entry.fields[0], os.path.abspath(semantic(entry)), *entry.fields[2:]]
+        label = semantic(entry)
+        fields = [entry.fields[0], NONE if label is None else os.path.abspath(label), *entry.fields[2:]]
         for field in fields:
             if field.split() != [field]:
                 raise DataError(f'{path}: cannot list {field!r}: blanks separate the fields; use a path without blanks')
@@ -131,12 +154,25 @@ def located(entry):
         raise type(error)(f'{entry.place}: {error}') from None
 
 
-def _parse_line(parts, number, list_path, data_dir, allowed, allow_absolute):
+def _parse_line(parts, number, list_path, data_dir, allowed, allow_absolute, num_classes):
     place = f'{list_path}:{number}'
-    if len(parts) not in allowed:
+    # What says more than three paths do may follow them.
+    if len(parts) not in allowed and not (_PATHS < len(parts) <= len(FIELD_NAMES) and _PATHS in allowed):
         forms = ' or '.join(f'`{" ".join(FIELD_NAMES[:count])}`' for count in sorted(allowed, reverse=True))
-        raise DataError(f'{place}: {len(parts)} fields, but a line here must be {forms} (no blanks inside a path)')
-    for part in parts:
+        also = ', perhaps with `tags` and `kind` after it' if _PATHS in allowed else ''
+        raise DataError(f'{place}: {len(parts)} fields, but a line here must be {forms}{also} (no blanks inside a '
+                        'path)')
+    tags = _parse_tags(parts[3], place, num_classes) if len(parts) > 3 else ()
+    kind = parts[4] if len(parts) > 4 else None
+    if kind is not None and kind not in LABEL_KINDS:
+        raise DataError(f'{place}: {reprlib.repr(kind)} is no kind of label; they are {", ".join(LABEL_KINDS)}')
+    paths = []
+    for index, part in enumerate(parts[:_PATHS]):
+        if part == NONE and index:
+            if index == 2 and allowed == (_PATHS,):
+                raise DataError(f'{place}: no regions (`{NONE}`), but they are needed here; oversegment.py makes them')
+            paths.append(None)
+            continue
         if '\0' in part:
             raise DataError(f'{place}: a NUL byte in a path; is this a text file?')
         if os.path.isabs(part):
@@ -145,6 +181,22 @@ def _parse_line(parts, number, list_path, data_dir, allowed, allow_absolute):
                                 f'forbids; use one that starts from {data_dir}')
         elif os.path.normpath(part).split(os.sep)[0] == os.pardir:
             raise DataError(f'{place}: {part} leads out of the data folder {data_dir}; use an absolute path for that')
-    # Textually: through a link, `link/..` would lead to wherever the link's target is.
-    paths = [data_dir / os.path.normpath(part) for part in parts] + [None] * (3 - len(parts))
-    return Entry(paths[0].stem, *paths, line=number, list_path=list_path, fields=parts)
+        # Textually: through a link, `link/..` would lead to wherever the link's target is.
+        paths.append(data_dir / os.path.normpath(part))
+    paths += [None] * (_PATHS - len(paths))
+    return Entry(paths[0].stem, *paths, line=number, list_path=list_path, fields=parts, tags=tags, kind=kind)
+
+
+def _parse_tags(text, place, num_classes):
+    """Return the class ids of `1,15`, in order, or () of `-`."""
+    if text == NONE:
+        return ()
+    tags = text.split(',')
+    if not all(tag.isascii() and tag.isdecimal() and len(tag) < 4 for tag in tags):
+        raise DataError(f'{place}: the tags {reprlib.repr(text)} must be class ids without blanks, such as 1,15, or '
+                        f'{NONE} for none')
+    found = sorted(set(map(int, tags)))
+    if found[-1] >= num_classes:
+        raise DataError(f'{place}: the tag {found[-1]} is no class; there are {num_classes}, 0 to {num_classes - 1} '
+                        '(dataset.num_classes)')
+    return tuple(found)

@@ -20,6 +20,8 @@ from spml.data.lists import located
 from spml.data.orientation import orientation, upright, upright_size
 from spml.data.safe_pickle import load_object
 from spml.errors import DataError, WrongEncodingError, first_line
+from spml.names import UNLABELLED
+from spml.utils.maps import tags_of
 from spml.visualization.palette import class_colours, ids_of_colours
 
 # Decoding is refused beyond this: a small hostile file cannot fill the memory. It lies below Pillow's own limit.
@@ -141,7 +143,8 @@ def check_size(path, found, whose, expected, way_out):
 def read_entry(entry, with_semantic=True, with_regions=True):
     """Read a list entry's image (H, W, 3) uint8 RGB, semantic label (H, W) uint8 and regions (H, W) uint8.
 
-    A label that is not wanted or that the entry does not have is None. DataError, which starts with the list's
+    A label that is not wanted or that the entry does not have is None; where it says that no pixel is labelled, the
+    semantic label is UNLABELLED everywhere. DataError, which starts with the list's
     `FILE:LINE`: a file is bad or a label's size differs from its image's.
     """
     with located(entry):
@@ -152,7 +155,17 @@ def read_entry(entry, with_semantic=True, with_regions=True):
             if label is not None:
                 check_same_size(entry, image, label, path)
             labels.append(label)
-    return image, labels[0], labels[1]
+    semantic, regions = labels
+    if with_semantic and entry.is_unlabelled:
+        semantic = np.full(image.shape[:2], UNLABELLED, np.uint8)
+    return image, semantic, regions
+
+
+def entry_tags(entry, label, number=256):
+    """Return (number,) bool, the tags of a list entry: the values of its (H, W) uint8 label and its fourth field."""
+    tags = tags_of(label, number)
+    tags[list(entry.tags)] = True
+    return tags
 
 
 def read_cam(path, num_classes=None, size=None):

@@ -54,7 +54,8 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
         raise DataError(f'{pred_dir}: holds no *.png; run the inference first or give another --pred_dir')
     truths = {}
     if gt_list:
-        truths = {entry.name: entry.semantic for entry in read_list(gt_list, gt_dir, fields=(2, 3))}
+        truths = {entry.name: entry.semantic for entry in read_list(gt_list, gt_dir, fields=(2, 3))
+                  if entry.semantic is not None}
         found, predictions = predictions, [path for path in predictions if path.stem in truths]
         if not predictions:
             raise DataError(f'{gt_list}: holds none of the images in {pred_dir}; give their list as --gt_list')

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from spml import config as configuration
 from spml.data.lists import check_files, format_list, read_list
-from spml.data.readers import read_cam, read_entry
+from spml.data.readers import entry_tags, read_cam, read_entry
 from spml.errors import ConfigError, DataError
 from spml.inference.crf import require_crf
 from spml.inference.outputs import Finish, write_label_maps
@@ -24,7 +24,7 @@ from spml.names import VOID
 from spml.utils import distributed
 from spml.utils.atomic import remove_abandoned
 from spml.utils.formats import write_npz, write_png, write_text
-from spml.utils.maps import nearest_resize, tags_of
+from spml.utils.maps import nearest_resize
 from spml.utils.memory import memory_advice
 from spml.utils.workers import worker_pool
 
@@ -50,8 +50,9 @@ class Job:
 
     def entries(self, fields=None):
         """Return the entries of the list, whose lines may have so many `fields` (default: any), their files checked."""
-        entries = read_list(self.data_list, self.data_dir, fields,
-                            allow_absolute=self.config.dataset.allow_absolute_paths)
+        dataset = self.config.dataset
+        entries = read_list(self.data_list, self.data_dir, fields, allow_absolute=dataset.allow_absolute_paths,
+                            num_classes=dataset.num_classes)
         check_files(entries)
         return entries
 
@@ -86,7 +87,7 @@ def make_prototypes(job, embedder, grid, multi_scale):
     recipe = describe('prototypes', configuration.effective(config, 'prototypes', multi_scale=multi_scale),
                       embedder=embedder, grid=grid, multi_scale=multi_scale)
     results = Results(job.save_dir, recipe, lambda name: [job.path(folder, name) for folder in folders],
-                      lambda entry: [entry.image, entry.semantic], exclusive=True)
+                      lambda entry: [entry.image, entry.label_source], exclusive=True)
     for entry in job.remaining(results, entries):
         image, label, _ = read_entry(entry, with_regions=False)
         with job.memory_advice(entry):
@@ -144,9 +145,14 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
 
     def one(entry):
         image, label, regions = read_entry(entry, with_regions='regions' in source.takes)
+        tags = entry_tags(entry, label, number)
+        if entry.tags:  # people tag what an image shows, and hardly say that it has a background, too
+            tags[0] = True
         cams = read_cam(source.cam_path(entry, cam_dir), number, label.shape) if 'cams' in source.takes else None
+        if cams and entry.tags:
+            cams = {index: cam for index, cam in cams.items() if tags[index + 1]}
         prediction = source({**parts, 'image': normalised(image, config), 'label': label, 'regions': regions,
-                             'cams': cams, 'tags': tags_of(label, number), 'num_classes': number,
+                             'cams': cams, 'tags': tags, 'num_classes': number,
                              'iterations': config.network.kmeans_iterations})
         return prediction, label == VOID if source.keeps_void else None
 
@@ -155,7 +161,7 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
                                        clusters='kmeans_num_clusters' in source.options)
     recipe = describe('pseudo labels', settings, source=name, **dataclasses.asdict(job.finish),
                       **{key: parts[key] for key in source.takes if key in parts})
-    _make_label_maps(job, entries, recipe, lambda entry: source.files(entry, cam_dir), one)
+    _make_label_maps(job, entries, recipe, lambda entry: source.made_from(entry, cam_dir), one)
     if list_out is not None and distributed.rank() == 0:
         write_text(list_out, listing)
 

@@ -1,8 +1,8 @@
 """Scores of pseudo labels, one function per source (METHOD.md, "Pseudo labels"); `spml.inference.sources` lists them.
 
 A source maps an image and what else it takes to a `Prediction` at the original size, at scales and mirrors that are
-fixed for it. All take `image`, (H, W, 3) float32, normalised, and networks; some `tags`, (C,) bool, classes present in
-the weak label.
+fixed for it. All take `image`, (H, W, 3) float32, normalised, and networks; some `tags`, (C,) bool, classes that the
+image may hold: those present in its weak label, and its tags.
 
 Shape letters: C classes, D channels, H x W the image, G = gh*gw cells of the grid floor(H/8) x floor(W/8).
 """
@@ -18,7 +18,6 @@ from spml.inference.random_walk import affinity, transition, walk
 from spml.inference.views import bilinear, pyramid
 from spml.segsort.retrieval import cluster_prototypes
 from spml.segsort.segments import group, nearest_resize
-from spml.utils.maps import tags_of
 
 GRID_STRIDE = 8
 BACKGROUND_EXPONENT = 6
@@ -85,7 +84,7 @@ def retrieval(predictor, image, tags, tagged_only=False):
 
 
 @torch.inference_mode()
-def densepose_random_walk(embedder, image, label, regions, num_classes, grid, iterations):
+def densepose_random_walk(embedder, image, label, regions, tags, num_classes, grid, iterations):
     """Propagate point labels to segments by the embedding, then spread them by the walk.
 
     Args:
@@ -102,7 +101,7 @@ def densepose_random_walk(embedder, image, label, regions, num_classes, grid, it
     semantic, regions = (nearest_resize(torch.from_numpy(values.astype(np.int64)).to(embedder.device), half)
                          for values in (label, regions))
     frequencies = _propagate(embedding, semantic, regions, num_classes, grid, iterations)
-    scores = _relative(bilinear(frequencies[None], grid_size(size)), tags_of(label, num_classes))
+    scores = _relative(bilinear(frequencies[None], grid_size(size)), tags)
     return _walked(scores, [embedding], image)
 
 

@@ -51,7 +51,7 @@ class Results:
 
     Args:
         outputs: function from an image name to the paths of its results.
-        inputs: function from an entry to the paths of the files that its results are made from.
+        inputs: function from an entry to what its results are made from: paths, and values that JSON can hold.
         exclusive: what reads the folder reads all of it, so results of images outside the list go.
     """
 

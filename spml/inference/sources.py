@@ -45,10 +45,12 @@ class Source:
         """Return the path of an image's CAMs."""
         return pathlib.Path(cam_dir) / f'{entry.name}.npy'
 
-    def files(self, entry, cam_dir):
-        """Return the paths of an image's files that the source reads."""
-        return [entry.image, entry.semantic, *([entry.regions] if 'regions' in self.takes else []),
-                *([self.cam_path(entry, cam_dir)] if 'cams' in self.takes else [])]
+    def made_from(self, entry, cam_dir):
+        """Return what an image's pseudo label is made from: the paths of its files, and tags that its line gives."""
+        cams, regions = ([path] if name in self.takes else []
+                         for name, path in (('cams', cam_dir and self.cam_path(entry, cam_dir)),
+                                            ('regions', entry.regions)))
+        return [entry.image, entry.label_source, *regions, *cams, *([entry.tags] if entry.tags else [])]
 
     def __call__(self, values):
         """Return the Prediction for an image, given a dict that holds at least what the source takes."""
@@ -65,6 +67,7 @@ SOURCES = {
                                   ('embedder', 'classifier', 'image', 'tags')),
     'retrieval': Source('retrieval of prototypes', 'retrieval', ('predictor', 'image', 'tags', 'tagged_only')),
     'densepose_random_walk': Source('labels propagated along the embedding', 'densepose_random_walk',
-                                    ('embedder', 'image', 'label', 'regions', 'num_classes', 'grid', 'iterations'),
+                                    ('embedder', 'image', 'label', 'regions', 'tags', 'num_classes', 'grid',
+                                     'iterations'),
                                     keeps_void=True),
 }

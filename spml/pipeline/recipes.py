@@ -17,8 +17,9 @@ from spml.utils.model_files import model_path, weights_path
 KINDS = {'train.py': 'embedding', 'train_classifier.py': 'classifier', 'prototype.py': 'prototypes',
          'inference.py': 'inference', 'pseudo_label.py': 'pseudo labels', 'benchmark_by_mIoU.py': 'classes',
          'benchmark_by_instance.py': 'classes', 'contact_sheet.py': 'classes'}
-# How many columns of its list a script reads: image, semantic, instance.
+# How many columns of its list a script reads: image, semantic, instance; and which read tags and kind as well.
 _COLUMNS = {'train.py': 3, 'train_classifier.py': 2, 'prototype.py': 2, 'inference.py': 1, 'pseudo_label.py': 2}
+_READ_TAGS = 'train.py', 'pseudo_label.py'
 _LISTS = ('--data_list', '--gt_list', '--train_list', '--full_list', '--val_list')
 _WITHOUT_EFFECT = frozenset((
     '--cfg_path', '--set', '--data_dir', '--gt_dir', '--save_dir', '--snapshot_dir', '--json', '--out', '--list_out',
@@ -51,7 +52,8 @@ def recipe_of(stage, digests, run_dir=None):
     for option, value in stage.options.items():
         path = stage.path(option)
         if option in _LISTS and path:
-            files |= _listed(stage, option, path, _columns(stage, script, config), digests, run_dir)
+            files |= _listed(stage, option, path, _columns(stage, script, config), script in _READ_TAGS,
+                             digests, run_dir)
         elif option not in _WITHOUT_EFFECT:
             if path and path.is_absolute():
                 files[option] = digests(path)
@@ -97,8 +99,8 @@ def _columns(stage, script, config):
     return _COLUMNS.get(script, 2)
 
 
-def _listed(stage, option, path, columns, digests, run_dir):
-    """Return the digests of a list's lines and of the files in its first columns."""
+def _listed(stage, option, path, columns, with_tags, digests, run_dir):
+    """Return the digests of a list's lines and of the files in its first columns, tags and kinds if they are read."""
     data_dir = stage.path('--data_dir') or stage.path('--gt_dir') or path.parent
     if not (path.is_file() and data_dir.is_dir()):
         return {f'lines of {option}': ''}
@@ -108,7 +110,7 @@ def _listed(stage, option, path, columns, digests, run_dir):
         return str(place.relative_to(run_dir)) if run_dir and place.is_relative_to(run_dir) else field
 
     first = 1 if option == '--gt_list' else 0  # the images of a list of truths are not read
-    kept = [([name(field) for field in entry.fields[first:columns]],
+    kept = [([name(field) for field in (*entry.fields[first:columns], *entry.fields[3:] * with_tags)],
              (entry.image, entry.semantic, entry.regions)[first:columns])
             for entry in read_list(path, data_dir, unique_names=False)]
     files = {f'lines of {option}': combine(' '.join(fields) for fields, _ in kept)}

@@ -5,7 +5,6 @@ A preparation describes its folders of results (`spml.recipe.ResultFolder`, by `
 Files must be written by `spml.utils.atomic`: one that is there is then complete.
 """
 import functools
-import json
 import logging
 import os
 import pathlib
@@ -13,22 +12,16 @@ import pathlib
 import cv2
 from tqdm import tqdm
 
-from spml.recipe import FileDigests, Recipe, ResultFolder, combine
+from spml.recipe import FileDigests, Recipe, ResultFolder, combine, is_path
 from spml.utils.formats import read_json_or_none, write_json
 from spml.utils.workers import worker_pool
 
 logger = logging.getLogger(__name__)
 
+Digests = FileDigests
+
 _NAME = '.made'  # of the two files of a ResultFolder: hidden, for the folder holds images
 _OPTIONS_BEFORE = '.prepared_with.json'  # in which version 0.1.0 noted options, and nothing of what was made from what
-
-
-class Digests(FileDigests):
-    """Digests of files by path; anything else that a result is made from, such as its part of a JSON, by value."""
-
-    def __call__(self, source):
-        """Return the digest of a path's content or of a value, as text."""
-        return super().__call__(source) if _is_path(source) else combine([json.dumps(source, sort_keys=True)])
 
 
 def results(folder, options, outputs, inputs, digests):
@@ -53,7 +46,7 @@ def make(function, items, folders, num_workers, title, overwrite=False):
     """
     for folder, names in folders:
         for name in tqdm(names, desc=f'{title}: looking for changes', unit='item', delay=2, leave=False):
-            for source in filter(_is_path, folder.inputs(name)):  # read here, with a bar, and remembered
+            for source in filter(is_path, folder.inputs(name)):  # read here, with a bar, and remembered
                 folder.digests(source)
         _recognise(folder, names)
     todo = [set(folder.remaining(names, overwrite, refuse=True)[0]) for folder, names in folders]
@@ -85,16 +78,12 @@ def _recognise(folder, names):
     for name in there:
         made = min(os.stat(path).st_mtime_ns for path in folder.outputs(name))
         if not any(os.stat(source).st_mtime_ns > made for source in folder.inputs(name)
-                   if _is_path(source) and os.path.exists(source)):
+                   if is_path(source) and os.path.exists(source)):
             kept.append(name)
             folder.note(name, combine(map(folder.digests, folder.inputs(name))))
     write_json(noted, (Recipe(options) if isinstance(options, dict) else folder.recipe).to_json())
     logger.warning('%s: %d results made by an earlier version are kept; --overwrite makes them again', folder.folder,
                    len(kept))
-
-
-def _is_path(source):
-    return isinstance(source, (str, os.PathLike))
 
 
 def run_items(function, items, num_workers, title, on_done=None):

@@ -90,7 +90,7 @@ def _read_entries(config, needed, data_dir, data_list, fields):
     if found != needed:  # the dropout of the head would be wrong, and nobody would know
         raise ConfigError(f'network.prediction_types is {found}, this training needs {needed}; name its own YAML file')
     return read_list(data_list, data_dir, fields, unique_names=False,
-                     allow_absolute=config.dataset.allow_absolute_paths)
+                     allow_absolute=config.dataset.allow_absolute_paths, num_classes=config.dataset.num_classes)
 
 
 def _loader_maker(config, entries, task, device, augmentation):

@@ -231,3 +231,20 @@ def test_a_sample_with_turned_images_is_warned_of(data, caplog):
     data.check()
     check_sample(read_list(data.list, data.folder), NUM_CLASSES, with_regions=True)
     assert '1 of 6 labels looked at: labelled images that are stored turned' in caplog.text
+
+
+def test_tags_count_as_images_of_a_class_and_need_no_label_map(data):
+    for number in range(6):
+        data.save(f's{number}.png', np.where(data.label(number) == 2, 254, data.label(number)))
+    data.lines[0] = '0.jpg - i0.png 2 tag'
+    data.lines[1] = '1.jpg s1.png i1.png 1,2 scribble'
+    checked = data.check()
+    assert checked.findings == []
+    assert checked.counts.tolist() == [6, 5, 6]
+    assert (checked.pixels[2], checked.images[:3].tolist()) == (0, [5, 5, 2])
+
+
+def test_an_image_without_label_map_and_tags_and_a_tag_beyond_the_classes_are_found(data):
+    data.save('s3.png', np.full((30, 40), 254))
+    data.lines[0], data.lines[1], data.lines[3] = '0.jpg - i0.png', '1.jpg s1.png i1.png 3', '3.jpg s3.png i3.png 1'
+    assert data.found() == {('empty', 1), ('line', 2)}

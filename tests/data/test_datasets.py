@@ -168,3 +168,18 @@ def test_densepose_needs_its_classes(build):
     dataset = build()
     with pytest.raises(ConfigError, match=r'dataset\.num_classes'):
         SegmentationDataset(dataset.entries, (8, 8), 14, MEANS, STDS, False, False, False, swap_parts=True)
+
+
+def test_an_image_without_a_label_map_is_unlabelled_and_has_its_tags(build, tmp_path):
+    dataset = build(sizes=((9, 7), (9, 7), (9, 7)), crop=(12, 8))
+    (tmp_path / 'list.txt').write_text('0.png - i0.png 15,1 tag\n1.png s1.png i1.png 3 scribble\n'
+                                       '2.png s2.png i2.png -\n')
+    dataset = SegmentationDataset(read_list(tmp_path / 'list.txt', tmp_path), (12, 8), 21, MEANS, STDS, False, False,
+                                  False)
+    label = dataset[0, 0]['semantic_label']
+    assert (label[:9, :7] == 254).all()
+    assert (label[9:] == 255).all()
+    tags = [{*item['tags'].nonzero().flatten().tolist()} for item in (dataset[0, index] for index in range(3))]
+    assert tags[0] == {1, 15, 254}
+    for number, own in ((1, {3}), (2, set())):
+        assert tags[number] == {*pixels(tmp_path / f's{number}.png').ravel().tolist()} | own

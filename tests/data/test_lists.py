@@ -42,7 +42,10 @@ def test_wrong_number_of_fields_names_file_and_line(write, tmp_path, line, field
 
 @pytest.mark.parametrize(('text', 'words'), [
     ('', ': the list is empty'), ('\n \n\t\n', ': the list is empty'), ('a\0b\n', ':1: a NUL byte'),
-    ('\xff\xd8\xff\xe0', ': not a UTF-8 text file'), ('x\n\na b c d\n', ':3: 4 fields'),
+    ('\xff\xd8\xff\xe0', ': not a UTF-8 text file'), ('x\n\na b c 1 tag x\n', ':3: 6 fields'),
+    ('x\n\na b c d\n', ":3: the tags 'd' must be"), ('a b c 1, tag\n', ':1: the tags'),
+    ('a b c 254\n', ':1: the tag 254'),
+    ('a b c 1 tags\n', ":1: 'tags' is no kind of label; they are mask, scribble, point, box, tag"),
     ('x/a.jpg\nx/b.jpg\ny/a.png\n', ':3: the image name a is on line 1 already'),
     *((f'ok.jpg\n{path}\n', ':2: .* leads out of the data folder')
       for path in ('../a.jpg', 'x/../../a.jpg', '..', './../a'))])
@@ -126,3 +129,44 @@ def test_located_adds_the_place_to_data_errors_only(write, tmp_path):
         raise WrongEncodingError('a palette')
     with pytest.raises(KeyError, match=r"^'other'$"), located(entry):
         raise KeyError('other')
+
+
+def test_a_line_of_three_goes_on_with_tags_and_kind_and_a_dash_is_none(write, tmp_path):
+    path = write('a.jpg a.png i.png 15,1\nb.jpg - i.png 3,3 tag\nc.jpg c.png i.png - scribble\nd.jpg - - 0 point\n'
+                 'e.jpg e.png i.png\n')
+    entries = read_list(path, tmp_path)
+    assert [entry.tags for entry in entries] == [(1, 15), (3,), (), (0,), ()]
+    assert [entry.kind for entry in entries] == [None, 'tag', 'scribble', 'point', None]
+    assert [entry.is_unlabelled for entry in entries] == [False, True, False, True, False]
+    assert [entry.semantic for entry in entries[:3]] == [tmp_path / 'a.png', None, tmp_path / 'c.png']
+    assert [entry.regions for entry in entries[2:4]] == [tmp_path / 'i.png', None]
+    assert [entry.name for entry in read_list(path, tmp_path, (2, 3))] == ['a', 'b', 'c', 'd', 'e']
+
+
+def test_a_line_that_needs_regions_or_fewer_fields_says_so(write, tmp_path):
+    with pytest.raises(DataError, match=r'train\.txt:2: no regions \(`-`\)'):
+        read_list(write('a.jpg - i.png 1\nb.jpg - - 1\n'), tmp_path, (3,))
+    with pytest.raises(DataError, match=r'train\.txt:1: 4 fields, but a line here must be `image`'):
+        read_list(write('a.jpg - i.png 1\n'), tmp_path, (1,))
+
+
+def test_a_tag_beyond_the_classes_names_file_and_line(write, tmp_path):
+    path = write('a.jpg - i.png 1,3\n\nb.jpg - i.png 2,4 tag\n')
+    assert len(read_list(path, tmp_path, num_classes=5)) == 2
+    with pytest.raises(DataError, match=r'train\.txt:3: the tag 4 is no class; there are 4, 0 to 3'):
+        read_list(path, tmp_path, num_classes=4)
+
+
+def test_tags_and_kinds_count_in_the_digest_and_are_kept_by_a_new_list(write, tmp_path):
+    texts = [f'a.jpg - i.png{end}\n' for end in ('', ' 1', ' 2', ' 1 tag', ' 1 box')]
+    assert len({digest(read_list(write(text), tmp_path)) for text in texts}) == len(texts)
+    entries = read_list(write('a.jpg - i.png 2,1 tag\nb.jpg b.png i.png - point\n'), tmp_path)
+    labels = {'a': '/p/a.png', 'b': None}
+    assert format_list('new.txt', entries, lambda entry: labels[entry.name]) == (
+        'a.jpg /p/a.png i.png 2,1 tag\nb.jpg - i.png - point\n')
+
+
+def test_a_missing_label_map_is_not_looked_for(write, tmp_path):
+    for name in ('a.jpg', 'i.png'):
+        (tmp_path / name).touch()
+    check_files(read_list(write('a.jpg - i.png 1 tag\n'), tmp_path))

@@ -12,8 +12,16 @@ from PIL import Image
 from raw_files import Evil, as_object, object_npy, png
 
 from spml.data import readers
-from spml.data.lists import Entry
-from spml.data.readers import image_size, read_cam, read_entry, read_image, read_label, read_prototypes
+from spml.data.lists import Entry, read_list
+from spml.data.readers import (
+    entry_tags,
+    image_size,
+    read_cam,
+    read_entry,
+    read_image,
+    read_label,
+    read_prototypes,
+)
 from spml.errors import DataError
 
 
@@ -334,3 +342,17 @@ def test_damaged_files_and_files_of_another_kind(tmp_path, rng, read, save, dama
         path.write_bytes(broken)
         with pytest.raises(DataError, match=re.escape(str(path))):
             read(path)
+
+
+def test_tags_of_an_entry_are_those_of_the_label_and_of_the_line(tmp_path, rng):
+    (tmp_path / 'list.txt').write_text('a.png - i.png 7,2 tag\n')
+    Image.fromarray(rng.integers(0, 256, (3, 5, 3), np.uint8)).save(tmp_path / 'a.png')
+    Image.fromarray(np.zeros((3, 5), np.uint8)).save(tmp_path / 'i.png')
+    entry, = read_list(tmp_path / 'list.txt', tmp_path)
+    _, label, regions = read_entry(entry)
+    assert (label.dtype, label.shape, set(label.flat)) == (np.uint8, (3, 5), {254})
+    assert regions.shape == (3, 5)
+    assert read_entry(entry, with_semantic=False)[1] is None
+    label[0, 0] = 1
+    np.testing.assert_array_equal(entry_tags(entry, label).nonzero()[0], [1, 2, 7, 254])
+    np.testing.assert_array_equal(entry_tags(entry, label, 9), np.isin(range(9), [1, 2, 7]))

@@ -164,7 +164,8 @@ def test_densepose_random_walk(size, rng):
     half = size[0] // 2, size[1] // 2
     label = rng.choice([200, 200, 255, 0, 2], size).astype(np.uint8)
     regions = np.kron(rng.integers(0, 4, (8, 8)), np.ones((8, 8), int))[:size[0], :size[1]].astype(np.uint8)
-    found = pseudo_labels.densepose_random_walk(embedder, image, label, regions, 3, grid, iterations)
+    found = pseudo_labels.densepose_random_walk(embedder, image, label, regions, np.array([True, False, True]), 3, grid,
+                                                iterations)
 
     padded = network.embed(naive.pad(image.transpose(2, 0, 1), CROP))
     halved = naive.resize(padded, (padded.shape[1] // 2, padded.shape[2] // 2))[:, :half[0], :half[1]]
@@ -180,7 +181,8 @@ def test_densepose_random_walk(size, rng):
 def test_densepose_without_a_point_is_finite():
     _, embedder = build()
     label = np.full((32, 40), 255, np.uint8)
-    found = pseudo_labels.densepose_random_walk(embedder, naive.random_image(32, 40), label, label, 3, (2, 2), 2)
+    found = pseudo_labels.densepose_random_walk(embedder, naive.random_image(32, 40), label, label,
+                                                np.zeros(3, bool), 3, (2, 2), 2)
     np.testing.assert_array_equal(found.probability, 0)
 
 

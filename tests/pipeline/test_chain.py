@@ -89,6 +89,7 @@ def test_what_does_not_read_a_change_stays(place, change, again):
     (lambda place: (place.data / 'weak.png').write_text('corrected'), 'weak.png: other content'),
     (lambda place: replace_by_older(place.data / 'regions.png'), 'regions.png: other content'),
     (lambda place: (place.data / 'train.txt').write_text('a.jpg weak.png regions.png\n' * 2), 'lines of --data_list'),
+    (lambda place: (place.data / 'train.txt').write_text('a.jpg weak.png regions.png 1\n'), 'lines of --data_list'),
     (lambda place: place.overrides['embedding'].append('train.base_lr=0.5'), 'train.base_lr: 0.003 -> 0.5')])
 def test_a_training_is_made_again_only_if_asked(place, change, named):
     ok(place.run())
