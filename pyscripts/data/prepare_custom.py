@@ -15,7 +15,7 @@ import pathlib
 from spml.cli import arguments
 from spml.data import voc_layout as layout
 from spml.names import UNLABELLED, VOID
-from spml.prepare import custom, custom_config, oversegmentation
+from spml.prepare import custom, custom_config, oversegmentation, photos
 from spml.prepare.custom_sources import Sources
 from spml.prepare.shapes import ShapeRules
 from spml.program import execute
@@ -56,11 +56,14 @@ def main():
                         help='what to do with shapes of classes that are not listed')
     parser.add_argument('--width', type=arguments.pixels, default=3, metavar='N',
                         help='width of lines and points of LabelMe in pixels')
+    parser.add_argument('--orientation', choices=photos.ORIENTATIONS, default=photos.UPRIGHT,
+                        help='which pixels of photos with an EXIF orientation the labels were drawn on: upright, as '
+                             'annotation tools show them, or as they are stored')
     oversegmentation.add_arguments(parser)
     arguments.add_preparation_arguments(parser)
     args = parser.parse_args()
     sources = Sources(args.images, args.classes, args.scribbles, args.masks, args.labelme, args.coco, args.val,
-                      args.undrawn, ShapeRules(_REST[args.rest], _OTHERS[args.others], args.width))
+                      args.undrawn, ShapeRules(_REST[args.rest], _OTHERS[args.others], args.width), args.orientation)
     made = custom.prepare(sources, args.out, args.num_workers, args.overwrite)
     cfg_dir = args.cfg_dir or args.out / 'configs'
     custom_config.write_configs(ROOT / 'configs' / args.base, cfg_dir, made.classes, made.longest_side)

@@ -101,10 +101,13 @@ def read_colour_label(path):
     return ids.astype(np.uint8)
 
 
-def image_size(path):
-    """Return the (height, width) of a JPEG or PNG as `read_image` returns it; DataError: its header cannot be read."""
+def image_size(path, as_stored=False):
+    """Return the (height, width) of a JPEG or PNG as `read_image` returns it, or of its pixels as they are stored.
+
+    DataError: the header cannot be read.
+    """
     with decoding(path, 'JPEG or PNG image'), Image.open(path, formats=('JPEG', 'PNG')) as image:
-        return upright_size(image)
+        return image.size[::-1] if as_stored else upright_size(image)
 
 
 def stored_orientation(path):

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spml.data import orientation
 from spml.data import voc_layout as layout
-from spml.data.readers import check_size, image_size, read_label
+from spml.data.readers import check_size, image_size, read_label, stored_orientation
 from spml.errors import DataError
 from spml.names import UNLABELLED
-from spml.prepare import drawings, shapes
+from spml.prepare import drawings, photos, shapes
 from spml.prepare.class_list import ClassList, read_class_list
 from spml.prepare.custom_sources import WEAK, gather, split
 from spml.prepare.runner import Digests, is_prepared, make, results, run_items, summary
-from spml.utils.files import place_file
 from spml.utils.formats import write_png
 
 logger = logging.getLogger(__name__)
@@ -58,14 +58,18 @@ def prepare(sources, out, num_workers, overwrite=False):
     trained_on = {sample.name for sample in lists['train']}
     found = run_items(functools.partial(_inspect, out), [(sample, sample.name in trained_on) for sample in samples],
                       num_workers, 'check')
-    trained_values = [values for values, _ in found if values is not None]
+    trained_values = [values for values, _, _ in found if values is not None]
+    turned = [sample.image for sample, (_, _, turn) in zip(samples, found, strict=True) if turn != orientation.UPRIGHT]
+    if turned:
+        print(f'{len(turned)} photos are stored turned (EXIF orientation), for example {turned[0]}: '
+              + photos.TURNING[sources.drawn_on])
     counts = {name: sum(index in values for values in trained_values) for index, name in enumerate(classes.names)}
     print(f'of {len(trained_values)} training labels '
           + ', '.join(f'{count} have {name}' for name, count in counts.items()))
     for name in (name for name, count in counts.items() if not count):
         logger.warning('WARNING: no training label has %s, so nothing will be predicted as it', name)
     train_list = f'train_{"scribble" if lists["train_scribble"] else "full"}.txt'
-    return Prepared(classes, lists, out / 'lists' / train_list, max(side for _, side in found))
+    return Prepared(classes, lists, out / 'lists' / train_list, max(side for _, side, _ in found))
 
 
 def next_step(prepared, out, cfg_dir, root):
@@ -86,7 +90,7 @@ def next_step(prepared, out, cfg_dir, root):
 def _folders(sources, out, samples):
     """Return (ResultFolder, names) of the images and of the labels of each kind, as `make` takes them."""
     digests, images = Digests(), {sample.name: sample for sample in samples}
-    folders = [(results(out / layout.IMAGES, {'images': str(sources.images.resolve())},
+    folders = [(results(out / layout.IMAGES, {'images': str(sources.images.resolve()), **sources.turning()},
                         lambda name: [out / images[name].image_path], lambda name: [images[name].image], digests),
                 list(images))]
     for place, labels in ((WEAK, {sample.name: sample.weak for sample in samples if sample.weak}),
@@ -101,7 +105,7 @@ def _folders(sources, out, samples):
 
 
 def _convert(sources, classes, out, sample):
-    size = image_size(sample.image)
+    size = photos.photo_size(sample.image, sources.drawn_on)
     for path, (kind, label) in sample.labels():
         original = sources.coco if kind == 'coco' else label
         if kind == 'coco':
@@ -112,15 +116,15 @@ def _convert(sources, classes, out, sample):
             labels = drawings.read_mask(label, classes)
         else:
             labels = drawings.read_scribbles(label, classes, sources.undrawn)
-        check_size(original, labels.shape, f'its image {sample.image}', size, shapes.UPRIGHT)
+        check_size(original, labels.shape, f'its image {sample.image}', size, shapes.SAME_PHOTO)
         if (labels >= UNLABELLED).all():
             raise DataError(f'{original}: labels no pixel of {sample.image}; draw in it, or remove it')
         write_png(out / path, labels)
-    place_file(sample.image, out / sample.image_path)
+    photos.place_photo(sample.image, out / sample.image_path, sources.drawn_on)
 
 
 def _inspect(out, item):
-    """Return of a (sample, whether trained on) the values in its training label, or None, and its longer side."""
+    """Return of a (sample, whether trained on) the values in its training label or None, its longer side, its turn."""
     sample, trained_on = item
     values = np.unique(read_label(out / sample.labels()[0][0])).tolist() if trained_on else None
-    return values, max(image_size(out / sample.image_path))
+    return values, max(image_size(out / sample.image_path)), stored_orientation(sample.image)

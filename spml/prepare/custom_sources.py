@@ -13,6 +13,7 @@ from typing import NamedTuple
 from spml.data import voc_layout as layout
 from spml.errors import ConfigError, DataError
 from spml.names import UNLABELLED
+from spml.prepare.photos import UPRIGHT
 from spml.prepare.shapes import ShapeRules, read_coco
 from spml.utils.formats import read_lines
 
@@ -36,11 +37,17 @@ class Sources(NamedTuple):
     val: pathlib.Path | None  # a text file with the names of the images to score on
     undrawn: int | tuple | None  # as in `drawings.read_scribbles`
     rules: ShapeRules  # of LabelMe and COCO
+    drawn_on: str = UPRIGHT  # of `photos.ORIENTATIONS`
 
     def options(self, kind):
         """Return all that changes what label maps of a kind hold, as the options of their folder."""
         rules = {'scribbles': {'undrawn': self.undrawn}, 'masks': {}}.get(kind, self.rules._asdict())
-        return {kind: str(getattr(self, kind).resolve()), 'class list': self.classes.read_text('utf-8-sig'), **rules}
+        return {kind: str(getattr(self, kind).resolve()), 'class list': self.classes.read_text('utf-8-sig'), **rules,
+                **self.turning()}
+
+    def turning(self):
+        """Return the option of whatever depends on how photos are turned; none where that is the usual."""
+        return {} if self.drawn_on == UPRIGHT else {'orientation': self.drawn_on}
 
 
 class Sample(NamedTuple):

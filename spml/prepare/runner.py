@@ -34,7 +34,9 @@ def results(folder, options, outputs, inputs, digests):
 
 
 def make(function, items, folders, num_workers, title, overwrite=False):
-    """Make the results that are missing or were made from other files, and return the list of their names.
+    """Make the results that are missing or were made from other files.
+
+    Returns a dict from the name of each item that was made to what `function` returned.
 
     Args:
         function, num_workers, title: as in `run_items`. It writes an item's results in all the folders that list it.
@@ -58,8 +60,8 @@ def make(function, items, folders, num_workers, title, overwrite=False):
                 folder.note(name)
 
     done = iter(names)
-    run_items(function, [items[name] for name in names], num_workers, title, lambda: note(next(done)))
-    return names
+    found = run_items(function, [items[name] for name in names], num_workers, title, lambda: note(next(done)))
+    return dict(zip(names, found, strict=True))
 
 
 def is_prepared(folder):

@@ -16,7 +16,8 @@ from spml.prepare import strokes
 from spml.prepare.coco_masks import check_records, decode_mask
 from spml.utils.formats import read_json
 
-UPRIGHT = 'if the image is stored rotated (EXIF orientation), rotate its pixels upright'
+SAME_PHOTO = ('use the photo that was annotated; if the tool ignored the EXIF orientation, give --orientation '
+              'stored')
 _LABELME_CLASSES = {'_background_': 0, '__ignore__': VOID}  # by LabelMe's own convention
 _STROKES = ('line', 'linestrip', 'point', 'points')
 _NUM_POINTS = {'polygon': 3, 'rectangle': 2, 'circle': 2, 'mask': 2, 'line': 2}  # at least; else 1
@@ -47,7 +48,7 @@ def draw_labelme(path, size, classes, rules):
         raise DataError(f'{path}: has no list of shapes; is it a file of LabelMe?')
     stated = content.get('imageHeight'), content.get('imageWidth')
     if None not in stated:
-        check_size(path, stated, 'the image', size, UPRIGHT)
+        check_size(path, stated, 'the image', size, SAME_PHOTO)
     labels = np.full(size, rules.rest, np.uint8)
     for number, shape in enumerate(shapes):
         where = f'{path}: shape {number}'

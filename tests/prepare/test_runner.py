@@ -60,7 +60,8 @@ class Doubler:
                          lambda name: [self.inputs / f'{name}.txt', self.values.get(name)], Digests())
         before = contents(self.out)
         made = make(self.double, {name: name for name in names}, [(folder, list(names))], 0, 'doubles', **options)
-        assert [name for name in names if contents(self.out)[name] != before.get(name)] == made
+        assert [name for name in names if contents(self.out)[name] != before.get(name)] == list(made)
+        assert made == {name: f'doubled {name}' for name in made}
         return ''.join(made)
 
     def double(self, name):
@@ -68,6 +69,7 @@ class Doubler:
         if text == 'bad':
             raise DataError(f'{name}: bad; leave it out')
         write_text(self.out / f'{name}.txt', text * 2)
+        return f'doubled {name}'
 
     def write(self, age=0, **texts):
         for name, text in texts.items():

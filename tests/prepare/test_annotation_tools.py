@@ -1,0 +1,124 @@
+"""Annotations as people's tools write them, through prepare_custom.py: the right pixels, or a refusal that says why.
+
+Photos are 64 x 48 with a red block at x 4..23, y 4..19, 320 pixels.
+"""
+import json
+
+import numpy as np
+import pytest
+from exif import save_turned
+from originals import read
+from PIL import Image
+
+from spml.data.lists import read_list
+from spml.data.readers import read_image
+
+BLOCK = np.zeros((48, 64), bool)
+BLOCK[4:20, 4:24] = True
+PHOTO = np.where(BLOCK[..., None], (200, 20, 20), (20, 120, 60)).astype(np.uint8)
+CORNERS = [[4, 4], [23, 4], [23, 19], [4, 19]]
+
+
+class Place:
+    """Folders of photos and of annotations, and the command that brings them in."""
+
+    def __init__(self, folder, works, fails):
+        self.folder, self.out, self.works, self.fails_with = folder, folder / 'data', works, fails
+        for name in ('photos', 'masks', 'labelme'):
+            (folder / name).mkdir()
+        self.write_classes('background', 'cat')
+
+    def write_classes(self, *names):
+        (self.folder / 'classes.txt').write_text(''.join(f'{name}\n' for name in names))
+
+    def photo(self, name, orientation=None, ending='png'):
+        path = self.folder / f'photos/{name}.{ending}'
+        if orientation is None:
+            Image.fromarray(PHOTO).save(path)
+        else:
+            save_turned(path, PHOTO, orientation)
+        return path
+
+    def photos(self, *names):
+        for name in names:
+            self.photo(name)
+
+    def labelme(self, name, *shapes, **fields):
+        """Write a JSON of LabelMe; shapes are (label, kind, points)."""
+        shapes = [{'label': label, 'shape_type': kind, 'points': points} for label, kind, points in shapes]
+        path = self.folder / f'labelme/{name}.json'
+        path.write_text(json.dumps({'shapes': shapes, 'imageHeight': 48, 'imageWidth': 64} | fields))
+        return path
+
+    def coco(self, images, annotations, categories=({'id': 1, 'name': 'cat'},)):
+        path = self.folder / 'coco.json'
+        path.write_text(json.dumps({'images': images, 'annotations': annotations, 'categories': list(categories)}))
+        return path
+
+    def arguments(self, source, *more):
+        path = self.folder / ('coco.json' if source == 'coco' else source)
+        return ['--images', self.folder / 'photos', '--classes', self.folder / 'classes.txt', '--out', self.out,
+                '--base', 'demo', '--num_workers', 0, f'--{source}', path, *more]
+
+    def run(self, source, *more):
+        """Bring the photos in and return what is printed."""
+        return self.works('prepare_custom', *self.arguments(source, *more))
+
+    def fails(self, source, *more, naming):
+        self.fails_with('prepare_custom', *self.arguments(source, *more), naming=naming)
+
+    def labels(self):
+        """Dict from the name of each image that has a label to its pixels and its label map."""
+        entries = [entry for path in (self.out / 'lists').glob('*.txt') for entry in read_list(path, self.out)]
+        return {entry.name: (read_image(entry.image), read(entry.semantic)) for entry in entries if entry.semantic}
+
+
+@pytest.fixture
+def place(tmp_path, works, fails):
+    return Place(tmp_path, works, fails)
+
+
+@pytest.mark.parametrize('source', ['masks', 'labelme'])
+def test_photos_that_are_stored_turned_meet_labels_drawn_upright(place, source):
+    for value in range(2, 9):
+        place.photo(f'p{value}', value)
+        place.labelme(f'p{value}', ('cat', 'polygon', CORNERS))
+        Image.fromarray(BLOCK.astype(np.uint8)).save(place.folder / f'masks/p{value}.png')
+    place.photo('plain')
+    printed = place.run(source)
+    labels = place.labels()
+    assert set(labels) == {f'p{value}' for value in range(2, 9)}
+    for image, label in labels.values():
+        np.testing.assert_array_equal(image, PHOTO)
+        np.testing.assert_array_equal(label, BLOCK)
+    assert '7 photos are stored turned (EXIF orientation)' in printed
+    assert printed.count('--orientation stored') == 1
+
+
+def test_a_turned_jpeg_and_a_coco_file_that_states_the_upright_size(place):
+    for name in 'abc':
+        place.photo(name, 6, 'jpg')
+    images = [{'id': index, 'file_name': f'{name}.jpg', 'width': 64, 'height': 48} for index, name in enumerate('abc')]
+    place.coco(images, [{'id': index, 'image_id': index, 'category_id': 1,
+                         'segmentation': [[4, 4, 24, 4, 24, 20, 4, 20]]} for index in range(3)])
+    assert '3 photos are stored turned' in place.run('coco')
+    for image, label in place.labels().values():
+        assert abs(image.astype(int) - PHOTO).mean() < 4
+        np.testing.assert_array_equal(label, BLOCK)
+
+
+def test_labels_drawn_on_the_pixels_as_stored(place):
+    """A tool that ignores the tag shows the photo on its side, and the block with it."""
+    place.photo('a', 6)
+    place.photo('b', 3)
+    place.photo('c')
+    as_stored = {'a': np.rot90(BLOCK), 'b': np.rot90(BLOCK, 2), 'c': BLOCK}
+    for name, mask in as_stored.items():
+        Image.fromarray(mask.astype(np.uint8)).save(place.folder / f'masks/{name}.png')
+    place.fails('masks', naming=['masks/a.png', '48x64', '64x48', '--orientation stored'])
+    printed = place.run('masks', '--orientation', 'stored', '--overwrite')
+    assert '2 photos are stored turned' in printed
+    for name, (image, label) in place.labels().items():
+        np.testing.assert_array_equal(label, as_stored[name])
+        np.testing.assert_array_equal(image[..., 0] == 200, as_stored[name])
+    place.fails('masks', naming=['orientation', '--overwrite'])
