@@ -196,14 +196,16 @@ class ResultFolder:
         The difference, in words, is why all of them have to be ('' where there is none). `overwrite` makes all again.
 
         Raises:
-            SpmlError: `refuse` is set, `overwrite` is not, and the recipes differ.
+            SpmlError: `refuse` is set, `overwrite` is not, the recipes differ, and results were noted by the other.
         """
-        answer, difference = judge(self.recipe, Recipe.from_json(read_json_or_none(self._with)), True,
-                                   overwrite, refuse)
+        noted, before = self._noted(), Recipe.from_json(read_json_or_none(self._with))
+        if refuse and not noted:  # nothing was made, perhaps because an option was wrong
+            before = None
+        answer, difference = judge(self.recipe, before, True, overwrite, refuse)
         if answer is Answer.REFUSE:
             raise SpmlError(f'{self.folder}: holds results made differently ({difference}); choose another folder, or '
                             'give --overwrite to make them again')
-        noted = {} if overwrite or answer is not Answer.STANDS else self._noted()
+        noted = {} if overwrite or answer is not Answer.STANDS else noted
         self.made_from = {name: combine(map(self.digests, self.inputs(name))) for name in names}
         # Lines of what is made again go first; those of other lists' items stay.
         noted = {name: digest for name, digest in noted.items()

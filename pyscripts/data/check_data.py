@@ -23,7 +23,8 @@ def main():
     parser.add_argument('--val_list', type=pathlib.Path, metavar='FILE',
                         help='list of the images that are to be kept out of this one')
     parser.add_argument('--fix', metavar='unlabelled=OLD:NEW',
-                        help='write copies of the labels in which the value OLD is NEW, for example unlabelled=255:254')
+                        help='write copies of the labels in which the value OLD is NEW, for example '
+                             'unlabelled=255:254; class=OLD:NEW where NEW is a class')
     parser.add_argument('--save_dir', type=pathlib.Path, metavar='DIR',
                         help='folder for findings.txt and corrected labels '
                              "(default: snapshots/data_check/<the list's name>)")

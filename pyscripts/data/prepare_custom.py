@@ -14,14 +14,16 @@ import pathlib
 
 from spml.cli import arguments
 from spml.data import voc_layout as layout
+from spml.errors import ConfigError
 from spml.names import UNLABELLED, VOID
 from spml.prepare import custom, custom_config, oversegmentation, photos
-from spml.prepare.custom_sources import Sources
+from spml.prepare.class_list import read_class_list
+from spml.prepare.custom_sources import OPTIONS, Sources
 from spml.prepare.shapes import ShapeRules
 from spml.program import execute
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-_REST = {'background': 0, 'unlabelled': UNLABELLED}
+_REST = {'background': 0, 'void': VOID, 'unlabelled': UNLABELLED}
 _OTHERS = {'refuse': None, 'background': 0, 'void': VOID}
 
 
@@ -32,13 +34,35 @@ def _undrawn(text):
     return tuple(int(part) for part in parts) if len(parts) == 3 else int(text)
 
 
+def _fix(text, classes):
+    """Return (value, what it is written as) of `--fix VALUE=CLASS`."""
+    old, _, new = text.partition('=')
+    names = {**{name: index for index, name in enumerate(classes.names)}, 'void': VOID, 'unlabelled': UNLABELLED,
+             **{str(index): index for index in range(len(classes.names))}}
+    if not (old.isdecimal() and int(old) <= VOID) or new not in names:
+        raise ConfigError(f'--fix {text}: expected VALUE=CLASS, a value in 0..255 and the id or the name of a class of '
+                          f'{classes.path}, void or unlabelled; for example 255=1')
+    return int(old), names[new]
+
+
+def _rules(args, labels, classes):
+    """Return the ShapeRules of the options; ConfigError: they call background what is none."""
+    has_background, has_shapes = classes.has_background(args.background), 'labelme' in labels or 'coco' in labels
+    if not has_background and has_shapes and args.rest in (None, 'background'):
+        raise ConfigError('--background none: no class is what the shapes leave open; give --rest void, or --rest '
+                          'unlabelled if they are weak labels')
+    if not has_background and args.others == 'background':
+        raise ConfigError('--others background: with --background none there is none; give --others void')
+    return ShapeRules(_REST[args.rest or 'background'], _OTHERS[args.others], args.width)
+
+
 def main():
     """Parse, convert, over-segment, write the configurations and say how to train."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--images', type=pathlib.Path, required=True, metavar='DIR', help='JPEGs and PNGs')
     parser.add_argument('--classes', type=pathlib.Path, required=True, metavar='FILE', help='the class list')
-    parser.add_argument('--scribbles', type=pathlib.Path, metavar='DIR', help='PNGs of class ids or colours')
-    parser.add_argument('--masks', type=pathlib.Path, metavar='DIR', help='PNGs of class ids or colours')
+    parser.add_argument('--scribbles', type=pathlib.Path, metavar='DIR', help='PNG, TIFF or BMP: class ids or colours')
+    parser.add_argument('--masks', type=pathlib.Path, metavar='DIR', help='PNG, TIFF or BMP: class ids or colours')
     parser.add_argument('--labelme', type=pathlib.Path, metavar='DIR', help='JSON files of LabelMe')
     parser.add_argument('--coco', type=pathlib.Path, metavar='FILE', help='a JSON of COCO, polygons or run lengths')
     parser.add_argument('--cfg_dir', type=pathlib.Path, metavar='DIR',
@@ -50,8 +74,17 @@ def main():
     parser.add_argument('--undrawn', type=_undrawn, metavar='VALUE|R,G,B',
                         help='what is not drawn in scribbles, besides values and colours of no class and transparent '
                              'pixels; 0: the first class has the value 1')
-    parser.add_argument('--rest', choices=_REST, default='background',
-                        help='what no shape of LabelMe or COCO covers')
+    parser.add_argument('--background', choices=('first', 'none'),
+                        help='what the first class is: the background, or a class as the others (default: the '
+                             'background if it is called so)')
+    parser.add_argument('--palettes', choices=('ids', 'colours'),
+                        help='what says the class in indexed files: their numbers or their colours (default: '
+                             'colours if the class list has them, else what agrees over all files)')
+    parser.add_argument('--fix', action='extend', nargs='+', default=[], metavar='VALUE=CLASS',
+                        help='what a value in masks of ids means: an id or a name of the class list, void or '
+                             'unlabelled; 255=1 for masks of 0 and 255')
+    parser.add_argument('--rest', choices=_REST,
+                        help='what no shape of LabelMe or COCO covers (default: background, where there is one)')
     parser.add_argument('--others', choices=_OTHERS, default='refuse',
                         help='what to do with shapes of classes that are not listed')
     parser.add_argument('--width', type=arguments.pixels, default=3, metavar='N',
@@ -62,8 +95,10 @@ def main():
     oversegmentation.add_arguments(parser)
     arguments.add_preparation_arguments(parser)
     args = parser.parse_args()
-    sources = Sources(args.images, args.classes, args.scribbles, args.masks, args.labelme, args.coco, args.val,
-                      args.undrawn, ShapeRules(_REST[args.rest], _OTHERS[args.others], args.width), args.orientation)
+    labels = {option: path for option in OPTIONS if (path := getattr(args, option)) is not None}
+    classes = read_class_list(args.classes)
+    sources = Sources(args.images, args.classes, labels, args.val, args.undrawn, _rules(args, labels, classes),
+                      args.orientation, args.background, args.palettes, tuple(_fix(text, classes) for text in args.fix))
     made = custom.prepare(sources, args.out, args.num_workers, args.overwrite)
     cfg_dir = args.cfg_dir or args.out / 'configs'
     custom_config.write_configs(ROOT / 'configs' / args.base, cfg_dir, made.classes, made.longest_side)

@@ -56,7 +56,7 @@ class Finding(NamedTuple):
 
 
 class Fix(NamedTuple):
-    """Write label value `old` as `new`, which means unlabelled."""
+    """Write label value `old` as `new`, which means unlabelled or is a class."""
 
     old: int
     new: int
@@ -86,22 +86,28 @@ class Checked:
 
 
 def parse_fix(text, num_classes):
-    """Return the Fix that `unlabelled=OLD:NEW` asks for; ConfigError: of another form, or NEW is not unlabelled."""
+    """Return the Fix that `unlabelled=OLD:NEW` or `class=OLD:NEW` asks for.
+
+    ConfigError: it is of another form, or NEW does not mean unlabelled or is no class.
+    """
     name, _, values = text.partition('=')
     old, _, new = values.partition(':')
-    if name != 'unlabelled' or not (old.isdecimal() and new.isdecimal() and int(old) <= VOID):
-        raise ConfigError(f'--fix {text}: expected unlabelled=OLD:NEW, for example unlabelled=255:254')
-    if not num_classes <= int(new) < VOID:
+    if name not in ('unlabelled', 'class') or not (old.isdecimal() and new.isdecimal() and int(old) <= VOID):
+        raise ConfigError(f'--fix {text}: expected unlabelled=OLD:NEW or class=OLD:NEW, for example unlabelled=255:254')
+    if name == 'unlabelled' and not num_classes <= int(new) < VOID:
         raise ConfigError(f'--fix {text}: {new} does not mean unlabelled; {num_classes}..{VOID - 1} do')
+    if name == 'class' and not int(new) < num_classes:
+        raise ConfigError(f'--fix {text}: {new} is no class; 0..{num_classes - 1} are')
     return Fix(int(old), int(new))
 
 
-def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, allow_absolute=True, transform=None):
+def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, allow_absolute=True, transform=None,
+               labels_only=False):
     """Read everything that a list names, by `num_workers` threads, and return what was Checked; see `read_list`.
 
     `val_list` is a list whose images this one should not hold, or None, `transform` None, or a function from an entry
-    and its (H, W) uint8 label to the label to be checked in its place. DataError: a list itself or the folder cannot be
-    read, or names no image.
+    and its (H, W) uint8 label to the label to be checked in its place. `labels_only` leaves out images and regions,
+    which is what takes time. DataError: a list itself or the folder cannot be read, or names no image.
     """
     entries, errors = parse_list(data_list, data_dir, allow_absolute=allow_absolute, num_classes=num_classes)
     of_lines = [Finding('line', *str(error).split(': ', 1)) for error in errors]
@@ -109,7 +115,8 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
     if not entries and not errors:
         raise DataError(f'{data_list}: the list is empty; it needs one image per line')
     with ThreadPool(max(1, num_workers)) as pool:
-        inspected = pool.imap(functools.partial(inspect, num_classes=num_classes, transform=transform), entries)
+        inspected = pool.imap(functools.partial(inspect, num_classes=num_classes, transform=transform,
+                                                with_image=not labels_only, with_regions=not labels_only), entries)
         bar = tqdm(inspected, total=len(entries), desc='check', unit='image', dynamic_ncols=True)
         for entry, (findings, counts, histogram) in zip(entries, bar, strict=True):
             checked.findings += findings
@@ -145,14 +152,14 @@ def check_sample(entries, num_classes, with_regions):
     return findings
 
 
-def inspect(entry, num_classes, with_regions=True, transform=None):
+def inspect(entry, num_classes, with_regions=True, transform=None, with_image=True):
     """Read the files of one entry.
 
     Returns a list of Finding; (3,) int64, how many images, labels and over-segmentations could be read; (256,)
     int64, the pixels of each value of the semantic label.
     """
     findings, found, histogram = [], [None] * 3, np.zeros(256, np.int64)
-    paths = entry.image, entry.semantic, entry.regions if with_regions else None
+    paths = entry.image if with_image else None, entry.semantic, entry.regions if with_regions else None
     for number, path in enumerate(paths):
         if path is not None:
             try:
@@ -199,7 +206,9 @@ def _of_one_label(entry, histogram, num_classes):
 def _of_the_labels(checked, data_list, num_classes):
     if checked.counts[1] == 0 and not checked.images.any():
         return []
-    findings = [Finding('absent', str(data_list), f'class {value}')
+    instead = (f'; 255, void, occurs in {checked.images[VOID]} labels: if that is what it means, --fix class=255:{{0}} '
+               'helps') if checked.images[VOID] else ''
+    findings = [Finding('absent', str(data_list), f'class {value}{instead.format(value)}')
                 for value in range(num_classes) if checked.images[value] == 0]
     other = np.flatnonzero(checked.pixels[num_classes:VOID]) + num_classes
     if len(other) > 1:

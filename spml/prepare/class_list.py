@@ -1,23 +1,27 @@
-"""The class list of a user's data set: a text file with one class per line, background first.
+"""The class list of a user's data set: a text file with one class per line, background first if there is one.
 
     background
     cat              or, with the colours that masks and scribbles are drawn in,    cat 128 0 0
     palm tree                                                                       palm tree 0 128 0
 
 Coloured masks are decoded by these, or by PASCAL VOC's colours where the list has none. Two more names may have a
-colour without being classes: `void` (pixels to be thrown away) and `unlabelled`.
+colour without being classes: `void` (pixels to be thrown away) and `unlabelled`. LabelMe's own `labels.txt` is a class
+list, too: its `__ignore__` is void and its `_background_` the background.
 """
 import pathlib
 import re
 from typing import NamedTuple
 
-from spml.errors import DataError
+from spml.errors import ConfigError, DataError
 from spml.names import UNLABELLED, VOID
 from spml.utils.formats import read_lines
 from spml.visualization.palette import class_colours
 
 _LINE = re.compile(r'(?P<name>.*?)(?:\s+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6}))?')
-_NO_CLASSES = {'void': VOID, 'unlabelled': UNLABELLED}
+_NO_CLASSES = {'void': VOID, '__ignore__': VOID, 'unlabelled': UNLABELLED}
+_LABELME_BACKGROUND = '_background_'
+# What the first class is usually called where it is what no other class covers; anything else may be a real class.
+_USUAL_BACKGROUND = ('background', 'bg', 'other', 'others', 'rest', 'nothing', 'none', 'empty')
 
 
 class ClassList(NamedTuple):
@@ -30,6 +34,17 @@ class ClassList(NamedTuple):
     names: tuple
     colours: tuple | None
     values: dict
+
+    def has_background(self, choice=None):
+        """Return whether the first class is the background: by the user's `choice`, or by its name where None is made.
+
+        ConfigError: no choice is made, and the name is none of the usual ones.
+        """
+        if choice is None and self.names[0].lower() not in _USUAL_BACKGROUND:
+            raise ConfigError(f'{self.path}: is the first class, {self.names[0]}, the background, that is, whatever no '
+                              'other class covers? Give --background first if it is, and --background none if all '
+                              f'classes are equal; the usual names are {", ".join(_USUAL_BACKGROUND[:4])} ...')
+        return choice is None or choice == 'first'
 
 
 def read_class_list(path):
@@ -48,7 +63,12 @@ def read_class_list(path):
         place = next(place for place, _, colour in entries if (colour is None) != (entries[0][2] is None))
         raise DataError(f'{place}: every class must have a colour, or none')
     _check_twice(entries)
-    names = tuple(name for _, name, _ in classes)
+    names = tuple('background' if name == _LABELME_BACKGROUND else name for _, name, _ in classes)
+    if _LABELME_BACKGROUND in [name for _, name, _ in classes[1:]]:
+        place = next(place for place, name, _ in classes if name == _LABELME_BACKGROUND)
+        raise DataError(f'{place}: {_LABELME_BACKGROUND} has the id 0 and must be the first class; move it up')
+    if len(set(names)) < len(names):
+        raise DataError(f'{path}: has both background and {_LABELME_BACKGROUND}, which are one class; remove one')
     if with_colour == {False}:
         colours = class_colours(256)
         return ClassList(path, names, None, {colours[value]: value for value in (*range(len(names)), VOID)})

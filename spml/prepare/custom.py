@@ -5,11 +5,10 @@ import pathlib
 import shlex
 from typing import NamedTuple
 
-import numpy as np
-
 from spml.data import orientation
 from spml.data import voc_layout as layout
-from spml.data.readers import check_size, image_size, read_label, stored_orientation
+from spml.data.check import SUSPICIOUS, check_list
+from spml.data.readers import check_size, image_size, stored_orientation
 from spml.errors import DataError
 from spml.names import UNLABELLED
 from spml.prepare import drawings, photos, shapes
@@ -20,16 +19,16 @@ from spml.utils.formats import write_png
 
 logger = logging.getLogger(__name__)
 
-# list name: folders of its labels, None for images alone
-_LISTS = {'train_scribble': (WEAK, layout.REGIONS), 'train_full': (layout.TRUTH, layout.REGIONS),
-          'val': (layout.TRUTH, layout.TRUTH), 'test': ()}
+# Folders of the label maps of each kind, in the order in which an image is trained on them.
+_FOLDERS = {'scribble': WEAK, 'mask': layout.TRUTH}
 
 
 class Prepared(NamedTuple):
     """What `prepare` made."""
 
     classes: ClassList
-    lists: dict  # of `custom_sources.split`
+    has_background: bool
+    lists: dict  # from the names of the list files that were written to their samples
     train_list: pathlib.Path
     longest_side: int  # of an image, in pixels
 
@@ -38,38 +37,29 @@ def prepare(sources, out, num_workers, overwrite=False):
     """Write images, label maps and lists under the data root `out`, and print what the training labels hold.
 
     What is there already is kept, unless it was made from other files. Returns Prepared. ConfigError: `sources` names
-    no label, or two of one kind. DataError: an original is missing, damaged, or does not fit; `out` holds other data.
+    no label, or leaves open what the background is. DataError: an original is missing, damaged, or does not fit, or an
+    image has two labels of one kind; `out` holds other data.
     """
     classes = read_class_list(sources.classes)
+    has_background = classes.has_background(sources.background)
     samples = gather(sources, classes)
-    lists = split(samples, sources.val)
+    shares = split(samples, sources.val)
     if (out / 'lists').exists() and not is_prepared(out / layout.IMAGES):
         raise DataError(f'{out}: holds other data; choose another folder')
-    made = make(functools.partial(_convert, sources, classes, out), {sample.name: sample for sample in samples},
-                _folders(sources, out, samples), num_workers, 'images and labels', overwrite)
+    codings = _survey(sources, classes, samples, num_workers)
+    made = make(functools.partial(_convert, sources, classes, codings, out),
+                {sample.name: sample for sample in samples}, _results(sources, classes, codings, out, samples),
+                num_workers, 'images and labels', overwrite)
     summary('images with their labels', out, len(made), len(samples))
-    for name, folders in _LISTS.items():
-        if lists[name]:
-            path = layout.write_lines(out, name, [' '.join([sample.image_path, *(
-                f'{folder}/{sample.name}.png' for folder in folders)]) for sample in lists[name]])
-            print(f'{len(lists[name])} images: {path}')
-        else:  # an older one
-            (out / 'lists' / f'{name}.txt').unlink(missing_ok=True)
-    trained_on = {sample.name for sample in lists['train']}
-    found = run_items(functools.partial(_inspect, out), [(sample, sample.name in trained_on) for sample in samples],
-                      num_workers, 'check')
-    trained_values = [values for values, _, _ in found if values is not None]
-    turned = [sample.image for sample, (_, _, turn) in zip(samples, found, strict=True) if turn != orientation.UPRIGHT]
+    turned = [sample.image for sample in samples if stored_orientation(sample.image) != orientation.UPRIGHT]
     if turned:
         print(f'{len(turned)} photos are stored turned (EXIF orientation), for example {turned[0]}: '
               + photos.TURNING[sources.drawn_on])
-    counts = {name: sum(index in values for values in trained_values) for index, name in enumerate(classes.names)}
-    print(f'of {len(trained_values)} training labels '
-          + ', '.join(f'{count} have {name}' for name, count in counts.items()))
-    for name in (name for name, count in counts.items() if not count):
-        logger.warning('WARNING: no training label has %s, so nothing will be predicted as it', name)
-    train_list = f'train_{"scribble" if lists["train_scribble"] else "full"}.txt'
-    return Prepared(classes, lists, out / 'lists' / train_list, max(side for _, side, _ in found))
+    lists = _write_lists(out, shares)
+    train_list = out / 'lists' / f'train_{"scribble" if lists["train_scribble"] else "full"}.txt'
+    _check(out, [train_list.stem, 'val'], lists, classes, num_workers)
+    longest_side = max(max(image_size(out / sample.image_path)) for sample in samples)
+    return Prepared(classes, has_background, lists, train_list, longest_side)
 
 
 def next_step(prepared, out, cfg_dir, root):
@@ -87,44 +77,121 @@ def next_step(prepared, out, cfg_dir, root):
     return f'To train{move}:\n  {" ".join(words)} bash bashscripts/voc12/train_spml_scribble.sh'
 
 
-def _folders(sources, out, samples):
+def _survey(sources, classes, samples, num_workers):
+    """Look at all drawings; return the `drawings.Coding` of the options that give some, and warn or refuse."""
+    codings = {}
+    for option, look in (('masks', drawings.survey_mask),
+                         ('scribbles', functools.partial(drawings.survey_scribbles, classes, sources.undrawn))):
+        paths = [label.content for sample in samples for label in sample.labels.values() if label.option == option]
+        if paths:
+            surveys = run_items(look, paths, num_workers, f'look at {option}')
+            fixes = sources.fixes if option == 'masks' else ()
+            codings[option] = drawings.coding(surveys, classes, sources.palettes, fixes)
+            if option == 'masks':
+                drawings.check_void(surveys, classes, codings[option])
+            else:
+                drawings.warn_of_colours(surveys)
+    return codings
+
+
+def _results(sources, classes, codings, out, samples):
     """Return (ResultFolder, names) of the images and of the labels of each kind, as `make` takes them."""
     digests, images = Digests(), {sample.name: sample for sample in samples}
     folders = [(results(out / layout.IMAGES, {'images': str(sources.images.resolve()), **sources.turning()},
                         lambda name: [out / images[name].image_path], lambda name: [images[name].image], digests),
                 list(images))]
-    for place, labels in ((WEAK, {sample.name: sample.weak for sample in samples if sample.weak}),
-                          (layout.TRUTH, {sample.name: sample.truth for sample in samples if sample.truth})):
+    for kind, place in _FOLDERS.items():
+        labels = {sample.name: sample.labels[kind] for sample in samples if kind in sample.labels}
         if labels:
-            kind, _ = next(iter(labels.values()))
-            folders.append((results(out / place, sources.options(kind),
+            options = {'class list': sources.classes.read_text('utf-8-sig'), **sources.turning()}
+            for option in sorted({label.option for label in labels.values()}):
+                options |= {option: str(sources.labels[option].resolve())}
+                options |= _options(option, sources, classes, codings)
+            folders.append((results(out / place, options,
                                     lambda name, place=place: [out / place / f'{name}.png'],
-                                    lambda name, labels=labels: [images[name].image, labels[name][1]], digests),
+                                    lambda name, labels=labels: [images[name].image, labels[name].content], digests),
                             list(labels)))
     return folders
 
 
-def _convert(sources, classes, out, sample):
+def _options(option, sources, classes, codings):
+    """Return all that changes what label maps of an option hold, except files.
+
+    What is as version 0.1.0 had it is left out, for its results to be known.
+    """
+    if option in ('labelme', 'coco'):
+        return sources.rules._asdict()
+    undrawn = {'undrawn': sources.undrawn} if option == 'scribbles' else {}
+    by_colour, fixes = codings[option]
+    return {**undrawn, **({} if by_colour == (classes.colours is not None) else {f'colours of {option}': by_colour}),
+            **({'fix': fixes} if fixes else {})}
+
+
+def _convert(sources, classes, codings, out, sample):
     size = photos.photo_size(sample.image, sources.drawn_on)
-    for path, (kind, label) in sample.labels():
-        original = sources.coco if kind == 'coco' else label
-        if kind == 'coco':
-            labels = shapes.draw_coco(label, size, sources.rules)
-        elif kind == 'labelme':
-            labels = shapes.draw_labelme(label, size, classes, sources.rules)
-        elif kind == 'masks':
-            labels = drawings.read_mask(label, classes)
-        else:
-            labels = drawings.read_scribbles(label, classes, sources.undrawn)
+    for kind, label in sample.labels.items():
+        original = sources.labels['coco'] if label.option == 'coco' else label.content
+        labels = _draw(sources, classes, codings, label, size)
         check_size(original, labels.shape, f'its image {sample.image}', size, shapes.SAME_PHOTO)
         if (labels >= UNLABELLED).all():
             raise DataError(f'{original}: labels no pixel of {sample.image}; draw in it, or remove it')
-        write_png(out / path, labels)
+        write_png(out / _FOLDERS[kind] / f'{sample.name}.png', labels)
     photos.place_photo(sample.image, out / sample.image_path, sources.drawn_on)
 
 
-def _inspect(out, item):
-    """Return of a (sample, whether trained on) the values in its training label or None, its longer side, its turn."""
-    sample, trained_on = item
-    values = np.unique(read_label(out / sample.labels()[0][0])).tolist() if trained_on else None
-    return values, max(image_size(out / sample.image_path)), stored_orientation(sample.image)
+def _draw(sources, classes, codings, label, size):
+    """Return a Label as (H, W) uint8 label map, of an image of (H, W) = `size` where it does not have its own."""
+    if label.option == 'coco':
+        return shapes.draw_coco(label.content, size, sources.rules)
+    if label.option == 'labelme':
+        return shapes.draw_labelme(label.content, size, classes, sources.rules)
+    if label.option == 'masks':
+        return drawings.read_mask(label.content, classes, codings['masks'])
+    return drawings.read_scribbles(label.content, classes, sources.undrawn, codings['scribbles'])
+
+
+def _write_lists(out, shares):
+    """Write the list files of what `split` returned, remove older ones, and return the dict from name to samples."""
+    train = shares['train']
+    is_weak = any(sample.is_weak for sample in train)
+    lists = {'train_scribble': train if is_weak else [], 'train_full': [one for one in train if one.has_truth],
+             'val': shares['val'], 'test': shares['test']}
+    for name, samples in lists.items():
+        if samples:
+            path = layout.write_lines(out, name, [' '.join([sample.image_path, *_fields(name, sample)])
+                                                  for sample in samples])
+            print(f'{len(samples)} images: {path}')
+        else:  # an older one
+            (out / 'lists' / f'{name}.txt').unlink(missing_ok=True)
+    return lists
+
+
+def _fields(name, sample):
+    """Return what follows the image on its line in a list."""
+    truth = f'{layout.TRUTH}/{sample.name}.png'
+    if name in ('val', 'test'):
+        return [truth, truth] if name == 'val' else []
+    kind = next(kind for kind in _FOLDERS if kind in sample.labels) if name == 'train_scribble' else 'mask'
+    return [f'{_FOLDERS[kind]}/{sample.name}.png', f'{layout.REGIONS}/{sample.name}.png']
+
+
+def _check(out, names, lists, classes, num_workers):
+    """Look at the labels of lists as check_data.py does, say what the first, to train on, holds, and warn."""
+    for name in names:
+        if not lists[name]:
+            continue
+        path = out / 'lists' / f'{name}.txt'
+        checked = check_list(path, out, len(classes.names), num_workers, labels_only=True)
+        what = 'training label' if name == names[0] else 'label to score on'
+        if name == names[0]:
+            print(f'of {len(lists[name])} training labels '
+                  + ', '.join(f'{checked.images[index]} have {one}' for index, one in enumerate(classes.names)))
+        for index, one in enumerate(classes.names):
+            if not checked.images[index]:
+                logger.warning('WARNING: no %s has %s%s', what, one, ', so nothing will be predicted as it' * (
+                    name == names[0]))
+        for kind in SUSPICIOUS:
+            found = [finding for finding in checked.findings if finding.kind == kind]
+            if found and kind != 'absent':
+                logger.warning('WARNING: %d of %d labels: %s. The first: %s', len(found), len(lists[name]),
+                               SUSPICIOUS[kind], found[0])

@@ -1,59 +1,106 @@
-"""Masks and scribbles that somebody drew, PNGs of class ids or of colours, as label maps."""
+"""Masks and scribbles that somebody drew, files of class ids or of colours, as label maps.
+
+Whether the numbers of an indexed file are class ids or its palette's colours say the class is decided for all files of
+a folder at once (`coding`): programs that save as few colours as they can number them anew in every file.
+"""
 import io
+import logging
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from spml.data.readers import MAX_PIXELS, decoding
 from spml.errors import DataError
-from spml.names import UNLABELLED
+from spml.names import UNLABELLED, VOID
 from spml.visualization.palette import ids_of_colours
 
-_FORMS = 'an 8-bit PNG: grey or palette (class ids), palette or RGB (colours of the class list)'
+logger = logging.getLogger(__name__)
+
+ENDINGS = ('.png', '.tif', '.tiff', '.bmp')
+# What cannot hold class values, or not for sure, and why.
+UNFIT_ENDINGS = {**dict.fromkeys(('.jpg', '.jpeg', '.jp2', '.avif', '.heic'), 'compression changes its values'),
+                 **dict.fromkeys(('.webp', '.gif'), 'it is not read as a label')}
+_FORMATS = ('PNG', 'TIFF', 'BMP')
+_FORM = 'an 8-bit PNG, TIFF or BMP: grey or palette (class ids), palette or RGB (colours of the class list)'
+_LOSSY_TIFF = ('jpeg', 'tiff_jpeg', 'webp')
+# A colour is one of the class list that was blurred if it is as near as this (Euclidean, of 0..255 a channel), and
+# twice as near as any other.
+_NEAR = 64
 
 
-def read_mask(path, classes):
-    """Read a mask, a PNG of the forms above that says the class of every pixel, as an (H, W) uint8 label map.
+class Coding(NamedTuple):
+    """How the files of a folder say which class a pixel has.
 
-    Grey values are ids; palette indices too, unless the ClassList has colours. 255 is void, 254 unlabelled; in colours
-    they are what the class list says. DataError: the file is missing, damaged, of another form, or holds a value or a
-    colour of no class.
+    `by_colour`: the colours of palettes do, not the indices. `fixes`: pairs (value, what it is written as), of ids.
     """
-    ids, pixels, opaque = _read(path, classes)
+
+    by_colour: bool
+    fixes: tuple = ()
+
+
+class Survey(NamedTuple):
+    """What was seen in a drawing before any was read as labels.
+
+    `values` are the ids in it, (256,) bool, None where colours say the class; `palette` is a dict from the indices that
+    occur to their colours, None without a palette; `drawn`, `snapped` and `lost` count pixels of scribbles in colours:
+    all that are drawn, those in colours near one of the class list, and those in colours near none.
+    """
+
+    path: pathlib.Path
+    values: np.ndarray | None
+    palette: dict | None
+    drawn: int = 0
+    snapped: int = 0
+    lost: int = 0
+
+
+def read_mask(path, classes, coding=None):
+    """Read a mask, a file of the forms above that says the class of every pixel, as an (H, W) uint8 label map.
+
+    Grey values are ids; palette indices too, unless `coding` says otherwise (default: unless the ClassList has
+    colours). 255 is void, 254 unlabelled; in colours they are what the class list says. DataError: the file is missing,
+    damaged, of another form, or holds a value or a colour of no class.
+    """
+    coding = coding or Coding(classes.colours is not None)
+    ids, pixels, opaque, _ = _read(path, coding.by_colour)
     if not opaque.all():
         raise DataError(f'{path}: has transparent pixels, but a mask says the class of every pixel; fill them, or give '
                         'it as scribbles')
     if ids is not None:
+        ids = _fixed(coding.fixes)[ids]
         _refuse(path, (ids >= len(classes.names)) & (ids < UNLABELLED), lambda y, x: f'the value {ids[y, x]}',
-                f'{classes.path} has the classes 0..{len(classes.names) - 1}')
+                lambda y, x: f'{classes.path} has the classes 0..{len(classes.names) - 1}; list what is missing, or '
+                f'give --fix {ids[y, x]}=void (or =unlabelled, or the name of a class)')
         return ids
     labels = ids_of_colours(pixels, classes.values)
     _refuse(path, labels < 0, lambda y, x: f'the colour {tuple(pixels[y, x].tolist())}',
-            f'no line of {classes.path} does; list it (as void, if it is not a class), and draw without soft edges')
+            lambda y, x: f'no line of {classes.path} does; list it (as void, if it is not a class), and draw without '
+            'soft edges')
     return labels.astype(np.uint8)
 
 
-def read_scribbles(path, classes, undrawn=None):
+def read_scribbles(path, classes, undrawn=None, coding=None):
     """Read scribbles as an (H, W) uint8 label map: what is not drawn is unlabelled.
 
-    They are a PNG of the forms above, or one with transparency. Grey values and palette indices as in `read_mask`;
-    those of no class are not drawn. Colours of no class, as soft edges have, are not drawn either. `undrawn` is the
-    value (grey 0..255) or the colour (R, G, B) of what is not drawn, besides transparent pixels, if there is one; where
-    it is the value 0, the classes follow from 1 on. DataError: as in `read_mask`; or nothing or everything is drawn.
+    They are a file of the forms above, or one with transparency. Grey values and palette indices as in `read_mask`;
+    those of no class are not drawn. Colours that are near one of the class list, as soft edges have, count as it;
+    others are not drawn. `undrawn` is the value (grey 0..255) or the colour (R, G, B) of what is not drawn, besides
+    transparent pixels, if there is one; where it is the value 0, the classes follow from 1 on. DataError: as in
+    `read_mask`; or nothing or everything is drawn.
     """
-    ids, pixels, opaque = _read(path, classes)
     if isinstance(undrawn, int):
         undrawn = (undrawn,) * 3
+    coding = coding or Coding(classes.colours is not None)
+    ids, pixels, opaque, _ = _read(path, coding.by_colour)
     if ids is not None:
         labels = ids.astype(int) - (undrawn == (0, 0, 0))
         missing = ids == undrawn[0] if undrawn and len(set(undrawn)) == 1 else np.zeros(labels.shape, bool)
         missing |= (labels < 0) | (labels >= len(classes.names))
     else:
-        labels = ids_of_colours(pixels, classes.values)
+        labels, _, _ = _nearest(pixels, opaque, classes, undrawn)
         missing = labels < 0
-        if undrawn:
-            missing |= (pixels == np.array(undrawn)).all(-1)
     missing |= ~opaque
     if missing.all():
         raise DataError(f'{path}: nothing is drawn in it with an id or a colour of {classes.path}; check both, and '
@@ -64,25 +111,181 @@ def read_scribbles(path, classes, undrawn=None):
     return np.where(missing, UNLABELLED, labels).astype(np.uint8)
 
 
-def _read(path, classes):
-    """Return ids (H, W) uint8, None where colours say the class; RGB (H, W, 3) uint8; what is opaque, (H, W) bool."""
-    with decoding(path, f'PNG; it must be {_FORMS}'):
+def survey_mask(path):
+    """Return the Survey of a mask; DataError as in `read_mask`, of the file's form alone."""
+    ids, _, _, palette = _read(path, False)
+    return Survey(path, None if ids is None else np.bincount(ids.ravel(), minlength=256) > 0, palette)
+
+
+def survey_scribbles(classes, undrawn, path):
+    """Return the Survey of scribbles; arguments and errors as in `read_scribbles`."""
+    if isinstance(undrawn, int):
+        undrawn = (undrawn,) * 3
+    ids, pixels, opaque, palette = _read(path, False)
+    if ids is not None:
+        if palette is not None:
+            palette = {index: colour for index, colour in palette.items()
+                       if index in ids[opaque] and (not undrawn or set(undrawn) != {index}) and colour != undrawn}
+        return Survey(path, None, palette)
+    labels, drawn, exact = _nearest(pixels, opaque, classes, undrawn)
+    return Survey(path, None, None, int(drawn.sum()), int((drawn & (labels >= 0) & ~exact).sum()),
+                  int((drawn & (labels < 0)).sum()))
+
+
+def coding(surveys, classes, palettes=None, fixes=()):
+    """Return the Coding of a folder's drawings, of which `surveys` were made.
+
+    `palettes` is `ids` or `colours` where the user says so. Otherwise colours count where the ClassList has them; ids
+    where every index has one colour in all files, and no other index has it. DataError: neither can be, or the colours
+    are those of other classes by PASCAL VOC's rule.
+    """
+    if palettes is not None or classes.colours is not None:
+        return Coding(palettes != 'ids', fixes)
+    colours, indices, number = {}, {}, len(classes.names)
+    for survey in surveys:
+        used = {index: colour for index, colour in (survey.palette or {}).items() if index < number}
+        is_informative = len(set(used.values())) == len(used)
+        for index, colour in used.items():
+            path, other = colours.setdefault(index, (survey.path, colour))
+            if other == colour and is_informative:
+                path, other = indices.setdefault(colour, (survey.path, index))
+                if other == index:
+                    continue
+                clash = f'the colour {colour} is number {other} in {path}, but {index} in {survey.path}'
+            elif other == colour:
+                continue
+            else:
+                clash = f'number {index} has the colour {other} in {path}, but {colour} in {survey.path}'
+            if all(known in classes.values for survey in surveys for known in (survey.palette or {}).values()):
+                return Coding(True, fixes)
+            raise DataError(f'{survey.path}: the palettes of these files do not agree: {clash}; write the colours into '
+                            f'{classes.path}, or give --palettes ids if the numbers are the class ids all the same')
+    by_voc = {index: classes.values.get(colour) for index, (_, colour) in colours.items()}
+    is_informative = len({colour for _, colour in colours.values()}) == len(colours)
+    if is_informative and None not in by_voc.values() and any(index != value for index, value in by_voc.items()):
+        index, value = next((index, value) for index, value in by_voc.items() if index != value)
+        raise DataError(f'{colours[index][0]}: number {index} has the colour that PASCAL VOC gives to the class '
+                        f'{value}, so which of both counts? Give --palettes ids or --palettes colours, or write '
+                        f'the colours into {classes.path}')
+    return Coding(False, fixes)
+
+
+def check_void(surveys, classes, by):
+    """Look for masks, read by a Coding, in which 255 is a class and not void: refuse them, or warn where it may be so.
+
+    DataError: all that masks of ids hold is the first class and 255.
+    """
+    seen = [survey for survey in surveys if survey.values is not None and not (by.by_colour and survey.palette)]
+    holding = [survey for survey in seen if survey.values[VOID]]
+    if not holding or VOID in dict(by.fixes):
+        return
+    values = _fixed(by.fixes)[np.flatnonzero(np.any([survey.values for survey in seen], axis=0))]
+    absent = [name for index, name in enumerate(classes.names) if index not in values]
+    if absent == list(classes.names[1:]):
+        raise DataError(f'{holding[0].path}: holds 255, which means void, and no mask of ids has '
+                        f'{", ".join(absent[:3])}{" ..." * (len(absent) > 3)}; give --fix 255='
+                        f'{absent[0] if len(absent) == 1 else "NAME"} if 255 is a class, and --fix 255=void '
+                        'if it is not')
+    if absent:
+        logger.warning('WARNING: %d of %d masks hold 255, which means void, for example %s, and none has %s; if 255 '
+                       'is that, give --fix 255=%s', len(holding), len(seen), holding[0].path, ', '.join(absent),
+                       absent[0])
+
+
+def warn_of_colours(surveys):
+    """Say how much of scribbles is drawn in colours that are not in the class list."""
+    drawn = sum(survey.drawn for survey in surveys)
+    for what, counts in (('are near one in the class list and count as it', [survey.snapped for survey in surveys]),
+                         ('are near none in the class list and do not count', [survey.lost for survey in surveys])):
+        if sum(counts):
+            first = next(survey for survey, count in zip(surveys, counts, strict=True) if count)
+            logger.warning('WARNING: %d of %d drawn pixels (%.1f %%) have colours that %s, for example in %s',
+                           sum(counts), drawn, 100 * sum(counts) / drawn, what, first.path)
+
+
+def _fixed(fixes):
+    """Return (256,) uint8: what each value is written as."""
+    table = np.arange(256, dtype=np.uint8)
+    for old, new in fixes:
+        table[old] = new
+    return table
+
+
+def _nearest(pixels, opaque, classes, undrawn):
+    """Return of (H, W, 3) uint8 pixels the label values, what is drawn, and what of that has its very colour.
+
+    They are (H, W): ints, -1 for what is of no class, and twice bool.
+    Where nothing is transparent, the paper is what most of the drawing is. Where nothing is that either, as in
+    scribbles on a photo, only exact colours are drawn.
+    """
+    labels, values = np.full(opaque.shape, -1), dict(classes.values)
+    codes, inverse, counts = np.unique(pixels[opaque].astype(np.int64) @ (1 << 16, 1 << 8, 1), return_inverse=True,
+                                       return_counts=True)
+    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], -1)
+    exact = np.array([values.get(tuple(colour), -1) for colour in colours.tolist()], int)
+    paper = np.zeros(len(codes), bool)
+    if undrawn:
+        paper = (colours == np.array(undrawn)).all(-1)
+    elif opaque.all() and 2 * counts.max() >= opaque.size:
+        paper[counts.argmax()] = exact[counts.argmax()] < 0
+    exact[paper] = -1
+    found, drawn = exact, exact >= 0
+    if paper.any() or not opaque.all():
+        candidates = [(colour, value) for colour, value in values.items() if tuple(undrawn or ()) != colour]
+        candidates += [(tuple(colour), -1) for colour in colours[paper].tolist()]
+        nearest, second = np.full(len(codes), np.inf), np.full(len(codes), np.inf)
+        found, drawn = np.full(len(codes), -1), ~paper
+        for colour, value in candidates:
+            distance = np.linalg.norm(colours - np.array(colour), axis=-1)
+            wins = distance < nearest
+            second = np.where(wins, nearest, np.minimum(second, distance))
+            nearest, found = np.where(wins, distance, nearest), np.where(wins, value, found)
+        found[(nearest > _NEAR) | (2 * nearest > second)] = -1
+    labels[opaque] = found[inverse.ravel()]
+    is_drawn, is_exact = np.zeros((2, *opaque.shape), bool)
+    is_drawn[opaque], is_exact[opaque] = drawn[inverse.ravel()], (exact >= 0)[inverse.ravel()]
+    return labels, is_drawn, is_exact
+
+
+def _read(path, by_colour):
+    """Return the ids, the colours, what is opaque, and the palette of a drawing.
+
+    They are (H, W) uint8, None where colours say the class; (H, W, 3) uint8 RGB; (H, W) bool; and a dict from the
+    indices that occur to their colours, None without a palette.
+    """
+    with decoding(path, f'drawing; it must be {_FORM}'):
         content = pathlib.Path(path).read_bytes()
-        with Image.open(io.BytesIO(content), formats=('PNG',)) as image:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale it down')
-            # Pillow silently widens fewer bits of grey to 0..255; the depth is in the header.
-            if image.mode not in ('L', 'LA', 'P', 'RGB', 'RGBA') or (content[24] != 8 and image.mode != 'P'):
-                raise DataError(f'{path}: a {content[24]}-bit PNG of mode {image.mode}; it must be {_FORMS}')
+            depth = _depth(image, content)
+            if image.mode not in ('L', 'LA', 'P', 'RGB', 'RGBA') or (depth != 8 and image.mode != 'P'):
+                raise DataError(f'{path}: a {depth}-bit {image.format} of mode {image.mode}; it must be {_FORM}')
+            if image.info.get('compression') in _LOSSY_TIFF:
+                raise DataError(f'{path}: a TIFF with lossy compression, which changes the values; save it without')
             rgba = np.array(image.convert('RGBA'))
-            has_ids = image.mode in ('L', 'LA') or (image.mode == 'P' and classes.colours is None)
+            has_ids = image.mode in ('L', 'LA') or (image.mode == 'P' and not by_colour)
             ids = np.array(image.getchannel(0)) if has_ids else None
+            palette = None
+            if image.mode == 'P':
+                indices, first = np.unique(np.array(image), return_index=True)
+                palette = {index: tuple(colour) for index, colour in zip(
+                    indices.tolist(), rgba.reshape(-1, 4)[first, :3].tolist(), strict=True)}
     # Threshold the brush's soft edge.
-    return ids, rgba[..., :3], rgba[..., 3] >= 128
+    return ids, rgba[..., :3], rgba[..., 3] >= 128, palette
+
+
+def _depth(image, content):
+    """Return the bits of a channel. Pillow silently widens fewer bits of grey to 0..255; the depth is in the header."""
+    if image.format == 'PNG':
+        return content[24]
+    if image.format == 'TIFF':
+        return max(image.tag_v2.get(258, (1,)))  # BitsPerSample
+    return 1 if image.mode == '1' else 8
 
 
 def _refuse(path, wrong, what, reason):
-    """Raise DataError naming the first pixel of `wrong` (H, W) bool and `what(y, x)` it has."""
+    """Raise DataError naming the first pixel of `wrong` (H, W) bool, `what(y, x)` it has and `reason(y, x)`."""
     if wrong.any():
         y, x = np.argwhere(wrong)[0].tolist()
-        raise DataError(f'{path}: the pixel at x = {x}, y = {y} has {what(y, x)}, but {reason}')
+        raise DataError(f'{path}: the pixel at x = {x}, y = {y} has {what(y, x)}, but {reason(y, x)}')

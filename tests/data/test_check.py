@@ -107,6 +107,24 @@ def test_classes_that_never_occur(data):
     assert not checked.is_wrong
 
 
+def test_masks_of_0_and_255(data):
+    for number in range(6):
+        data.save(f's{number}.png', np.where(data.label(number) == 1, 255, 0))
+    found = [finding.text for finding in data.check().findings if finding.kind == 'absent']
+    assert [text.partition(';')[0] for text in found] == ['class 1', 'class 2']
+    assert '255, void, occurs in 6 labels' in found[0]
+    assert '--fix class=255:1' in found[0]
+
+
+def test_labels_alone_are_checked_without_images_and_regions(data):
+    (data.folder / '0.jpg').unlink()
+    (data.folder / 'i1.png').write_bytes(b'junk')
+    data.save('s2.png', np.full((30, 40), 254))
+    checked = data.check(labels_only=True)
+    assert [finding.kind for finding in checked.findings] == ['empty']
+    assert checked.counts.tolist() == [0, 6, 0]
+
+
 def test_several_values_that_are_no_class(data):
     label = data.label(2)
     label[:2], label[2:4] = 3, 4
@@ -159,8 +177,10 @@ def test_labels_are_checked_as_transformed(data):
 def test_fixes():
     assert parse_fix('unlabelled=255:254', 21) == Fix(255, 254)
     assert parse_fix('unlabelled=0:21', 21) == Fix(0, 21)
+    assert parse_fix('class=255:20', 21) == Fix(255, 20)
     for text in ('', 'unlabelled', 'unlabelled=255', 'unlabelled=a:b', 'void=255:254', 'unlabelled=256:254',
-                 'unlabelled=255:255', 'unlabelled=255:20', 'unlabelled=255:-1', 'unlabelled=255:254:253'):
+                 'unlabelled=255:255', 'unlabelled=255:20', 'unlabelled=255:-1', 'unlabelled=255:254:253',
+                 'class=255:21', 'class=256:1'):
         with pytest.raises(ConfigError, match='--fix'):
             parse_fix(text, 21)
     label = np.random.default_rng().integers(0, 256, (9, 9)).astype(np.uint8)

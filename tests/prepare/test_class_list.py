@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spml.errors import DataError
+from spml.errors import ConfigError, DataError
 from spml.prepare.class_list import read_class_list
 from spml.visualization.palette import ids_of_colours
 
@@ -34,3 +34,26 @@ def test_without_colours_those_of_voc_count(class_list):
 def test_lists_that_cannot_be_used(tmp_path, class_list, text, words):
     with pytest.raises(DataError, match=rf'^{tmp_path}/classes\.txt.*{words}'):
         read_class_list(tmp_path / 'classes.txt') if text is None else class_list(text)
+
+
+def test_labelmes_own_list(class_list):
+    classes = class_list('__ignore__\n_background_\ncat\ndog\n')
+    assert classes.names == ('background', 'cat', 'dog')
+    assert classes.has_background()
+    coloured = class_list('__ignore__ 9 9 9\n_background_ 0 0 0\ncat 1 1 1\n')
+    assert (coloured.names, coloured.values[9, 9, 9]) == (('background', 'cat'), 255)
+    for text, words in (('cat\n_background_\n', ':2: .*must be the first'), ('background\n_background_\n', 'first'),
+                        ('_background_\nbackground\n', 'one class')):
+        with pytest.raises(DataError, match=words):
+            class_list(text)
+
+
+def test_whether_there_is_a_background(class_list):
+    for name in ('background', 'Background', 'BG', 'other'):
+        assert class_list(f'{name}\ncat\n').has_background()
+    streets = class_list('sky\nroad\n')
+    assert streets.has_background('first')
+    assert not streets.has_background('none')
+    assert not class_list('background\ncat\n').has_background('none')
+    with pytest.raises(ConfigError, match=r'classes\.txt: .*sky.*--background first.*--background none'):
+        streets.has_background()

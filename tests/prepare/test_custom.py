@@ -16,7 +16,7 @@ from spml.prepare.custom_config import write_configs
 from spml.prepare.custom_sources import Sample, split
 
 SHIPPED = pathlib.Path(__file__).parents[2] / 'configs'
-CLASSES = 'ground 5 5 5\ncat 200 0 0\ntree 0 200 0\nvoid 250 250 250\n'
+CLASSES = 'background 5 5 5\ncat 200 0 0\ntree 0 200 0\nvoid 250 250 250\n'
 COLOURS = np.array([(5, 5, 5), (200, 0, 0), (0, 200, 0), (250, 250, 250)], np.uint8)
 
 
@@ -84,7 +84,7 @@ def test_scribbles_train_and_masks_score(own, works, caplog):
     photo = own.list('train_scribble')[1].image
     np.testing.assert_array_equal(read_image(photo), read_image(own.folder / 'photos/b 1.JPG'))
     for words in ('5 images with their labels written', '3 over-segmentations written',
-                  'of 3 training labels 3 have ground, 3 have cat, 3 have tree'):
+                  'of 3 training labels 3 have background, 3 have cat, 3 have tree'):
         assert words in printed
     assert 'notes.txt' in caplog.text
     assert f'DATASET=configs DATAROOT={own.out} bash' in printed
@@ -94,7 +94,7 @@ def test_configurations_are_ready(own, works, fails, caplog):
     works('prepare_custom', *own.arguments('scribbles'))
     for name, kind, base in (('scribble', 'segsort', 30000), ('classifier', 'softmax_classifier', 4000)):
         config = load_config(own.configs / f'{name}.yaml')
-        assert (config.dataset.num_classes, config.dataset.class_names) == (3, ['ground', 'cat', 'tree'])
+        assert (config.dataset.num_classes, config.dataset.class_names) == (3, ['background', 'cat', 'tree'])
         assert config.dataset.color_map == COLOURS[:3].tolist()
         assert (config.network.prediction_types, config.train.max_iteration) == (kind, base)
         size = max(32, *(-(-max(ids.shape) // 8) * 8 for ids in own.ids.values()))  # that of the longest image
@@ -108,7 +108,7 @@ def test_configurations_are_ready(own, works, fails, caplog):
     own.classes.write_text(CLASSES.replace('tree', 'bush'))
     fails('prepare_custom', *own.arguments('scribbles'), naming=[edited, '--cfg_dir'])
     own.configs = own.configs.with_name('small')
-    own.classes.write_text('ground\ncat\ntree\n')
+    own.classes.write_text('background\ncat\ntree\n')
     for label in (own.folder / 'scribbles').iterdir():
         Image.fromarray(np.where(np.array(Image.open(label))[..., 3] == 0, 255, 1).astype(np.uint8)).save(label)
     own.out = own.out.with_name('third')
@@ -268,7 +268,10 @@ def test_a_data_set_of_the_version_before_is_kept(own, works, caplog):
 
 def test_what_cannot_be_used(own, fails):
     fails('prepare_custom', *own.arguments(), naming=['--scribbles', '--coco'])
-    fails('prepare_custom', *own.arguments('masks', 'labelme'), naming=['--masks and --labelme', 'truth'])
+    fails('prepare_custom', *own.arguments('masks', 'labelme'), naming=[own.folder / 'labelme', '--labelme'])
+    (own.folder / 'labelme/d.json').write_text('{"shapes": []}')
+    fails('prepare_custom', *own.arguments('masks', 'labelme'), naming=['image d', 'labelme', 'masks', 'keep one'])
+    (own.folder / 'labelme/d.json').unlink()
     fails('prepare_custom', *own.arguments('masks', more=['--images', own.folder / 'none']), naming=['none'])
     fails('prepare_custom', *own.arguments('masks', more=['--images', own.folder / 'labelme']), naming=['no image'])
     fails('prepare_custom', *own.arguments('masks', more=['--classes', own.folder / 'none']), naming=['none'])
@@ -289,7 +292,7 @@ def test_what_cannot_be_used(own, fails):
 
 def test_names_for_validation_that_cannot_be_used(own, fails):
     val = own.folder / 'val.txt'
-    for text, naming in (('c.x\na\n', [f'{val}:2', 'a is not an image']), ('\n', [val]),
+    for text, naming in (('c.x\na\n', [f'{val}:2', 'a is not an image with a mask']), ('\n', [val]),
                          ('c.x\nd\ne\n', ['left to train'])):
         val.write_text(text)
         fails('prepare_custom', *own.arguments('masks', more=['--val', val]), naming=naming)
@@ -305,17 +308,14 @@ def test_a_folder_with_other_data_is_left_alone(own, fails):
 
 def samples(*kinds):
     """Samples named 0, 1, ...; w: weak label, t: truth, b: both, anything else: neither."""
-    return [Sample(str(index), None, 'weak' if kind in 'wb' else None, 'truth' if kind in 'tb' else None)
-            for index, kind in enumerate(kinds)]
+    labels = {'w': ['scribble'], 't': ['mask'], 'b': ['scribble', 'mask']}
+    return [Sample(str(index), None, dict.fromkeys(labels.get(kind, []))) for index, kind in enumerate(kinds)]
 
 
 @pytest.mark.parametrize(('kinds', 'expected'), [
-    ('wwt-', {'train': '01', 'train_scribble': '01', 'train_full': '', 'val': '2', 'test': '3'}),
-    ('bbbbbbw', {'train': '012356', 'train_scribble': '012356', 'train_full': '01235', 'val': '4', 'test': ''}),
-    ('ttt', {'train': '01', 'train_scribble': '', 'train_full': '01', 'val': '2', 'test': ''}),
-    ('tttttttttt', {'train': '01235678', 'train_scribble': '', 'train_full': '01235678', 'val': '49', 'test': ''}),
-    ('btt', {'train': '0', 'train_scribble': '0', 'train_full': '0', 'val': '12', 'test': ''}),
-    ('w-', {'train': '0', 'train_scribble': '0', 'train_full': '', 'val': '', 'test': '1'}),
+    ('wwt-', {'train': '01', 'val': '2', 'test': '3'}), ('bbbbbbw', {'train': '012356', 'val': '4', 'test': ''}),
+    ('ttt', {'train': '01', 'val': '2', 'test': ''}), ('btt', {'train': '0', 'val': '12', 'test': ''}),
+    ('tttttttttt', {'train': '01235678', 'val': '49', 'test': ''}), ('w-', {'train': '0', 'val': '', 'test': '1'}),
 ])
 def test_what_becomes_of_images(kinds, expected):
     lists = split(samples(*kinds))

@@ -5,19 +5,19 @@ from PIL import Image
 from raw_files import png
 
 from spml.errors import DataError
-from spml.prepare.drawings import read_mask, read_scribbles
+from spml.prepare.drawings import Coding, coding, read_mask, read_scribbles, survey_mask, survey_scribbles
 
-COLOURS = [(0, 0, 0), (250, 10, 10), (10, 250, 10), (240, 240, 240)]  # of three classes and void
+COLOURS = [(0, 0, 0), (250, 10, 10), (10, 250, 10), (200, 200, 200)]  # of three classes and void
 
 
 @pytest.fixture
 def plain(class_list):
-    return class_list('ground\ncat\ntree\n')
+    return class_list('background\ncat\ntree\n')
 
 
 @pytest.fixture
 def coloured(class_list):
-    names = ('ground', 'cat', 'tree', 'void')
+    names = ('background', 'cat', 'tree', 'void')
     return class_list(''.join(f'{name} {r} {g} {b}\n' for name, (r, g, b) in zip(names, COLOURS, strict=True)))
 
 
@@ -125,9 +125,9 @@ def test_scribbles_of_nothing_and_of_everything(tmp_path, plain):
     (lambda path: Image.fromarray(np.zeros((4, 5), np.uint16)).save(path), '16-bit'),
     (lambda path: Image.new('1', (5, 4)).save(path), '1-bit'),
     (lambda path: path.write_bytes(png(4, 1, 2, 0, b'\0\x1b')), '2-bit PNG'),
-    (lambda path: path.write_bytes(b''), 'not a readable PNG'),
-    (lambda path: path.write_bytes(b'\x89PNG\r\n\x1a\n'), 'not a readable PNG'),
-    (lambda path: Image.new('L', (5, 4)).save(path, format='JPEG'), 'not a readable PNG'),
+    (lambda path: path.write_bytes(b''), 'not a readable drawing; it must be an 8-bit PNG'),
+    (lambda path: path.write_bytes(b'\x89PNG\r\n\x1a\n'), 'not a readable drawing; it must be an 8-bit PNG'),
+    (lambda path: Image.new('L', (5, 4)).save(path, format='JPEG'), 'not a readable drawing; it must be an 8-bit PNG'),
     (lambda path: None, 'no such file')])
 @pytest.mark.parametrize('read', [read_mask, read_scribbles])
 def test_files_that_are_no_drawing(tmp_path, plain, read, write, words):
@@ -135,3 +135,132 @@ def test_files_that_are_no_drawing(tmp_path, plain, read, write, words):
     write(path)
     with pytest.raises(DataError, match=rf'drawing\.png: .*{words}'):
         read(path, plain)
+
+
+@pytest.mark.parametrize('mode', ['L', 'P', 'RGB'])
+@pytest.mark.parametrize('ending', ['tif', 'bmp'])
+def test_other_lossless_files(tmp_path, coloured, ids, mode, ending):
+    labels = np.where(ids == 3, 255, ids)
+    path = tmp_path / f'drawing.{ending}'
+    png_path = save(tmp_path, np.array(COLOURS)[ids]) if mode == 'RGB' else save(
+        tmp_path, labels if mode == 'L' else ids, palette=COLOURS if mode == 'P' else None)
+    Image.open(png_path).save(path)
+    assert Image.open(path).mode == mode
+    np.testing.assert_array_equal(read_mask(path, coloured), labels)
+
+
+def test_tiffs_that_cannot_hold_labels(tmp_path, plain):
+    path = tmp_path / 'drawing.tif'
+    Image.new('RGB', (16, 16)).save(path, compression='jpeg')
+    with pytest.raises(DataError, match=r'drawing\.tif: a TIFF with lossy compression'):
+        read_mask(path, plain)
+    Image.fromarray(np.zeros((4, 5), np.uint16)).save(path)
+    with pytest.raises(DataError, match='16-bit TIFF'):
+        read_mask(path, plain)
+
+
+def test_values_of_masks_that_mean_something_else(tmp_path, plain, ids):
+    path = save(tmp_path, np.choose(ids, [0, 255, 2, 11]))
+    with pytest.raises(DataError, match=r'value 11.*--fix 11=void'):
+        read_mask(path, plain)
+    found = read_mask(path, plain, Coding(False, ((255, 1), (11, 255))))
+    np.testing.assert_array_equal(found, np.choose(ids, [0, 1, 2, 255]))
+
+
+def indexed(path, array, palette):
+    """An indexed PNG of the colours of a palette, numbered as they come."""
+    image = Image.frombytes('P', np.asarray(array).shape[::-1], np.asarray(array, np.uint8).tobytes())
+    image.putpalette([value for colour in palette for value in colour])
+    image.save(path)
+    return path
+
+
+VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
+
+
+def masks_of(folder, classes, palettes):
+    """Masks whose first row holds the numbers of each palette in turn, and their Coding."""
+    paths = [indexed(folder / f'{number}.png', [list(range(len(palette)))] * 2, palette)
+             for number, palette in enumerate(palettes)]
+    return paths, coding([survey_mask(path) for path in paths], classes)
+
+
+def test_numbers_of_palettes_that_agree_are_ids(tmp_path, plain, coloured):
+    odd = [(9, 9, 9), (200, 0, 0), (3, 2, 1)]
+    for palettes in ([odd, odd[:2]], [VOC, VOC[:2]], [[(0, 0, 0)] * 3, [(0, 0, 0)] * 2]):
+        paths, found = masks_of(tmp_path, plain, palettes)
+        assert not found.by_colour
+        assert read_mask(paths[0], plain, found).tolist() == [[0, 1, 2]] * 2
+    assert masks_of(tmp_path, coloured, [VOC])[1].by_colour
+
+
+def test_programs_that_number_colours_anew_in_every_file(tmp_path, plain):
+    """One photo of ground and cat, one of ground and tree: both are 0 and 1."""
+    paths, found = masks_of(tmp_path, plain, [VOC[:2], [VOC[0], VOC[2]], [VOC[2], VOC[1]]])
+    assert found.by_colour
+    assert [read_mask(path, plain, found)[0].tolist() for path in paths] == [[0, 1], [0, 2], [2, 1]]
+    for palettes in ([[VOC[0], (7, 7, 7)], [VOC[0], (8, 8, 8)]], [[VOC[0], (7, 7, 7)], [VOC[0], VOC[1], (7, 7, 7)]]):
+        with pytest.raises(DataError, match=r'1\.png: the palettes .*0\.png.*--palettes ids'):
+            masks_of(tmp_path, plain, palettes)
+    surveys = [survey_mask(path) for path in paths]
+    assert coding(surveys, plain, 'ids') == Coding(False)
+    with pytest.raises(DataError, match='PASCAL VOC gives to the class 2'):
+        masks_of(tmp_path, plain, [[VOC[0], VOC[2]]])
+
+
+def resampled(pixels, premultiplied):
+    """(H, W, 4) at 1.5 times its size, as a program that knows of transparency does it, or one that does not."""
+    image = Image.fromarray(pixels)
+    size = [side * 3 // 2 for side in image.size]
+    if premultiplied:
+        return image.resize(size, Image.Resampling.BICUBIC)
+    bands = [band.resize(size, Image.Resampling.BICUBIC) for band in image.split()]
+    return Image.merge('RGBA', bands)
+
+
+@pytest.mark.parametrize('premultiplied', [True, False])
+def test_soft_edges_count_as_the_nearest_colour(tmp_path, coloured, premultiplied):
+    rng = np.random.default_rng()
+    pixels = np.zeros((48, 64, 4), np.uint8)
+    if not premultiplied:
+        pixels[..., :3] = 255  # what transparent pixels have is seen in the edges
+    top, left = rng.integers(2, 8, 2)
+    pixels[top:top + 12, left:left + 20] = *COLOURS[1], 255
+    pixels[30:40, 30:45] = *COLOURS[2], 255
+    image = resampled(pixels, premultiplied)
+    path = tmp_path / 'soft.png'
+    image.save(path)
+    rgba = np.array(image)
+    drawn = rgba[..., 3] >= 128
+    labels = read_scribbles(path, coloured)
+    wanted = np.full(drawn.shape, 254)
+    half = drawn.shape[0] // 2
+    wanted[:half][drawn[:half]], wanted[half:][drawn[half:]] = 1, 2
+    survey = survey_scribbles(coloured, None, path)
+    assert survey.drawn == drawn.sum()
+    assert survey.lost == ((labels == 254) & drawn).sum()
+    exact = (rgba[..., :3][:, :, None] == np.array(COLOURS)).all(-1).any(-1)
+    assert survey.snapped == ((labels != 254) & ~exact).sum()
+    assert (labels[labels != 254] == wanted[labels != 254]).all()
+    if premultiplied:
+        np.testing.assert_array_equal(labels, wanted)
+        assert survey.lost == 0
+    else:
+        assert 0.7 * drawn.sum() < (labels != 254).sum() < drawn.sum()
+
+
+def test_soft_edges_on_paper_and_strokes_on_a_photo(tmp_path, coloured):
+    rng = np.random.default_rng()
+    pixels = np.full((20, 30, 3), 255)
+    pixels[3:9, 4:12], pixels[9, 4:12] = COLOURS[1], (250, 40, 40)
+    pixels[10, 4:12] = 253  # nearly paper
+    labels = read_scribbles(save(tmp_path, pixels), coloured)
+    expected = np.full((20, 30), 254)
+    expected[3:10, 4:12] = 1
+    np.testing.assert_array_equal(labels, expected)
+    photo = rng.integers(0, 250, (20, 30, 3))
+    photo[:, :15] = photo[:, :15] // 40 + (245, 0, 0)  # a red wall, which nobody drew
+    photo[2:5, 20:25] = COLOURS[2]
+    labels = read_scribbles(save(tmp_path, photo), coloured)
+    wanted = (photo[:, :, None] == np.array(COLOURS)).all(-1)
+    np.testing.assert_array_equal(labels, np.where(wanted.any(-1), wanted.argmax(-1), 254))

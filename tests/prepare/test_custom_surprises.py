@@ -1,0 +1,269 @@
+"""prepare_custom.py on labels as people's tools write them: nothing is dropped or understood wrongly without a word.
+
+Photos of 64 x 48, twelve of them, with a red block at x 4..23, y 4..19 (320 pixels) that is a cat.
+"""
+import json
+import os
+import unicodedata
+
+import numpy as np
+import pytest
+from originals import read
+from PIL import Image
+
+from spml.config import load_config
+from spml.data.lists import read_list
+
+BLOCK = np.zeros((48, 64), int)
+BLOCK[4:20, 4:24] = 1
+
+
+class Photos:
+    """Photos 00 to 11 and a class list; `arguments` is a command line on them."""
+
+    def __init__(self, folder):
+        self.rng = np.random.default_rng()
+        self.folder, self.out = folder, folder / 'data'
+        self.names = [f'{number:02}' for number in range(12)]
+        for name in self.names:
+            self.photo(f'{name}.png')
+        self.classes('background\ncat\n')
+
+    def photo(self, name):
+        pixels = self.rng.integers(0, 120, (*BLOCK.shape, 3))
+        pixels[BLOCK == 1] += (130, 0, 0)
+        self.save(f'photos/{name}', pixels)
+
+    def save(self, name, pixels, **options):
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.asarray(pixels, np.uint8)).save(path, **options)
+
+    def classes(self, text):
+        (self.folder / 'classes.txt').write_text(text)
+
+    def masks(self, names, values=(0, 1), ending='png', folder='masks', **options):
+        for name in names:
+            self.save(f'{folder}/{name}.{ending}', np.array(values)[BLOCK], **options)
+
+    def scribbles(self, names):
+        for name in names:
+            drawn = np.full(BLOCK.shape, 254)
+            drawn[8:10, 6:20], drawn[30:32] = 1, 0
+            self.save(f'scribbles/{name}.png', drawn)
+
+    def labelme(self, names):
+        (self.folder / 'labelme').mkdir(exist_ok=True)
+        for name in names:
+            shapes = [{'label': 'cat', 'shape_type': 'polygon', 'points': [[4, 4], [23, 4], [23, 19], [4, 19]]}]
+            (self.folder / f'labelme/{name}.json').write_text(json.dumps({'shapes': shapes}))
+
+    def arguments(self, *labels, more=()):
+        return ['--images', self.folder / 'photos', '--classes', self.folder / 'classes.txt', '--out', self.out,
+                '--base', 'demo', '--num_workers', 0,
+                *(word for label in labels for word in (f'--{label}', self.folder / label)), *more]
+
+    def list(self, name):
+        path = self.out / f'lists/{name}.txt'
+        return {entry.name: entry for entry in read_list(path, self.out)} if path.exists() else {}
+
+    def label(self, name):
+        return read(self.out / f'VOC2012/segcls/{name}.png')
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return Photos(tmp_path)
+
+
+def test_masks_of_0_and_255(photos, works, fails):
+    photos.masks(photos.names, (0, 255))
+    fails('prepare_custom', *photos.arguments('masks'), naming=['masks/00.png', '255', '--fix 255=cat'])
+    works('prepare_custom', *photos.arguments('masks', more=['--fix', '255=1']))
+    for name in photos.names:
+        np.testing.assert_array_equal(photos.label(name), BLOCK)
+
+
+def test_masks_to_score_on_of_0_and_255(photos, works, fails, caplog):
+    photos.scribbles(photos.names[:8])
+    photos.masks(photos.names[8:], (0, 255))
+    fails('prepare_custom', *photos.arguments('scribbles', 'masks'), naming=['--fix 255=cat'])
+    works('prepare_custom', *photos.arguments('scribbles', 'masks', more=['--fix', '255=cat']))
+    np.testing.assert_array_equal(photos.label('09'), BLOCK)
+    assert 'void' not in caplog.text
+    # That is what it may mean, too.
+    works('prepare_custom', *photos.arguments('scribbles', 'masks', more=['--fix', '255=void', '--overwrite']))
+    np.testing.assert_array_equal(photos.label('09'), BLOCK * 255)
+    assert 'no label to score on has cat' in caplog.text
+
+
+def test_255_beside_a_class_that_never_occurs(photos, works, caplog):
+    photos.classes('background\ncat\ndog\n')
+    photos.masks(photos.names[:6])
+    photos.masks(photos.names[6:], (0, 255))
+    works('prepare_custom', *photos.arguments('masks'))
+    assert '6 of 12 masks hold 255' in caplog.text
+    assert '--fix 255=dog' in caplog.text
+
+
+def test_a_value_that_means_void(photos, works, fails):
+    photos.masks(photos.names, (11, 1))
+    fails('prepare_custom', *photos.arguments('masks'), naming=['masks/00.png', 'value 11', '--fix 11=void'])
+    works('prepare_custom', *photos.arguments('masks', more=['--fix', '11=void']))
+    np.testing.assert_array_equal(photos.label('00'), np.where(BLOCK, 1, 255))
+    for wrong in ('11', '11=5', 'a=1', '256=1', '11=horse'):
+        fails('prepare_custom', *photos.arguments('masks', more=['--fix', wrong]), naming=[f'--fix {wrong}'])
+
+
+def test_palettes_that_number_anew_in_every_file(photos, works):
+    photos.classes('background\ncat\ndog\n')
+    colours = {'cat': (128, 0, 0), 'dog': (0, 128, 0)}
+    (photos.folder / 'masks').mkdir()
+    for number, name in enumerate(photos.names):
+        image = Image.fromarray(BLOCK.astype(np.uint8)).convert('L')
+        image = Image.frombytes('P', image.size, image.tobytes())
+        image.putpalette([0, 0, 0, *colours['dog' if number % 2 else 'cat']])
+        image.save(photos.folder / f'masks/{name}.png')
+    works('prepare_custom', *photos.arguments('masks'))
+    for number, name in enumerate(photos.names):
+        np.testing.assert_array_equal(photos.label(name), BLOCK * (1 + number % 2))
+
+
+def test_labelmes_own_class_list(photos, works):
+    photos.classes('__ignore__\n_background_\ncat\n')
+    photos.labelme(photos.names)
+    works('prepare_custom', *photos.arguments('labelme'))
+    assert load_config(photos.out / 'configs/scribble.yaml').dataset.class_names == ['background', 'cat']
+    assert photos.label('00')[5:19, 5:23].min() == 1
+    assert photos.label('00')[30:].max() == 0
+
+
+def test_a_class_list_without_background(photos, works, fails):
+    photos.classes('sky\ncat\n')
+    photos.labelme(photos.names)
+    arguments = photos.arguments('labelme')
+    fails('prepare_custom', *arguments, naming=['classes.txt', 'sky', '--background first', '--background none'])
+    fails('prepare_custom', *arguments, '--background', 'none', naming=['--rest void'])
+    fails('prepare_custom', *arguments, '--background', 'none', '--rest', 'void', '--others', 'background',
+          naming=['--others'])
+    works('prepare_custom', *arguments, '--background', 'none', '--rest', 'void')
+    np.testing.assert_array_equal(photos.label('00'), np.where(BLOCK, 1, 255))
+    works('prepare_custom', *arguments, '--background', 'first', '--overwrite')
+    np.testing.assert_array_equal(photos.label('00'), BLOCK)
+
+
+@pytest.mark.parametrize(('ending', 'options'), [('jpg', {}), ('webp', {}), ('gif', {})])
+def test_masks_that_cannot_hold_classes(photos, fails, ending, options):
+    photos.masks(photos.names[:2])
+    photos.masks(photos.names[2:4], ending=ending)
+    fails('prepare_custom', *photos.arguments('masks'), naming=[f'masks/02.{ending}', 'PNG'])
+
+
+def test_masks_in_several_formats(photos, works, fails):
+    photos.masks(photos.names[:2])
+    photos.masks(photos.names[2:7], ending='tif')
+    photos.masks(photos.names[7:], ending='BMP')
+    works('prepare_custom', *photos.arguments('masks'))
+    assert [len(photos.list(name)) for name in ('train_full', 'val', 'test')] == [10, 2, 0]
+    for name in photos.names:
+        np.testing.assert_array_equal(photos.label(name), BLOCK)
+    photos.masks(photos.names[:1], ending='tif')
+    fails('prepare_custom', *photos.arguments('masks'), naming=['two labels of the image 00'])
+
+
+def test_files_that_are_not_used_are_counted(photos, works, caplog):
+    photos.masks(photos.names)
+    photos.masks(['00'], ending='jpg')  # a preview of one that is there
+    (photos.folder / 'masks/notes.txt').write_text('')
+    photos.masks(['elsewhere'])
+    works('prepare_custom', *photos.arguments('masks'))
+    assert '2 of 15 files are not used, for example 00.jpg' in caplog.text
+    assert '1 labels have no image and are left out, for example of elsewhere' in caplog.text
+    caplog.clear()
+    photos.folder.joinpath('masks').rename(photos.folder / 'old')
+    photos.out = photos.folder / 'beside'
+    photos.labelme(photos.names)
+    for path in (photos.folder / 'labelme').iterdir():  # as LabelMe writes them
+        path.rename(photos.folder / 'photos' / path.name)
+    works('prepare_custom', *photos.arguments(more=['--labelme', photos.folder / 'photos']))
+    assert 'not used' not in caplog.text
+
+
+@pytest.mark.parametrize(('option', 'ending'), [('scribbles', 'jpg'), ('labelme', 'xml'), ('scribbles', None)])
+def test_a_folder_in_which_nothing_is_usable(photos, fails, option, ending):
+    photos.masks(photos.names[:4])
+    (photos.folder / option).mkdir()
+    for name in photos.names[4:] if ending else ():
+        if ending == 'jpg':
+            photos.save(f'{option}/{name}.jpg', BLOCK)
+        else:
+            (photos.folder / option / f'{name}.{ending}').write_text('<annotation/>')
+    fails('prepare_custom', *photos.arguments('masks', option), naming=[photos.folder / option])
+    assert not (photos.out / 'lists').exists()
+
+
+@pytest.mark.parametrize('of_photo', ['NFC', 'NFD'])
+def test_names_in_another_unicode_form_and_endings_in_another_case(photos, works, of_photo):
+    other = 'NFC' if of_photo == 'NFD' else 'NFD'
+    name = 'Käfer é'
+    photos.photo(f'{unicodedata.normalize(of_photo, name)}.PNG')
+    photos.masks([unicodedata.normalize(other, name), *photos.names], ending='Png', format='png')
+    val = photos.folder / 'val.txt'
+    val.write_text(f'{unicodedata.normalize(other, name)}.png\n{photos.names[3]}.PNG\n')
+    works('prepare_custom', *photos.arguments('masks', more=['--val', val]))
+    assert list(photos.list('val')) == [unicodedata.normalize('NFC', 'Käfer_é'), photos.names[3]]
+    assert len(photos.list('train_full')) == 11
+
+
+def test_every_photo_is_in_a_list(photos, works):
+    """Six photos with scribbles, four with a mask alone of which one is named to score on, two with nothing."""
+    photos.scribbles(photos.names[:6])
+    photos.masks(photos.names[6:10])
+    val = photos.folder / 'val.txt'
+    val.write_text('06\n')
+    works('prepare_custom', *photos.arguments('scribbles', 'masks', more=['--val', val]))
+    assert list(photos.list('train_scribble')) == photos.names[:6] + photos.names[7:10]
+    assert list(photos.list('val')) == ['06']
+    assert list(photos.list('test')) == photos.names[10:]
+    np.testing.assert_array_equal(read(photos.list('train_scribble')['07'].semantic), BLOCK)
+    assert photos.list('train_scribble')['00'].semantic.parent.name == 'dilate_3'
+
+
+def test_soft_edged_scribbles(photos, works, caplog):
+    photos.classes('background 0 0 255\ncat 255 0 0\n')
+    (photos.folder / 'scribbles').mkdir()
+    for name in photos.names:
+        drawn = np.zeros((96, 128, 4), np.uint8)
+        drawn[20:24, 16:40], drawn[70:73] = (255, 0, 0, 255), (0, 0, 255, 255)
+        drawn[80:84] = 0, 200, 0, 255  # a colour of nothing
+        Image.fromarray(drawn).resize((64, 48), Image.Resampling.BICUBIC).save(photos.folder / f'scribbles/{name}.png')
+    works('prepare_custom', *photos.arguments('scribbles'))
+    drawn = np.array(Image.open(photos.folder / 'scribbles/00.png'))
+    opaque = drawn[..., 3] >= 128
+    label = read(photos.list('train_scribble')['00'].semantic)
+    rows = np.arange(48)[:, None]
+    expected = np.where(opaque & (rows < 20), 1, np.where(opaque & (rows < 39), 0, 254))
+    np.testing.assert_array_equal(label, expected)
+    assert f'{12 * int(opaque[39:].sum())} of {12 * int(opaque.sum())} drawn pixels' in caplog.text
+    assert 'are near none in the class list' in caplog.text
+    assert 'scribbles/00.png' in caplog.text
+
+
+def test_photos_and_masks_replaced_by_older_ones(photos, works):
+    photos.masks(photos.names)
+    works('prepare_custom', *photos.arguments('masks'))
+    regions = {name: read(photos.out / f'VOC2012/hed/{name}.png') for name in photos.list('train_full')}
+    for name in photos.names:
+        pixels = np.zeros((*BLOCK.shape, 3))
+        pixels[:, 32:] = 250
+        photos.save(f'photos/{name}.png', pixels)
+        photos.save(f'masks/{name}.png', BLOCK[:, ::-1])
+        for folder in ('photos', 'masks'):
+            os.utime(photos.folder / folder / f'{name}.png', (0, 0))
+    works('prepare_custom', *photos.arguments('masks'))
+    for name, entry in photos.list('train_full').items():
+        np.testing.assert_array_equal(photos.label(name), BLOCK[:, ::-1])
+        assert np.array(Image.open(entry.image))[0, [0, 63], 0].tolist() == [0, 250]
+        made = read(entry.regions)
+        assert (made != regions[name]).any()
+        assert made[0, 0] != made[0, 63]
