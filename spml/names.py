@@ -33,22 +33,33 @@ RELATIONS = {'sem_ann': Relation('semantic annotation', 'segsort', 6.0, 1.0),
              'feat_aff': Relation('feature affinity', 'none', 12.0, 0.5)}
 
 
+# Words that `network.pretrained` may be instead of a path.
+TORCHVISION, TIMM, LITE0 = PRETRAINED_NAMES = ('torchvision', 'timm', 'efficientnet_lite0')
+
+
 class Backbone(NamedTuple):
     """What is known of a backbone without building it.
 
     Attributes:
         module: of `spml.models.backbones`; its `build` returns the network.
+        pretrained: the word of PRETRAINED_NAMES that its ImageNet weights go by, or ''.
         torchvision: name of torchvision's ImageNet weights for it, or ''.
+        pixel_means, pixel_stds: what its ImageNet weights expect of RGB in 0..1; None where timm knows it.
     """
 
     module: str
+    pretrained: str = ''
     torchvision: str = ''
+    pixel_means: tuple | None = (0.485, 0.456, 0.406)
+    pixel_stds: tuple | None = (0.229, 0.224, 0.225)
 
 
 # The parts of `network.backbone_types`, panoptic_<head>_<backbone>. `spml.models.heads.HEADS` builds the heads.
 HEADS = ('deeplab', 'pspnet')
-BACKBONES = {'14': Backbone('resnet'), '50': Backbone('resnet', 'ResNet50_Weights'),
-             '101': Backbone('resnet', 'ResNet101_Weights')}
+BACKBONES = {'14': Backbone('resnet'), '50': Backbone('resnet', TORCHVISION, 'ResNet50_Weights'),
+             '101': Backbone('resnet', TORCHVISION, 'ResNet101_Weights'),
+             'lite0': Backbone('lite0', LITE0, '', (127 / 255,) * 3, (128 / 255,) * 3),
+             'timm': Backbone('timm', TIMM, '', None, None)}
 
 # Stages of every backbone, as `network.frozen_stages` names them.
 STAGES = ('stem', 'res2', 'res3', 'res4', 'res5')

@@ -22,7 +22,8 @@ DEMO_OPTIONS=${DEMO_OPTIONS:-}       # options of make_synthetic.py for the buil
 NUM_CLASSES=${NUM_CLASSES:-}         # for scores and pictures (default: the configuration's)
 CLASS_NAMES=${CLASS_NAMES:-}         # comma-separated, for tables and legends (default: the configuration's)
 SPML_PYTHON=${SPML_PYTHON:-}         # the Python to use (default: the active environment's, else .venv's)
-# PRETRAINED (no default): weights to start from, a file or `torchvision`; empty: random weights.
+# PRETRAINED (no default): weights to start from, a file, `torchvision`, `efficientnet_lite0` (which chooses that
+# backbone as well) or `timm`; empty: random weights.
 
 # absolute NAME...: make the paths in these variables absolute; an empty one stays empty.
 absolute() {
@@ -41,6 +42,9 @@ set_options() {
     for word in "${words[@]}"; do OPTIONS+=(--set "$word"); done
 }
 
+# head_of FILE...: what the first configuration that names a network calls its head, such as panoptic_deeplab.
+head_of() { sed -n '/^ *backbone_types: *\(panoptic_[a-z]*\)_.*/{s//\1/p;q}' "$@"; }
+
 # prepare EMBEDDING CLASSIFIER [NAME...]: derive what the stages use from the settings and from the names of the two
 # configurations below configs/$DATASET. NAME: variables of the script that hold paths.
 prepare() {
@@ -57,8 +61,13 @@ prepare() {
     case $RUN in *[[:blank:]]*) fail "$RUN: results cannot go to a path with blanks; set SNAPSHOT_ROOT" ;; esac
     if [ -n "${PRETRAINED+given}" ]; then
         SETTINGS+=(PRETRAINED)
-        # torchvision: no file, but its weights for the stem that they need.
-        if [ "$PRETRAINED" = torchvision ]; then stem=(--set network.stem=7x7); else absolute PRETRAINED; fi
+        # Names instead of files, with the stem or the backbone that the weights need.
+        case $PRETRAINED in
+            torchvision) stem=(--set network.stem=7x7) ;;
+            efficientnet_lite0) stem=(--set "network.backbone_types=$(head_of "$configs/$1.yaml" "$configs"/*.yaml)_lite0") ;;
+            timm) ;;
+            *) absolute PRETRAINED ;;
+        esac
         derived+=(--set "network.pretrained=$PRETRAINED")
     fi
     [ -z "$BATCH" ] || derived+=(--set "train.total_batch_size=$BATCH")

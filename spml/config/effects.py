@@ -1,6 +1,6 @@
 """Which keys matter to which result, so that a change of any other key leaves the result alone."""
 from spml.config.schema import SCHEMA
-from spml.names import RELATIONS
+from spml.names import BACKBONES, RELATIONS, split_architecture
 
 # A training's weights do not depend on these: where and how fast it runs, what is kept and shown of it, and what only
 # gives other keys their defaults or lets the release's files load.
@@ -19,8 +19,8 @@ _EMBEDDING_ALONE = {
 
 # What goes through the embedding network, and the network itself; its weights are files.
 _EMBEDDINGS = {
-    'network.backbone_types', 'network.stem', 'network.colour_features', 'network.embedding_dim', 'network.pixel_means',
-    'network.pixel_stds', 'test.image_size', 'test.crop_size', 'test.stride'}
+    'network.backbone_types', 'network.timm_model', 'network.stem', 'network.colour_features', 'network.embedding_dim',
+    'network.pixel_means', 'network.pixel_stds', 'test.image_size', 'test.crop_size', 'test.stride'}
 # Predictions are written as class ids and in colour.
 _PREDICTIONS = _EMBEDDINGS | {'network.kmeans_iterations', 'dataset.num_classes', 'dataset.color_map'}
 
@@ -79,6 +79,11 @@ def effective(config, kind, *, processes=None, multi_scale=False, whole_image=Fa
 def _idle(flat):
     """Yield the keys that other keys disable."""
     yield 'train.batch_size' if flat['train.total_batch_size'] else 'train.total_batch_size'
+    module = BACKBONES[split_architecture(flat['network.backbone_types'])[1]].module
+    if module != 'timm':
+        yield 'network.timm_model'
+    if module != 'resnet':
+        yield 'network.stem'
     if flat['train.lr_policy'] != 'step':
         yield 'train.decay_iterations'
     active = {relation for relation in RELATIONS if flat[f'train.{relation}_loss_types'] != 'none'}

@@ -7,12 +7,21 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from spml.config import kinds
-from spml.names import BACKBONES, HEADS, MAX_CLUSTERS, PRECISIONS, RELATIONS, STAGES, VOID, split_architecture
+from spml.names import (
+    BACKBONES,
+    HEADS,
+    MAX_CLUSTERS,
+    PRECISIONS,
+    PRETRAINED_NAMES,
+    RELATIONS,
+    STAGES,
+    TORCHVISION,
+    VOID,
+    split_architecture,
+)
+from spml.utils.timm_models import pixel_statistics
 
 REQUIRED = object()
-
-# The value of network.pretrained that means torchvision's ImageNet weights.
-TORCHVISION = 'torchvision'
 
 VOC_CLASS_NAMES = (
     'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
@@ -48,6 +57,18 @@ def _is_densepose(config):
     return config['dataset.dataset'] == 'Densepose'
 
 
+def _backbone(config):
+    return BACKBONES[split_architecture(config['network.backbone_types'])[1]]
+
+
+def _normalisation(part):
+    """Return the default of `network.<part>`: what the backbone's ImageNet weights expect."""
+    def compute(config):
+        known = getattr(_backbone(config), part)
+        return list(known or getattr(pixel_statistics(config['network.timm_model']), part))
+    return Derived("what the backbone's ImageNet weights expect", compute)
+
+
 _NOT_NEGATIVE = kinds.number('a number of at least 0', lambda value: value >= 0)
 _POSITIVE = kinds.number('a number greater than 0', lambda value: value > 0)
 _MOMENTUM = kinds.number('a number of at least 0 and less than 1', lambda value: 0 <= value < 1)
@@ -74,13 +95,18 @@ SCHEMA = {
     'dataset.allow_absolute_paths': Key(kinds.BOOLEAN, True, 'whether lists may name files outside --data_dir, as '
                                                                'those of pseudo labels do'),
 
-    'network.backbone_types': Key(_BACKBONES, REQUIRED, 'head and depth of the embedding network'),
+    'network.backbone_types': Key(_BACKBONES, REQUIRED, 'head and backbone of the embedding network: a ResNet of this '
+                                                        'depth, EfficientNet-Lite0, or the model network.timm_model'),
+    'network.timm_model': Key(kinds.text('the name of a model, such as convnext_tiny'), '',
+                              'backbone of panoptic_*_timm, one of PyTorch Image Models, which are there after '
+                              "pip install -e '.[timm]'"),
     'network.prediction_types': Key(kinds.choice('segsort', 'softmax_classifier'), 'segsort',
                                     'what is trained: the embedding (segsort) or a classifier on a frozen one'),
     'network.stem': Key(kinds.choice('deep', '7x7'), 'deep',
-                        "first layers: deep as in the release, or 7x7 as torchvision's weights need"),
-    'network.pretrained': Key(kinds.text(f"a path, {TORCHVISION} for its ImageNet weights, or '' for none"), '',
-                              "weights to start from: ImageNet's; for a classifier an embedding's model-*.pth, or the "
+                        "first layers of a ResNet: deep as in the release, or 7x7 as torchvision's weights need"),
+    'network.pretrained': Key(kinds.text(f"a path, {', '.join(PRETRAINED_NAMES)} or '' for none"), '',
+                              "weights to start from: ImageNet's, in a file, from torchvision, from timm or from the "
+                              "package of EfficientNet-Lite0; for a classifier an embedding's model-*.pth, or the "
                               'folder of its training'),
     'network.colour_features': Key(kinds.BOOLEAN, Derived('true for Densepose', _is_densepose), 'whether smoothed '
                                    'colours join the location in the vectors that k-means clusters in training'),
@@ -91,10 +117,10 @@ SCHEMA = {
     'network.kmeans_num_clusters': Key(kinds.PAIR, [6, 6], 'initial clusters of an image in training'),
     'network.frozen_stages': Key(kinds.subset(*STAGES), ['stem', 'res2'], 'backbone stages that receive no updates'),
     'network.bn_momentum': Key(_BN_MOMENTUM, 3e-4, 'batch norm momentum of the backbone; 0.1 suits random weights'),
-    'network.pixel_means': Key(kinds.triple('three numbers (R, G, B)'), [0.485, 0.456, 0.406],
+    'network.pixel_means': Key(kinds.triple('three numbers (R, G, B)'), _normalisation('pixel_means'),
                                'subtracted from RGB in 0..1'),
     'network.pixel_stds': Key(kinds.triple('three numbers (R, G, B) greater than 0', lambda value: value > 0),
-                              [0.229, 0.224, 0.225], 'RGB is divided by these afterwards'),
+                              _normalisation('pixel_stds'), 'RGB is divided by these afterwards'),
 
     'train.resume': Key(kinds.BOOLEAN, False, 'resume from the last snapshot, as --resume does'),
     'train.begin_iteration': Key(kinds.integer(0), 0, 'first iteration'),
@@ -174,8 +200,8 @@ def conflicts(config):
     ky, kx = config['network.kmeans_num_clusters']
     if ky * kx > MAX_CLUSTERS:
         yield 'network.kmeans_num_clusters', f'is {[ky, kx]}, more than {MAX_CLUSTERS} clusters in total; choose fewer'
-    if config['network.pretrained'] == TORCHVISION:
-        yield from _torchvision_conflicts(config)
+    if config['network.pretrained'] in PRETRAINED_NAMES:
+        yield from _pretrained_conflicts(config)
     for relation in RELATIONS:
         kind = config[f'train.{relation}_loss_types']
         if kind != 'none' and config[f'train.{relation}_concentration'] == 0:
@@ -183,15 +209,15 @@ def conflicts(config):
                    f'must be greater than 0 while train.{relation}_loss_types is {kind}')
 
 
-def _torchvision_conflicts(config):
+def _pretrained_conflicts(config):
+    name, backbone = config['network.pretrained'], config['network.backbone_types']
     if config['network.prediction_types'] == 'softmax_classifier':
-        yield 'network.pretrained', f'is {TORCHVISION}, but a classifier needs the model-*.pth of a trained embedding'
-    if config['network.stem'] != '7x7':
-        yield 'network.stem', f'is {config["network.stem"]} but must be 7x7 while network.pretrained is {TORCHVISION}'
-    backbone = config['network.backbone_types']
-    if not BACKBONES[split_architecture(backbone)[1]].torchvision:
-        known = ', '.join(name for name, entry in BACKBONES.items() if entry.torchvision)
-        yield 'network.backbone_types', f'is {backbone}, but {TORCHVISION} has only weights for {known}'
+        yield 'network.pretrained', f'is {name}, but a classifier needs the model-*.pth of a trained embedding'
+    if name == TORCHVISION and config['network.stem'] != '7x7':
+        yield 'network.stem', f'is {config["network.stem"]} but must be 7x7 while network.pretrained is {name}'
+    if _backbone(config).pretrained != name:
+        known = ', '.join(f'panoptic_*_{key}' for key, entry in BACKBONES.items() if entry.pretrained == name)
+        yield 'network.backbone_types', f'is {backbone}, but network.pretrained: {name} has only weights for {known}'
 
 
 def describe():

@@ -1,32 +1,36 @@
 """From a checked configuration to networks: the only module of `spml.models` that reads configuration keys."""
-from spml.config.schema import TORCHVISION
 from spml.errors import CheckpointError
 from spml.models.backbones import build_backbone
 from spml.models.embedding import EmbeddingNetwork
 from spml.models.heads.softmax import ALONE_DROPOUT, JOINT_DROPOUT, SoftmaxClassifier
-from spml.models.torchvision_weights import torchvision_checkpoint
-from spml.names import BACKBONES, split_architecture
+from spml.models.named_weights import lite0_checkpoint, timm_checkpoint, torchvision_checkpoint
+from spml.names import BACKBONES, LITE0, TIMM, TORCHVISION, split_architecture
 from spml.utils.model_files import weights_path
 
 
 def build_embedding(config):
     """Return the EmbeddingNetwork that `config.network` describes, with random weights."""
     head, backbone = split_architecture(config.network.backbone_types)
-    return EmbeddingNetwork(build_backbone(backbone, config.network.bn_momentum, config.network.stem), head,
-                            config.network.embedding_dim, config.network.colour_features)
+    network = config.network
+    return EmbeddingNetwork(build_backbone(backbone, network.bn_momentum, network.stem, network.timm_model), head,
+                            network.embedding_dim, network.colour_features)
 
 
 def starting_weights(config, embedding=None):
-    """Return the file of the weights to start from, fetching torchvision's if necessary, or None for random ones.
+    """Return the file of the weights to start from, fetching what has a name if necessary, or None for random ones.
 
     `embedding` is used where `network.pretrained` is empty; both may name a file or the folder of a training.
-    CheckpointError if a folder holds no model.
+    CheckpointError if a folder holds no model, or weights that have a name are neither there nor to be had.
     """
     pretrained = config.network.pretrained or embedding
     if not pretrained:
         return None
     if pretrained == TORCHVISION:
         return torchvision_checkpoint(BACKBONES[split_architecture(config.network.backbone_types)[1]].torchvision)
+    if pretrained == TIMM:
+        return timm_checkpoint(config.network.timm_model)
+    if pretrained == LITE0:
+        return lite0_checkpoint()
     path = weights_path(pretrained)
     if path.is_dir():
         raise CheckpointError(f'{path}: this folder holds no model-*.pth; name that of a training, or a file '

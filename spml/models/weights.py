@@ -13,12 +13,15 @@ logger = logging.getLogger(__name__)
 
 
 def read_checkpoint(path):
-    """Return the dict stored in `path`, tensors on the CPU; CheckpointError for anything else, code included."""
+    """Return the dict stored in `path`, tensors on the CPU; CheckpointError for anything else, code included.
+
+    A file that ends in `.safetensors`, as timm's do, is read by the package of that name.
+    """
     path = pathlib.Path(path)
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint; train first, or name another file')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        content = _read(path)
     except OSError:
         raise
     except Exception as error:  # torch raises many types for a damaged or unsafe file; all mean the same to the user
@@ -28,6 +31,13 @@ def read_checkpoint(path):
         raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dict of weights; '
                               'name a model-*.pth file')
     return content
+
+
+def _read(path):
+    if path.suffix == '.safetensors':
+        from safetensors.torch import load_file
+        return load_file(path)
+    return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def tensors(state, name, path):
@@ -71,7 +81,8 @@ def load_state(model, state, path, optional=(), exact=()):
         [f'it has {key}, unknown to the network' for key in unused if key.startswith(tuple(exact))], separator='; ')
     if problems:
         raise CheckpointError(f'{path}: does not fit the configured network ({problems}); check '
-                              'network.backbone_types, network.stem, network.embedding_dim and dataset.num_classes')
+                              'network.backbone_types, network.timm_model, network.stem, network.embedding_dim and '
+                              'dataset.num_classes')
     if unset:
         logger.warning('%s: these weights start at random: %s', path, _describe(unset, wrong_shape))
     if unused:

@@ -1,13 +1,14 @@
 """Mistakes that can be found before the first stage of a pipeline: a typo found on the third day costs three days."""
 import re
 
-from spml.config.schema import TORCHVISION
 from spml.errors import SpmlError
+from spml.names import PRETRAINED_NAMES
 from spml.pipeline.recipes import configuration
 from spml.utils.model_files import weights_path
 
 # The variable that a pipeline derives a key from.
-_VARIABLES = {'network.pretrained': 'PRETRAINED', 'network.stem': 'PRETRAINED', 'train.total_batch_size': 'BATCH'}
+_VARIABLES = {'network.pretrained': 'PRETRAINED', 'network.stem': 'PRETRAINED',
+              'network.backbone_types': 'PRETRAINED', 'train.total_batch_size': 'BATCH'}
 # Variables that become options of scripts, unless SET_EMBEDDING gives the key.
 _OPTIONS = {'gpus': 'GPUS', 'dataset.num_classes': 'NUM_CLASSES', 'dataset.class_names': 'CLASS_NAMES'}
 _FOLDERS = ('--data_dir', '--gt_dir')
@@ -77,7 +78,7 @@ def _require(plan, stage, option, path, made):
 
 def _require_weights(plan, stage, pretrained, made):
     path = weights_path(pretrained)
-    if pretrained in ('', TORCHVISION) or path.exists() or any(path.is_relative_to(output) for output in made):
+    if pretrained in ('', *PRETRAINED_NAMES) or path.exists() or any(path.is_relative_to(output) for output in made):
         return
     source = 'PRETRAINED' if plan.settings.get('PRETRAINED') == pretrained else 'network.pretrained'
     raise SpmlError(f'{source}={pretrained}: no such weights for {stage.name}; fetch them with '

@@ -7,9 +7,8 @@ how it is launched.
 import pathlib
 
 from spml.config import effective, load_config
-from spml.config.schema import TORCHVISION
 from spml.data.lists import read_list
-from spml.names import RELATIONS
+from spml.names import PRETRAINED_NAMES, RELATIONS
 from spml.recipe import Recipe, combine
 from spml.utils.model_files import model_path, weights_path
 
@@ -71,7 +70,7 @@ def effective_keys(stage, config, **narrower):
                      'whole_image': '--source' in options and not by_retrieval,
                      'clusters': '--kmeans_num_clusters' in options}
     keys = effective(config, kind, **narrower)
-    if keys.get('network.pretrained', '') not in ('', TORCHVISION):
+    if keys.get('network.pretrained', '') not in ('', *PRETRAINED_NAMES):
         del keys['network.pretrained']  # the content of the weights counts
     images = keys.pop('train.total_batch_size', None), keys.pop('train.batch_size', None)
     return {**keys, 'train.batch_size': images[0] or f'{images[1]} each'} if any(images) else keys
@@ -124,7 +123,7 @@ def _weights(stage, config, digests):
         return {}
     if stage.trains:
         name = config.network.pretrained or str(stage.path('--embedding') or '')
-        path = weights_path(name) if name not in ('', TORCHVISION) else None
+        path = weights_path(name) if name not in ('', *PRETRAINED_NAMES) else None
         return {'weights': digests(path)} if path else {}
     if stage.path('--checkpoint'):
         return {}  # an option like any other

@@ -133,4 +133,12 @@ def _with_batch_norm(task, config, device):
     if wanted and not synchronised:
         logger.warning('network.use_syncbn: batch norm is synchronised on GPUs only; '
                        'each process uses its own statistics')
-    return nn.SyncBatchNorm.convert_sync_batchnorm(task) if synchronised else task
+    return _synchronise_batch_norm(task) if synchronised else task
+
+
+def _synchronise_batch_norm(task):
+    if all(type(module) is nn.BatchNorm2d for module in task.modules() if isinstance(module, nn.BatchNorm2d)):
+        return nn.SyncBatchNorm.convert_sync_batchnorm(task)
+    # timm's batch norms hold their activation, which torch's conversion drops.
+    from timm.layers import convert_sync_batchnorm
+    return convert_sync_batchnorm(task)

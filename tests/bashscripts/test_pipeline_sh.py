@@ -93,15 +93,18 @@ def test_densepose_clusters_and_the_built_in_data(place):
     ({}, []), ({'BATCH': '6'}, ['train.total_batch_size=6']), ({'PRETRAINED': ''}, ['network.pretrained=']),
     ({'PRETRAINED': 'w.pth'}, ['network.pretrained={folder}/w.pth']),
     ({'PRETRAINED': 'torchvision'}, ['network.stem=7x7', 'network.pretrained=torchvision']),
+    ({'PRETRAINED': 'efficientnet_lite0'}, ['network.backbone_types=panoptic_deeplab_lite0',
+                                            'network.pretrained=efficientnet_lite0']),
+    ({'PRETRAINED': 'timm'}, ['network.pretrained=timm']),
     ({'SET_EMBEDDING': 'a.b=[1,*] c.d=e', 'BATCH': '6'}, ['train.total_batch_size=6', 'a.b=[1,*]', 'c.d=e'])])
 def test_what_the_user_sets_comes_last_and_what_is_not_set_says_nothing(place, settings, expected):
     stages = place.plan(SET_CLASSIFIER='f.g=h', **settings).stages
     expected = [word.format(folder=place.folder) for word in expected]
     for name in ('train_embedding', 'prototypes', 'pseudo_labels', 'score_final'):
         assert stages[name].overrides == expected
-    stem = [word for word in expected if word.startswith('network.stem')]
+    network = [word for word in expected if word.startswith(('network.stem', 'network.backbone_types'))]
     for name in ('train_classifier', 'inference_single'):
-        assert stages[name].overrides == [*stem, 'f.g=h']
+        assert stages[name].overrides == [*network, 'f.g=h']
 
 
 def test_configurations_of_own_data_that_the_version_before_wrote(place):

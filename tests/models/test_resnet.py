@@ -48,7 +48,7 @@ def test_keys_and_counts_are_those_of_the_released_weights(head, dim, colour, va
 
 
 @pytest.mark.parametrize('stem', ['deep', '7x7'])
-@pytest.mark.parametrize('name', BACKBONES)
+@pytest.mark.parametrize('name', [name for name in BACKBONES if name != 'timm'])
 def test_every_backbone_states_what_the_network_needs(name, stem):
     with torch.device('meta'):
         backbone = build_backbone(name, stem=stem)

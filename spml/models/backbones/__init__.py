@@ -23,7 +23,7 @@ class Backbone(Protocol):
     stride: int
 
     def stages(self) -> dict[str, nn.Module]:
-        """Return its parts, which hold all parameters, by the names of STAGES."""
+        """Return its parts, which hold all parameters that learn, by the names of STAGES."""
 
     def foreign_key(self, key: str) -> str | None:
         """Return its own key for one of foreign (ImageNet) weights, or None for any other key."""
@@ -32,6 +32,6 @@ class Backbone(Protocol):
         """Map (B, 3, H, W) normalised images to (B, out_channels, ceil(H / stride), ceil(W / stride)) features."""
 
 
-def build_backbone(name: str, bn_momentum: float = 3e-4, stem: str = 'deep') -> Any:
-    """Return the Backbone of a name of BACKBONES, with random weights."""
-    return importlib.import_module(f'{__name__}.{BACKBONES[name].module}').build(name, bn_momentum, stem)
+def build_backbone(name: str, bn_momentum: float = 3e-4, stem: str = 'deep', timm_model: str = '') -> Any:
+    """Return the Backbone of a name of BACKBONES, with random weights; ConfigError if timm cannot build it."""
+    return importlib.import_module(f'{__name__}.{BACKBONES[name].module}').build(name, bn_momentum, stem, timm_model)

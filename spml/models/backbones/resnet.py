@@ -119,6 +119,6 @@ class ResNetBackbone(nn.Module):
         return self.res5(self.res4(self.res3(self.res2(self.conv1(images)))))
 
 
-def build(name, bn_momentum, stem):
+def build(name, bn_momentum, stem, timm_model):
     """Return the ResNet whose name is its depth."""
     return ResNetBackbone(int(name), bn_momentum, stem)
