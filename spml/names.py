@@ -36,6 +36,15 @@ RELATIONS = {'sem_ann': Relation('semantic annotation', 'segsort', 6.0, 1.0),
 # Words that `network.pretrained` may be instead of a path.
 TORCHVISION, TIMM, LITE0 = PRETRAINED_NAMES = ('torchvision', 'timm', 'efficientnet_lite0')
 
+# Values of `train.kinds` with which images of a kind train as in the recipe for that kind (METHOD.md, "Settings");
+# `mask` has none, and is as reliable as scribbles.
+_FIRM = {'sem_ann_loss_weight': 1.0, 'sem_occ_concentration': 12.0, 'sem_occ_loss_weight': 0.5}
+_COARSE = {'sem_ann_loss_weight': 0.3, 'sem_occ_concentration': 8.0, 'sem_occ_loss_weight': 0.3}
+KIND_SETTINGS = {
+    'mask': _FIRM, 'scribble': _FIRM,
+    'point': {'sem_ann_loss_weight': 0.1, 'sem_occ_concentration': 8.0, 'sem_occ_loss_weight': 0.1},
+    'box': _COARSE, 'tag': _COARSE}
+
 
 class Backbone(NamedTuple):
     """What is known of a backbone without building it.

@@ -14,7 +14,7 @@ _TRAINING = SCHEMA.keys() - _WITHOUT_EFFECT_ON_TRAINING - {name for name in SCHE
 _EMBEDDING_ALONE = {
     'network.use_syncbn', 'network.kmeans_iterations', 'network.kmeans_num_clusters', 'network.frozen_stages',
     'network.bn_momentum', 'train.memory_bank_size', 'train.img_sim_with_location', 'train.embedding_scale',
-    'train.detach_softmax',
+    'train.detach_softmax', 'train.kinds',
     *(f'train.{relation}_{part}' for relation in RELATIONS for part in ('loss_types', 'concentration', 'loss_weight'))}
 
 # What goes through the embedding network, and the network itself; its weights are files.

@@ -93,6 +93,19 @@ def triple(expects, allowed=lambda value: True):
     return listing(expects, number(expects, allowed), lambda items: len(items) == 3)
 
 
+def table(expects, rows, columns):
+    """Return the kind of dicts {row: {column: value}} of some of `rows`, words; `columns` maps words to kinds.
+
+    Canonical in the order of both.
+    """
+    def parse(value):
+        _require(value, isinstance(value, dict) and value.keys() <= {*rows} and all(
+            isinstance(row, dict) and row.keys() <= columns.keys() for row in value.values()))
+        return {name: {key: kind.parse(value[name][key]) for key, kind in columns.items() if key in value[name]}
+                for name in rows if name in value}
+    return Kind(expects, parse)
+
+
 def device_numbers():
     """Return the kind of GPU numbers: `0`, `'0,1'` or `[0, 1]`, canonically the string '0,1'."""
     numbers = listing('numbers', integer(0), lambda items: items and _distinct(items))

@@ -10,6 +10,7 @@ from spml.config import kinds
 from spml.names import (
     BACKBONES,
     HEADS,
+    LABEL_KINDS,
     MAX_CLUSTERS,
     PRECISIONS,
     PRETRAINED_NAMES,
@@ -75,6 +76,10 @@ _MOMENTUM = kinds.number('a number of at least 0 and less than 1', lambda value:
 _BN_MOMENTUM = kinds.number('a number greater than 0 and at most 1', lambda value: 0 < value <= 1)
 _BACKBONES = kinds.choice(*(f'panoptic_{head}_{backbone}' for head in HEADS for backbone in BACKBONES))
 
+
+# The keys of the relations that images of a kind may have for themselves.
+_OF_A_KIND = {f'{relation}_{part}': kind for relation in RELATIONS
+              for part, kind in (('concentration', _POSITIVE), ('loss_weight', _NOT_NEGATIVE))}
 
 SCHEMA = {
     'gpus': Key(kinds.device_numbers(), '0', 'GPUs to train on, one process each'),
@@ -158,6 +163,11 @@ SCHEMA = {
         ('loss_types', Key(kinds.choice('none', 'segsort'), known.loss_types, f'{known.title}: off (none) or on')),
         ('concentration', Key(_NOT_NEGATIVE, known.concentration, f'{known.title}: kappa of the loss')),
         ('loss_weight', Key(_NOT_NEGATIVE, known.loss_weight, f'{known.title}: weight in the total loss')))},
+    'train.kinds': Key(
+        kinds.table(f'{{kind: {{key: number}}}}, kinds of {", ".join(LABEL_KINDS)}, keys of the relations such as '
+                    'sem_occ_concentration and sem_occ_loss_weight', LABEL_KINDS, _OF_A_KIND), {},
+        "concentrations and weights of images that the list says are of this kind, in place of the relations' own "
+        'keys; sem_ann_loss_weight weighs the softmax head, too'),
     'train.img_sim_with_location': Key(kinds.BOOLEAN, Derived('false for Densepose', lambda c: not _is_densepose(c)),
                                        'whether image similarity compares vectors with location, or plain ones'),
     'train.embedding_scale': Key(_POSITIVE,

@@ -27,7 +27,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
     - `semantic_label`: (h, w) int64, values 0..255 as in the file, padding 255
     - `instance_label`: (h, w) int64, the same of the regions; absent without `with_regions`
     - `tags`: (256,) bool, the values present in the weak semantic label before augmentation, and the entry's own tags
-    - `index`: int, `name`: str
+    - `index`: int, `name`: str, `kind`: str, that of the label as the list says, or ''
 
     A label may hold any value; what is unlabelled (`num_classes`..254) or void (255) is the consumer's business.
     DataError: an entry has no label where one is needed. ConfigError: `swap_parts` with too few classes.
@@ -72,7 +72,8 @@ class SegmentationDataset(torch.utils.data.Dataset):
         return {
             'image': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             **{name: torch.from_numpy(label.astype(np.int64)) for name, label in zip(names, labels, strict=True)},
-            'tags': torch.from_numpy(tags), 'index': index, 'name': entry.name}
+            'tags': torch.from_numpy(tags), 'index': index, 'name': entry.name,
+            'kind': entry.kind or ''}
 
     def _augment(self, image, labels, rng):
         if self.random_mirror and rng.random() < 0.5:

@@ -70,6 +70,11 @@ class Pixels:
     image: Tensor
     clusters: Tensor
 
+    def where(self, keep: Tensor) -> 'Pixels':
+        """Return the pixels for which the (N,) bool is true."""
+        return Pixels(self.embedding[keep], self.embedding_with_location[keep], self.segment[keep], self.image[keep],
+                      self.clusters)
+
 
 def nearest_resize(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Resize (..., H, W) label maps to `size` by nearest, floor(i * in / out) in exact integers."""

@@ -14,7 +14,7 @@ from spml.models.build import build_classifier, build_embedding, starting_weight
 from spml.models.heads import HEADS
 from spml.models.weights import load_embedding
 from spml.names import RELATIONS, split_architecture
-from spml.segsort.criterion import RelationCriterion
+from spml.segsort.criterion import RelationCriterion, Settings
 from spml.segsort.memory_bank import MemoryBank
 from spml.training.classifier_task import ClassifierTask
 from spml.training.embedding_task import EmbeddingTask
@@ -47,8 +47,11 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
                        'set network.frozen_stages=[] to train from random weights', config.network.frozen_stages)
     optimizer = FoldedSGD(parameter_groups(task.embedding.backbone, [task.embedding.head, task.classifier],
                                            config.train.weight_decay), config.train.momentum)
-    loss_weights = {f'{name}_loss': config.train[f'{name}_loss_weight'] for name in RELATIONS}
-    loss_weights['softmax_loss'] = config.train.sem_ann_loss_weight
+    # With kinds of labels the task has weighted its losses already, each by the kinds of its pixels.
+    loss_weights = dict.fromkeys(_weights(config.train), 1.0) if config.train.kinds else _weights(config.train)
+    if config.train.kinds and not any(entry.kind in config.train.kinds for entry in entries):
+        logger.warning('train.kinds has no effect: no line of %s has one of %s as its fifth field', data_list,
+                       ', '.join(config.train.kinds))
     task = _with_batch_norm(task, config, device)
     make_loader = _loader_maker(config, entries, task, device, EMBEDDING_AUGMENTATION)
     _train(Training(task, optimizer, loss_weights, make_loader, config, pathlib.Path(snapshot_dir), device,
@@ -78,11 +81,24 @@ def build_embedding_task(config):
     """Return the EmbeddingTask that `config` describes, with random weights."""
     settings, processes = config.train, distributed.world_size()
     active = {name: settings[f'{name}_concentration'] for name in RELATIONS if settings[f'{name}_loss_types'] != 'none'}
-    criterion = RelationCriterion(active, config.dataset.num_classes, settings.img_sim_with_location)
+    criterion = RelationCriterion(active, config.dataset.num_classes, settings.img_sim_with_location,
+                                  _by_kind(settings, active) if settings.kinds else None)
     bank = MemoryBank(settings.memory_bank_size, images_per_process(config, processes) * processes)
     return EmbeddingTask(build_embedding(config), build_classifier(config), criterion, bank,
                          config.network.kmeans_num_clusters, config.network.kmeans_iterations,
                          settings.embedding_scale, settings.detach_softmax, settings.precision)
+
+
+def _weights(keys):
+    """Return dict from the names of the embedding's losses to their weights."""
+    weights = {f'{name}_loss': keys[f'{name}_loss_weight'] for name in RELATIONS}
+    return {**weights, 'softmax_loss': keys['sem_ann_loss_weight']}
+
+
+def _by_kind(keys, relations):
+    """Return dict from kinds of labels, and '' for the rest, to the Settings that `train.kinds` gives them."""
+    return {kind: Settings({name: own[f'{name}_concentration'] for name in relations}, _weights(own))
+            for kind, own in {'': keys, **{kind: {**keys, **own} for kind, own in keys.kinds.items()}}.items()}
 
 
 def _read_entries(config, needed, data_dir, data_list, fields):

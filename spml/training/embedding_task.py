@@ -39,7 +39,10 @@ class EmbeddingTask(nn.Module, Task):
         self.embedding_scale, self.detach_softmax, self.precision = embedding_scale, detach_softmax, precision
 
     def forward(self, batch):
-        """Return losses and extras: `segments`, all in play, `step_segments`, and what pictures show."""
+        """Return losses and extras: `segments`, all in play, `step_segments`, and what pictures show.
+
+        The losses are weighted where the criterion treats kinds of labels differently.
+        """
         images, labels = batch['image'], batch['semantic_label']
         with autocast(self.precision, images.device):
             embeddings = self.embedding(images)
@@ -53,11 +56,13 @@ class EmbeddingTask(nn.Module, Task):
             embedding_scale=self.embedding_scale)
         step_segments, own_start = gather_segments(local)
         everyone = self.bank.extend(step_segments)
-        losses = self.criterion(pixels, local, everyone, own_start)
+        settings = self.criterion.settings(batch.get('kind', [''] * len(images)))
+        losses = self.criterion(pixels, local, everyone, own_start, settings)
 
         with autocast(self.precision, images.device):
             logits = self.classifier(embeddings.detach() if self.detach_softmax else embeddings)
-        losses['softmax_loss'], _ = softmax_loss(logits.to(images.dtype), labels, self.criterion.num_classes)
+        weights = settings and [one.weights['softmax_loss'] for one in settings]
+        losses['softmax_loss'], _ = softmax_loss(logits.to(images.dtype), labels, self.criterion.num_classes, weights)
         extras = {'segments': everyone.map(torch.Tensor.detach),
                   'step_segments': step_segments.map(torch.Tensor.detach),
                   'embedding': embeddings.detach(), 'clusters': pixels.clusters.masked_fill(semantic == VOID, -1)}

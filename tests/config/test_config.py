@@ -362,3 +362,24 @@ def test_awkward_values_round_trip(tmp_path):
 
 def test_every_key_is_described():
     assert all(key.doc and f'{name}\n    {key.doc}\n' in describe() for name, key in SCHEMA.items())
+
+
+@pytest.mark.parametrize('value', [
+    3, [], ['point'], {'points': {}}, {'point': 3}, {'point': {'loss_weight': 1}},
+    {'point': {'sem_occ_loss_types': 'none'}}, {'point': {'sem_occ_concentration': 0}}, {3: {}},
+    {'point': {'sem_occ_loss_weight': -1}}, {'point': {'sem_occ_loss_weight': None}}])
+def test_settings_of_kinds_that_are_none(value):
+    message = refusal(edited('train.kinds', value))
+    assert 'train.kinds' in message
+    assert 'expected {kind: {key: number}}' in message
+
+
+def test_settings_of_kinds_are_canonical_and_round_trip(tmp_path):
+    given = {'tag': {'sem_occ_loss_weight': '1e-1', 'sem_ann_loss_weight': 0}, 'mask': {}}
+    config = resolve(edited('train.kinds', given))
+    assert to_dict(config.train.kinds) == {'mask': {}, 'tag': {'sem_ann_loss_weight': 0.0, 'sem_occ_loss_weight': 0.1}}
+    assert [*config.train.kinds] == ['mask', 'tag']
+    assert load_config(written(tmp_path, dump(config))) == config
+    assert resolve(MINIMAL, ['train.kinds={tag: {img_sim_concentration: 3}}']).train.kinds.tag == {
+        'img_sim_concentration': 3.0}
+    assert resolve(config, ['train.kinds={}']).train.kinds == {}

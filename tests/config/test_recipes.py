@@ -1,4 +1,5 @@
 """The shipped files: the numbers of the publication, complete bases, and trainings that say only what they change."""
+import json
 import pathlib
 
 import pytest
@@ -6,6 +7,7 @@ import yaml
 
 from spml.config import flatten, load_config
 from spml.config.schema import SCHEMA
+from spml.names import KIND_SETTINGS, LABEL_KINDS
 from spml.scenes.dataset import class_names
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
@@ -79,6 +81,16 @@ def flat(path):
 def test_published_numbers(name):
     values = flatten(load_config(CONFIGS / f'{name}.yaml'))
     assert {key: values[key] for key in PUBLISHED[name]} == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(('kind', 'recipe'), [('scribble', 'scribble'), ('point', 'point'), ('box', 'tag_box'),
+                                              ('tag', 'tag_box')])
+def test_images_of_a_kind_train_as_in_its_recipe(kind, recipe):
+    train = load_config(CONFIGS / 'voc12' / f'{recipe}.yaml').train
+    assert KIND_SETTINGS.keys() == {*LABEL_KINDS}
+    mixed = load_config(CONFIGS / 'voc12' / 'base.yaml', [f'train.kinds={json.dumps(KIND_SETTINGS)}']).train
+    assert {key: {**mixed, **mixed.kinds[kind]}[key] for key in train if key != 'kinds'} == {
+        key: value for key, value in train.items() if key != 'kinds'}
 
 
 def test_every_training_on_published_data_is_compared():

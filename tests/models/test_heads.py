@@ -97,6 +97,16 @@ def test_softmax_loss_equals_naive(rng):
     assert accuracy.item() == pytest.approx(want_accuracy)
 
 
+def test_softmax_loss_weighs_the_pixels_of_each_image(rng):
+    logits, labels = rng.standard_normal((3, 3, 4, 5)) * 3, rng.choice([0, 1, 2, 3, 255], (3, 9, 13))
+    weights, counts = [0.3, 1.0, 0.1], (labels < 3).sum(axis=(1, 2))
+    alone = [naive_softmax_loss(logits[b:b + 1], labels[b:b + 1], 3)[0] for b in range(3)]
+    loss, _ = softmax_loss(torch.from_numpy(logits), torch.from_numpy(labels), 3, weights)
+    assert loss.item() == pytest.approx(np.dot(np.multiply(weights, counts), alone) / counts.sum())
+    alike = softmax_loss(torch.from_numpy(logits), torch.from_numpy(labels), 3, [0.3] * 3)[0]
+    assert torch.equal(alike, 0.3 * softmax_loss(torch.from_numpy(logits), torch.from_numpy(labels), 3)[0])
+
+
 def test_softmax_loss_without_labelled_pixels():
     logits = torch.randn(2, 3, 4, 5, requires_grad=True)
     loss, accuracy = softmax_loss(logits, torch.full((2, 8, 10), 255), 3)

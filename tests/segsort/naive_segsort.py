@@ -32,11 +32,13 @@ def kmeans(vectors, labels, num_clusters, iterations):
 def pixel_losses(embeddings, own, prototypes, kappa, positive, negative):
     """Return the list of float64 losses, differentiable in the tensors.
 
-    `own` is a list of ints; `positive(i, s)` and `negative(i, s)` say whether segment s is in A+ or A- of pixel i.
+    `own` is a list of ints; `kappa` a number or a list of one a pixel; `positive(i, s)` and `negative(i, s)` say
+    whether segment s is in A+ or A- of pixel i.
     """
+    kappas = kappa if isinstance(kappa, list) else [kappa] * len(own)
     losses = []
     for i, itself in enumerate(own):
-        terms = torch.exp(kappa * (embeddings[i] * prototypes).sum(dim=1))
+        terms = torch.exp(kappas[i] * (embeddings[i] * prototypes).sum(dim=1))
         others = [s for s in range(len(prototypes)) if positive(i, s) and s != itself]
         negatives = [s for s in range(len(prototypes)) if negative(i, s)]
         numerator = terms[others or [itself]].sum()
@@ -50,26 +52,37 @@ def mean(losses, *tensors):
     return sum(losses) / len(losses) if losses else sum(tensor.sum() * 0 for tensor in tensors)
 
 
-def semantic_annotation(embeddings, own, prototypes, semantic, kappa, num_classes):
-    """Mean over labelled pixels."""
+def chosen(values, keep):
+    """Return some of a list's items; a number, which stands for all, as it is."""
+    return [values[i] for i in keep] if isinstance(values, list) else values
+
+
+def weighted(losses, weights):
+    """Return losses times their weights, a number or a list."""
+    return [loss * weight for loss, weight in
+            zip(losses, weights if isinstance(weights, list) else [weights] * len(losses), strict=True)]
+
+
+def semantic_annotation(embeddings, own, prototypes, semantic, kappa, num_classes, weight=1):
+    """Mean over labelled pixels; `kappa` and `weight` may be lists of one a pixel, here and below."""
     semantic, every = list(map(int, semantic)), list(map(int, own))
     keep = [i for i, s in enumerate(every) if semantic[s] < num_classes]
     own = [every[i] for i in keep]
-    losses = pixel_losses([embeddings[i] for i in keep], own, prototypes, kappa,
+    losses = pixel_losses([embeddings[i] for i in keep], own, prototypes, chosen(kappa, keep),
                           lambda i, s: semantic[s] == semantic[own[i]],
                           lambda i, s: semantic[s] < num_classes and semantic[s] != semantic[own[i]])
-    return mean(losses, embeddings, prototypes)
+    return mean(weighted(losses, chosen(weight, keep)), embeddings, prototypes)
 
 
-def sharing(embeddings, own, prototypes, sets, kappa):
+def sharing(embeddings, own, prototypes, sets, kappa, weight=1):
     """Mean over all pixels; `sets` is a list of python sets, one a segment (tags or propagated classes)."""
     own = list(map(int, own))
     losses = pixel_losses(embeddings, own, prototypes, kappa, lambda i, s: bool(sets[own[i]] & sets[s]),
                           lambda i, s: not sets[own[i]] & sets[s])
-    return mean(losses, embeddings, prototypes)
+    return mean(weighted(losses, weight), embeddings, prototypes)
 
 
-def image_similarity(embeddings, own, prototypes, image, instance, kappa):
+def image_similarity(embeddings, own, prototypes, image, instance, kappa, weight=1):
     """Mean over images with pixels of the mean over their pixels."""
     own, image, instance = (list(map(int, values)) for values in (own, image, instance))
     losses = pixel_losses(
@@ -77,7 +90,7 @@ def image_similarity(embeddings, own, prototypes, image, instance, kappa):
         lambda i, s: image[s] == image[own[i]] and instance[s] == instance[own[i]],
         lambda i, s: image[s] == image[own[i]] and instance[s] != instance[own[i]])
     by_image = {}
-    for i, loss in enumerate(losses):
+    for i, loss in enumerate(weighted(losses, weight)):
         by_image.setdefault(image[own[i]], []).append(loss)
     return mean([sum(group) / len(group) for group in by_image.values()], embeddings, prototypes)
 

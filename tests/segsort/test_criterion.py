@@ -5,7 +5,7 @@ import torch
 
 from spml.names import RELATIONS
 from spml.segsort import criterion as criteria
-from spml.segsort.criterion import COMPUTED, RelationCriterion, retrieval_accuracy
+from spml.segsort.criterion import COMPUTED, RelationCriterion, Settings, retrieval_accuracy
 from spml.segsort.memory_bank import MemoryBank
 from spml.segsort.segments import Segments, make_segments
 from spml.utils import device
@@ -32,18 +32,21 @@ def random_step(image_offset=0, void=()):
     return embeddings, pixels, segments
 
 
-def naive_losses(pixels, local, everyone, own_start, with_location):
-    """Return the four losses, pixel by pixel, of what the criterion was given."""
+def naive_losses(pixels, local, everyone, own_start, with_location, kappas=KAPPAS, weights=None):
+    """Return the four losses, pixel by pixel, of what the criterion was given; kappas and weights by relation."""
+    weights = weights or dict.fromkeys(KAPPAS, 1)
     own = pixels.segment + own_start
     tags = [{int(t) for t in row.nonzero()[:, 0] if 1 <= t < CLASSES} for row in everyone.tags]
     sets = naive.propagated_classes(everyone.prototype_with_location, everyone.image, everyone.semantic, CLASSES)
     vectors = pixels.embedding, own, everyone.prototype
     similar = (pixels.embedding_with_location, pixels.segment, local.prototype_with_location) if with_location else (
         pixels.embedding, pixels.segment, local.prototype)
-    return {'sem_ann_loss': naive.semantic_annotation(*vectors, everyone.semantic, KAPPAS['sem_ann'], CLASSES),
-            'sem_occ_loss': naive.sharing(*vectors, tags, KAPPAS['sem_occ']),
-            'img_sim_loss': naive.image_similarity(*similar, local.image, local.instance, KAPPAS['img_sim']),
-            'feat_aff_loss': naive.sharing(*vectors, sets, KAPPAS['feat_aff'])}
+    own_kappa, own_weight = ([values[name] for name in KAPPAS] for values in (kappas, weights))
+    ann, occ, sim, aff = zip(own_kappa, own_weight, strict=True)
+    return {'sem_ann_loss': naive.semantic_annotation(*vectors, everyone.semantic, ann[0], CLASSES, ann[1]),
+            'sem_occ_loss': naive.sharing(*vectors, tags, *occ),
+            'img_sim_loss': naive.image_similarity(*similar, local.image, local.instance, *sim),
+            'feat_aff_loss': naive.sharing(*vectors, sets, *aff)}
 
 
 def compare(embeddings, got, want):
@@ -73,6 +76,51 @@ def test_losses_equal_the_naive_ones(with_location, void, stored_steps):
     assert torch.isfinite(embeddings.grad).all()
     if void == (0, 1):
         assert [loss.item() for loss in got.values()] == [0, 0, 0, 0]
+
+
+def settings_of_kinds(rng):
+    """Random kappas and weights of two kinds and of the rest."""
+    return {kind: Settings({name: rng.uniform(4, 16) for name in KAPPAS},
+                           {f'{name}_loss': rng.uniform(0.1, 2) for name in KAPPAS}) for kind in ('', 'point', 'tag')}
+
+
+@pytest.mark.parametrize('way', ['by category', 'by masks', 'in small chunks'])
+@pytest.mark.parametrize('void', [(), (0,)], ids=['no void image', 'one void image'])
+def test_kappa_and_weight_are_those_of_the_image_of_each_pixel(way, void, monkeypatch, rng):
+    if way == 'by masks':
+        monkeypatch.setattr(criteria.relations, '_MANY_SETS', 0)
+    elif way == 'in small chunks':
+        monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', 40)
+    bank = MemoryBank(2, 2 * IMAGES)
+    bank.append(random_step()[2])
+    _, _, other = random_step()
+    embeddings, pixels, local = random_step(image_offset=IMAGES, void=void)
+    everyone = bank.extend(Segments.cat([other, local]))
+    kinds = settings_of_kinds(rng)
+    criterion = RelationCriterion(KAPPAS, CLASSES, kinds=kinds)
+    of_images = [kinds[kind] for kind in ('point', '')]
+    assert criterion.settings(['point', 'scribble']) == of_images  # nothing is said of scribbles
+    got = criterion(pixels, local, everyone, len(other), of_images)
+    of_pixels = [of_images[image] for image in pixels.image.tolist()]
+    kappas, weights = ({name: [getattr(one, part)[f'{name}{end}'] for one in of_pixels] for name in KAPPAS}
+                       for part, end in (('concentrations', ''), ('weights', '_loss')))
+    compare(embeddings, got, naive_losses(pixels, local, everyone, len(other), True, kappas, weights))
+
+
+@pytest.mark.parametrize('images', [['tag', 'tag'], ['', 'mask']])
+def test_images_of_one_kind_give_exactly_what_all_images_alike_give(images, rng, one_thread):
+    kinds = settings_of_kinds(rng)
+    one = kinds.get(images[0])
+    embeddings, pixels, local = random_step()
+    everyone = MemoryBank(1, IMAGES).extend(local)
+    criterion = RelationCriterion(KAPPAS, CLASSES, kinds=kinds)
+    got = criterion(pixels, local, everyone, settings=criterion.settings(images))
+    plain = RelationCriterion(one.concentrations, CLASSES)(pixels, local, everyone)
+    for name, loss in plain.items():
+        assert torch.equal(got[name], one.weights[name] * loss)
+        grads = [torch.autograd.grad(value, embeddings, retain_graph=True)[0] for value in
+                 (got[name], one.weights[name] * loss)]
+        assert torch.equal(*grads)
 
 
 def test_nothing_at_all_is_zero_and_back_propagates():

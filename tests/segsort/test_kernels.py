@@ -2,6 +2,7 @@
 
 `tests/conftest.py` asks for the interpreter. It is slow, so that inputs are as small as they can be.
 """
+import dataclasses
 import importlib
 
 import naive_segsort as naive
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from test_criterion import CLASSES as STEP_CLASSES
+from test_criterion import KAPPAS, naive_losses, random_step, settings_of_kinds
 from test_relations import (
     CLASSES,
     RELATIONS,
@@ -23,6 +26,7 @@ from test_relations import (
 )
 
 from spml.segsort import clustering, kernels, relations, retrieval
+from spml.segsort.criterion import RelationCriterion
 
 pytest.importorskip('triton')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -340,3 +344,30 @@ def test_retrieval_counts_the_labels_of_the_nearest(queries, stored, channels, u
     assert clear.sum() >= 0.8 * queries
     want = [torch.bincount(labels[row], minlength=5).tolist() for row in nearest[clear, :20]]
     assert got[clear.to(DEVICE)].tolist() == want
+
+
+def test_images_with_kappas_and_weights_of_their_own(used, rng):
+    _, pixels, local = random_step()
+    narrow = {'embeddings': pixels.embedding, 'prototypes': local.prototype}
+    narrow = {key: value.detach().float().to(DEVICE).requires_grad_() for key, value in narrow.items()}
+    wide = {key: value.detach().cpu().double().requires_grad_() for key, value in narrow.items()}
+
+    def step(scene, device):
+        """Plain vectors take the place of those with location, so that all gradients are of the same two tensors."""
+        return (dataclasses.replace(pixels, embedding=scene['embeddings'], embedding_with_location=scene['embeddings'],
+                                    segment=pixels.segment.to(device), image=pixels.image.to(device)),
+                dataclasses.replace(local.map(lambda field: field.to(device)), prototype=scene['prototypes'],
+                                    prototype_with_location=scene['prototypes']))
+
+    kinds = settings_of_kinds(rng)
+    of_images = [kinds['tag'], kinds['point']]
+    of_pixels = [of_images[image] for image in pixels.image.tolist()]
+    kappas, weights = ({name: [getattr(one, part)[f'{name}{end}'] for one in of_pixels] for name in KAPPAS}
+                       for part, end in (('concentrations', ''), ('weights', '_loss')))
+    here, there = step(narrow, DEVICE), step(wide, 'cpu')
+    used.clear()
+    got = RelationCriterion(KAPPAS, STEP_CLASSES, kinds=kinds)(*here, here[1], settings=of_images)
+    assert used.count('contrast') >= 2 * len(of_images)
+    want = naive_losses(*there, there[1], 0, True, kappas, weights)
+    for name, loss in got.items():
+        compare(loss, narrow, want[name], wide)

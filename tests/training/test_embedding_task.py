@@ -1,5 +1,6 @@
 """How a step of embedding training is put together; the relations themselves have their own tests."""
 import copy
+import json
 
 import numpy as np
 import pytest
@@ -109,3 +110,52 @@ def test_pretrained_weights_are_loaded(tmp_path, small_config, small_data):
     for name, value in source.items():
         if 'running_' not in name and 'num_batches' not in name:
             torch.testing.assert_close(after[name], value, rtol=0, atol=1e-6)
+
+
+POINT = {'train.sem_ann_loss_weight': 0.1, 'train.sem_occ_concentration': 8, 'train.sem_occ_loss_weight': 0.2,
+         'train.img_sim_concentration': 9}
+OF_POINTS = {key.partition('.')[2]: value for key, value in POINT.items()}
+
+
+def test_a_set_of_one_kind_trains_exactly_as_with_its_keys_for_all(tmp_path, small_config, small_data, identical):
+    weights, metrics = [], []
+    lines = small_data.list.read_text().splitlines()
+    small_data.list.write_text(''.join(f'{line} - point\n' for line in lines))
+    for folder, overrides in (('alike', [f'{key}={value}' for key, value in POINT.items()]),
+                              ('by_kind', ['train.sem_ann_loss_weight=0.7',
+                                           f'train.kinds={json.dumps({"tag": {}, "point": OF_POINTS})}'])):
+        train_embedding(small_config('train.sem_occ_loss_weight=0.5', *overrides), small_data.folder, small_data.list,
+                        tmp_path / folder, CPU)
+        snapshot = torch.load(tmp_path / folder / 'model-3.pth', weights_only=True)
+        weights.append({name: snapshot[name] for name in ('embedding_model', 'prediction_model')})
+        metrics.append((tmp_path / folder / 'metrics.jsonl').read_text())
+    assert identical(*weights)
+    assert metrics[0] == metrics[1]
+
+
+def test_losses_of_a_mixed_batch_are_weighted_by_the_kinds_of_its_images(small_config):
+    config = small_config(f'train.kinds={json.dumps({"point": {"sem_ann_loss_weight": 0}})}',
+                          'train.sem_ann_loss_weight=0.5')
+    task, batch = build_embedding_task(config).eval(), random_batch(values=(0, 1, 200))
+    alone = {}
+    for kind in ('point', 'scribble', None):
+        losses, _ = task({**batch, 'kind': [kind or '', kind or '']} if kind else batch)
+        alone[kind] = losses
+    assert alone['point']['softmax_loss'] == alone['point']['sem_ann_loss'] == 0
+    assert alone['scribble']['softmax_loss'] > 0
+    assert all(torch.equal(alone['scribble'][name], loss) for name, loss in alone[None].items())
+    mixed, _ = task({**batch, 'kind': ['scribble', 'point']})
+    # The mean is over all labelled pixels, of which those of the second image count nothing.
+    labelled = (batch['semantic_label'] < 3).sum(dim=(1, 2)).double()
+    only_first = {**batch, 'semantic_label': batch['semantic_label'].clone(), 'kind': ['', '']}
+    only_first['semantic_label'][1] = 200
+    first, _ = task(only_first)
+    torch.testing.assert_close(mixed['softmax_loss'].double(), first['softmax_loss'].double() * labelled[0]
+                               / labelled.sum())
+
+
+def test_settings_of_kinds_that_the_list_does_not_name_are_said_to_have_no_effect(tmp_path, small_config, small_data,
+                                                                                 caplog):
+    config = small_config(f'train.kinds={json.dumps({"point": OF_POINTS})}', 'train.max_iteration=1')
+    train_embedding(config, small_data.folder, small_data.list, tmp_path / 'run', CPU)
+    assert 'train.kinds has no effect: no line of' in caplog.text

@@ -21,12 +21,13 @@ class SoftmaxClassifier(nn.Module):
         return self.semantic_classifier(F.normalize(embeddings, dim=1))
 
 
-def softmax_loss(logits, labels, num_classes):
+def softmax_loss(logits, labels, num_classes, weights=None):
     """Cross-entropy and pixel accuracy over labelled pixels.
 
     Args:
         logits: (B, C, h, w), upsampled bilinearly to the label map.
         labels: (B, H, W) int64; values >= num_classes (unlabelled, void) are ignored.
+        weights: of the images, a list of B floats, by which their pixels' losses are multiplied; None: 1.
 
     Returns:
         Scalar loss (0, still differentiable, when no pixel is labelled) and scalar accuracy in 0..1.
@@ -35,6 +36,11 @@ def softmax_loss(logits, labels, num_classes):
     labelled = labels < num_classes
     target = torch.where(labelled, labels, -1)
     count = labelled.sum().clamp(min=1)
-    loss = F.cross_entropy(logits, target, ignore_index=-1, reduction='sum') / count
+    if weights is None or len(set(weights)) == 1:
+        loss = F.cross_entropy(logits, target, ignore_index=-1, reduction='sum') / count
+        loss = loss if weights is None else weights[0] * loss
+    else:
+        losses = F.cross_entropy(logits, target, ignore_index=-1, reduction='none').sum(dim=(1, 2))
+        loss = (losses * losses.new_tensor(weights)).sum() / count
     accuracy = (logits.detach().argmax(1) == target).sum() / count
     return loss, accuracy
