@@ -12,7 +12,7 @@ from spml.scenes.labels import draw_strokes, strokes
 from spml.scenes.scene import render_scene
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-COLOURS = {'ground': (90, 60, 30), 'striped disc': (255, 0, 0), 'square': (0, 160, 0), 'dots': (0, 0, 255)}
+COLOURS = {'background': (90, 60, 30), 'striped disc': (255, 0, 0), 'square': (0, 160, 0), 'dots': (0, 0, 255)}
 TINY = ('num_threads=0 network.backbone_types=panoptic_deeplab_14 network.embedding_dim=8 network.frozen_stages=[] '
         'network.bn_momentum=0.1 network.kmeans_iterations=2 network.kmeans_num_clusters=[2,2] train.max_iteration=2 '
         'train.warmup_iteration=1 train.crop_size=[32,32] train.tensorboard_step=1')
