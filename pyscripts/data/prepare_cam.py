@@ -31,14 +31,17 @@ def main():
                         help=f'of a label (default: {TAG_THRESHOLD}; {BOX_THRESHOLD} within boxes)')
     parser.add_argument('--normalise', action='store_true', help='divide the scores of a pixel by their sum first')
     arguments.add_preparation_arguments(parser, 'data root that prepare_voc12.py wrote')
+    parser.add_argument('--cam_keys', choices=('class-1', 'class'), default='class-1',
+                        help="what the dicts' keys are: class ids less 1, or class ids, 0 being background")
     args = parser.parse_args()
+    cams = cam.Cams(args.cam_dir, args.cam_keys == 'class')
     if args.boxes is None:
-        cam.prepare_tags(args.cam_dir, args.out, args.alpha or BACKGROUND_POWER, args.threshold or TAG_THRESHOLD,
+        cam.prepare_tags(cams, args.out, args.alpha or BACKGROUND_POWER, args.threshold or TAG_THRESHOLD,
                          args.normalise, args.num_workers, args.overwrite)
         return
     if args.alpha or args.normalise:
         raise ConfigError('--alpha and --normalise belong to tag labels; leave them out with --boxes')
-    cam.prepare_boxes(args.cam_dir, args.boxes, args.out, args.threshold or BOX_THRESHOLD, args.num_workers,
+    cam.prepare_boxes(cams, args.boxes, args.out, args.threshold or BOX_THRESHOLD, args.num_workers,
                       args.overwrite)
 
 

@@ -171,13 +171,14 @@ def entry_tags(entry, label, number=256):
     return tags
 
 
-def read_cam(path, num_classes=None, size=None):
+def read_cam(path, num_classes=None, size=None, by_class=False):
     """Read class activation maps as SEAM stores them: a pickled `.npy` dict from class - 1 to a map. None of it is run.
 
     Args:
         path: the `.npy` file.
         num_classes: the number of classes including the background; if given, larger ids are refused.
         size: (H, W) of the image; if given, other maps are refused.
+        by_class: the keys of the file are class ids, and what it has of 0 is that of the background and left out.
 
     Returns a dict from class - 1 (int) to (H, W) float32 in 0..1, all of one size; empty for an image without objects.
     DataError: the file is missing or damaged, holds anything but such a dict, or tries to run code.
@@ -188,15 +189,18 @@ def read_cam(path, num_classes=None, size=None):
         raise DataError(f'{path}: not a CAM file: {first_line(error)}; it must be {_CAM_FORM}') from None
     if not isinstance(cams, dict):
         raise DataError(f'{path}: holds a {type(cams).__name__}, but a CAM file must be {_CAM_FORM}')
-    result, limit = {}, 254 if num_classes is None else num_classes - 1
+    result, limit = {}, (254 if num_classes is None else num_classes - 1) + by_class
     for key, cam in cams.items():
         if isinstance(key, (bool, np.bool_)) or not isinstance(key, (int, np.integer)) or not 0 <= key < limit:
             # Shortened: a small file can hold a key whose full text would fill the memory.
-            raise DataError(f'{path}: the key {reprlib.repr(key)} is not a class - 1 between 0 and {limit - 1}')
-        result[int(key)] = _check_cam(path, key, cam)
+            raise DataError(f'{path}: the key {reprlib.repr(key)} is not a class{"" if by_class else " - 1"} '
+                            f'between 0 and {limit - 1}')
+        index = int(key) - by_class
+        result[index] = _check_cam(path, key, cam)
         if size is not None and cam.shape != tuple(size):
-            raise DataError(f'{path}: class {key + 1} is {cam.shape[0]}x{cam.shape[1]}, its image {size[0]}x{size[1]}; '
-                            'both have to be of one size')
+            raise DataError(f'{path}: class {index + 1} is {cam.shape[0]}x{cam.shape[1]}, its image '
+                            f'{size[0]}x{size[1]}; both have to be of one size')
+    result.pop(-1, None)
     shapes = {cam.shape for cam in result.values()}
     if len(shapes) > 1:
         raise DataError(f'{path}: the maps differ in size: {sorted(shapes)}')

@@ -1,6 +1,7 @@
 """Writing the weak labels of VOC's training images: for each image some label maps, each kind in its folder and list.
 
-The images are those of `lists/train_full.txt`, which prepare_voc12.py writes.
+The images are those of `lists/train_full.txt`, which prepare_voc12.py writes, and prepare_custom.py where there are
+masks.
 """
 import functools
 import logging
@@ -44,28 +45,31 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
     full = out / 'lists' / 'train_full.txt'
     if not full.is_file():
         raise DataError(f'{full}: no such list; run prepare_voc12.py with the same --out first')
-    names = [entry.name for entry in read_list(full, out)]
-    items = {name: (name, sources[name]) for name in names if name in sources}
+    entries = read_list(full, out)
+    items = {entry.name: (entry, sources[entry.name]) for entry in entries if entry.name in sources}
     if not items:
-        raise DataError(f'none of the {len(names)} images of {full} has {title}; check the path of the annotations: '
+        raise DataError(f'none of the {len(entries)} images of {full} has {title}; check the path of the annotations: '
                         'they are called like the images')
-    images, digests = out / layout.IMAGES, Digests()
+    digests = Digests()
 
     def inputs(name):
-        source = sources[name]
-        return [image_size(images / f'{name}.jpg'), *(source if isinstance(source, tuple) else [source])]
+        entry, source = items[name]
+        return [image_size(entry.image), *(source if isinstance(source, tuple) else [source])]
 
     folders = [out / kind.folder for kind in kinds]
     found = [(results(folder, options or {}, lambda name, folder=folder: [folder / f'{name}.png'], inputs, digests),
               items) for folder in folders]
-    made = make(functools.partial(_write, images, folders, draw), items, found, num_workers, title, overwrite)
+    made = make(functools.partial(_write, folders, draw), items, found, num_workers, title, overwrite)
     for kind in kinds:
         summary('label maps', out / kind.folder, len(made), len(items))
-        path = layout.write_train_list(out, kind.kind, list(items), kind.folder)
+        path = layout.write_lines(out, f'train_{kind.kind}', [
+            f'{entry.fields[0]} {kind.folder}/{name}.png {layout.REGIONS}/{name}.png'
+            for name, (entry, _) in items.items()])
         print(f'  list of {len(items)} images: {path}')
-    if len(items) < len(names):
+    if len(items) < len(entries):
         logger.warning('WARNING: %d of %d training images have no %s and are left out of these lists, for example %s',
-                       len(names) - len(items), len(names), title, next(name for name in names if name not in sources))
+                       len(entries) - len(items), len(entries), title,
+                       next(entry.name for entry in entries if entry.name not in sources))
     return list(items)
 
 
@@ -77,8 +81,8 @@ def annotation_files(folder, ending):
     return {path.stem: path for path in folder.iterdir() if path.suffix == ending}
 
 
-def _write(images, folders, draw, item):
-    name, source = item
-    maps = draw(source, image_size(images / f'{name}.jpg'))
+def _write(folders, draw, item):
+    entry, source = item
+    maps = draw(source, image_size(entry.image))
     for folder, label in zip(folders, maps, strict=True):
-        write_png(folder / f'{name}.png', label)
+        write_png(folder / f'{entry.name}.png', label)

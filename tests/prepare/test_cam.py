@@ -3,9 +3,12 @@ import os
 import numpy as np
 import pytest
 from originals import TRAIN_PLUS, read, train_list
+from PIL import Image
 
+from spml.config.schema import VOC_CLASS_NAMES
 from spml.data.cam_labels import box_labels, tag_labels
 from spml.errors import DataError
+from spml.prepare.cam import Cams, check_keys
 from spml.prepare.voc_xml import class_table, read_boxes
 
 TAGS, BOXES = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_th0.5'
@@ -107,3 +110,79 @@ def test_impossible_boxes_are_named(tmp_path, boxes, naming):
     write_boxes(tmp_path / 'a.xml', boxes)
     with pytest.raises(DataError, match=rf'a\.xml: (?=object).*{naming}'):
         read_boxes(tmp_path / 'a.xml', class_table())
+
+
+def keyed_by_class(cams, shape):
+    """As dicts by class id with a background entry."""
+    return {0: np.ones(shape, np.float32), **{key + 1: cam for key, cam in cams.items()}}
+
+
+@pytest.fixture
+def of_the_truth(place, rng):
+    """The CAMs of exactly the classes that each image's truth has, five at most."""
+    place.shown = {}
+    for name in TRAIN_PLUS:
+        label = read(place.out / f'VOC2012/segcls/{name}.png')
+        label[label > 5] = 3
+        Image.fromarray(label).save(place.out / f'VOC2012/segcls/{name}.png')
+        shown = {int(value) for value in np.unique(label)} - {0}
+        place.shown[name] = shown
+        place.cams[name] = {value - 1: rng.random(place.sizes[name], np.float32) for value in shown}
+        np.save(place.cam_dir / f'{name}.npy', place.cams[name])
+    return place
+
+
+def test_keys_that_are_class_ids(of_the_truth, works, fails):
+    place = of_the_truth
+    works('prepare_cam', *arguments(place))
+    for name in TRAIN_PLUS:
+        np.save(place.cam_dir / f'{name}.npy', keyed_by_class(place.cams[name], place.sizes[name]))
+    fails('prepare_cam', *arguments(place), naming=[place.cam_dir, 'tags of the images', '--cam_keys class'])
+    works('prepare_cam', *arguments(place, '--cam_keys', 'class', '--overwrite'))
+    for name in TRAIN_PLUS:
+        label = read(place.out / TAGS / f'{name}.png')
+        np.testing.assert_array_equal(label, tag_labels(place.cams[name], place.sizes[name], 6, 0.2, False))
+        stored = np.load(place.out / 'VOC2012/cam_npy' / f'{name}.npy', allow_pickle=True).item()
+        assert {key + 1 for key in stored} == place.shown[name]
+        np.save(place.cam_dir / f'{name}.npy', place.cams[name])
+    fails('prepare_cam', *arguments(place, '--cam_keys', 'class'), naming=['--cam_keys class-1'])
+
+
+def test_keys_that_are_class_ids_beside_boxes(of_the_truth, works, fails):
+    """No pixel of an object would be labelled."""
+    place, annotations = of_the_truth, of_the_truth.voc / 'Annotations'
+    for name in TRAIN_PLUS:
+        boxes = [(VOC_CLASS_NAMES[label], 2, 2, 12, 12) for label in sorted(place.shown[name])]
+        write_boxes(annotations / f'{name}.xml', boxes)
+        np.save(place.cam_dir / f'{name}.npy', keyed_by_class(place.cams[name], place.sizes[name]))
+    more = ['--boxes', annotations]
+    fails('prepare_cam', *arguments(place, *more), naming=[place.cam_dir, 'classes of the boxes', '--cam_keys class'])
+    works('prepare_cam', *arguments(place, *more, '--cam_keys', 'class'))
+    for name in TRAIN_PLUS:
+        boxes = [(label, (1, 1, 12, 12)) for label in sorted(place.shown[name])]
+        np.testing.assert_array_equal(read(place.out / BOXES / f'{name}.png'),
+                                      box_labels(place.cams[name], boxes, place.sizes[name]))
+
+
+def test_a_key_of_0_in_every_file_is_warned_of_where_nothing_tells(tmp_path, rng, caplog):
+    files = {}
+    for name in 'abc':
+        files[name] = tmp_path / f'{name}.npy'
+        np.save(files[name], {0: rng.random((3, 4)), int(rng.integers(1, 9)): rng.random((3, 4))})
+    check_keys(Cams(tmp_path), files, lambda names: {}, '')
+    assert f'{tmp_path}: every file looked at has the key 0' in caplog.text
+    caplog.clear()
+    check_keys(Cams(tmp_path, True), files, lambda names: {}, '')
+    np.save(files['b'], {4: rng.random((3, 4))})
+    check_keys(Cams(tmp_path), files, lambda names: {}, '')
+    assert not caplog.text
+
+
+def test_images_of_any_ending(place, works):
+    path = place.out / 'VOC2012/JPEGImages/07_a.jpg'
+    Image.open(path).save(path.with_suffix('.png'))
+    path.unlink()
+    full = place.out / 'lists/train_full.txt'
+    full.write_text(full.read_text().replace('07_a.jpg', '07_a.png'))
+    works('prepare_cam', *arguments(place))
+    assert (place.out / 'lists/train_tag.txt').read_text() == train_list(TAGS).replace('07_a.jpg', '07_a.png')
