@@ -19,7 +19,7 @@ from spml.names import UNLABELLED, VOID
 from spml.prepare import custom, custom_config, oversegmentation, photos
 from spml.prepare.class_list import read_class_list
 from spml.prepare.custom_sources import OPTIONS, Sources
-from spml.prepare.shapes import ShapeRules
+from spml.prepare.shapes import REFUSED, REGIONS, ShapeRules
 from spml.program import execute
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -53,7 +53,8 @@ def _rules(args, labels, classes):
                           'unlabelled if they are weak labels')
     if not has_background and args.others == 'background':
         raise ConfigError('--others background: with --background none there is none; give --others void')
-    return ShapeRules(_REST[args.rest or 'background'], _OTHERS[args.others], args.width)
+    return ShapeRules(_REST[args.rest or 'background'], _OTHERS[args.others], args.width, args.rectangles,
+                      has_background)
 
 
 def main():
@@ -87,6 +88,8 @@ def main():
                         help='what no shape of LabelMe or COCO covers (default: background, where there is one)')
     parser.add_argument('--others', choices=_OTHERS, default='refuse',
                         help='what to do with shapes of classes that are not listed')
+    parser.add_argument('--rectangles', choices=(REFUSED, REGIONS), default=REFUSED,
+                        help='rectangles of LabelMe: regions are filled; the boxes around objects are refused here')
     parser.add_argument('--width', type=arguments.pixels, default=3, metavar='N',
                         help='width of lines and points of LabelMe in pixels')
     parser.add_argument('--orientation', choices=photos.ORIENTATIONS, default=photos.UPRIGHT,

@@ -4,10 +4,95 @@ Run lengths are decoded here, with every length checked: the decoder of pycocoto
 makes it read memory that is not its own. Polygons are filled by pycocotools, whose very pixels are COCO's.
 """
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 
 from spml.errors import DataError, SpmlError
+from spml.utils.formats import as_int, read_json
+
+
+class Category(NamedTuple):
+    """A class in a file of COCO: its name, and its file and id for messages."""
+
+    name: str
+    where: str
+
+
+class ImageRecord(NamedTuple):
+    """An image in a file of COCO.
+
+    `where` is its file and id for messages; `size` the [height, width] that the file states, or None; annotations are
+    (file and id for messages, `Category`, record).
+    """
+
+    where: str
+    file_name: str
+    size: list | None
+    annotations: list
+
+
+def read_records(path):
+    """Return the list of `ImageRecord`s in a JSON of COCO.
+
+    Ids may be numbers, or texts, as some tools write them: `"1"` and 1.0 mean 1. DataError: the file is missing,
+    damaged or of another form; two images or two categories have one id, or two images one file name; or an annotation
+    is of an image or a category that the file does not have.
+    """
+    content = read_json(path, 'export it again')
+    images = {}
+    for identity, record in _by_id(path, content, 'images', 'file_name').items():
+        images[identity] = ImageRecord(f'{path}: image {identity}', record['file_name'], _stated_size(path, record), [])
+    categories = {identity: Category(record['name'], f'{path}: category {identity}')
+                  for identity, record in _by_id(path, content, 'categories', 'name').items()}
+    for number, record in enumerate(check_records(path, content, 'annotations')):
+        # Nothing refers to an annotation, so it may do without an id.
+        where = f'{path}: annotation {record.get("id", f"number {number}")}'
+        image, category = (_identity(where, record, field) for field in ('image_id', 'category_id'))
+        if image not in images or category not in categories:
+            raise DataError(f'{where}: is of the image {image} and the category {category}, one of which the file does '
+                            'not have')
+        images[image].annotations.append((where, categories[category], record))
+    names = {}
+    for image in images.values():
+        other = names.setdefault(image.file_name, image)
+        if other is not image:
+            raise DataError(f'{image.where}: has the file name of {other.where}, {image.file_name}; keep one of them')
+    return list(images.values())
+
+
+def _by_id(path, content, group, name):
+    """Return a dict from id to record of a group; DataError for a wrong or repeated id, or no text in field `name`."""
+    records = {}
+    for record in check_records(path, content, group, **{name: str}):
+        identity = _identity(f'{path}: one of the {group}', record, 'id')
+        other = records.setdefault(identity, record)
+        if other is not record:
+            raise DataError(f'{path}: two of the {group} have the id {identity}, {other[name]} and {record[name]}; '
+                            'give each its own')
+    return records
+
+
+def _identity(where, record, field):
+    """Return an id, an int or a text; DataError where it is missing or cannot be one."""
+    if field not in record:
+        raise DataError(f'{where} has no {field}; use the original file')
+    value = record[field]
+    identity = as_int(value)
+    if identity is None and isinstance(value, str):
+        identity = value.strip()
+    if identity is None or identity == '':
+        raise DataError(f'{where} has {field} = {value!r}, which is neither a whole number nor a text; use the '
+                        'original file')
+    return identity
+
+
+def _stated_size(path, record):
+    stated = [as_int(record[field]) or record[field] for field in ('height', 'width') if record.get(field) is not None]
+    if len(stated) == 1:
+        raise DataError(f'{path}: one of the images, {record["file_name"]}, has a height or a width alone; use the '
+                        'original file')
+    return stated or None
 
 
 def check_records(path, content, group, **fields):

@@ -11,7 +11,7 @@ from spml.data.check import SUSPICIOUS, check_list
 from spml.data.readers import check_size, image_size, stored_orientation
 from spml.errors import DataError
 from spml.names import UNLABELLED
-from spml.prepare import drawings, photos, shapes
+from spml.prepare import drawings, notes, photos, shapes
 from spml.prepare.class_list import ClassList, read_class_list
 from spml.prepare.custom_sources import WEAK, gather, split
 from spml.prepare.runner import Digests, is_prepared, make, results, run_items, summary
@@ -52,6 +52,7 @@ def prepare(sources, out, num_workers, overwrite=False):
                 num_workers, 'images and labels', overwrite)
     summary('images with their labels', out, len(made), len(samples))
     turned = [sample.image for sample in samples if stored_orientation(sample.image) != orientation.UPRIGHT]
+    notes.warn(note for found in made.values() for note in found)
     if turned:
         print(f'{len(turned)} photos are stored turned (EXIF orientation), for example {turned[0]}: '
               + photos.TURNING[sources.drawn_on])
@@ -120,7 +121,8 @@ def _options(option, sources, classes, codings):
     What is as version 0.1.0 had it is left out, for its results to be known.
     """
     if option in ('labelme', 'coco'):
-        return sources.rules._asdict()
+        return {name: value for name, value in sources.rules._asdict().items()
+                if name not in shapes.ShapeRules._field_defaults or value != shapes.ShapeRules._field_defaults[name]}
     undrawn = {'undrawn': sources.undrawn} if option == 'scribbles' else {}
     by_colour, fixes = codings[option]
     return {**undrawn, **({} if by_colour == (classes.colours is not None) else {f'colours of {option}': by_colour}),
@@ -128,23 +130,29 @@ def _options(option, sources, classes, codings):
 
 
 def _convert(sources, classes, codings, out, sample):
+    """Write the image and the labels of a sample; return what is odd in its annotations, see `spml.prepare.notes`."""
+    odd = []
     size = photos.photo_size(sample.image, sources.drawn_on)
     for kind, label in sample.labels.items():
         original = sources.labels['coco'] if label.option == 'coco' else label.content
-        labels = _draw(sources, classes, codings, label, size)
-        check_size(original, labels.shape, f'its image {sample.image}', size, shapes.SAME_PHOTO)
+        labels = _draw(sources, classes, codings, label, size, odd)
+        check_size(original, labels.shape, f'its image {sample.image}', size, photos.SAME_PHOTO)
         if (labels >= UNLABELLED).all():
             raise DataError(f'{original}: labels no pixel of {sample.image}; draw in it, or remove it')
         write_png(out / _FOLDERS[kind] / f'{sample.name}.png', labels)
     photos.place_photo(sample.image, out / sample.image_path, sources.drawn_on)
+    return odd
 
 
-def _draw(sources, classes, codings, label, size):
-    """Return a Label as (H, W) uint8 label map, of an image of (H, W) = `size` where it does not have its own."""
+def _draw(sources, classes, codings, label, size, odd):
+    """Return a Label as (H, W) uint8 label map, of an image of (H, W) = `size` where it does not have its own.
+
+    The list `odd` takes what is odd in it.
+    """
     if label.option == 'coco':
-        return shapes.draw_coco(label.content, size, sources.rules)
+        return shapes.draw_coco(label.content, size, sources.rules, odd)
     if label.option == 'labelme':
-        return shapes.draw_labelme(label.content, size, classes, sources.rules)
+        return shapes.draw_labelme(label.content, size, classes, sources.rules, odd)
     if label.option == 'masks':
         return drawings.read_mask(label.content, classes, codings['masks'])
     return drawings.read_scribbles(label.content, classes, sources.undrawn, codings['scribbles'])

@@ -140,9 +140,9 @@ def _labelme(path, sources, classes, images):
 
 
 def _coco(path, sources, classes, images):
-    # An image without any annotation is all background; or all unlabelled, and then has no label.
-    return _by_name(path, ((name, annotations) for name, annotations in read_coco(path, classes, sources.rules).items()
-                           if annotations or sources.rules.rest != UNLABELLED))
+    # An image without any annotation is all background; or all unlabelled or void, and then has no label.
+    return _by_name(path, ((name, image) for name, image in read_coco(path, classes, sources.rules).items()
+                           if image.annotations or sources.rules.rest == 0))
 
 
 def _shapes_kind(rules):

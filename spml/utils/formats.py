@@ -3,6 +3,7 @@ import contextlib
 import itertools
 import json
 import pathlib
+import re
 
 import numpy as np
 from PIL import Image
@@ -53,6 +54,15 @@ def read_json(path, way_out):
         raise DataError(f'{path}: cannot read the file: {error.strerror}; {way_out}') from None
     except (ValueError, RecursionError) as error:
         raise DataError(f'{path}: not valid JSON ({first_line(error)}); {way_out}') from None
+
+
+def as_int(value):
+    """Return the int that a value of JSON or CSV means: an int, a whole float, or a text of either; else None."""
+    if isinstance(value, str) and re.fullmatch(r'\s*[+-]?\d{1,18}(\.0*)?\s*', value, re.ASCII):
+        value = float(value) if '.' in value else int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def read_json_or_none(path):

@@ -122,3 +122,58 @@ def test_labels_drawn_on_the_pixels_as_stored(place):
         np.testing.assert_array_equal(label, as_stored[name])
         np.testing.assert_array_equal(image[..., 0] == 200, as_stored[name])
     place.fails('masks', naming=['orientation', '--overwrite'])
+
+
+def test_labelme_rectangles_with_four_corners(place):
+    place.photos(*'abc')
+    for name, points in zip('abc', (CORNERS, [[4, 4], [23, 19]], [*CORNERS[2:], *CORNERS[:2]]), strict=True):
+        place.labelme(name, ('cat', 'rectangle', points))
+    place.fails('labelme', naming=['labelme/a.json: shape 0 is a rectangle', '--rectangles regions', '--boxes'])
+    place.run('labelme', '--rectangles', 'regions')
+    assert [np.array_equal(label, BLOCK) for _, label in place.labels().values()] == [True] * 3
+    place.labelme('d', ('cat', 'rectangle', [[14, 2], [26, 12], [14, 22], [2, 12]]))
+    place.photo('d')
+    place.fails('labelme', '--rectangles', 'regions', naming=['labelme/d.json: shape 0', '4 points', 'polygon'])
+
+
+def test_a_coco_file_that_states_another_size(place):
+    place.photos(*'abc')
+    images = [{'id': index, 'file_name': f'{name}.png', 'width': 128, 'height': 96} for index, name in enumerate('abc')]
+    place.coco(images, [{'id': index, 'image_id': index, 'category_id': 1,
+                         'segmentation': [[8, 8, 48, 8, 48, 40, 8, 40]]} for index in range(3)])
+    place.fails('coco', naming=['coco.json: image', '128x96', '64x48', 'the photo that was annotated'])
+
+
+@pytest.mark.parametrize('kind', [str, float])
+def test_a_coco_file_with_ids_of_another_type(place, kind):
+    place.photos(*'abc')
+    place.coco([{'id': kind(index), 'file_name': f'{name}.png'} for index, name in enumerate('abc')],
+               [{'id': kind(index), 'image_id': index, 'category_id': kind(1),
+                 'segmentation': [[4, 4, 24, 4, 24, 20, 4, 20]]} for index in range(3)])
+    place.run('coco')
+    assert [np.array_equal(label, BLOCK) for _, label in place.labels().values()] == [True] * 3
+
+
+def test_annotations_that_draw_nothing_are_counted_and_named_once(place, caplog):
+    place.photos(*'abc')
+    for name in 'abc':
+        place.labelme(name, ('cat', 'polygon', CORNERS), ('cat', 'polygon', [[9, 9], [12, 12], [15, 15]]),
+                      ('cat', 'polygon', [[70, 9], [80, 9], [80, 20]]))
+    place.run('labelme')
+    assert [np.array_equal(label, BLOCK) for _, label in place.labels().values()] == [True] * 3
+    told = [record.getMessage() for record in caplog.records if 'draw nothing' in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith('WARNING: 6 annotations draw nothing, for example ')
+    assert 'labelme/a.json: shape 1, a polygon of zero area' in told[0]
+
+
+def test_what_no_shape_covers_where_there_is_no_background(place):
+    place.write_classes('sky', 'cat')
+    place.photos(*'abc')
+    for name in 'abc':
+        place.labelme(name, ('cat', 'polygon', CORNERS))
+    place.fails('labelme', naming=['sky', '--background'])
+    place.fails('labelme', '--background', 'none', naming=['--rest void'])
+    place.run('labelme', '--background', 'none', '--rest', 'void')
+    for _, label in place.labels().values():
+        np.testing.assert_array_equal(label, np.where(BLOCK, 1, 255))

@@ -171,7 +171,9 @@ def block(size):
 
 def test_labelme_as_truth_and_as_scribbles(own, works, fails):
     for name in own.ids:
-        shapes = [shape('cat', 'rectangle', [[2, 3], [9, 8]])] if name != 'e' else [shape('tree', 'point', [[4, 4]])]
+        shapes = [shape('cat', 'polygon', [[2, 3], [9, 3], [9, 8], [2, 8]])]
+        if name == 'e':
+            shapes = [shape('tree', 'point', [[4, 4]])]
         (own.folder / f'labelme/{name}.json').write_text(json.dumps({'shapes': shapes}))
     fails('prepare_custom', *own.arguments('labelme'), naming=[own.folder / 'labelme/e.json', '--rest unlabelled'])
     (own.folder / 'labelme/e.json').unlink()

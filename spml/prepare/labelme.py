@@ -1,0 +1,142 @@
+"""JSON files of LabelMe: their shapes, checked, and the areas that they cover."""
+import base64
+import binascii
+import io
+import json
+import math
+import pathlib
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from spml.data.readers import check_size
+from spml.errors import DataError, first_line
+from spml.prepare import notes as noted
+from spml.prepare.photos import SAME_PHOTO
+from spml.utils.formats import as_int, read_json
+
+BACKGROUND, IGNORED = '_background_', '__ignore__'  # labels that are no classes, by LabelMe's own convention
+STROKES = ('line', 'linestrip', 'point', 'points')
+# The numbers of points that each kind may have, at least and at most. Corners: of a rectangle, which some tools write
+# as two that are opposite, others as all four.
+_CORNERS = (2, 5)
+_NUM_POINTS = {'polygon': (3, math.inf), 'rectangle': _CORNERS, 'circle': (2, 2), 'mask': _CORNERS,
+               'line': (2, math.inf), 'linestrip': (1, math.inf), 'point': (1, math.inf), 'points': (1, math.inf)}
+_SAME_CORNER = 0.5  # pixels by which points may differ that mean one corner
+
+
+class Shape(NamedTuple):
+    """A shape: its file and number, for messages; its label and kind; its points and its record in the file.
+
+    The points are (N, 2) float64 of x, y; those of rectangles and masks are two corners, the upper left one first.
+    """
+
+    where: str
+    label: str
+    kind: str
+    points: np.ndarray
+    record: dict
+
+
+def read_shapes(path, size, notes):
+    """Return the list of `Shape`s in a JSON of LabelMe of an image of `size` (H, W).
+
+    `notes` takes what is odd (`spml.prepare.notes`). DataError: the file is missing, damaged, of another image's size,
+    or holds a shape without a label, of an unknown kind, or of a number of points that its kind cannot have.
+    """
+    content = read_json(path, 'export it again')
+    shapes = content.get('shapes') if isinstance(content, dict) else None
+    if not isinstance(shapes, list):
+        raise DataError(f'{path}: has no list of shapes; is it a file of LabelMe?')
+    # A file may state one of the two alone.
+    stated = [content.get(field) for field in ('imageHeight', 'imageWidth')]
+    stated = [own if value is None else as_int(value) or value for own, value in zip(size, stated, strict=True)]
+    check_size(path, stated, 'the image', size, SAME_PHOTO)
+    named = content.get('imagePath')
+    if isinstance(named, str) and named and _stem(named) != _stem(str(path)):
+        notes.append((noted.RENAMED, f'{path}: {named}'))
+    return [_check_shape(f'{path}: shape {number}', shape, size) for number, shape in enumerate(shapes)]
+
+
+def area(shape, size):
+    """Return the (H, W) bool area of a shape that is none of `STROKES`, and why it is empty, or ''.
+
+    It is filled as by LabelMe itself. DataError: the mask in its record is damaged, of another size than its corners
+    state, or leaves the image.
+    """
+    if shape.kind == 'mask':
+        mask = _embedded_mask(shape, size)
+        return mask, '' if mask.any() else 'a mask without any pixel'
+    canvas = Image.new('1', size[::-1])
+    draw, points = ImageDraw.Draw(canvas), shape.points
+    if (shape.kind == 'polygon' and np.linalg.matrix_rank(points - points[0]) < 2) or (
+            shape.kind != 'polygon' and not (points[1] - points[0]).any()) or (
+            shape.kind == 'rectangle' and not (points[1] - points[0]).all()):
+        return np.array(canvas), f'a {shape.kind} of zero area'
+    if shape.kind == 'polygon':
+        draw.polygon([tuple(point) for point in points], fill=1, outline=1)
+    elif shape.kind == 'rectangle':
+        draw.rectangle([*points[0], *points[1]], fill=1, outline=1)
+    else:
+        radius = math.dist(*points)
+        draw.ellipse([*(points[0] - radius), *(points[0] + radius)], fill=1, outline=1)
+    covered = np.array(canvas)
+    return covered, '' if covered.any() else f'a {shape.kind} outside the image'
+
+
+def _stem(path):
+    return unicodedata.normalize('NFC', pathlib.PureWindowsPath(path).stem)  # which takes / for \ too
+
+
+def _check_shape(where, shape, size):
+    if not isinstance(shape, dict) or not isinstance(shape.get('label'), str):
+        raise DataError(f'{where}: has no label; export the file again')
+    kind, points = shape.get('shape_type') or 'polygon', shape.get('points')
+    if not isinstance(kind, str) or kind not in _NUM_POINTS:
+        raise DataError(f'{where}: a {kind}; known are {", ".join(_NUM_POINTS)}')
+    limit = 2 * max(size)
+    good = isinstance(points, list) and all(
+        isinstance(point, list) and len(point) == 2 and all(
+            type(number) in (int, float) and math.isfinite(number) and abs(number) <= limit for number in point)
+        for point in points)
+    if not good:
+        raise DataError(f'{where}: a {kind} of the points {json.dumps(points)[:80]}; they must be pairs [x, y] near '
+                        'the image')
+    low, high = _NUM_POINTS[kind]
+    if not low <= len(points) <= high:
+        number = f'at least {low}' if high == math.inf else f'{low}' if low == high else f'{low} or 4'
+        raise DataError(f'{where}: a {kind} of {len(points)} points; it must have {number}: export the file again')
+    points = np.array(points, np.float64)
+    if (low, high) == _CORNERS:
+        points = _opposite_corners(where, kind, points)
+    return Shape(where, shape['label'], kind, points, shape)
+
+
+def _opposite_corners(where, kind, points):
+    """Return the upper left and the lower right corner (2, 2) of the upright rectangle whose corners the points are."""
+    corners = np.stack([points.min(0), points.max(0)])
+    if (abs(points - corners[:, None]).min(0) > _SAME_CORNER).any():
+        raise DataError(f'{where}: a {kind} of {len(points)} points that are not the corners of an upright rectangle; '
+                        'make it a polygon')
+    return corners
+
+
+def _embedded_mask(shape, size):
+    """Return the mask of a shape that holds one as a PNG in base64, its corners being the two points."""
+    where, (left, top), (right, bottom) = shape.where, *np.rint(shape.points).astype(int)
+    mask = np.zeros(size, bool)
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(shape.record['mask'], validate=True)), formats=('PNG',)) as image:
+            # The last pixel may be counted in or not.
+            if image.width - (right - left) not in (0, 1) or image.height - (bottom - top) not in (0, 1):
+                raise DataError(f'{where}: a mask of {image.width}x{image.height} pixels between x = {left}, y = {top} '
+                                f'and x = {right}, y = {bottom}; export the file again')
+            if left < 0 or top < 0 or left + image.width > size[1] or top + image.height > size[0]:
+                raise DataError(f'{where}: a mask of {image.width}x{image.height} pixels at x = {left}, y = {top}, '
+                                'which leaves the image; export the file again')
+            mask[top:top + image.height, left:left + image.width] = np.array(image.convert('L')) > 0
+    except (KeyError, TypeError, binascii.Error, OSError, SyntaxError, ValueError) as error:
+        raise DataError(f'{where}: no PNG in base64 as its mask ({first_line(error)}); export it again') from None
+    return mask

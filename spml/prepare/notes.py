@@ -1,0 +1,21 @@
+"""What is odd in annotations, but no error: counted over all files and told once, with an example.
+
+Readers append pairs (one of the kinds below, place and detail) to a list that their caller gives.
+"""
+import collections
+import logging
+
+logger = logging.getLogger(__name__)
+
+NOTHING = 'annotations draw nothing'
+CUT = 'boxes reach out of their image and are cut at its edge'
+RENAMED = "files name another image than that which they are called like (imagePath); the file's own name counts"
+
+
+def warn(notes):
+    """Log a warning for each kind of notes: how many there are, and the first."""
+    kinds = collections.defaultdict(list)
+    for kind, text in notes:
+        kinds[kind].append(text)
+    for kind, texts in kinds.items():
+        logger.warning('WARNING: %d %s, for example %s', len(texts), kind, texts[0])
