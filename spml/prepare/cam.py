@@ -87,16 +87,17 @@ def check_keys(cams, files, known, what):
     keys = {name: set(read_cam(files[name])) for name in names}
     keys = {name: found for name, found in keys.items() if found}
     classes = known(list(keys))
-    fits = {}
+    fits, exact = {}, {}
     for by_class in (False, True):
         read = {name: {key + (not by_class) for key in found} - {0} for name, found in keys.items()}
-        fits[by_class] = sum(len(read[name] & shown) / len(read[name] | shown) for name, shown in classes.items()
-                             if read[name] | shown)
+        overlaps = [len(read[name] & shown) / len(read[name] | shown) for name, shown in classes.items()
+                    if read[name] | shown]
+        fits[by_class], exact[by_class] = sum(overlaps), overlaps.count(1)
+    mine, other = cams.by_class, not cams.by_class
     # CAMs may have a class more or less than is known: neither way fits everywhere.
-    if fits[not cams.by_class] > max(2 * fits[cams.by_class], len(classes) / 2):
-        raise DataError(f'{cams.folder}: its keys fit the {what} if they are {_way(not cams.by_class)}, and not if they '
-                        f'are {_way(cams.by_class)} ({len(classes)} files looked at); give --cam_keys '
-                        f'{"class-1" if cams.by_class else "class"}')
+    if 2 * fits[other] > len(classes) and (fits[other] > 2 * fits[mine] or exact[other] > exact[mine] == 0):
+        raise DataError(f'{cams.folder}: its keys fit the {what} if they are {_way(other)}, and not if they are '
+                        f'{_way(mine)} ({len(classes)} files looked at); give --cam_keys {"class" if other else "class-1"}')
     if keys and not cams.by_class and all(0 in found for found in keys.values()) and fits[False] <= fits[True]:
         logger.warning('WARNING: %s: every file looked at has the key 0, so every image would show the class 1; give '
                        '--cam_keys class if that is the background and the others are class ids', cams.folder)
