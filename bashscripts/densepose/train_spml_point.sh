@@ -38,5 +38,6 @@ densepose_pipeline() {
 }
 
 own=$([ "$DATASET" != demo ] || printf densepose_)
-prepare "${own}point" "${own}classifier"
+choose_recipe "${own}point" "${own:-spml_}joint"
+prepare "$CONFIG" "${own}classifier"
 run_pipeline densepose_pipeline

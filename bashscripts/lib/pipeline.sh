@@ -12,6 +12,7 @@
 GPUS=${GPUS:-}                       # ids; what runs the network runs one process on each. Ignored without a GPU
 PROCESSES=${PROCESSES:-}             # number of these processes (default: one on each GPU, one without a GPU)
 BATCH=${BATCH:-}                     # images of a step of the embedding's training, all processes together
+RECIPE=${RECIPE:-}                   # joint or published (default: published for voc12 and densepose, else joint)
 FORCE=${FORCE:-}                     # name of a stage to run again (the later ones follow)
 OVERWRITE=${OVERWRITE:-}             # 1: train again what was trained with other settings or data
 CHECKPOINT=${CHECKPOINT:-}           # a model-*.pth to use in place of training the embedding
@@ -45,6 +46,20 @@ set_options() {
 # head_of FILE...: what the first configuration that names a network calls its head, such as panoptic_deeplab.
 head_of() { sed -n '/^ *backbone_types: *\(panoptic_[a-z]*\)_.*/{s//\1/p;q}' "$@"; }
 
+# choose_recipe PUBLISHED JOINT: set CONFIG to the one of two configurations below configs/$DATASET that RECIPE means.
+choose_recipe() {
+    case $RECIPE in
+        joint | published) ;;
+        '')
+            case $DATASET in voc12 | densepose) RECIPE=published ;; *) RECIPE=joint ;; esac
+            # Of own data, as an earlier version wrote it.
+            [ -f "$ROOT/configs/$DATASET/$2.yaml" ] || RECIPE=published
+            ;;
+        *) fail "RECIPE=$RECIPE: must be joint or published" ;;
+    esac
+    case $RECIPE in joint) CONFIG=$2 ;; *) CONFIG=$1 ;; esac
+}
+
 # prepare EMBEDDING CLASSIFIER [NAME...]: derive what the stages use from the settings and from the names of the two
 # configurations below configs/$DATASET. NAME: variables of the script that hold paths.
 prepare() {
@@ -55,7 +70,7 @@ prepare() {
     [ -n "$DATAROOT" ] || fail 'DATAROOT is not set; set it to the folder that holds the data, or set DATASET=demo'
     absolute DATAROOT SNAPSHOT_ROOT CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:3}"
     SETTINGS=(DATASET DATAROOT SNAPSHOT_ROOT RUN_NAME CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST NUM_CLASSES CLASS_NAMES
-        CLUSTERS BATCH GPUS PROCESSES NUM_WORKERS FORCE OVERWRITE SET_EMBEDDING SET_CLASSIFIER DEMO_OPTIONS "${@:3}")
+        CLUSTERS RECIPE BATCH GPUS PROCESSES NUM_WORKERS FORCE OVERWRITE SET_EMBEDDING SET_CLASSIFIER DEMO_OPTIONS "${@:3}")
     RUN=$SNAPSHOT_ROOT/$RUN_NAME
     # The lists of pseudo labels name files below RUN, and blanks separate the fields of a list.
     case $RUN in *[[:blank:]]*) fail "$RUN: results cannot go to a path with blanks; set SNAPSHOT_ROOT" ;; esac

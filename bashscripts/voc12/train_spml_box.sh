@@ -19,5 +19,6 @@ fi
 RUN_NAME=${RUN_NAME:-spml_box}                         # folder of the results
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_box.txt} # with the labels of CAMs within boxes
 
-prepare tag_box classifier
+choose_recipe tag_box spml_joint
+prepare "$CONFIG" classifier
 run_pipeline one_classifier

@@ -19,5 +19,6 @@ fi
 RUN_NAME=${RUN_NAME:-spml_point}                         # folder of the results
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_point.txt} # with the weak labels
 
-prepare point classifier
+choose_recipe point spml_joint
+prepare "$CONFIG" classifier
 run_pipeline one_classifier

@@ -52,5 +52,6 @@ tag_pipeline() {
     picture retrieval_2_labels
 }
 
-prepare tag_box classifier CAM_DIR INST_DIR
+choose_recipe tag_box spml_joint
+prepare "$CONFIG" classifier CAM_DIR INST_DIR
 run_pipeline tag_pipeline

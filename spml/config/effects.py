@@ -10,11 +10,12 @@ _WITHOUT_EFFECT_ON_TRAINING = {
     'train.snapshot_minutes', 'train.keep_snapshots', 'train.tensorboard_step'}
 _TRAINING = SCHEMA.keys() - _WITHOUT_EFFECT_ON_TRAINING - {name for name in SCHEMA if name.startswith('test.')}
 
-# The classifier's training computes no segments, and its embedding network is frozen in eval mode.
+# The classifier's training computes no segments; an embedding network that it freezes is in eval mode.
+_OF_LEARNING_EMBEDDINGS = {'network.use_syncbn', 'network.frozen_stages', 'network.bn_momentum'}
 _EMBEDDING_ALONE = {
-    'network.use_syncbn', 'network.kmeans_iterations', 'network.kmeans_num_clusters', 'network.frozen_stages',
-    'network.bn_momentum', 'train.memory_bank_size', 'train.img_sim_with_location', 'train.embedding_scale',
-    'train.detach_softmax', 'train.kinds',
+    'network.kmeans_iterations', 'network.kmeans_num_clusters', 'train.memory_bank_size',
+    'train.img_sim_with_location', 'train.embedding_scale', 'train.detach_softmax', 'train.sem_occ_largest_share',
+    'train.kinds',
     *(f'train.{relation}_{part}' for relation in RELATIONS for part in ('loss_types', 'concentration', 'loss_weight'))}
 
 # What goes through the embedding network, and the network itself; its weights are files.
@@ -25,7 +26,7 @@ _EMBEDDINGS = {
 _PREDICTIONS = _EMBEDDINGS | {'network.kmeans_iterations', 'dataset.num_classes', 'dataset.color_map'}
 
 _KEYS = {
-    'embedding': _TRAINING,
+    'embedding': _TRAINING - {'train.freeze_embedding'},
     'classifier': _TRAINING - _EMBEDDING_ALONE,
     'prototypes': _EMBEDDINGS | {'network.kmeans_iterations'},
     'inference': _PREDICTIONS,
@@ -63,6 +64,8 @@ def effective(config, kind, *, processes=None, multi_scale=False, whole_image=Fa
     """
     flat = flatten(config)
     left_out = {*_idle(flat)}
+    if kind == 'classifier' and flat['train.freeze_embedding']:
+        left_out |= _OF_LEARNING_EMBEDDINGS
     if multi_scale or whole_image:
         left_out.add('test.image_size')
     if whole_image:
@@ -91,6 +94,8 @@ def _idle(flat):
         yield f'train.{relation}_concentration'
         if relation != 'sem_ann':  # its weight is that of the softmax head too
             yield f'train.{relation}_loss_weight'
+    if 'sem_occ' not in active:
+        yield 'train.sem_occ_largest_share'
     if 'img_sim' not in active:
         yield 'train.img_sim_with_location'
     if 'feat_aff' not in active and not ('img_sim' in active and flat['train.img_sim_with_location']):

@@ -72,6 +72,7 @@ def _normalisation(part):
 
 _NOT_NEGATIVE = kinds.number('a number of at least 0', lambda value: value >= 0)
 _POSITIVE = kinds.number('a number greater than 0', lambda value: value > 0)
+_SHARE = kinds.number('a number in 0..1', lambda value: 0 <= value <= 1)
 _MOMENTUM = kinds.number('a number of at least 0 and less than 1', lambda value: 0 <= value < 1)
 _BN_MOMENTUM = kinds.number('a number greater than 0 and at most 1', lambda value: 0 < value <= 1)
 _BACKBONES = kinds.choice(*(f'panoptic_{head}_{backbone}' for head in HEADS for backbone in BACKBONES))
@@ -106,7 +107,7 @@ SCHEMA = {
                               'backbone of panoptic_*_timm, one of PyTorch Image Models, which are there after '
                               "pip install -e '.[timm]'"),
     'network.prediction_types': Key(kinds.choice('segsort', 'softmax_classifier'), 'segsort',
-                                    'what is trained: the embedding (segsort) or a classifier on a frozen one'),
+                                    'what is trained: the embedding (segsort) or a classifier on a trained one'),
     'network.stem': Key(kinds.choice('deep', '7x7'), 'deep',
                         "first layers of a ResNet: deep as in the release, or 7x7 as torchvision's weights need"),
     'network.pretrained': Key(kinds.text(f"a path, {', '.join(PRETRAINED_NAMES)} or '' for none"), '',
@@ -168,6 +169,9 @@ SCHEMA = {
                     'sem_occ_concentration and sem_occ_loss_weight', LABEL_KINDS, _OF_A_KIND), {},
         "concentrations and weights of images that the list says are of this kind, in place of the relations' own "
         'keys; sem_ann_loss_weight weighs the softmax head, too'),
+    'train.sem_occ_largest_share': Key(_SHARE, 1.0, 'semantic co-occurrence, where it is on, is left out if more than '
+                                       'this share of the pairs of training images have a foreground class in common: '
+                                       'then it says little of a pixel; 1: never. The training prints what it found'),
     'train.img_sim_with_location': Key(kinds.BOOLEAN, Derived('false for Densepose', lambda c: not _is_densepose(c)),
                                        'whether image similarity compares vectors with location, or plain ones'),
     'train.embedding_scale': Key(_POSITIVE,
@@ -177,6 +181,9 @@ SCHEMA = {
     'train.detach_softmax': Key(kinds.BOOLEAN, True,
                                 'whether the softmax head learns alongside the embedding without training it; false '
                                 'trains both by cross-entropy, scaled by train.sem_ann_loss_weight'),
+    'train.freeze_embedding': Key(kinds.BOOLEAN, True, "a classifier's training: whether the embedding network stays "
+                                  'as it is, in eval mode; false trains it along with the head, but for '
+                                  'network.frozen_stages'),
 
     'test.image_size': Key(kinds.integer(0), 512, 'length of the longer side at a single scale; 0 keeps the size'),
     'test.crop_size': Key(kinds.PAIR, [512, 512], 'size of the sliding window, in pixels'),

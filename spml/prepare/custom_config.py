@@ -18,7 +18,9 @@ _BEFORE = ('scribble', 'scribble_classifier')
 
 
 def write_configs(shipped, folder, classes, longest_side):
-    """Write `base.yaml`, `scribble.yaml` (the embedding) and `classifier.yaml` into a folder, from those `shipped`.
+    """Write `base.yaml`, the embedding's `spml_joint.yaml` and `scribble.yaml`, and `classifier.yaml` into a folder.
+
+    They are made from those of the folder `shipped`; scripts take the first unless RECIPE=published.
 
     Crops and windows grow or shrink with the images' `longest_side`, in pixels. Images are tested at their size, as
     they are trained on. A file that is there already is kept, for it may have been edited; ConfigError if it is of
@@ -36,8 +38,8 @@ def write_configs(shipped, folder, classes, longest_side):
     train, test = base['train'], base['test']
     train['crop_size'] = scaled(train['crop_size'])
     test |= {'image_size': 0, 'crop_size': scaled(test['crop_size']), 'stride': scaled(test['stride'])}
-    texts = {'base': configuration.dump(base), 'scribble': _body(shipped / 'scribble.yaml'),
-             'classifier': _body(shipped / 'classifier.yaml')}
+    texts = {'base': configuration.dump(base), **{name: _body(shipped / f'{name}.yaml') for name in (
+        'spml_joint', 'scribble', 'classifier')}}
     if all((folder / f'{name}.yaml').exists() for name in _BEFORE):
         texts = dict.fromkeys(_BEFORE)
     for name, text in texts.items():

@@ -23,7 +23,7 @@ from spml.utils.formats import read_json_or_none, write_json, write_png, write_t
 
 __all__ = ['class_names', 'generate']
 
-FORMAT_VERSION = 1  # rises whenever the same options would give other files
+FORMAT_VERSION = 2  # rises whenever the same options would give other files
 SPLITS = ('train', 'val', 'test')
 _FOLDERS = (layout.IMAGES, layout.TEST_IMAGES, layout.INSTANCES, layout.REGIONS, layout.ACTIVATIONS,
             layout.OUTSIDE_BOXES, *layout.TRAIN_LABELS.values())

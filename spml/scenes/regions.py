@@ -15,7 +15,7 @@ _ITERATIONS = 5
 _POSITION_WEIGHT = 0.5  # against the colour and texture features, which have unit deviation together
 
 
-def over_segmentation(image, smoothing=2.5, fewest=20, most=60, merge_cost=30.0):
+def over_segmentation(image, smoothing=2.5, fewest=12, most=60, merge_cost=120.0):
     """Split an image (H, W, 3) uint8 RGB into 4-connected regions, (H, W) uint8 ids 0..n-1.
 
     The defaults are those of the built-in data. `smoothing` is that of the features, in pixels. There are `fewest` to

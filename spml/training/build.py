@@ -9,6 +9,7 @@ from spml.data.check import check_sample
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import check_files, digest, read_list
 from spml.data.loader import StreamSampler, build_loader
+from spml.data.tags import read_tags, sharing_pairs
 from spml.errors import ConfigError
 from spml.models.build import build_classifier, build_embedding, starting_weights
 from spml.models.heads import HEADS
@@ -37,7 +38,7 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
     """Train the embedding network and the joint softmax head on the images and weak labels of a list file."""
     entries = _read_entries(config, 'segsort', data_dir, data_list, fields=(3,))
     seed_everything(config.seed)
-    task = build_embedding_task(config).to(device)
+    task = build_embedding_task(config, _too_common(config, entries)).to(device)
     freeze_stages(task.embedding.backbone, config.network.frozen_stages)
     weights = starting_weights(config)
     if weights is not None:
@@ -60,27 +61,39 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
 
 def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False,
                      embedding=None):
-    """Train a fresh softmax head on a frozen embedding: `network.pretrained`, or `embedding` where that is empty."""
+    """Train a fresh softmax head on an embedding, frozen unless the configuration says otherwise.
+
+    The embedding is `network.pretrained`, or `embedding` where that is empty.
+    """
     entries = _read_entries(config, 'softmax_classifier', data_dir, data_list, fields=(2, 3))
     weights = starting_weights(config, embedding)
     if weights is None:
         raise ConfigError('network.pretrained is empty; name a trained embedding, its model-*.pth or its folder, with '
                           '--embedding')
     seed_everything(config.seed)
+    frozen = config.train.freeze_embedding
     task = ClassifierTask(build_embedding(config), build_classifier(config), config.dataset.num_classes,
-                          config.train.precision)
+                          config.train.precision, frozen)
     load_embedding(task.embedding, weights)
     task.to(device)
-    optimizer = FoldedSGD(parameter_groups(None, [task.classifier], config.train.weight_decay), config.train.momentum)
+    if frozen:
+        groups = parameter_groups(None, [task.classifier], config.train.weight_decay)
+    else:
+        freeze_stages(task.embedding.backbone, config.network.frozen_stages)
+        groups = parameter_groups(task.embedding.backbone, [task.embedding.head, task.classifier],
+                                  config.train.weight_decay)
+        task = _with_batch_norm(task, config, device)
+    optimizer = FoldedSGD(groups, config.train.momentum)
     make_loader = _loader_maker(config, entries, task, device, CLASSIFIER_AUGMENTATION)
     _train(Training(task, optimizer, {'softmax_loss': 1.0}, make_loader, config, pathlib.Path(snapshot_dir), device,
                     digest(entries)), resume, accept_changes)
 
 
-def build_embedding_task(config):
-    """Return the EmbeddingTask that `config` describes, with random weights."""
+def build_embedding_task(config, left_out=()):
+    """Return the EmbeddingTask that `config` describes, with random weights, without the relations `left_out`."""
     settings, processes = config.train, distributed.world_size()
-    active = {name: settings[f'{name}_concentration'] for name in RELATIONS if settings[f'{name}_loss_types'] != 'none'}
+    active = {name: settings[f'{name}_concentration'] for name in RELATIONS
+              if settings[f'{name}_loss_types'] != 'none' and name not in left_out}
     criterion = RelationCriterion(active, config.dataset.num_classes, settings.img_sim_with_location,
                                   _by_kind(settings, active) if settings.kinds else None)
     bank = MemoryBank(settings.memory_bank_size, images_per_process(config, processes) * processes)
@@ -99,6 +112,19 @@ def _by_kind(keys, relations):
     """Return dict from kinds of labels, and '' for the rest, to the Settings that `train.kinds` gives them."""
     return {kind: Settings({name: own[f'{name}_concentration'] for name in relations}, _weights(own))
             for kind, own in {'': keys, **{kind: {**keys, **own} for kind, own in keys.kinds.items()}}.items()}
+
+
+def _too_common(config, entries):
+    """Return ('sem_occ',) if co-occurrence is on but too many pairs of images share a class, else nothing."""
+    largest = config.train.sem_occ_largest_share
+    if config.train.sem_occ_loss_types == 'none' or largest == 1:
+        return ()
+    share = sharing_pairs(read_tags(entries)[:, 1:config.dataset.num_classes])
+    left_out = share > largest
+    if distributed.rank() == 0:
+        print(f'semantic co-occurrence is {"left out" if left_out else "used"}: {100 * share:.0f} % of the pairs of '
+              f'images have a foreground class in common (train.sem_occ_largest_share: {largest:g})', flush=True)
+    return ('sem_occ',) if left_out else ()
 
 
 def _read_entries(config, needed, data_dir, data_list, fields):

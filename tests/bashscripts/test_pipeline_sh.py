@@ -1,5 +1,6 @@
 """What each pipeline's script lists: its stages in order with their arguments, its settings, and what it refuses."""
 import os
+import pathlib
 import shutil
 
 import pytest
@@ -84,9 +85,24 @@ def test_densepose_clusters_and_the_built_in_data(place):
     pseudo = place.plan().stages['pseudo_labels'].options
     assert (pseudo['--source'], pseudo['--kmeans_num_clusters']) == ('densepose_random_walk', '24,24')
     stages = place.plan(DATASET='demo').stages
-    assert stages['train_embedding'].options['--cfg_path'].endswith('configs/demo/densepose_point.yaml')
+    assert stages['train_embedding'].options['--cfg_path'].endswith('configs/demo/densepose_joint.yaml')
     assert stages['train_classifier'].options['--cfg_path'].endswith('configs/demo/densepose_classifier.yaml')
     assert stages['pseudo_labels'].options['--kmeans_num_clusters'] == '6,6'
+
+
+@pytest.mark.parametrize(('script', 'dataset', 'recipe', 'config'), [
+    ('voc12/train_spml_box.sh', 'voc12', 'joint', 'spml_joint'), ('voc12/train_spml_tag.sh', 'voc12', '', 'tag_box'),
+    ('voc12/train_spml_box.sh', 'demo', 'published', 'tag_box'), ('voc12/train_spml_tag.sh', 'demo', '', 'spml_joint'),
+    ('voc12/train_spml_point.sh', 'voc12', 'joint', 'spml_joint'),
+    ('voc12/train_spml_point.sh', 'demo', 'published', 'point'),
+    ('densepose/train_spml_point.sh', 'densepose', 'joint', 'spml_joint'),
+    ('densepose/train_spml_point.sh', 'demo', 'published', 'densepose_point')])
+def test_one_setting_chooses_the_recipe(place, script, dataset, recipe, config):
+    place.choose(script, pathlib.Path(script).stem.removeprefix('train_'))
+    plan = place.plan(RECIPE=recipe, DATASET=dataset)
+    for name in ('train_embedding', 'score_final', 'inference_softmax_joint'):
+        assert plan.stages[name].options['--cfg_path'].endswith(f'configs/{dataset}/{config}.yaml')
+    assert plan.settings['RECIPE'] == (recipe or {'voc12': 'published', 'demo': 'joint'}[dataset])
 
 
 @pytest.mark.parametrize(('settings', 'expected'), [
@@ -156,7 +172,7 @@ def test_the_demo_makes_its_data(place):
     plan = place.plan(DATASET='demo', DATAROOT=str(place.folder / 'demo'), DEMO_OPTIONS='--num_train 3')
     assert plan.names[:2] == ['demo_data', 'train_embedding']
     assert plan.stages['demo_data'].options == {'--out': str(place.folder / 'demo'), '--num_train': '3'}
-    assert plan.stages['train_embedding'].options['--cfg_path'].endswith('configs/demo/scribble.yaml')
+    assert plan.stages['train_embedding'].options['--cfg_path'].endswith('configs/demo/spml_joint.yaml')
     assert plan.stages['prototypes'].options['--kmeans_num_clusters'] == '6,6'
 
 
@@ -170,7 +186,7 @@ def test_the_baseline(place):
 
 @pytest.mark.parametrize(('settings', 'named'), [
     ({'DATAROOT': None}, 'DATAROOT'), ({'SNAPSHOT_ROOT': '/tmp/my runs'}, 'SNAPSHOT_ROOT'),
-    ({'DATASET': 'voc2007'}, 'DATASET=voc2007'),
+    ({'DATASET': 'voc2007'}, 'DATASET=voc2007'), ({'RECIPE': 'mine'}, 'RECIPE=mine'),
     ({'SPML_PYTHON': '/nowhere/python'}, 'setup.sh')])
 def test_bad_settings_are_one_line(place, settings, named):
     result = place.run(**settings)

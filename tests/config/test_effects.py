@@ -65,5 +65,6 @@ def test_differences_are_told_in_the_order_of_the_schema(small_config):
     now = effective(small_config('seed=7', 'train.sem_occ_loss_types=none', 'test.image_size=3'), 'embedding')
     assert differences(before, now) == [
         'seed: 5 -> 7', 'train.base_lr: 0.5 -> 0.001', "train.sem_occ_loss_types: 'segsort' -> 'none'",
-        'train.sem_occ_concentration: 8.0 -> without effect', 'train.sem_occ_loss_weight: 0.3 -> without effect']
+        'train.sem_occ_concentration: 8.0 -> without effect', 'train.sem_occ_loss_weight: 0.3 -> without effect',
+        'train.sem_occ_largest_share: 1.0 -> without effect']
     assert differences(before, before) == []

@@ -31,6 +31,7 @@ EMBEDDING = COMMON | {
     'train.detach_softmax': True}
 CLASSIFIER = COMMON | {
     'gpus': '0', 'network.prediction_types': 'softmax_classifier', 'network.use_syncbn': False,
+    'train.freeze_embedding': True,
     'network.pretrained': '', 'train.max_iteration': 4000, 'train.snapshot_step': 4000}
 VOC = {
     'dataset.dataset': 'VOC2012', 'dataset.num_classes': 21, 'dataset.swap_parts': False,
@@ -44,7 +45,13 @@ DENSEPOSE = {
     'test.image_size': 640, 'test.crop_size': [640, 640], 'test.stride': [640, 640]}
 VOC_EMBEDDING = EMBEDDING | VOC | {
     'train.max_iteration': 30000, 'train.snapshot_step': 30000, 'train.memory_bank_size': 2,
-    'network.kmeans_num_clusters': [6, 6], 'train.sem_occ_loss_types': 'segsort', 'train.feat_aff_loss_types': 'none'}
+    'network.kmeans_num_clusters': [6, 6], 'train.sem_occ_loss_types': 'segsort', 'train.feat_aff_loss_types': 'none',
+    'train.sem_occ_largest_share': 1}
+
+DENSEPOSE_EMBEDDING = EMBEDDING | DENSEPOSE | {
+    'train.max_iteration': 45000, 'train.snapshot_step': 45000, 'train.memory_bank_size': 0,
+    'network.kmeans_num_clusters': [12, 12], 'train.sem_ann_loss_weight': 1.0, 'train.sem_occ_loss_types': 'none',
+    'train.feat_aff_loss_types': 'segsort', 'train.feat_aff_concentration': 12, 'train.feat_aff_loss_weight': 0.5}
 
 
 def weighted(annotation, concentration, co_occurrence):
@@ -61,11 +68,12 @@ PUBLISHED = {
     'voc12/cross_entropy': VOC_EMBEDDING | {
         'train.sem_ann_loss_weight': 1.0, 'train.memory_bank_size': 0, 'train.detach_softmax': False,
         **{f'train.{name}_loss_types': 'none' for name in ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')}},
-    'densepose/point': EMBEDDING | DENSEPOSE | {
-        'train.max_iteration': 45000, 'train.snapshot_step': 45000, 'train.memory_bank_size': 0,
-        'network.kmeans_num_clusters': [12, 12], 'train.sem_ann_loss_weight': 1.0, 'train.sem_occ_loss_types': 'none',
-        'train.feat_aff_loss_types': 'segsort', 'train.feat_aff_concentration': 12, 'train.feat_aff_loss_weight': 0.5},
+    'densepose/point': DENSEPOSE_EMBEDDING,
     'densepose/classifier': CLASSIFIER | DENSEPOSE,
+    # Not published either: the softmax head trains the embedding too, and co-occurrence depends on the data.
+    'voc12/spml_joint': VOC_EMBEDDING | weighted(1.0, 12, 0.5) | {
+        'train.detach_softmax': False, 'train.sem_occ_largest_share': 0.5},
+    'densepose/spml_joint': DENSEPOSE_EMBEDDING | {'train.detach_softmax': False},
 }
 
 

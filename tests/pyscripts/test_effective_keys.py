@@ -29,8 +29,9 @@ OTHER = {
        (('sem_ann', 'none'), ('sem_occ', 'none'), ('img_sim', 'none'), ('feat_aff', 'segsort'))},
     **{f'train.{name}_concentration': 3 for name in ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')},
     **{f'train.{name}_loss_weight': 7 for name in ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')},
-    'train.kinds': {'tag': {'sem_ann_loss_weight': 3}}, 'train.img_sim_with_location': False,
-    'train.embedding_scale': 0.3, 'train.detach_softmax': False,
+    'train.kinds': {'tag': {'sem_ann_loss_weight': 3}}, 'train.sem_occ_largest_share': 0.1,
+    'train.img_sim_with_location': False, 'train.embedding_scale': 0.3, 'train.detach_softmax': False,
+    'train.freeze_embedding': False,
     'test.image_size': 20, 'test.crop_size': [24, 16], 'test.stride': [8, 8]}
 
 

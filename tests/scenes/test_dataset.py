@@ -135,7 +135,7 @@ def test_over_segmentation_has_connected_regions_with_consecutive_ids_that_follo
     for regions, truth in pairs(root, 'hed'):
         ids = np.unique(regions)
         np.testing.assert_array_equal(ids, np.arange(len(ids)))
-        assert 15 <= len(ids) <= 60
+        assert 12 <= len(ids) <= 60
         for identity in ids:
             assert ndimage.label(regions == identity)[1] == 1
             inside = truth[(regions == identity) & (truth != 255)]

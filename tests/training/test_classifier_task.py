@@ -70,20 +70,52 @@ def test_the_head_starts_afresh_and_learns(tmp_path, small_config, small_data, t
     assert (heads[5, 1e-12] - heads[5, 1e-2]).abs().max() > 1e-4
 
 
+@pytest.mark.usefixtures('one_thread')
+def test_an_embedding_that_is_not_frozen_learns_but_for_its_frozen_stages(tmp_path, small_config, small_data,
+                                                                          trained_embedding, identical):
+    """It starts from the weights that are named, in training mode, and a resume continues it bit by bit."""
+    def run(folder, *overrides, **options):
+        config = configure(small_config, trained_embedding, 'train.freeze_embedding=false',
+                           'network.frozen_stages=[res4]', *overrides)
+        train_classifier(config, small_data.folder, small_data.lists[2], tmp_path / folder, CPU, **options)
+        return torch.load(max((tmp_path / folder).glob('model-?.pth')), weights_only=True)
+
+    before = torch.load(trained_embedding, weights_only=True)['embedding_model']
+    still = run('still', 'train.base_lr=1e-12')['embedding_model']
+    unbroken = run('unbroken', 'train.base_lr=0.01')
+    after = unbroken['embedding_model']
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        if name.endswith(('running_mean', 'running_var')):
+            assert not torch.equal(still[name], value), name  # of the batches: it is in training mode
+        elif not name.endswith('num_batches_tracked'):
+            assert torch.allclose(still[name], value, atol=1e-6), name
+            assert torch.equal(after[name], value) == ('.res4.' in name), name
+    run('halved', 'train.base_lr=0.01', 'train.snapshot_step=2')
+    for path in (tmp_path / 'halved').glob('model-3*'):
+        path.unlink()
+    resumed = run('halved', 'train.base_lr=0.01', 'train.snapshot_step=2', resume=True)
+    assert identical(resumed['embedding_model'], after)
+    assert identical(resumed['prediction_model'], unbroken['prediction_model'])
+
+
 def test_an_embedding_has_to_be_named(tmp_path, small_config, small_data):
     with pytest.raises(ConfigError, match=r'network\.pretrained.*--embedding'):
         train_classifier(small_config('network.prediction_types=softmax_classifier'), small_data.folder,
                          small_data.list, tmp_path / 'run', CPU)
 
 
-def test_training_mode_reaches_the_head_only(small_config):
+def test_training_mode_reaches_what_learns_only(small_config):
     task = ClassifierTask(build_embedding(small_config()), build_classifier(small_config()), 3)
+    learning = ClassifierTask(build_embedding(small_config()), build_classifier(small_config()), 3,
+                              freeze_embedding=False)
     for mode in (True, False):
         task.train(mode)
+        learning.train(mode)
         assert not any(module.training for module in task.embedding.modules())
-        assert all(module.training == mode for module in task.classifier.modules())
+        assert all(module.training == mode for part in (task.classifier, learning) for module in part.modules())
     assert not any(p.requires_grad for p in task.embedding.parameters())
-    assert all(p.requires_grad for p in task.classifier.parameters())
+    assert all(p.requires_grad for part in (task.classifier, learning) for p in part.parameters())
 
 
 def test_the_loss_is_the_head_s_on_unit_embeddings_of_the_quarter_grid():

@@ -53,6 +53,22 @@ def test_cross_entropy_alone_can_train_the_embedding(small_config):
     assert any(p.grad.abs().max() > 0 for p in task.embedding.parameters())
 
 
+@pytest.mark.parametrize(('images', 'largest', 'said'), [
+    ('abc', 0.3, 'used: 0 %'), ('aab', 0.34, 'used: 33 %'), ('aab', 0.33, 'left out: 33 %'),
+    ('aaa', 0.99, 'left out: 100 %'), ('aaa', 1, '')])
+def test_co_occurrence_is_left_out_where_too_many_pairs_share_a_class(tmp_path, small_config, small_data, capsys,
+                                                                      images, largest, said):
+    """Images a and b have one foreground class each, c has none."""
+    path = tmp_path / 'list.txt'
+    path.write_text(''.join(f'image/{name}.png semantic/{name}.png instance/{name}.png\n' for name in images))
+    config = small_config(f'train.sem_occ_largest_share={largest}', 'train.max_iteration=1')
+    train_embedding(config, small_data.folder, path, tmp_path / 'run', CPU)
+    printed = capsys.readouterr().out
+    assert f'co-occurrence is {said}' in printed if said else 'co-occurrence' not in printed
+    line, = (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()
+    assert ('sem_occ_loss' in line) == ('left out' not in said)
+
+
 def test_the_images_of_a_step_are_shared_out_and_the_configuration_stays_the_users(tmp_path, small_config, small_data,
                                                                                     capsys):
     config = small_config('train.batch_size=4', 'train.total_batch_size=3', 'train.max_iteration=2')
