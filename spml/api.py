@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from spml.data.orientation import orientation, upright
-from spml.data.readers import read_image
-from spml.errors import CheckpointError, DataError
+from spml.data.readers import image_pixels, read_image
+from spml.errors import CheckpointError
 from spml.inference.crf import CrfParameters, require_crf
 from spml.inference.outputs import Finish, Prediction, finish
 from spml.inference.predictors import Embedder, SoftmaxPredictor, cut, for_finish, predict_pixels
@@ -90,7 +89,7 @@ class Segmenter:
             crf: sharpen the probabilities with DenseCRF at its published parameters.
 
         Raises:
-            DataError: a file cannot be read, or the pixels are not 8-bit RGB.
+            DataError: a file cannot be read; pixels are not 8-bit RGB, or a PIL image is one that is refused as a file.
             SpmlError: `crf` without pydensecrf.
         """
         if ((isinstance(image, Sequence) and not isinstance(image, str))
@@ -166,13 +165,5 @@ def find_checkpoint(source: StrPath) -> pathlib.Path:
 
 def _pixels(image: ImageLike) -> NDArray[np.uint8]:
     """Return an image as (H, W, 3) uint8 RGB."""
-    if isinstance(image, str | os.PathLike):
-        pixels: NDArray[np.uint8] = read_image(image)
-        return pixels
-    if isinstance(image, Image.Image):
-        image = upright(np.asarray(image.convert('RGB')), orientation(image))
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
-        raise DataError(f'image: {pixels.dtype} of shape {pixels.shape}, but pixels must be uint8 (H, W, 3) RGB in '
-                        '0..255; convert them, or give the path of the file')
+    pixels: NDArray[np.uint8] = (read_image if isinstance(image, str | os.PathLike) else image_pixels)(image)
     return pixels

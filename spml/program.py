@@ -101,6 +101,16 @@ _ENVIRONMENT_ERRORS = {
 }
 
 
+_WARNED = set()
+
+
+def warn_once(logger, text):
+    """Log a warning, unless this command has given it before, here or in another process that it launched."""
+    if text not in _WARNED and not _is_said(text):
+        _WARNED.add(text)
+        logger.warning('%s', text)
+
+
 def one_line(message):
     """Return a message as one line that any terminal shows as it is: it may quote what a file holds."""
     return ''.join(letter if letter.isprintable() else '?' for letter in ' '.join(str(message).split()))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from spml.data.lists import parse_list
 from spml.data.orientation import UPRIGHT
-from spml.data.readers import check_same_size, read_image, read_label, stored_orientation
+from spml.data.readers import check_same_size, read_image, read_label, stored_orientation, warn_of_damage
 from spml.errors import ConfigError, DataError, WrongEncodingError
 from spml.names import VOID
 
@@ -139,7 +139,8 @@ def check_sample(entries, num_classes, with_regions):
     """
     sample = entries[::max(1, len(entries) // _SAMPLE)][:_SAMPLE]
     with ThreadPool(min(4, len(sample))) as pool:
-        inspected = pool.map(functools.partial(inspect, num_classes=num_classes, with_regions=with_regions), sample)
+        inspected = pool.map(functools.partial(inspect, num_classes=num_classes, with_regions=with_regions,
+                                               on_damage=warn_of_damage), sample)
     findings = [finding for found, _, _ in inspected for finding in found]
     for finding in findings:
         if finding.kind in WRONG:
@@ -152,22 +153,24 @@ def check_sample(entries, num_classes, with_regions):
     return findings
 
 
-def inspect(entry, num_classes, with_regions=True, transform=None, with_image=True):
-    """Read the files of one entry.
+def inspect(entry, num_classes, with_regions=True, transform=None, with_image=True, on_damage=None):
+    """Read the files of one entry; an image of which a part is lost is a finding, unless `on_damage` is to hear of it.
 
     Returns a list of Finding; (3,) int64, how many images, labels and over-segmentations could be read; (256,)
     int64, the pixels of each value of the semantic label.
     """
     findings, found, histogram = [], [None] * 3, np.zeros(256, np.int64)
+    damage = []
     paths = entry.image if with_image else None, entry.semantic, entry.regions if with_regions else None
     for number, path in enumerate(paths):
         if path is not None:
             try:
-                found[number] = read_label(path) if number else read_image(path)
+                found[number] = read_label(path) if number else read_image(path, on_damage or damage.append)
             except DataError as error:
                 kind = ('encoding' if isinstance(error, WrongEncodingError) else
                         'corrupt' if path.is_file() else 'missing')
                 findings.append(Finding(kind, entry.place, str(error)))
+    findings += [Finding('corrupt', entry.place, text) for text in damage]
     image, semantic, regions = found
     counts = np.array([content is not None for content in found], np.int64)
     for label, path in zip(found[1:], paths[1:], strict=True):

@@ -28,6 +28,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
     - `instance_label`: (h, w) int64, the same of the regions; absent without `with_regions`
     - `tags`: (256,) bool, the values present in the weak semantic label before augmentation, and the entry's own tags
     - `index`: int, `name`: str, `kind`: str, that of the label as the list says, or ''
+    - `damage`: str, only where the image is damaged and could be read: what to tell the user
 
     A label may hold any value; what is unlabelled (`num_classes`..254) or void (255) is the consumer's business.
     DataError: an entry has no label where one is needed. ConfigError: `swap_parts` with too few classes.
@@ -63,7 +64,8 @@ class SegmentationDataset(torch.utils.data.Dataset):
     def __getitem__(self, key):
         position, index = key
         entry = self.entries[index]
-        image, semantic, regions = read_entry(entry, with_regions=self.with_regions)
+        damage = []
+        image, semantic, regions = read_entry(entry, with_regions=self.with_regions, on_damage=damage.append)
         tags = entry_tags(entry, semantic)
         labels = (semantic, regions) if self.with_regions else (semantic,)
         rng = np.random.default_rng([self.seed, position])
@@ -73,7 +75,7 @@ class SegmentationDataset(torch.utils.data.Dataset):
             'image': torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             **{name: torch.from_numpy(label.astype(np.int64)) for name, label in zip(names, labels, strict=True)},
             'tags': torch.from_numpy(tags), 'index': index, 'name': entry.name,
-            'kind': entry.kind or ''}
+            'kind': entry.kind or '', **({'damage': f'{entry.place}: {damage[0]}'} if damage else {})}
 
     def _augment(self, image, labels, rng):
         if self.random_mirror and rng.random() < 0.5:

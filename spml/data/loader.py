@@ -6,6 +6,7 @@ workers, exactly.
 """
 import dataclasses
 import functools
+import logging
 import signal
 
 import cv2
@@ -14,6 +15,9 @@ import torch
 import torch.utils.data
 
 from spml.errors import DataError, ResourceError
+from spml.program import warn_once
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(eq=False)
@@ -62,7 +66,7 @@ def build_loader(dataset, batch_sampler, num_workers=0, pin_memory=False, seed=0
     tensors (B, ...), and strings become lists. `num_workers` processes load, or this one if 0; `pin_memory` is for
     faster copies to a GPU; `seed` is that of the workers' global random states (Python's, numpy's and torch's). A
     `DataError` met in a worker is raised by the loop over the loader, with its own one-line message, and so is a
-    `ResourceError` when a worker dies.
+    `ResourceError` when a worker dies. What items say of damage is logged once a file and not part of the batches.
     """
     # Workers are not persistent: the stream is read once, so they end with the loop, even when it fails.
     # A separate generator: otherwise making an iterator would draw from torch's global random state, which dropout
@@ -83,6 +87,8 @@ class _Loader(torch.utils.data.DataLoader):
             for batch in batches:
                 if isinstance(batch, DataError):
                     raise batch
+                for text in batch.pop('damage', ()):  # workers do not know what others have said
+                    warn_once(logger, text)
                 yield batch
         except (RuntimeError, OSError, EOFError) as error:
             if self.num_workers == 0 or not _tells_of_a_death(error):
@@ -118,7 +124,12 @@ class _Guarded(torch.utils.data.Dataset):
 
 
 def _collate(items):
-    return items if isinstance(items, DataError) else torch.utils.data.default_collate(items)
+    if isinstance(items, DataError):
+        return items
+    damage = [item['damage'] for item in items if 'damage' in item]
+    batch = torch.utils.data.default_collate([{name: value for name, value in item.items() if name != 'damage'}
+                                              for item in items])
+    return {**batch, 'damage': damage} if damage else batch
 
 
 def _init_worker(_):

@@ -2,12 +2,14 @@
 
 A pickle names the functions to call, so one from a stranger can do whatever they like. Here the names that numpy writes
 for arrays and scalars are allowed, and calls of them are only noted; every other name is refused. The arrays are then
-built from the notes: from checked shapes, number types and plain bytes.
+built from the notes: from checked shapes, number types and plain bytes. Python's own unpickler is not used: it takes
+memory for whatever size a file states.
 """
 import io
 import math
 import pickle
 import pickletools
+import types
 
 import numpy as np
 
@@ -36,33 +38,121 @@ def _load(source):
     shape, _, dtype = read_header(source)
     if dtype != np.dtype(object) or shape != ():
         raise pickle.UnpicklingError(f'holds a plain array of shape {shape} and type {dtype}, not one pickled object')
-    _check_memo(source)
-    # latin1 is how numpy reads what Python 2 wrote: each character of a string is then one byte of it.
-    outer = _Unpickler(source, encoding='latin1').load()
+    outer = _Reader().read(source)
     if not isinstance(outer, _Call) or outer.name != '_reconstruct' or len(outer.state[4]) != 1:
         raise pickle.UnpicklingError('does not hold exactly one object')
-    value = outer.state[4][0]
-    return {_built(key): _built(item) for key, item in value.items()} if isinstance(value, dict) else _built(value)
+    value, build = outer.state[4][0], _Builder(len(source.getbuffer()))
+    return {build(key): build(item) for key, item in value.items()} if isinstance(value, dict) else build(value)
 
 
-def _check_memo(source):
-    """Refuse memo indices that no file of this size needs: the unpickler allocates up to the index, many gigabytes."""
-    start, limit = source.tell(), len(source.getbuffer())
-    for opcode, argument, _ in pickletools.genops(source):
-        if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and int(argument) > limit:
-            raise pickle.UnpicklingError(f'refused: the file asks for a memo of {argument} entries')
-    source.seek(start)
+class _Reader:
+    """Reads a pickle's opcodes one by one: no size that the file states makes it take memory, only what is there."""
+
+    def __init__(self):
+        self.stack, self.marks, self.memo = [], [], {}
+
+    def read(self, source):
+        """Return the object that the pickle in a binary file ends with."""
+        for opcode, argument, _ in pickletools.genops(source):
+            self._step(opcode.name, argument)
+        return self.stack.pop()
+
+    def _step(self, name, argument):
+        if name in _VALUES:
+            self.stack.append(argument)
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name]())
+        elif name in self._ACTIONS:
+            self._ACTIONS[name](self, argument)
+        elif name not in ('PROTO', 'FRAME', 'STOP'):
+            raise pickle.UnpicklingError(f'refused: the file uses {name}, which arrays and plain values do not need')
+
+    def _mark(self, _):
+        self.marks.append(len(self.stack))
+
+    def _put(self, index):
+        self.memo[len(self.memo) if index is None else int(index)] = self.stack[-1]
+
+    def _get(self, index):
+        self.stack.append(self.memo[int(index)])
+
+    def _gather(self, kind):
+        self.stack.append(kind(self._since_mark()))
+
+    def _extend(self, items):
+        _expect(list, self.stack[-1]).extend(items)
+
+    def _set(self, items):
+        _fill(_expect(dict, self.stack[-1]), items)
+
+    def _global(self, argument):
+        self.stack.append(_named(*(argument.split(' ', 1) if argument else self._pop(2))))
+
+    def _reduce(self, _):
+        function, arguments = self._pop(2)
+        self.stack.append(_expect(_Call, function)(*_expect(tuple, arguments)))
+
+    def _build(self, _):
+        state, = self._pop(1)
+        _expect(_Call, self.stack[-1]).build(state)
+
+    _ACTIONS = types.MappingProxyType({
+        'MARK': _mark, 'REDUCE': _reduce, 'BUILD': _build, 'GLOBAL': _global, 'STACK_GLOBAL': _global,
+        **dict.fromkeys(('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'), _put),
+        **dict.fromkeys(('GET', 'BINGET', 'LONG_BINGET'), _get),
+        'TUPLE1': lambda self, _: self.stack.append(tuple(self._pop(1))),
+        'TUPLE2': lambda self, _: self.stack.append(tuple(self._pop(2))),
+        'TUPLE3': lambda self, _: self.stack.append(tuple(self._pop(3))),
+        'TUPLE': lambda self, _: self._gather(tuple), 'LIST': lambda self, _: self._gather(list),
+        'DICT': lambda self, _: self._gather(lambda items: _fill({}, items)),
+        'APPEND': lambda self, _: self._extend(self._pop(1)),
+        'APPENDS': lambda self, _: self._extend(self._since_mark()),
+        'SETITEM': lambda self, _: self._set(self._pop(2)),
+        'SETITEMS': lambda self, _: self._set(self._since_mark()),
+    })
+
+    def _pop(self, number):
+        if len(self.stack) - (self.marks[-1] if self.marks else 0) < number:
+            raise pickle.UnpicklingError('damaged (too few values)')
+        items = self.stack[len(self.stack) - number:]
+        del self.stack[len(self.stack) - number:]
+        return items
+
+    def _since_mark(self):
+        items = self._pop(len(self.stack) - self.marks[-1])
+        self.marks.pop()
+        return items
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        # Older numpy wrote numpy.core, newer ones write numpy._core.
-        if (module.replace('numpy._core.', 'numpy.core.'), name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f'refused: the file asks for {module}.{name}; only numpy arrays are allowed')
-        return _Call(name)
+# Opcodes that stand for the value that they hold. A string of Python 2 is text here, each character a byte of it.
+_VALUES = frozenset((
+    'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT', 'STRING', 'BINSTRING',
+    'SHORT_BINSTRING', 'UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8', 'BINBYTES', 'SHORT_BINBYTES',
+    'BINBYTES8', 'BYTEARRAY8'))
+_CONSTANTS = {'NONE': lambda: None, 'NEWTRUE': lambda: True, 'NEWFALSE': lambda: False, 'EMPTY_TUPLE': tuple,
+              'EMPTY_LIST': list, 'EMPTY_DICT': dict}
 
-    def persistent_load(self, pid):
-        raise pickle.UnpicklingError('refused: the file refers to objects outside itself')
+
+def _expect(kind, value):
+    if not isinstance(value, kind):
+        raise pickle.UnpicklingError(f'refused: the file treats a {type(value).__name__} as a {kind.__name__.lower()}')
+    return value
+
+
+def _fill(mapping, items):
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        # Tuples may hold one another, and to hash a short file's would take forever.
+        if not isinstance(key, (int, float, str, bytes, _Call, type(None))):
+            raise pickle.UnpicklingError(f'holds a dict with a key of type {type(key).__name__}')
+        mapping[key] = value
+    return mapping
+
+
+def _named(module, name):
+    # Older numpy wrote numpy.core, newer ones write numpy._core.
+    if (module.replace('numpy._core.', 'numpy.core.'), name) not in _ALLOWED:
+        raise pickle.UnpicklingError(f'refused: the file asks for {module}.{name}; only numpy arrays are allowed')
+    return _Call(name)
 
 
 class _Call:
@@ -78,28 +168,38 @@ class _Call:
             raise pickle.UnpicklingError(f'refused: the file calls {self.name}')
         return _Call(self.name, arguments)
 
-    def __setstate__(self, state):
+    def build(self, state):
+        """Note the state that the result is given."""
         if self.arguments is None:
             raise pickle.UnpicklingError('refused: the file tries to alter a function')
         self.state = state
 
 
-def _built(value):
-    """Return the array or number that a call means, and anything else as it is."""
-    if not isinstance(value, _Call):
-        return value
-    if value.name == '_reconstruct':
-        _, shape, dtype, is_fortran, data = value.state
-    elif value.name == 'scalar':
-        (dtype, data), shape, is_fortran = value.arguments, (), False
-    else:
-        data, dtype, shape, order = value.arguments
-        is_fortran = order == 'F'
-    dtype, data = _number_type(dtype), _bytes(data)
-    if len(data) != math.prod(shape) * dtype.itemsize:
-        raise pickle.UnpicklingError('holds an array whose size does not fit its content')
-    array = np.frombuffer(data, dtype).reshape(shape, order='F' if is_fortran else 'C').copy()
-    return array[()] if value.name == 'scalar' else array
+class _Builder:
+    """Returns the array or number that a call means, and anything else as it is.
+
+    All arrays together have no more bytes than the file: several may share their content there, and do not here.
+    """
+
+    def __init__(self, limit):
+        self.left = limit
+
+    def __call__(self, value):
+        if not isinstance(value, _Call):
+            return value
+        if value.name == '_reconstruct':
+            _, shape, dtype, is_fortran, data = value.state
+        elif value.name == 'scalar':
+            (dtype, data), shape, is_fortran = value.arguments, (), False
+        else:
+            data, dtype, shape, order = value.arguments
+            is_fortran = order == 'F'
+        dtype, data = _number_type(dtype), _bytes(data)
+        self.left -= len(data)
+        if len(data) != math.prod(shape) * dtype.itemsize or self.left < 0:
+            raise pickle.UnpicklingError('holds an array whose size does not fit its content')
+        array = np.frombuffer(data, dtype).reshape(shape, order='F' if is_fortran else 'C').copy()
+        return array[()] if value.name == 'scalar' else array
 
 
 def _number_type(call):
@@ -116,6 +216,6 @@ def _bytes(data):
     if isinstance(data, _Call) and data.name == 'encode' and data.arguments[1] in ('latin1', 'latin-1'):
         data = data.arguments[0]
     data = data.encode('latin1') if isinstance(data, str) else data
-    if not isinstance(data, (bytes, bytearray, pickle.PickleBuffer)):
+    if not isinstance(data, (bytes, bytearray)):
         raise pickle.UnpicklingError('holds an array without content')
     return bytes(data)

@@ -3,15 +3,13 @@
 Whether the numbers of an indexed file are class ids or its palette's colours say the class is decided for all files of
 a folder at once (`coding`): programs that save as few colours as they can number them anew in every file.
 """
-import io
 import logging
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from spml.data.readers import MAX_PIXELS, decoding
+from spml.data.readers import opened_image, read_bytes
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
 from spml.visualization.palette import ids_of_colours
@@ -253,24 +251,21 @@ def _read(path, by_colour):
     They are (H, W) uint8, None where colours say the class; (H, W, 3) uint8 RGB; (H, W) bool; and a dict from the
     indices that occur to their colours, None without a palette.
     """
-    with decoding(path, f'drawing; it must be {_FORM}'):
-        content = pathlib.Path(path).read_bytes()
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale it down')
-            depth = _depth(image, content)
-            if image.mode not in ('L', 'LA', 'P', 'RGB', 'RGBA') or (depth != 8 and image.mode != 'P'):
-                raise DataError(f'{path}: a {depth}-bit {image.format} of mode {image.mode}; it must be {_FORM}')
-            if image.info.get('compression') in _LOSSY_TIFF:
-                raise DataError(f'{path}: a TIFF with lossy compression, which changes the values; save it without')
-            rgba = np.array(image.convert('RGBA'))
-            has_ids = image.mode in ('L', 'LA') or (image.mode == 'P' and not by_colour)
-            ids = np.array(image.getchannel(0)) if has_ids else None
-            palette = None
-            if image.mode == 'P':
-                indices, first = np.unique(np.array(image), return_index=True)
-                palette = {index: tuple(colour) for index, colour in zip(
-                    indices.tolist(), rgba.reshape(-1, 4)[first, :3].tolist(), strict=True)}
+    content = read_bytes(path)
+    with opened_image(path, content, _FORMATS, f'drawing; it must be {_FORM}') as image:
+        depth = _depth(image, content)
+        if image.mode not in ('L', 'LA', 'P', 'RGB', 'RGBA') or (depth != 8 and image.mode != 'P'):
+            raise DataError(f'{path}: a {depth}-bit {image.format} of mode {image.mode}; it must be {_FORM}')
+        if image.info.get('compression') in _LOSSY_TIFF:
+            raise DataError(f'{path}: a TIFF with lossy compression, which changes the values; save it without')
+        rgba = np.array(image.convert('RGBA'))
+        has_ids = image.mode in ('L', 'LA') or (image.mode == 'P' and not by_colour)
+        ids = np.array(image.getchannel(0)) if has_ids else None
+        palette = None
+        if image.mode == 'P':
+            indices, first = np.unique(np.array(image), return_index=True)
+            palette = {index: tuple(colour) for index, colour in zip(
+                indices.tolist(), rgba.reshape(-1, 4)[first, :3].tolist(), strict=True)}
     # Threshold the brush's soft edge.
     return ids, rgba[..., :3], rgba[..., 3] >= 128, palette
 

@@ -1,17 +1,16 @@
 """JSON files of LabelMe: their shapes, checked, and the areas that they cover."""
 import base64
 import binascii
-import io
-import json
 import math
 import pathlib
+import reprlib
 import unicodedata
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from spml.data.readers import check_size
+from spml.data.readers import check_size, opened_image
 from spml.errors import DataError, first_line
 from spml.prepare import notes as noted
 from spml.prepare.photos import SAME_PHOTO
@@ -99,10 +98,10 @@ def _check_shape(where, shape, size):
     limit = 2 * max(size)
     good = isinstance(points, list) and all(
         isinstance(point, list) and len(point) == 2 and all(
-            type(number) in (int, float) and math.isfinite(number) and abs(number) <= limit for number in point)
+            type(number) in (int, float) and abs(number) <= limit for number in point)
         for point in points)
     if not good:
-        raise DataError(f'{where}: a {kind} of the points {json.dumps(points)[:80]}; they must be pairs [x, y] near '
+        raise DataError(f'{where}: a {kind} of the points {reprlib.repr(points)}; they must be pairs [x, y] near '
                         'the image')
     low, high = _NUM_POINTS[kind]
     if not low <= len(points) <= high:
@@ -128,7 +127,8 @@ def _embedded_mask(shape, size):
     where, (left, top), (right, bottom) = shape.where, *np.rint(shape.points).astype(int)
     mask = np.zeros(size, bool)
     try:
-        with Image.open(io.BytesIO(base64.b64decode(shape.record['mask'], validate=True)), formats=('PNG',)) as image:
+        content = base64.b64decode(shape.record['mask'], validate=True)
+        with opened_image(f'{where}: its mask', content, ('PNG',), 'PNG in base64') as image:
             # The last pixel may be counted in or not.
             if image.width - (right - left) not in (0, 1) or image.height - (bottom - top) not in (0, 1):
                 raise DataError(f'{where}: a mask of {image.width}x{image.height} pixels between x = {left}, y = {top} '

@@ -223,7 +223,7 @@ def test_a_sample_warns_of_void_as_unlabelled(data, caplog):
 def test_a_sample_is_taken_from_all_over_a_long_list(data, monkeypatch, tenth):
     """Of 3,000 lines, 300 one after the other are bad; a few dozen are read."""
     read = []
-    monkeypatch.setattr(check, 'read_image', lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr(check, 'read_image', lambda path, *told: read.append(path) or read_image(path, *told))
     data.lines = data.lines[:1] * 3000
     data.lines[300 * tenth:300 * (tenth + 1)] = ['0.jpg absent.png i0.png'] * 300
     with pytest.raises(DataError, match='absent'):
@@ -268,3 +268,19 @@ def test_an_image_without_label_map_and_tags_and_a_tag_beyond_the_classes_are_fo
     data.save('s3.png', np.full((30, 40), 254))
     data.lines[0], data.lines[1], data.lines[3] = '0.jpg - i0.png', '1.jpg s1.png i1.png 3', '3.jpg s3.png i3.png 1'
     assert data.found() == {('empty', 1), ('line', 2)}
+
+
+def lose_the_middle(path):
+    """Write zeros over the middle third of a JPEG that consists of little but pixels."""
+    Image.open(path).save(path, format='JPEG', quality=100, subsampling=0)
+    content = path.read_bytes()
+    third = len(content) // 3
+    path.write_bytes(content[:third] + bytes(third) + content[2 * third:])
+
+
+def test_an_image_of_which_the_middle_is_lost_is_wrong_and_does_not_stop_a_training(data, caplog):
+    lose_the_middle(data.folder / '2.jpg')
+    assert data.found() == {('corrupt', 3)}
+    entries = read_list(data.list, data.folder)
+    assert check_sample(entries, NUM_CLASSES, with_regions=True) == []
+    assert [str(data.folder / '2.jpg') in record.getMessage() for record in caplog.records] == [True]

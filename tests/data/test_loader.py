@@ -182,3 +182,18 @@ def test_a_fault_in_a_data_set_is_no_death_of_a_worker(start, num_workers):
     loader = build_loader(Faulty(), StreamSampler(9, 1, start_step=start), num_workers=num_workers)
     with pytest.raises((RuntimeError, ConnectionError), match='the data set itself'):
         next(iter(loader))
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_an_image_of_which_the_middle_is_lost_is_told_of_once_and_trained_on(dataset, num_workers, caplog):
+    bad = dataset.entries[3].image
+    photo = Image.fromarray(np.random.default_rng().integers(0, 256, (*Image.open(bad).size[::-1], 3), np.uint8))
+    photo.save(bad, format='JPEG', quality=100, subsampling=0)  # little but pixels
+    content = bad.read_bytes()
+    third = len(content) // 3
+    bad.write_bytes(content[:third] + bytes(third) + content[2 * third:])
+    names = [name for batch in load(dataset, num_workers, num_steps=10) for name in batch['name']]
+    assert names.count(dataset.entries[3].name) > 1
+    assert 'damage' not in load(dataset, num_workers, num_steps=10)[0]
+    assert [record.getMessage().startswith(f'{dataset.entries[3].place}: {bad}: a damaged JPEG')
+            for record in caplog.records] == [True]

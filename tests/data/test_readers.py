@@ -250,7 +250,7 @@ def test_a_key_whose_text_would_fill_the_memory_is_shortened(tmp_path):
     for _ in range(16):  # as text, 400 kB; two dozen more would be a terabyte
         key = (key, key)
     np.save(tmp_path / 'a.npy', as_object({key: np.zeros((2, 2), np.float32)}), allow_pickle=True)
-    with pytest.raises(DataError, match='is not a class') as caught:
+    with pytest.raises(DataError, match='a key of type tuple') as caught:
         read_cam(tmp_path / 'a.npy')
     assert len(str(caught.value)) < 1000
 
@@ -260,7 +260,7 @@ def test_a_memo_of_gigabytes_is_refused(tmp_path):
     header = (tmp_path / 'a.npy').read_bytes()[:128]
     # PROTO 3, an empty list stored at index 2**32 - 1, STOP.
     (tmp_path / 'a.npy').write_bytes(header + b'\x80\x03]r\xff\xff\xff\xff.')
-    with pytest.raises(DataError, match=r'a\.npy.*memo of 4294967295'):
+    with pytest.raises(DataError, match=r'a\.npy: not a CAM file'):
         read_cam(tmp_path / 'a.npy')
 
 
@@ -299,7 +299,7 @@ def test_prototypes_that_grow_beyond_the_limit_are_refused_before_decompression(
                         prototype_label=np.zeros(9999, int))
     assert (tmp_path / 'a.npz').stat().st_size < 10_000
     monkeypatch.setattr(np, 'load', None)
-    with pytest.raises(DataError, match=r'a\.npz: 400\d+ bytes of prototypes'):
+    with pytest.raises(DataError, match=r'a\.npz: .*more than 100000 bytes'):
         read_prototypes(tmp_path / 'a.npz')
 
 
