@@ -130,7 +130,7 @@ def _draw_tags(by_class, alpha, threshold, normalised, path, size):
 
 def _draw_boxes(by_class, threshold, paths, size):
     cam_path, xml_path = paths
-    boxes = read_boxes(xml_path, class_table())
+    boxes = read_boxes(xml_path, class_table(), size)
     for _, (_, _, right, bottom) in boxes:
         if right > size[1] or bottom > size[0]:
             raise DataError(f'{xml_path}: a box reaches to x = {right}, y = {bottom}, but the image has '

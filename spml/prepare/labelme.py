@@ -54,7 +54,7 @@ def read_shapes(path, size, notes):
     stated = [own if value is None else as_int(value) or value for own, value in zip(size, stated, strict=True)]
     check_size(path, stated, 'the image', size, SAME_PHOTO)
     named = content.get('imagePath')
-    if isinstance(named, str) and named and _stem(named) != _stem(str(path)):
+    if isinstance(named, str) and named and stem(named) != stem(str(path)):
         notes.append((noted.RENAMED, f'{path}: {named}'))
     return [_check_shape(f'{path}: shape {number}', shape, size) for number, shape in enumerate(shapes)]
 
@@ -85,7 +85,8 @@ def area(shape, size):
     return covered, '' if covered.any() else f'a {shape.kind} outside the image'
 
 
-def _stem(path):
+def stem(path):
+    """Return the base name without its ending of a path as any system writes it, in one Unicode form."""
     return unicodedata.normalize('NFC', pathlib.PureWindowsPath(path).stem)  # which takes / for \ too
 
 

@@ -9,7 +9,9 @@ logger = logging.getLogger(__name__)
 
 NOTHING = 'annotations draw nothing'
 CUT = 'boxes reach out of their image and are cut at its edge'
-RENAMED = "files name another image than that which they are called like (imagePath); the file's own name counts"
+RENAMED = "files name another image than that which they are called like; the file's own name counts"
+NO_BOX = 'shapes are no rectangles and give no box'
+NO_POINT = 'shapes are no points and are left out of these'
 
 
 def warn(notes):

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from spml.config.schema import VOC_CLASS_NAMES
+from spml.data.readers import check_size
 from spml.errors import DataError
 
 # Names that other annotations use for VOC's classes.
@@ -43,35 +44,61 @@ def read_scribbles(path, classes):
                   for point in polyline.findall('point')]
         if not points:
             raise DataError(f'{where} has no points; delete it from the file')
-        label = _class_id(where, polyline, 'tag', classes, 'say which class it means by --alias TAG=CLASS')
+        label = _class_id(where, _text(where, polyline, 'tag'), classes,
+                          'say which class it means by --alias TAG=CLASS')
         scribbles.append((label, np.array(points)))
     if not scribbles:
         raise DataError(f'{path}: holds no scribble (`polygon` with `tag` and `point`); is it a file of ScribbleSup?')
-    size = root.find('size')
-    if size is None:
-        return scribbles, None
-    return scribbles, tuple(int(_number(f'{path}: size', size, name)) for name in ('height', 'width'))
+    return scribbles, _stated_size(path, root)
 
 
-def read_boxes(path, classes):
+def read_boxes(path, classes, size=None):
     """Read the boxes in an XML of VOC's `Annotations`; `classes` is a `class_table`.
 
     Returns a list of (class id, (left, top, right, bottom)) in whole pixels from 0, right and bottom excluded, in the
-    file's order; VOC counts from 1 and includes the last pixel. DataError: the file is missing, damaged, or has an
-    unknown class or an impossible box.
+    file's order; VOC counts from 1 and includes the last pixel. DataError: the file is missing, damaged, states another
+    size than that of its image (H, W), if given, or has an unknown class or an impossible box.
     """
+    objects, stated, _ = read_objects(path)
+    if None not in (stated, size):
+        check_size(path, stated, 'the image', size, 'use the original image')
     boxes = []
-    for number, thing in enumerate(_parse(path).findall('object'), start=1):
+    for where, name, corners in objects:
+        left, top, right, bottom = map(round, corners)
+        if left < 0 or top < 0:
+            raise DataError(f'{where} has the box {left + 1}, {top + 1}, {right}, {bottom}; x and y count from 1')
+        boxes.append((_class_id(where, name, classes, 'use the original file'), (left, top, right, bottom)))
+    return boxes
+
+
+def read_objects(path):
+    """Read what an XML in the form of VOC's `Annotations` says of an image.
+
+    Returns a list of (file and number for messages, class name, (left, top, right, bottom)), the box in pixels from 0
+    with right and bottom excluded; the (height, width) that the file states, or None; and the image's file name, or
+    None. Nothing is compared with classes or the image. DataError: the file is missing or damaged, or a box does not
+    rise.
+    """
+    root, objects = _parse(path), []
+    for number, thing in enumerate(root.findall('object'), start=1):
         where = f'{path}: object {number}'
         box = thing.find('bndbox')
         if box is None:
             raise DataError(f'{where} has no bndbox; use the original file')
-        left, top, right, bottom = (round(_number(where, box, name)) for name in ('xmin', 'ymin', 'xmax', 'ymax'))
-        if not (1 <= left <= right and 1 <= top <= bottom):
-            raise DataError(f'{where} has the box {left}, {top}, {right}, {bottom}; x and y count from 1 and must rise')
-        label = _class_id(where, thing, 'name', classes, 'use the original file')
-        boxes.append((label, (left - 1, top - 1, right, bottom)))
-    return boxes
+        left, top, right, bottom = (_number(where, box, name) for name in ('xmin', 'ymin', 'xmax', 'ymax'))
+        if left > right or top > bottom:
+            raise DataError(f'{where} has the box {left:g}, {top:g}, {right:g}, {bottom:g}; x and y must rise')
+        objects.append((where, _text(where, thing, 'name').strip(), (left - 1, top - 1, right, bottom)))
+    return objects, _stated_size(path, root), (root.findtext('filename') or '').strip() or None
+
+
+def _stated_size(path, root):
+    """Return the (height, width) that a file states, or None; tools that do not know it write 0."""
+    size = root.find('size')
+    if size is None:
+        return None
+    stated = tuple(int(_number(f'{path}: size', size, name)) for name in ('height', 'width'))
+    return stated if any(stated) else None
 
 
 def _parse(path):
@@ -84,10 +111,14 @@ def _parse(path):
         raise DataError(f'{path}: not valid XML ({error}); fetch the file again') from None
 
 
-def _class_id(where, element, name, classes, way_out):
-    tag = element.findtext(name)
-    if tag is None:
+def _text(where, element, name):
+    text = element.findtext(name)
+    if text is None:
         raise DataError(f'{where} has no {name}; use the original file')
+    return text
+
+
+def _class_id(where, tag, classes, way_out):
     if _plain(tag) not in classes:
         raise DataError(f'{where} has the class {tag.strip()!r}, which VOC does not have; {way_out}')
     return classes[_plain(tag)]

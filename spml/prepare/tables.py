@@ -1,0 +1,172 @@
+"""Tags and points of images from CSV files, or from what stands in for one: folders a class, LabelMe's points.
+
+A CSV may be separated by commas, semicolons or tabs and may have a header and a byte-order mark.
+"""
+import contextlib
+import csv
+import math
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from spml.errors import DataError
+from spml.prepare import labelme
+from spml.prepare import notes as noted
+from spml.prepare.shapes import class_value, shape_value
+from spml.utils.formats import as_int, read_lines
+
+# Words, in small letters, by which a first line is known as a header, and its columns.
+_COLUMNS = {'image': ('image', 'images', 'image_id', 'image_name', 'img', 'file', 'filename', 'file_name', 'name',
+                      'path', 'photo'),
+            'x': ('x',), 'y': ('y',), 'class': ('class', 'classes', 'label', 'labels', 'category', 'tag', 'tags')}
+_ENDINGS = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.webp')
+_FEW = 3
+
+
+class Points(NamedTuple):
+    """The points of an image as they are given: a JSON of LabelMe, or rows [place, class, x, y] of a CSV."""
+
+    content: object
+
+
+def read_tags(path, classes, others=None):
+    """Return a dict from the file name of each image, with any ending, to the sorted tuple of its class ids.
+
+    Args:
+        path: a CSV, `image,class,class ...` on each line (several lines of an image add up; a field may hold several
+            classes with `;` or `|` between them), or a folder with a folder of images for each class.
+        classes: ClassList; its names or ids are given.
+        others: as in `shapes.ShapeRules`; if not None, what is not in the list is left out.
+
+    DataError: the file is missing or no table, or holds a class that is not in the list.
+    """
+    path = pathlib.Path(path)
+    tags = {}
+    if path.is_dir():
+        for folder in sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith('.')):
+            ids = _ids(str(folder), folder.name, classes, others)
+            for file in sorted(folder.iterdir()):
+                if file.suffix.lower() in _ENDINGS and not file.name.startswith('.'):
+                    tags.setdefault(file.name, set()).update(ids)
+    else:
+        _, rows = read_table(path)
+        for where, fields in rows:
+            of_image = tags.setdefault(_file_name(where, fields[0]), set())
+            for field in filter(None, fields[1:]):
+                of_image.update(_ids(where, field, classes, others))
+    return {name: tuple(sorted(ids)) for name, ids in tags.items()}
+
+
+def find_points(path):
+    """Return a dict from the file name of each image, with any ending, to its `Points`.
+
+    `path` is a CSV, `image,x,y,class` on each line (a header may give another order), x and y in pixels; or a folder of
+    JSON files of LabelMe. DataError: the file or the folder is missing or no table.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return {file.name: Points(file) for file in sorted(path.iterdir())
+                if file.suffix.lower() == '.json' and not file.name.startswith('.')}
+    header, rows = read_table(path)
+    order = ['image', 'x', 'y', 'class']
+    if header:
+        order = [next((column for column, words in _COLUMNS.items() if word.lower() in words), word) for word in header]
+        if any(order.count(column) != 1 for column in _COLUMNS):
+            raise DataError(f'{path}: the header {",".join(header)} does not name the columns image,x,y,class')
+    points = {}
+    for where, fields in rows:
+        if len(fields) != len(order):
+            raise DataError(f'{where}: {len(fields)} fields, but there must be {len(order)}: {",".join(order)}')
+        named = dict(zip(order, fields, strict=True))
+        row = [where, named['class'], *(_number(where, named[axis]) for axis in 'xy')]
+        points.setdefault(_file_name(where, named['image']), []).append(row)
+    numbers = [number for rows in points.values() for row in rows for number in row[2:]]
+    if len(numbers) > 2 * _FEW and max(numbers) <= 1 and min(numbers) >= 0:
+        raise DataError(f'{path}: all x and y are in 0..1; they must be pixels, not shares of the image')
+    return {name: Points(rows) for name, rows in points.items()}
+
+
+def read_points(points, size, classes, others, notes, has_background=True):
+    """Return the points of an image of `size` (H, W) as a list of (label value, (1, 2) float64 of x, y), for `strokes`.
+
+    Arguments as in `boxes.read_boxes`; points of no class are left out where `others` is 0. DataError: likewise, or a
+    point lies outside the image.
+    """
+    found = []
+    if isinstance(points.content, list):
+        for where, name, *point in points.content:
+            found += [(where, value, point) for value in _ids(where, name, classes, others, kept=True)]
+    else:
+        for shape in labelme.read_shapes(points.content, size, notes):
+            if shape.kind in ('point', 'points'):
+                value = shape_value(shape, classes, others, has_background)
+                found += [(shape.where, value, point) for point in shape.points.tolist()]
+            else:
+                notes.append((noted.NO_POINT, f'{shape.where}, a {shape.kind}'))
+    for where, _, (x, y) in found:
+        if not (0 <= round(x) < size[1] and 0 <= round(y) < size[0]):
+            raise DataError(f'{where}: the point x = {x:g}, y = {y:g} lies outside its image of {size[1]}x{size[0]} '
+                            'pixels (width x height); are x and y swapped?')
+    return [(value, np.array([point], np.float64)) for _, value, point in found]
+
+
+def read_table(path):
+    """Return the header of a CSV, a list of words or None, and its further lines as (FILE:LINE, list of fields).
+
+    Fields are without blanks around them; empty lines are left out. DataError: the file is missing, not UTF-8 text or
+    empty, or a line has a single field.
+    """
+    lines = read_lines(path, 'a CSV with a line for each image')
+    first = next((line for line in lines if line.strip()), '')
+    separator = max(',;\t', key=lambda sign: (first.count(sign), sign == ','))
+    rows = []
+    try:
+        for number, fields in enumerate(csv.reader(lines, delimiter=separator, strict=True), 1):
+            fields = [field.strip() for field in fields]
+            if any(fields):
+                rows.append((f'{path}:{number}', fields))
+    except csv.Error as error:
+        raise DataError(f'{path}: no table of comma-separated values ({error}); export it again') from None
+    words = [field.lower() for field in rows[0][1]] if rows else []
+    is_header = words and (words[0] in _COLUMNS['image'] or {'x', 'y'} <= set(words))
+    header = rows.pop(0)[1] if is_header else None
+    if not rows:
+        raise DataError(f'{path}: holds no line; give one for each image')
+    for where, fields in rows:
+        if len(fields) < 2:
+            raise DataError(f'{where}: {fields[0]!r} is a single field; separate fields by commas')
+    return header, rows
+
+
+def _file_name(where, text):
+    name = pathlib.PureWindowsPath(text).name  # which takes / for \ too
+    if not name:
+        raise DataError(f'{where}: names no image')
+    return name if name.lower().endswith(_ENDINGS) else f'{name}.png'
+
+
+def _ids(where, text, classes, others, kept=False):
+    """Return the ids of the classes in a field; if not `kept`, what is not in the list is left out."""
+    parts = [text] if text in classes.names else [part.strip() for part in text.replace('|', ';').split(';')]
+    ids = []
+    for part in filter(None, parts):
+        number = as_int(part)
+        if part not in classes.names and number is not None:
+            if not 0 <= number < len(classes.names):
+                raise DataError(f'{where}: the class {part}, but {classes.path} has 0..{len(classes.names) - 1}')
+            ids.append(number)
+        else:
+            value = class_value(part, classes, others, where)
+            if part in classes.names or (kept and value):
+                ids.append(value)
+    return ids
+
+
+def _number(where, text):
+    value = math.nan
+    with contextlib.suppress(ValueError):
+        value = float(text.replace(',', '.'))  # as spreadsheets of some countries write it
+    if not math.isfinite(value):
+        raise DataError(f'{where}: {text!r} is not a number of pixels')
+    return value

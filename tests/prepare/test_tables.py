@@ -1,0 +1,104 @@
+"""Tags and points from CSV files, from folders a class, and from LabelMe."""
+import json
+
+import pytest
+
+from spml.errors import DataError
+from spml.prepare import notes as noted
+from spml.prepare.tables import find_points, read_points, read_tags
+
+SIZE = (48, 64)
+
+
+@pytest.fixture
+def classes(class_list):
+    return class_list('background\ncat\npalm tree\ndog\n')
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A function from text to the path of a file that holds it."""
+    def write(text):
+        (tmp_path / 'table.csv').write_bytes(text if isinstance(text, bytes) else text.encode())
+        return tmp_path / 'table.csv'
+    return write
+
+
+@pytest.mark.parametrize('text', [
+    'a.jpg,cat,dog\nb.x.png,palm tree\nc.jpg\t\n'.replace('\t', ','),
+    '\ufeffa.jpg,cat,dog\r\n\r\nb.x.png,palm tree\r\nc.jpg,\r\n',
+    'a.jpg;cat;dog\nb.x.png;palm tree\nc.jpg;\n', 'a.jpg\tcat\tdog\nb.x.png\tpalm tree\nc.jpg\t\n',
+    'image,tags\na.jpg,cat;dog\nb.x.png,palm tree\nc.jpg,\n', 'Image ; Class\na.jpg ; cat|dog\nb.x.png ; 2\nc.jpg ;\n',
+    'image,class\na.jpg,cat\na.jpg,dog\nb.x.png,palm tree\na.jpg,cat\nc.jpg,\n',
+    'filename,class,class\nphotos/a.jpg,"dog",cat\n"C:\\photos\\b.x.png",palm tree\nc.jpg,,\n',
+])
+def test_tags_in_every_form(table, classes, text):
+    assert read_tags(table(text), classes) == {'a.jpg': (1, 3), 'b.x.png': (2,), 'c.jpg': ()}
+
+
+def test_a_folder_for_each_class(tmp_path, classes):
+    for file in ('cat/a.jpg', 'dog/a.jpg', 'palm tree/b.x.png', 'cat/notes.md', 'cat/.hidden.jpg'):
+        (tmp_path / 'tags' / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'tags' / file).write_text('')
+    assert read_tags(tmp_path / 'tags', classes) == {'a.jpg': (1, 3), 'b.x.png': (2,)}
+    (tmp_path / 'tags/horse').mkdir()
+    with pytest.raises(DataError, match="horse: 'horse' is not in"):
+        read_tags(tmp_path / 'tags', classes)
+    assert read_tags(tmp_path / 'tags', classes, others=0) == {'a.jpg': (1, 3), 'b.x.png': (2,)}
+
+
+def test_an_image_without_an_ending_keeps_its_whole_name(table, classes):
+    assert read_tags(table('b.x,cat\nc,dog\n'), classes) == {'b.x.png': (1,), 'c.png': (3,)}
+
+
+@pytest.mark.parametrize(('text', 'words'), [
+    ('a.jpg,cat\nb.jpg,horse\n', r"table\.csv:2: 'horse' is not in .*classes\.txt"),
+    ('a.jpg,4\n', r'table\.csv:1: the class 4, but .* has 0\.\.3'), ('a.jpg,-1\n', 'the class -1'), ('', 'no line'),
+    ('image,class\n', 'no line'), ('a.jpg\nb.jpg\n', r"table\.csv:1: 'a.jpg' is a single field"),
+    (',cat\n', 'names no image'), ('a.jpg,"cat\n', 'no table'), (b'a.jpg,c\xe4t\n', 'not a UTF-8')])
+def test_tables_of_tags_that_cannot_be_read(table, classes, text, words):
+    with pytest.raises(DataError, match=words):
+        read_tags(table(text), classes)
+    if 'horse' in str(text):
+        assert read_tags(table(text), classes, others=255) == {'a.jpg': (1,), 'b.jpg': ()}
+
+
+def points_of(path, classes, notes=None, others=None):
+    return {name: [(value, *point[0].tolist()) for value, point in read_points(
+        points, SIZE, classes, others, [] if notes is None else notes)] for name, points in find_points(path).items()}
+
+
+@pytest.mark.parametrize('text', [
+    'a.jpg,4,19,cat\nb.x.png,63,47.2,palm tree\na.jpg,0,0,dog\n',
+    'image,x,y,class\na.jpg,4,19,1\nb.x.png,63,47.2,2\na.jpg,0,0,3\n',
+    '\ufeffclass;y;x;file\ncat;19;4;a.jpg\npalm tree;47,2;63;b.x\ndog;0;0;a.jpg\n'])
+def test_points_in_every_form(table, classes, text):
+    assert points_of(table(text), classes) == {'a.jpg': [(1, 4, 19), (3, 0, 0)], 'b.x.png': [(2, 63, 47.2)]}
+
+
+@pytest.mark.parametrize(('text', 'words'), [
+    ('a.jpg,4,19\n', r'table\.csv:1: 3 fields'), ('image,x,y\na.jpg,4,19\n', 'header image,x,y does not name'),
+    ('image,x,y,class,by\na.jpg,4,19,cat\n', r'table\.csv:2: 4 fields, but there must be 5'),
+    ('a.jpg,4,nan,cat\n', "'nan' is not a number"), ('a.jpg,cat,4,19\n', "'cat' is not a number"),
+    ('a.jpg,4,19,horse\n', "'horse' is not in"), ('a.jpg,4,19,9\n', 'the class 9'),
+    ('a.jpg,64,9,cat\n', r'table\.csv:1: the point x = 64, y = 9 lies outside its image of 64x48 .*swapped'),
+    ('a.jpg,4,-3,cat\n', 'lies outside'), ('a.jpg,.1,.2,cat\n' * 5, 'not shares of the image')])
+def test_tables_of_points_that_cannot_be_used(table, classes, text, words):
+    with pytest.raises(DataError, match=words):
+        points_of(table(text), classes)
+    if 'horse' in text:
+        assert points_of(table(text), classes, others=0) == {'a.jpg': []}
+        assert points_of(table(text), classes, others=255) == {'a.jpg': [(255, 4, 19)]}
+
+
+def test_points_of_labelme(tmp_path, classes):
+    shapes = [{'label': label, 'shape_type': kind, 'points': points} for label, kind, points in (
+        ('cat', 'point', [[4, 19]]), ('dog', 'points', [[1, 2], [3, 4]]), ('__ignore__', 'point', [[9, 9]]),
+        ('cat', 'rectangle', [[4, 4], [23, 19]]))]
+    (tmp_path / 'a.json').write_text(json.dumps({'shapes': shapes, 'imageHeight': 48, 'imageWidth': 64}))
+    notes = []
+    assert points_of(tmp_path, classes, notes) == {'a.json': [(1, 4, 19), (3, 1, 2), (3, 3, 4), (255, 9, 9)]}
+    assert [kind for kind, _ in notes] == [noted.NO_POINT]
+    (tmp_path / 'a.json').write_text(json.dumps({'shapes': shapes, 'imageHeight': 64, 'imageWidth': 48}))
+    with pytest.raises(DataError, match='48x64'):
+        points_of(tmp_path, classes)
