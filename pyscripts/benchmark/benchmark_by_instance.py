@@ -28,7 +28,8 @@ def main(argv=None):
     def score(row):
         pred, truth, instance = read_same_size(row)
         matrix = confusion(pred, truth, classes.number)
-        return iou_from_confusion(matrix), instances_per_class(instance, truth, classes.number), unions(matrix)
+        counts = instances_per_class(instance, truth, classes.number, classes.background)
+        return iou_from_confusion(matrix), counts, unions(matrix)
 
     image_iou, counts, union = (np.stack(part) for part in zip(*map_images(score, rows, args.num_workers), strict=True))
     totals = counts.sum(axis=0)

@@ -3,15 +3,15 @@ r"""Make pseudo labels for the images of a list (stage 5).
 python pyscripts/inference/pseudo_label.py --data_dir DATA --data_list LIST --snapshot_dir EMBEDDING --save_dir OUT \
     --source softmax_random_walk --list_out OUT/train_pseudo.txt
 
-Scales, mirrors, walk and CRF are fixed by the source. Two options go beyond the release, both off by default:
---tagged_classes_only and --confidence_threshold.
+Scales, mirrors, walk and CRF are fixed by the source. Some options go beyond the release, all off by default:
+--tagged_classes_only, --confidence_threshold, --keep_labels and --normalise.
 """
 import pathlib
 
 from spml.cli import arguments
 from spml.inference import command
 from spml.inference.outputs import Finish
-from spml.inference.sources import SOURCES
+from spml.inference.sources import NORMALISATIONS, SOURCES
 from spml.program import execute
 
 
@@ -31,6 +31,13 @@ def main():
     parser.add_argument('--confidence_threshold', type=arguments.share, default=None, metavar='T',
                         help='leave pixels unlabelled (254) whose largest probability is below T, 0 < T <= 1: '
                              "the marginal of CRF, or without CRF the largest score over the scores' sum")
+    parser.add_argument('--keep_labels', action='store_true',
+                        help='pixels that the weak label gives a class, or calls void, keep it; give the list of your '
+                             'own labels. Images of the kind mask keep their label altogether')
+    parser.add_argument('--normalise', choices=tuple(NORMALISATIONS), default='class',
+                        help="what the softmax sources divide an image's scores of each class by: their maximum (the "
+                             'default), so that small classes are not lost; the root of that; or nothing, so that '
+                             'large ones are not')
     command.add_crf_arguments(parser)
     args = parser.parse_args()
     source = SOURCES[args.source]
@@ -46,9 +53,11 @@ def main():
             parts['classifier'] = trained.classifier(device)
         if 'predictor' in source.takes:
             parts['predictor'] = trained.retrieval(parts['embedder'], args.semantic_memory_dir, parts['grid'])
+        if args.normalise != 'class':
+            parts['normalise'] = args.normalise
         finish = Finish(command.crf_parameters(args), args.confidence_threshold)
         job = command.job(args, trained.config, finish, args.num_workers)
-        make_pseudo_labels(job, args.source, parts, args.cam_dir, args.list_out)
+        make_pseudo_labels(job, args.source, parts, args.cam_dir, args.list_out, args.keep_labels)
 
     return command.launch(args, make)
 

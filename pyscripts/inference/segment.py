@@ -39,7 +39,8 @@ def main():
     for path in tqdm(paths, desc='segment', unit='image', dynamic_ncols=True, disable=len(paths) == 1):
         image = read_image(path)
         label = segmenter.predict(image, multi_scale=args.multi_scale, crf=args.crf).labels
-        picture = overlay(image, label, segmenter.class_names, args.opacity, color_map)
+        picture = overlay(image, label, segmenter.class_names, args.opacity, color_map,
+                          segmenter.config.dataset.background)
         write_png(save_dir / f'{path.stem}.png', picture)
     if len(paths) == 1:
         shares = [f'{segmenter.class_names[index]} {100 * share:.1f} %' for index, share in class_shares(label)]

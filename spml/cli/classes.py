@@ -17,11 +17,15 @@ def add_class_arguments(parser):
 
 
 class Classes(NamedTuple):
-    """The classes of a command line: their number, their C names, and (C, 3) colours or None for PASCAL VOC's."""
+    """The classes of a command line: their number, their C names, and (C, 3) colours or None for PASCAL VOC's.
+
+    `background` says whether class 0 is the background, as it is unless a configuration says otherwise.
+    """
 
     number: int
     names: list
     color_map: list | None
+    background: bool = True
 
 
 def resolve_classes(args, default_number=None):
@@ -40,4 +44,4 @@ def resolve_classes(args, default_number=None):
     if not len(names) == len(set(names)) == number:
         raise ConfigError(f'--class_names has {len(set(names))} different names; give one for each of the {number} '
                           'classes of --num_classes')
-    return Classes(number, names, known.color_map if known else None)
+    return Classes(number, names, known.color_map if known else None, known.background if known else True)

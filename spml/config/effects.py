@@ -15,7 +15,7 @@ _OF_LEARNING_EMBEDDINGS = {'network.use_syncbn', 'network.frozen_stages', 'netwo
 _EMBEDDING_ALONE = {
     'network.kmeans_iterations', 'network.kmeans_num_clusters', 'train.memory_bank_size',
     'train.img_sim_with_location', 'train.embedding_scale', 'train.detach_softmax', 'train.sem_occ_largest_share',
-    'train.kinds',
+    'train.kinds', 'dataset.background',
     *(f'train.{relation}_{part}' for relation in RELATIONS for part in ('loss_types', 'concentration', 'loss_weight'))}
 
 # What goes through the embedding network, and the network itself; its weights are files.
@@ -30,8 +30,8 @@ _KEYS = {
     'classifier': _TRAINING - _EMBEDDING_ALONE,
     'prototypes': _EMBEDDINGS | {'network.kmeans_iterations'},
     'inference': _PREDICTIONS,
-    'pseudo labels': _PREDICTIONS,
-    'classes': {'dataset.num_classes', 'dataset.class_names', 'dataset.color_map'},
+    'pseudo labels': _PREDICTIONS | {'dataset.background'},
+    'classes': {'dataset.num_classes', 'dataset.background', 'dataset.class_names', 'dataset.color_map'},
 }
 
 

@@ -89,7 +89,9 @@ SCHEMA = {
 
     'dataset.dataset': Key(kinds.choice('VOC2012', 'Densepose'), 'VOC2012',
                            'family of the data, from which the defaults of other keys follow'),
-    'dataset.num_classes': Key(kinds.integer(2, VOID - 1), REQUIRED, 'C, background included; C..254 are unlabelled'),
+    'dataset.num_classes': Key(kinds.integer(2, VOID - 1), REQUIRED, 'C, a background included; C..254 are unlabelled'),
+    'dataset.background': Key(kinds.BOOLEAN, True, 'whether class 0 is the background, that is, what no other class '
+                                                   'covers; false: all classes are equal (street scenes)'),
     'dataset.semantic_ignore_index': Key(kinds.constant(VOID, 'label maps use 255 for void'), VOID,
                                          'label of void pixels'),
     'dataset.class_names': Key(kinds.NAMES, Derived("the data set's, else class_0, ...", _default_class_names),

@@ -225,7 +225,7 @@ def entry_tags(entry, label, number=256):
     return tags
 
 
-def read_cam(path, num_classes=None, size=None, by_class=False):
+def read_cam(path, num_classes=None, size=None, by_class=False, background=True):
     """Read class activation maps as SEAM stores them: a pickled `.npy` dict from class - 1 to a map. None of it is run.
 
     Args:
@@ -233,9 +233,12 @@ def read_cam(path, num_classes=None, size=None, by_class=False):
         num_classes: the number of classes including the background; if given, larger ids are refused.
         size: (H, W) of the image; if given, other maps are refused.
         by_class: the keys of the file are class ids, and what it has of 0 is that of the background and left out.
+        background: whether class 0 is the background, which has no map. Where it is a class like the others, keys are
+            class ids.
 
-    Returns a dict from class - 1 (int) to (H, W) float32 in 0..1, all of one size; empty for an image without objects.
-    DataError: the file is missing or damaged, holds anything but such a dict, or tries to run code.
+    Returns a dict from class - 1 (int; the class itself where there is no background) to (H, W) float32 in 0..1, all of
+    one size; empty for an image without objects. DataError: the file is missing or damaged, holds anything but such a
+    dict, or tries to run code.
     """
     try:
         cams = load_object(read_bytes(path))
@@ -243,16 +246,17 @@ def read_cam(path, num_classes=None, size=None, by_class=False):
         raise DataError(f'{path}: not a CAM file: {first_line(error)}; it must be {_CAM_FORM}') from None
     if not isinstance(cams, dict):
         raise DataError(f'{path}: holds a {type(cams).__name__}, but a CAM file must be {_CAM_FORM}')
-    result, limit = {}, (254 if num_classes is None else num_classes - 1) + by_class
+    start = 0 if by_class or not background else 1  # the class of the key 0
+    result, limit = {}, (254 if num_classes is None else num_classes - 1) + 1 - start
     for key, cam in cams.items():
         if isinstance(key, (bool, np.bool_)) or not isinstance(key, (int, np.integer)) or not 0 <= key < limit:
             # Shortened: a small file can hold a key whose full text would fill the memory.
-            raise DataError(f'{path}: the key {reprlib.repr(key)} is not a class{"" if by_class else " - 1"} '
-                            f'between 0 and {limit - 1}')
-        index = int(key) - by_class
+            raise DataError(f'{path}: the key {reprlib.repr(key)} is not a class{" - 1" * start} between 0 and '
+                            f'{limit - 1}')
+        index = int(key) + start - int(background)
         result[index] = _check_cam(path, key, cam)
         if size is not None and cam.shape != tuple(size):
-            raise DataError(f'{path}: class {index + 1} is {cam.shape[0]}x{cam.shape[1]}, its image '
+            raise DataError(f'{path}: class {key + start} is {cam.shape[0]}x{cam.shape[1]}, its image '
                             f'{size[0]}x{size[1]}; both have to be of one size')
     result.pop(-1, None)
     shapes = {cam.shape for cam in result.values()}

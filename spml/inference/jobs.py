@@ -15,12 +15,12 @@ from spml.data.lists import check_files, format_list, read_list
 from spml.data.readers import entry_tags, read_cam, read_entry
 from spml.errors import ConfigError, DataError
 from spml.inference.crf import require_crf
-from spml.inference.outputs import Finish, write_label_maps
+from spml.inference.outputs import Finish, unlabelled, write_label_maps
 from spml.inference.predictors import for_finish, normalised, predict_pixels
 from spml.inference.prototypes import image_prototypes
 from spml.inference.resume import Results, describe
 from spml.inference.sources import SOURCES
-from spml.names import VOID
+from spml.names import UNLABELLED, VOID
 from spml.utils import distributed
 from spml.utils.atomic import remove_abandoned
 from spml.utils.formats import write_npz, write_png, write_text
@@ -114,24 +114,24 @@ def make_predictions(job, predictor, multi_scale):
     _make_label_maps(job, job.entries(), recipe, lambda entry: [entry.image], one)
 
 
-def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
+def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None, keep_labels=False):
     """Write pseudo labels for each image of a list.
 
     Args:
         job: Job; its parameters of CRF count where the source asks for CRF.
         source: a name of `SOURCES`.
-        parts: dict of what the source takes that is the same for all images: networks, `grid`, `tagged_only`.
+        parts: dict of what the source takes that is the same for all images: networks, `grid`, `tagged_only`,
+            `normalise`.
         cam_dir: folder of the CAMs, for a source that takes them.
         list_out: where to write the list with its label column replaced, or None.
+        keep_labels: pixels of a class, or void, in the weak label keep their value. Of an image whose kind is `mask`
+            that is all there is; no network looks at it.
 
     Raises:
-        ConfigError: `tagged_only` for a source that does not take it.
+        ConfigError: `tagged_only` or `normalise` for a source that does not take it.
     """
-    name, source, config, number = source, SOURCES[source], job.config, job.config.dataset.num_classes
-    if parts.get('tagged_only') and 'tagged_only' not in source.takes:
-        others = ' and '.join(other for other, one in SOURCES.items() if 'tagged_only' in one.takes)
-        raise ConfigError(f'--tagged_classes_only belongs to --source {others}; leave it out with {name} '
-                          '(the softmax sources and densepose_random_walk keep only tagged classes anyway)')
+    name, source, config = source, SOURCES[source], job.config
+    _check_parts(name, source, parts)
     if not source.crf:
         job = dataclasses.replace(job, finish=dataclasses.replace(job.finish, crf=None))
     entries = job.entries((3,) if 'regions' in source.takes else (2, 3))
@@ -139,35 +139,64 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None):
     listing = list_out and format_list(
         list_out, entries, semantic=lambda entry: job.path('semantic_gray', entry.name).resolve())
     for entry in entries if 'cams' in source.takes else ():
-        if not source.cam_path(entry, cam_dir).is_file():
+        if not _is_truth(entry, keep_labels) and not source.cam_path(entry, cam_dir).is_file():
             raise DataError(f'{source.cam_path(entry, cam_dir)}: no CAMs for the image of {entry.place}; check '
                             '--cam_dir')
 
     def one(entry):
-        image, label, regions = read_entry(entry, with_regions='regions' in source.takes)
-        tags = entry_tags(entry, label, number)
-        if entry.tags:  # people tag what an image shows, and hardly say that it has a background, too
-            tags[0] = True
-        cams = read_cam(source.cam_path(entry, cam_dir), number, label.shape) if 'cams' in source.takes else None
-        if cams and entry.tags:
-            cams = {index: cam for index, cam in cams.items() if tags[index + 1]}
-        prediction = source({**parts, 'image': normalised(image, config), 'label': label, 'regions': regions,
-                             'cams': cams, 'tags': tags, 'num_classes': number,
-                             'iterations': config.network.kmeans_iterations})
-        return prediction, label == VOID if source.keeps_void else None
+        return _pseudo_label(entry, source, config, parts, cam_dir, keep_labels)
+
+    def made_from(entry):
+        return [*source.made_from(entry, cam_dir), *([[entry.kind]] if keep_labels else [])]
 
     settings = configuration.effective(config, 'pseudo labels', multi_scale=True,
                                        whole_image='predictor' not in source.takes,
                                        clusters='kmeans_num_clusters' in source.options)
     recipe = describe('pseudo labels', settings, source=name, **dataclasses.asdict(job.finish),
-                      **{key: parts[key] for key in source.takes if key in parts})
-    _make_label_maps(job, entries, recipe, lambda entry: source.made_from(entry, cam_dir), one)
+                      **{key: parts[key] for key in source.takes if key in parts},
+                      **({'keep_labels': True} if keep_labels else {}))  # results without it are those of old
+    _make_label_maps(job, entries, recipe, made_from, one)
     if list_out is not None and distributed.rank() == 0:
         write_text(list_out, listing)
 
 
+def _check_parts(name, source, parts):
+    """Raise ConfigError where options are given for a source that does not take them."""
+    why = ' (the softmax sources and densepose_random_walk keep only tagged classes anyway)'
+    for part, option, more in (('tagged_only', 'tagged_classes_only', why), ('normalise', 'normalise', '')):
+        if parts.get(part) and part not in source.takes:
+            others = ' and '.join(other for other, one in SOURCES.items() if part in one.takes)
+            raise ConfigError(f'--{option} belongs to --source {others}; leave it out with {name}{more}')
+
+
+def _is_truth(entry, keep_labels):
+    """Whether an image's label is the full truth and stays."""
+    return keep_labels and entry.kind == 'mask'
+
+
+def _pseudo_label(entry, source, config, parts, cam_dir, keep_labels):
+    """Return the Prediction of one image, and the (H, W) uint8 label that stays as it is or None."""
+    number, background = config.dataset.num_classes, config.dataset.background
+    image, label, regions = read_entry(entry, with_regions='regions' in source.takes)
+    stays = (label == VOID) & (keep_labels or source.keeps_void) | (label < number) & keep_labels
+    known = np.where(stays, label, np.uint8(UNLABELLED)) if stays.any() else None
+    tags = entry_tags(entry, label, number)
+    if entry.tags and background:  # people tag what an image shows, and hardly add that it has a background
+        tags[0] = True
+    if _is_truth(entry, keep_labels) or (entry.is_unlabelled and not tags.any()):
+        return unlabelled(number, label.shape), known
+    cams = None
+    if 'cams' in source.takes:
+        cams = read_cam(source.cam_path(entry, cam_dir), number, label.shape, background=background)
+        if entry.tags:
+            cams = {key: cam for key, cam in cams.items() if tags[key + int(background)]}
+    return source({**parts, 'image': normalised(image, config), 'label': label, 'regions': regions, 'cams': cams,
+                   'tags': tags, 'num_classes': number, 'background': background,
+                   'iterations': config.network.kmeans_iterations}), known
+
+
 def _make_label_maps(job, entries, recipe, inputs, one):
-    """Make the label maps that are missing, by `one` from an entry to its Prediction and (H, W) bool void, or None."""
+    """Make the label maps that are missing, by `one` from an entry to its Prediction and what is known, or None."""
     how = dataclasses.replace(job.finish, color_map=job.config.dataset.color_map)
     if how.crf is not None:
         require_crf()
@@ -178,8 +207,10 @@ def _make_label_maps(job, entries, recipe, inputs, one):
     with worker_pool(own_workers, 'CRF', results.note) as submit:
         for entry in job.remaining(results, entries):
             with job.memory_advice(entry):
-                prediction, void = one(entry)
-            submit(write_label_maps, for_finish(prediction, job.config, how), how, void, entry.name,
+                prediction, known = one(entry)
+            # There is nothing to sharpen where no network has looked.
+            own = how if prediction.image is not None else dataclasses.replace(how, crf=None)
+            submit(write_label_maps, for_finish(prediction, job.config, own), own, known, entry.name,
                    str(job.save_dir))
     # Wait until every process has written its share.
     distributed.gather_objects(None)

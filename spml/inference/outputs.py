@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from spml.inference.crf import crf_marginals
-from spml.names import UNLABELLED, VOID
+from spml.names import UNLABELLED
 from spml.utils.formats import write_png
 from spml.utils.maps import nearest_resize
 from spml.visualization.palette import colourise
@@ -31,6 +31,11 @@ class Prediction:
     size: tuple
     clusters: np.ndarray | None = None
     unlabelled: np.ndarray | None = None
+
+
+def unlabelled(num_classes, size):
+    """Return the Prediction of an image of which nothing is known but its `size`, (H, W)."""
+    return Prediction(np.zeros((num_classes, 1, 1), np.float32), None, size, unlabelled=np.ones((1, 1), bool))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +89,15 @@ def finish(prediction, how):
     return nearest_resize(label, prediction.size), scores
 
 
-def write_label_maps(prediction, how, void, name, save_dir):
+def write_label_maps(prediction, how, known, name, save_dir):
     """Finish one image and write `semantic_gray/<name>.png`, `semantic_color/<name>.png` and, if known, its clusters.
 
-    `void` is (H, W) bool to be written as 255, or None. The name is returned for whoever waits in another process.
+    `known` is a (H, W) uint8 label map that is written wherever it is not UNLABELLED, or None. The name is returned for
+    whoever waits in another process.
     """
     label, scores = finish(prediction, how)
-    if void is not None:
-        label = np.where(void, np.uint8(VOID), label)
+    if known is not None:
+        label = np.where(known == UNLABELLED, label, known)
     save_dir = pathlib.Path(save_dir)
     if prediction.clusters is not None:
         write_png(save_dir / 'semantic_cluster' / f'{name}.png',

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from spml.inference.outputs import Prediction
 from spml.inference.predictors import cluster_view, cut, predict
 from spml.inference.random_walk import affinity, transition, walk
+from spml.inference.sources import NORMALISATIONS
 from spml.inference.views import bilinear, pyramid
 from spml.segsort.retrieval import cluster_prototypes
 from spml.segsort.segments import group, nearest_resize
@@ -32,12 +33,16 @@ def grid_size(size):
 
 
 @torch.inference_mode()
-def cam_random_walk(embedder, image, cams, num_classes):
-    """Spread class activation maps, a dict {class - 1: (H, W) float32}, along the affinity."""
+def cam_random_walk(embedder, image, cams, num_classes, background=True):
+    """Spread class activation maps, a dict of (H, W) float32 as `read_cam` returns it, along the affinity.
+
+    Without a background an image without any map stays unlabelled.
+    """
     maps = np.zeros((num_classes, *image.shape[:2]), np.float32)
     for index, cam in cams.items():
-        maps[index + 1] = cam
-    maps[0] = (1 - maps[1:].max(axis=0)) ** BACKGROUND_EXPONENT
+        maps[index + int(background)] = cam
+    if background:
+        maps[0] = (1 - maps[1:].max(axis=0)) ** BACKGROUND_EXPONENT
     scores = torch.from_numpy(maps)[None].to(embedder.device)
     if min(image.shape[:2]) >= GRID_STRIDE:
         # By the factor itself: at a border that 8 does not divide, the grid is cut rather than stretched.
@@ -46,23 +51,24 @@ def cam_random_walk(embedder, image, cams, num_classes):
     else:
         scores = bilinear(scores, grid_size(image.shape))
     embeddings = (view.unmirror(cut(embedder.whole(view), view.size)) for view in pyramid(image, (1.0,), mirrors=True))
-    return _walked(scores, embeddings, image)
+    prediction = _walked(scores, embeddings, image)
+    return prediction if background else dataclasses.replace(prediction, unlabelled=~prediction.probability.any(axis=0))
 
 
 @torch.inference_mode()
-def softmax_once(embedder, classifier, image, tags):
+def softmax_once(embedder, classifier, image, tags, normalise='class'):
     """Softmax scores of two scales and their mirrors, spread by one step."""
     embeddings, logits = _views_with_logits(embedder, classifier, image, (0.75, 1.0))
     scores = torch.stack(logits).mean(dim=0).softmax(dim=1)
-    return _walked(_relative(scores, tags), embeddings, image, steps=1)
+    return _walked(_relative(scores, tags, normalise), embeddings, image, steps=1)
 
 
 @torch.inference_mode()
-def softmax_random_walk(embedder, classifier, image, tags):
+def softmax_random_walk(embedder, classifier, image, tags, normalise='class'):
     """Softmax scores of the image and its mirror, spread by the walk."""
     embeddings, logits = _views_with_logits(embedder, classifier, image, (1.0,))
     scores = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
-    return _walked(_relative(scores, tags), embeddings, image)
+    return _walked(_relative(scores, tags, normalise), embeddings, image)
 
 
 def retrieval(predictor, image, tags, tagged_only=False):
@@ -115,9 +121,9 @@ def _views_with_logits(embedder, classifier, image, ratios):
     return embeddings, logits
 
 
-def _relative(scores, tags):
-    """Divide each class of (1, C, gh, gw) scores by its maximum and drop classes absent from the weak label."""
-    top = scores.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+def _relative(scores, tags, normalise='class'):
+    """Divide each class of (1, C, gh, gw) scores by its maximum, or as NORMALISATIONS says, and drop absent classes."""
+    top = scores.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny) ** NORMALISATIONS[normalise]
     return scores / top * torch.as_tensor(tags, device=scores.device, dtype=scores.dtype)[None, :, None, None]
 
 

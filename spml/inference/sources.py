@@ -6,6 +6,9 @@ the list that it needs and the call all follow from that. No torch in here, for 
 import dataclasses
 import pathlib
 
+# What scores of the softmax head are divided by, class by class: this power of the class's maximum in the image.
+NORMALISATIONS = {'class': 1.0, 'root': 0.5, 'none': 0.0}
+
 # The options that have to be given for something that a source takes.
 _OPTIONS = {'cams': ('cam_dir',), 'predictor': ('semantic_memory_dir', 'kmeans_num_clusters'),
             'grid': ('kmeans_num_clusters',)}
@@ -20,7 +23,8 @@ class Source:
         function: name of the function in `spml.inference.pseudo_labels`.
         takes: names of its arguments. Of the networks: `embedder`, `classifier` (the softmax head), `predictor`
             (retrieval of prototypes). Of an image: `image`, `label` (the weak one), `tags`, `regions` (the
-            over-segmentation), `cams`. Settings: `num_classes`, `grid` and `iterations` of k-means, `tagged_only`.
+            over-segmentation), `cams`. Settings: `num_classes`, `background`, `grid` and `iterations` of k-means,
+            `tagged_only`, `normalise`. What has a default may be left out.
         crf: whether DenseCRF follows.
         keeps_void: whether the weak label's void is written back as 255.
     """
@@ -56,15 +60,16 @@ class Source:
         """Return the Prediction for an image, given a dict that holds at least what the source takes."""
         from spml.inference import pseudo_labels
 
-        return getattr(pseudo_labels, self.function)(**{name: values[name] for name in self.takes})
+        return getattr(pseudo_labels, self.function)(**{name: values[name] for name in self.takes if name in values})
 
 
 SOURCES = {
-    'cam_random_walk': Source('raw CAMs', 'cam_random_walk', ('embedder', 'image', 'cams', 'num_classes')),
+    'cam_random_walk': Source('raw CAMs', 'cam_random_walk',
+                              ('embedder', 'image', 'cams', 'num_classes', 'background')),
     'softmax': Source('the softmax head, with one step of the walk', 'softmax_once',
-                      ('embedder', 'classifier', 'image', 'tags'), crf=False),
+                      ('embedder', 'classifier', 'image', 'tags', 'normalise'), crf=False),
     'softmax_random_walk': Source('the softmax head, with the whole walk', 'softmax_random_walk',
-                                  ('embedder', 'classifier', 'image', 'tags')),
+                                  ('embedder', 'classifier', 'image', 'tags', 'normalise')),
     'retrieval': Source('retrieval of prototypes', 'retrieval', ('predictor', 'image', 'tags', 'tagged_only')),
     'densepose_random_walk': Source('labels propagated along the embedding', 'densepose_random_walk',
                                     ('embedder', 'image', 'label', 'regions', 'tags', 'num_classes', 'grid',

@@ -29,6 +29,7 @@ class Batch:
         everyone: Segments of all processes and of the memory bank.
         similarity_with_location: whether `img_sim` compares the vectors with location (VOC) or the plain ones
             (DensePose).
+        background: whether class 0 is the background, which tells nothing about what images share.
     """
 
     pixels: Pixels
@@ -36,6 +37,7 @@ class Batch:
     everyone: Segments
     num_classes: int
     similarity_with_location: bool
+    background: bool = True
 
 
 # A loss; or a relation between all pixels and everyone's segments by plain vectors, which is evaluated together with
@@ -58,7 +60,8 @@ def _feature_affinity(batch: Batch, kappa: float) -> Computed:
 
 COMPUTED: dict[str, Callable[[Batch, float], Computed]] = {
     'sem_ann': lambda batch, kappa: relations.ClassRelation(kappa, batch.everyone.semantic, batch.num_classes),
-    'sem_occ': lambda batch, kappa: relations.SetRelation(kappa, batch.everyone.tags[:, 1:batch.num_classes]),
+    'sem_occ': lambda batch, kappa: relations.SetRelation(
+        kappa, batch.everyone.tags[:, int(batch.background):batch.num_classes]),
     'img_sim': _image_similarity,
     'feat_aff': _feature_affinity}
 
@@ -78,10 +81,12 @@ class RelationCriterion(nn.Module):
         concentrations: maps their names, of RELATIONS, to kappa.
         kinds: maps kinds of labels to Settings, '' to those of all images of other kinds; None: all are treated alike,
             by `concentrations`.
+        background: as in `Batch`.
     """
 
     def __init__(self, concentrations: Mapping[str, float], num_classes: int,
-                 image_similarity_with_location: bool = True, kinds: Mapping[str, Settings] | None = None) -> None:
+                 image_similarity_with_location: bool = True, kinds: Mapping[str, Settings] | None = None,
+                 background: bool = True) -> None:
         super().__init__()
         known = RELATIONS.keys() & COMPUTED
         if unknown := concentrations.keys() - known:
@@ -89,7 +94,7 @@ class RelationCriterion(nn.Module):
         self.concentrations = dict(concentrations)
         self.num_classes = num_classes
         self.image_similarity_with_location = image_similarity_with_location
-        self.kinds = kinds
+        self.kinds, self.background = kinds, background
 
     def settings(self, kinds: Sequence[str]) -> list[Settings] | None:
         """Return the Settings of images whose labels are of these kinds; None where all images are treated alike."""
@@ -106,7 +111,7 @@ class RelationCriterion(nn.Module):
             own_start: index in `everyone` of this process's first segment.
             settings: of each of this process's images; None: `concentrations` for all.
         """
-        batch = Batch(pixels, local, everyone, self.num_classes, self.image_similarity_with_location)
+        batch = Batch(pixels, local, everyone, self.num_classes, self.image_similarity_with_location, self.background)
         if settings is None:
             return self._losses(batch, own_start, self.concentrations)
         distinct = [one for index, one in enumerate(settings) if one not in settings[:index]]

@@ -95,7 +95,7 @@ def build_embedding_task(config, left_out=()):
     active = {name: settings[f'{name}_concentration'] for name in RELATIONS
               if settings[f'{name}_loss_types'] != 'none' and name not in left_out}
     criterion = RelationCriterion(active, config.dataset.num_classes, settings.img_sim_with_location,
-                                  _by_kind(settings, active) if settings.kinds else None)
+                                  _by_kind(settings, active) if settings.kinds else None, config.dataset.background)
     bank = MemoryBank(settings.memory_bank_size, images_per_process(config, processes) * processes)
     return EmbeddingTask(build_embedding(config), build_classifier(config), criterion, bank,
                          config.network.kmeans_num_clusters, config.network.kmeans_iterations,

@@ -18,18 +18,19 @@ def class_shares(label):
             if counts[index]]
 
 
-def blend(image, label, opacity=0.5, color_map=None):
+def blend(image, label, opacity=0.5, color_map=None, background=True):
     """Lay a label map (H, W) uint8 over its image (H, W, 3) uint8 RGB, which is what is returned.
 
-    Background stays clear, so that the image can be seen; every other class is blended in with `opacity` (0..1) and has
-    an opaque outline. `color_map` is as in `colourise`.
+    Background, class 0, stays clear, so that the image can be seen, unless it is a class like the others (`background`
+    is false); every other class is blended in with `opacity` (0..1) and has an opaque outline. `color_map` is as in
+    `colourise`.
     """
-    weight = np.where(boundary(label), 1.0, opacity) * (label > 0)
+    weight = np.where(boundary(label), 1.0, opacity) * (label >= int(background))
     mixed = image * (1 - weight[..., None]) + colourise(label, color_map=color_map) * weight[..., None]
     return mixed.round().astype(np.uint8)
 
 
-def overlay(image, label, class_names, opacity=0.5, color_map=None):
+def overlay(image, label, class_names, opacity=0.5, color_map=None, background=True):
     """Return `blend`, in the same arguments, with a legend of the classes that occur and their shares below it.
 
     It is (H', W', 3) uint8 RGB, at least as large as the image, which is at the top left.
@@ -40,6 +41,6 @@ def overlay(image, label, class_names, opacity=0.5, color_map=None):
                for index, share in class_shares(label)]
     legend = Legend(entries, max(width, _LEAST_WIDTH))
     picture = Image.new('RGB', (max(width, _LEAST_WIDTH), height + GAP + legend.height), _BACKGROUND)
-    picture.paste(Image.fromarray(blend(image, label, opacity, color_map)), (0, 0))
+    picture.paste(Image.fromarray(blend(image, label, opacity, color_map, background)), (0, 0))
     legend.draw(ImageDraw.Draw(picture), height + GAP)
     return np.asarray(picture)

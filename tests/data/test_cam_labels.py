@@ -70,3 +70,13 @@ def test_a_box_of_a_class_without_cam_is_unlabelled():
     # A flat map has no 0..1: nothing in it stands out.
     flat = {3: np.full((3, 5), 0.7, np.float32)}
     np.testing.assert_array_equal(box_labels(flat, [(4, (1, 0, 3, 2))], (3, 5)), labels)
+
+
+def test_without_a_background_class_0_has_a_map_and_the_rest_is_unlabelled():
+    cams = {0: np.array([[0.1, 0.9, 0.3, 0.19]], np.float32), 2: np.array([[0.15, 0.2, 0.6, 0.1]], np.float32)}
+    np.testing.assert_array_equal(tag_labels(cams, (1, 4), background=False), [[254, 0, 2, 254]])
+    normalised = tag_labels(cams, (1, 4), threshold=0.65, normalised=True, background=False)
+    np.testing.assert_array_equal(normalised, [[254, 0, 2, 0]])  # 0.6, 0.82, 0.67, 0.66
+    np.testing.assert_array_equal(tag_labels({}, (1, 4), background=False), [[254] * 4])
+    found = box_labels(cams, [(0, (0, 0, 2, 1)), (3, (3, 0, 4, 1))], (1, 4), background=False)
+    np.testing.assert_array_equal(found, [[254, 0, 254, 254]])

@@ -203,6 +203,16 @@ def test_cam_written_by_numpy_itself_and_without_objects(tmp_path, rng):
     assert read_cam(tmp_path / 'b.npy') == {}
 
 
+def test_keys_of_cams_without_a_background_are_the_classes(tmp_path, rng):
+    cam = rng.random((4, 4)).astype(np.float32)
+    np.save(tmp_path / 'a.npy', {0: cam, 6: cam})
+    assert read_cam(tmp_path / 'a.npy', num_classes=7, background=False).keys() == {0, 6}
+    with pytest.raises(DataError, match='the key 6 is not a class - 1 between 0 and 5'):
+        read_cam(tmp_path / 'a.npy', num_classes=7)
+    with pytest.raises(DataError, match='the key 6 is not a class between 0 and 5'):
+        read_cam(tmp_path / 'a.npy', num_classes=6, background=False)
+
+
 CAM = np.zeros((2, 2), np.float32)
 
 

@@ -40,3 +40,9 @@ def test_score_equals_naive_loops(num_classes, rng):
 def test_different_shapes_of_instances_are_refused():
     with pytest.raises(ValueError, match='shape'):
         instances_per_class(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), 2)
+
+
+def test_an_instance_of_no_class_counts_for_the_background_alone():
+    instance, truth = np.array([[1, 1, 2, 3]], np.uint8), np.array([[1, 1, 255, 0]], np.uint8)
+    np.testing.assert_array_equal(instances_per_class(instance, truth, 2), [2, 1])
+    np.testing.assert_array_equal(instances_per_class(instance, truth, 2, background=False), [1, 1])

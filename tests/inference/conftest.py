@@ -51,7 +51,8 @@ class Place:
         return RetrievalPredictor(self.embedder, self.prototypes, torch.arange(30) % 3, 3, grid, 2)
 
     def make(self, what, *overrides, grid=(2, 2), multi_scale=False, retrieval=False, source='softmax', cam_dir=None,
-             list_out=None, tagged_only=False, crf=None, threshold=None, **options):
+             list_out=None, tagged_only=False, crf=None, threshold=None, keep_labels=False, normalise=None,
+             **options):
         """Do a job and return the names of the images whose results it wrote; `said` keeps what it printed."""
         paths = {name: self.path(self.kinds[what][0], name) for name in NAMES}
         before = {name: _identity(path) for name, path in paths.items()}
@@ -65,8 +66,8 @@ class Place:
             make_predictions(job, predictor, multi_scale)
         else:
             parts = {'embedder': self.embedder, 'classifier': self.head, 'predictor': self.retrieval(), 'grid': grid,
-                     'tagged_only': tagged_only}
-            make_pseudo_labels(job, source, parts, cam_dir, list_out)
+                     'tagged_only': tagged_only, **({'normalise': normalise} if normalise else {})}
+            make_pseudo_labels(job, source, parts, cam_dir, list_out, keep_labels)
         self.said = self.capsys.readouterr().out
         return [name for name, path in paths.items() if path.exists() and _identity(path) != before[name]]
 

@@ -18,10 +18,10 @@ def read(folder, name='x', kind='semantic_gray'):
     return np.array(Image.open(folder / kind / f'{name}.png'))
 
 
-def finished(folder, probability, size=None, how=None, void=None, **more):
+def finished(folder, probability, size=None, how=None, known=None, **more):
     """The grey label map that is written for a Prediction."""
     prediction = Prediction(probability, more.pop('image', None), size or probability.shape[1:], **more)
-    assert write_label_maps(prediction, how or Finish(), void, 'x', folder) == 'x'
+    assert write_label_maps(prediction, how or Finish(), known, 'x', folder) == 'x'
     return read(folder)
 
 
@@ -42,10 +42,12 @@ def test_a_finished_image_is_at_its_original_size(tmp_path, rng):
     probability[3, 0, 0] = probability[1, 0, 0] = 2  # a tie: the first class
     clusters, unlabelled = rng.integers(0, 600, (6, 7)), rng.uniform(size=(6, 7)) < 0.3
     unlabelled[0, 0] = False
-    void = np.eye(12, 21, 5, dtype=bool)
-    label = finished(tmp_path, probability, (12, 21), void=void, clusters=clusters, unlabelled=unlabelled)
+    known = np.full((12, 21), 254, np.uint8)
+    known[np.eye(12, 21, 5, dtype=bool)], known[3, :4] = 255, 2
+    label = finished(tmp_path, probability, (12, 21), known=known, clusters=clusters, unlabelled=unlabelled)
     small = np.where(unlabelled, 254, probability.argmax(axis=0))
-    np.testing.assert_array_equal(label, np.where(void, 255, small.repeat(2, 0).repeat(3, 1)))
+    np.testing.assert_array_equal(label, np.where(known < 254, known,
+                                                  np.where(known == 255, 255, small.repeat(2, 0).repeat(3, 1))))
     assert (label[0, 0], label.dtype) == (1, np.uint8)
     np.testing.assert_array_equal(read(tmp_path, kind='semantic_cluster'), clusters.repeat(2, 0).repeat(3, 1))
     assert Image.open(tmp_path / 'semantic_cluster' / 'x.png').mode.startswith('I')
@@ -76,7 +78,7 @@ def test_uncertain_pixels_stay_unlabelled(tmp_path, scale, rng):
     scores[:, 2, 3] = 0
     threshold = between(share_of_largest(scores))
     void = rng.uniform(size=(9, 11)) < 0.2
-    label = finished(tmp_path, scores, how=Finish(threshold=threshold), void=void)
+    label = finished(tmp_path, scores, how=Finish(threshold=threshold), known=np.where(void, 255, 254).astype(np.uint8))
     uncertain = share_of_largest(scores) < threshold
     assert uncertain[2, 3]
     assert 0 < uncertain.sum() < uncertain.size

@@ -123,3 +123,54 @@ def test_tagged_classes_only_belongs_to_retrieval(place, source):
     with pytest.raises(ConfigError, match=f'--tagged_classes_only .*--source retrieval.* {source}'):
         place.make('pseudo_labels', source=source, tagged_only=True)
     assert not place.out.exists()
+
+
+@pytest.mark.parametrize('crf', [None, CRF])
+def test_own_labels_stay_where_that_is_asked_for(place, scores, crf):
+    made = scores('softmax_random_walk')
+    place.make('pseudo_labels', source='softmax_random_walk', crf=crf, keep_labels=True)
+    for name, (values, rgb) in made.items():
+        label, final = place.read('semantic', name), values if crf is None else naive.crf(values, rgb, 2, pos_w=0.5,
+                                                                                        bi_w=0.5)
+        own = (label < 3) | (label == 255)
+        assert 0 < own.sum() < own.size
+        np.testing.assert_array_equal(place.read('semantic_gray', name), np.where(own, label, final.argmax(axis=0)))
+
+
+def test_an_image_with_its_full_truth_keeps_it_and_no_network_looks_at_it(place, scores):
+    made = scores('softmax_random_walk')
+    lines = place.data.list.read_text().splitlines()
+    place.data.list.write_text(f'{lines[0]} - mask\n{lines[1]} - scribble\n{lines[2]}\n')
+    out = place.folder / 'new.txt'
+    place.make('pseudo_labels', source='softmax_random_walk', crf=CRF, keep_labels=True, list_out=out)
+    label = place.read('semantic', 'a')
+    kept = np.where((label < 3) | (label == 255), label, 254)
+    np.testing.assert_array_equal(place.read('semantic_gray', 'a'), kept)
+    assert 'a' in made  # no source was asked for it
+    assert str(place.path('semantic_gray', 'a').resolve()) in out.read_text()
+    # Without the option it is an image like the others, and all are made again.
+    assert place.make('pseudo_labels', source='softmax_random_walk', crf=CRF) == ['a', 'b', 'c']
+    place.data.list.write_text(f'{lines[0]} - point\n{lines[1]} - scribble\n{lines[2]}\n')
+    assert place.make('pseudo_labels', source='softmax_random_walk', crf=CRF) == []
+
+
+def test_another_kind_makes_a_kept_label_again(place, scores):
+    scores('softmax')
+    lines = place.data.list.read_text().splitlines()
+    for kind, again in (('mask', ['a', 'b', 'c']), ('mask', []), ('point', ['a'])):
+        place.data.list.write_text(f'{lines[0]} - {kind}\n{lines[1]}\n{lines[2]}\n')
+        assert place.make('pseudo_labels', keep_labels=True) == again
+
+
+@pytest.mark.parametrize('source', [source for source in SOURCES if not source.startswith('softmax')])
+def test_a_normalisation_belongs_to_the_softmax_sources(place, source):
+    with pytest.raises(ConfigError, match=f'--normalise .*softmax and softmax_random_walk.* {source}'):
+        place.make('pseudo_labels', source=source, normalise='none')
+    assert not place.out.exists()
+
+
+def test_another_normalisation_makes_everything_again(place):
+    assert place.make('pseudo_labels') == ['a', 'b', 'c']
+    assert place.make('pseudo_labels', normalise='root') == ['a', 'b', 'c']
+    assert place.make('pseudo_labels', normalise='root') == []
+    assert place.make('pseudo_labels') == ['a', 'b', 'c']

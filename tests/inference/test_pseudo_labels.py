@@ -39,8 +39,8 @@ def walked(scores, matrix, size):
     return naive.resize((scores.reshape(len(scores), -1) @ matrix).reshape(scores.shape), size)
 
 
-def relative(scores, present):
-    return np.stack([layer / layer.max() * (index in present) for index, layer in enumerate(scores)])
+def relative(scores, present, power=1):
+    return np.stack([layer / layer.max() ** power * (index in present) for index, layer in enumerate(scores)])
 
 
 def mirrored_back(values, mirrored):
@@ -89,6 +89,19 @@ def test_an_image_smaller_than_a_cell_is_labelled():
     assert (found.probability.argmax(axis=0) == 1).all()
 
 
+def test_cams_without_a_background_are_walked_as_they_are(rng):
+    _, embedder = build(np.float32)
+    size = SIZES[0]
+    image = naive.random_image(*size)
+    cams = {0: np.full(size, 0.25, np.float32), 3: np.full(size, 0.75, np.float32)}
+    found = pseudo_labels.cam_random_walk(embedder, image.astype(np.float32), cams, 4, background=False)
+    # Each column of the transition sums to 1, so that constant scores stay, and there is no row of a background.
+    for index, value in enumerate([0.25, 0, 0, 0.75]):
+        np.testing.assert_allclose(found.probability[index], value, atol=1e-4)
+    assert not found.unlabelled.any()
+    assert pseudo_labels.cam_random_walk(embedder, image.astype(np.float32), {}, 4, background=False).unlabelled.all()
+
+
 def softmax_then_average(logits):
     return np.mean([naive.softmax(view) for view in logits], axis=0)
 
@@ -97,14 +110,15 @@ def average_then_softmax(logits):
     return naive.softmax(np.mean(logits, axis=0))
 
 
+@pytest.mark.parametrize(('normalise', 'power'), [({}, 1), ({'normalise': 'root'}, 0.5), ({'normalise': 'none'}, 0)])
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize(('function', 'ratios', 'combine', 'steps'), [
     (pseudo_labels.softmax_random_walk, (1,), softmax_then_average, 64),
     (pseudo_labels.softmax_once, (0.75, 1), average_then_softmax, 1)])
-def test_softmax(size, function, ratios, combine, steps):
+def test_softmax(size, function, ratios, combine, steps, normalise, power):
     network, embedder = build()
     head, image = naive.FakeHead(), naive.random_image(*size)
-    found = function(embedder, head, image, np.array([True, False, True]))
+    found = function(embedder, head, image, np.array([True, False, True]), **normalise)
     embeddings, logits = [], []
     for view, mirrored in naive.views(image, ratios):
         embedding = whole(network, view)
@@ -112,7 +126,7 @@ def test_softmax(size, function, ratios, combine, steps):
         logits.append(naive.resize(mirrored_back(head.logits(embedding), mirrored), grid_of(size)))
     assert len(logits) == 2 * len(ratios)
     matrix = np.linalg.matrix_power(transition(embeddings, grid_of(size)), steps)
-    expected = walked(relative(combine(logits), {0, 2}), matrix, size)
+    expected = walked(relative(combine(logits), {0, 2}, power), matrix, size)
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
     assert (found.probability[1] == 0).all()
 

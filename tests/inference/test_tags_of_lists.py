@@ -40,13 +40,15 @@ def test_tags_restrict_the_classes_and_leave_the_background_in(place, taken):
 def test_without_tags_the_label_map_alone_counts(place, taken):
     write_list(place, '- instance/a.png', 'semantic/b.png instance/b.png - point', 'semantic/c.png instance/c.png')
     place.make('pseudo_labels')
-    assert taken == [[], [0, 2], [0]]
+    # Of a, nothing is known: no class is possible.
+    assert taken == [[0, 2], [0]]
+    assert (place.read('semantic_gray', 'a') == 254).all()
 
 
 def test_cams_of_other_classes_than_the_tags_are_left_out(place, monkeypatch):
     seen = []
 
-    def found(embedder, image, cams, num_classes):
+    def found(embedder, image, cams, num_classes, background):
         seen.append(sorted(cams))
         return Prediction(np.ones((3, *SIZE), np.float32), image, SIZE)
 

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 # Another value than in `small_config` for every key that can have one. Overrides are applied in this order.
 OTHER = {
     'gpus': '3', 'num_threads': 1, 'seed': 9, 'dataset.dataset': 'Densepose', 'dataset.swap_parts': True,
-    'dataset.allow_absolute_paths': False, 'dataset.num_classes': 4, 'dataset.class_names': '[k, l, m, n]',
+    'dataset.allow_absolute_paths': False, 'dataset.num_classes': 4, 'dataset.background': False,
+    'dataset.class_names': '[k, l, m, n]',
     'dataset.color_map': '[[0, 0, 9], [0, 9, 0], [9, 0, 0], [9, 9, 9]]',
     'network.backbone_types': 'panoptic_pspnet_14', 'network.prediction_types': 'softmax_classifier',
     'network.timm_model': 'resnet18', 'network.stem': '7x7', 'network.pretrained': 'elsewhere.pth',

@@ -123,6 +123,19 @@ def test_images_of_one_kind_give_exactly_what_all_images_alike_give(images, rng,
         assert torch.equal(*grads)
 
 
+def test_without_a_background_class_0_is_a_tag_like_the_others(rng):
+    _, pixels, local = random_step()
+    local.tags = torch.zeros_like(local.tags)
+    local.tags[:, 0] = True  # class 0 is all that the images share
+    local.tags[local.image == 0, 1] = True
+    sets = [{int(t) for t in row.nonzero()[:, 0]} for row in local.tags]
+    everyone = MemoryBank(1, IMAGES).extend(local)
+    got = RelationCriterion({'sem_occ': 8.0}, CLASSES, background=False)(pixels, local, everyone)['sem_occ_loss']
+    torch.testing.assert_close(got, naive.sharing(pixels.embedding, pixels.segment, local.prototype, sets, 8.0))
+    assert got.item() == 0
+    assert RelationCriterion({'sem_occ': 8.0}, CLASSES)(pixels, local, everyone)['sem_occ_loss'].item() > 0
+
+
 def test_nothing_at_all_is_zero_and_back_propagates():
     embeddings, pixels, local = random_step(void=(0, 1))
     losses = RelationCriterion(KAPPAS, CLASSES)(pixels, local, MemoryBank(2, IMAGES).extend(local))

@@ -53,3 +53,10 @@ def test_colours_of_ones_own_and_a_wide_image():
     assert picture.shape[1] == 700
     assert (picture[:10] == (4, 250, 6)).all()
     assert (4, 250, 6) in {tuple(pixel) for pixel in picture[10:].reshape(-1, 3).tolist()}
+
+
+def test_without_a_background_class_0_is_blended_too():
+    image, label = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)
+    colours = [(100, 50, 20), (0, 0, 0)]
+    assert (blend(image, label, 0.5, colours) == 0).all()
+    assert (blend(image, label, 0.5, colours, background=False) == (50, 25, 10)).all()
