@@ -42,7 +42,8 @@ def read_records(path):
     content = read_json(path, 'export it again')
     images = {}
     for identity, record in _by_id(path, content, 'images', 'file_name').items():
-        images[identity] = ImageRecord(f'{path}: image {identity}', record['file_name'], _stated_size(path, record), [])
+        images[identity] = ImageRecord(f'{path}: image {identity}', record['file_name'].replace('\\', '/'),
+                                       _stated_size(path, record), [])
     categories = {identity: Category(record['name'], f'{path}: category {identity}')
                   for identity, record in _by_id(path, content, 'categories', 'name').items()}
     for number, record in enumerate(check_records(path, content, 'annotations')):

@@ -179,12 +179,13 @@ def _label_files(folder, endings, images, unfit=()):
 
 def _by_name(path, pairs):
     """Return the dict from image name to content of pairs (file name, content); DataError if an image comes twice."""
-    labels = {}
+    labels, files = {}, {}
     for file_name, label in pairs:
         name = image_name(file_name)
         if name in labels:
-            raise DataError(f'{path}: two labels of the image {name}; images are identified by their base names')
-        labels[name] = label
+            raise DataError(f'{path}: two labels of the image {name}, {files[name]} and {file_name}; images are '
+                            'identified by their base names')
+        labels[name], files[name] = label, file_name
     return labels
 
 

@@ -177,3 +177,16 @@ def test_what_no_shape_covers_where_there_is_no_background(place):
     place.run('labelme', '--background', 'none', '--rest', 'void')
     for _, label in place.labels().values():
         np.testing.assert_array_equal(label, np.where(BLOCK, 1, 255))
+
+
+def test_two_labels_or_two_photos_of_one_name(place):
+    place.photos(*'abc')
+    images = [{'id': 1, 'file_name': 'train/a.png'}, {'id': 2, 'file_name': 'val/a.png'}]
+    place.coco(images, [{'id': index, 'image_id': index, 'category_id': 1, 'segmentation': [[4, 4, 24, 4, 24, 20]]}
+                        for index in (1, 2)])
+    place.fails('coco', naming=['coco.json', 'train/a.png', 'val/a.png'])
+    images[1]['id'] = 1
+    place.coco(images, [])
+    place.fails('coco', naming=['coco.json', 'id 1', 'train/a.png', 'val/a.png'])
+    place.photo('a', ending='jpg')
+    place.fails('coco', naming=['photos/a.jpg', 'photos/a.png'])

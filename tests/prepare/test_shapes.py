@@ -282,6 +282,7 @@ def test_ids_and_names_that_come_twice(tmp_path, classes):
             read(tmp_path, classes, [], images=[{'id': one, 'file_name': 'a.jpg'}, {'id': other, 'file_name': 'b.jpg'}])
         with pytest.raises(DataError, match='two of the categories have the id 1, cat and road'):
             read(tmp_path, classes, [], categories=[{'id': one, 'name': 'cat'}, {'id': other, 'name': 'road'}])
+    assert set(read(tmp_path, classes, [], images=[{'id': 1, 'file_name': 'train\\a.jpg'}])) == {'train/a.jpg'}
     with pytest.raises(DataError, match=r'image 2: has the file name of .*image 1, a\.jpg'):
         read(tmp_path, classes, [], images=[{'id': 1, 'file_name': 'a.jpg'}, {'id': 2, 'file_name': 'a.jpg'}])
 

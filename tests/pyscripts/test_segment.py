@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+from exif import save_turned
 from PIL import Image
 
 import spml
@@ -33,6 +34,13 @@ def test_overlays_stand_in_the_run_and_show_the_prediction(place, run_dir, works
     for name in place.data.names:
         check_overlay(run_dir / 'overlays' / f'{name}.png', place.label(name, 'image'),
                       spml.load_segmenter(run_dir, 'cpu'))
+
+
+def test_a_photo_that_is_stored_turned_is_shown_upright(place, run_dir, works):
+    image = np.array(Image.open(place.label('b', 'image')).convert('RGB'))
+    path = save_turned(place.folder / 'turned.png', image, 6)
+    works('segment', path, '--run', run_dir)
+    check_overlay(run_dir / 'overlays/turned.png', place.label('b', 'image'), spml.load_segmenter(run_dir, 'cpu'))
 
 
 def test_one_image_into_another_folder_with_other_settings(place, run_dir, works):
