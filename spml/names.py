@@ -17,19 +17,26 @@ MAX_CLUSTERS = 65535
 
 
 class Relation(NamedTuple):
-    """What is known of a relation without computing it: its title and the defaults of its three keys."""
+    """What is known of a relation without computing it.
+
+    Attributes:
+        title: its name in words.
+        loss_types, concentration, loss_weight: defaults of its three keys.
+        silence: what data are like to which it says nothing, in words.
+    """
 
     title: str
     loss_types: str
     concentration: float
     loss_weight: float
+    silence: str = 'no pixel has a segment to be pushed from'
 
 
 # Relations between pixels and segments, by the prefix of their configuration keys and of the name of their losses.
 # `spml.segsort.criterion.COMPUTED` says how each is computed.
-RELATIONS = {'sem_ann': Relation('semantic annotation', 'segsort', 6.0, 1.0),
-             'sem_occ': Relation('semantic co-occurrence', 'none', 8.0, 0.3),
-             'img_sim': Relation('low-level image similarity', 'segsort', 16.0, 0.1),
+RELATIONS = {'sem_ann': Relation('semantic annotation', 'segsort', 6.0, 1.0, 'labelled pixels have one class or none'),
+             'sem_occ': Relation('semantic co-occurrence', 'none', 8.0, 0.3, 'all images share classes'),
+             'img_sim': Relation('low-level image similarity', 'segsort', 16.0, 0.1, 'every image is a single region'),
              'feat_aff': Relation('feature affinity', 'none', 12.0, 0.5)}
 
 

@@ -119,7 +119,7 @@ def _too_common(config, entries):
     largest = config.train.sem_occ_largest_share
     if config.train.sem_occ_loss_types == 'none' or largest == 1:
         return ()
-    share = sharing_pairs(read_tags(entries)[:, 1:config.dataset.num_classes])
+    share = sharing_pairs(read_tags(entries)[:, int(config.dataset.background):config.dataset.num_classes])
     left_out = share > largest
     if distributed.rank() == 0:
         print(f'semantic co-occurrence is {"left out" if left_out else "used"}: {100 * share:.0f} % of the pairs of '

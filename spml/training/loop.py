@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 from spml import config as configuration
 from spml.errors import CheckpointError, OutputClosedError, SpmlError
 from spml.training.checkpoint import find_snapshots, remove_orphaned_states
-from spml.training.monitor import Monitor
+from spml.training.monitor import Monitor, Silence
 from spml.training.optimizer import clip_gradients
 from spml.training.schedule import learning_rate
 from spml.training.snapshot_keeper import SnapshotKeeper
@@ -59,7 +59,7 @@ def train(training, resume=False, accept_changes=False):
     monitor = Monitor(folder, start, config)
     with (contextlib.closing(monitor), stop_requests() as requests,
           contextlib.closing(iter(training.make_loader(start))) as batches):
-        steps = _Steps(training, keeper, monitor, requests)
+        steps = _Steps(training, keeper, monitor, Silence(start, stop), requests)
         key = 'total_batch_size' if config.train.total_batch_size else 'batch_size'
         advice = (f'lower train.{key} (now {config.train[key]}) or train.crop_size (now {config.train.crop_size}), and '
                   'start again with --resume')
@@ -73,8 +73,9 @@ def train(training, resume=False, accept_changes=False):
 class _Steps:
     """The steps of a training."""
 
-    def __init__(self, training, keeper, monitor, requests):
+    def __init__(self, training, keeper, monitor, silence, requests):
         self.training, self.keeper, self.monitor, self.requests = training, keeper, monitor, requests
+        self.silence = silence
         self.module = training.task
         if distributed.world_size() > 1:
             self.module = DistributedDataParallel(training.task, find_unused_parameters=not training.task.trains_all)
@@ -114,6 +115,7 @@ class _Steps:
         batch = {name: value.to(training.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
                  for name, value in batch.items()}
         losses, extras = self.module(batch)
+        self.silence.note(iteration, {name: loss for name, loss in losses.items() if training.weights[name]})
         weighted = {name: training.weights[name] * loss for name, loss in losses.items()}
         total = sum(weighted.values())
         wrong = [] if torch.isfinite(total) else [name for name, loss in weighted.items() if not torch.isfinite(loss)]

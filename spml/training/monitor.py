@@ -4,12 +4,15 @@ Rank 0 alone shows and writes.
 """
 import contextlib
 import json
+import logging
 import sys
 import time
 
+import torch
 from tqdm import tqdm
 
 from spml.config import images_per_process
+from spml.names import RELATIONS
 from spml.utils import distributed
 from spml.utils.formats import append_line, read_json_lines, write_text
 from spml.visualization.tensorboard import TrainingWriter
@@ -18,6 +21,36 @@ from spml.visualization.tensorboard import TrainingWriter
 PICTURE_INTERVAL = 10
 # Steps that are timed to say when the training ends; the first one, which is slow, comes before them.
 TIMED_STEPS = 10
+# Steps after which a relation that has said nothing is taken to have nothing to say.
+WATCHED_STEPS = 50
+
+logger = logging.getLogger(__name__)
+
+
+class Silence:
+    """Finds relations whose loss is 0 in every step, those of the first `WATCHED_STEPS`, and says so once.
+
+    Args:
+        start, stop: the iterations of the training.
+    """
+
+    def __init__(self, start, stop):
+        self.last, self.largest = min(start + WATCHED_STEPS, stop) - 1, {}
+
+    def note(self, iteration, losses):
+        """Take note of a step's losses, a dict of scalar tensors; each process has its own."""
+        if iteration > self.last:
+            return
+        for name, loss in losses.items():
+            # Kept where it is: asking for its value would wait for the device in every step.
+            self.largest[name] = torch.maximum(self.largest.get(name, loss.detach()), loss.detach())
+        if iteration == self.last:
+            found = distributed.mean_over_processes(self.largest)
+            for name, relation in RELATIONS.items():
+                if found.get(f'{name}_loss') == 0 and distributed.rank() == 0:
+                    logger.warning('%s_loss has been 0 in every step so far: %s, so %s says nothing; '
+                                   'train.%s_loss_types=none saves its time', name, relation.silence, relation.title,
+                                   name)
 
 
 class Monitor:

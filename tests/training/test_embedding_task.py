@@ -175,3 +175,12 @@ def test_settings_of_kinds_that_the_list_does_not_name_are_said_to_have_no_effec
     config = small_config(f'train.kinds={json.dumps({"point": OF_POINTS})}', 'train.max_iteration=1')
     train_embedding(config, small_data.folder, small_data.list, tmp_path / 'run', CPU)
     assert 'train.kinds has no effect: no line of' in caplog.text
+
+
+@pytest.mark.parametrize(('tags', 'said'), [('1', True), ('', False)])
+def test_co_occurrence_of_images_that_share_a_class_says_nothing(tmp_path, small_config, small_data, caplog, tags,
+                                                                 said):
+    lines = small_data.list.read_text().splitlines()
+    small_data.list.write_text(''.join(f'{line} {tags}\n' for line in lines))
+    train_embedding(small_config('train.max_iteration=2'), small_data.folder, small_data.list, tmp_path / 'run', CPU)
+    assert ('sem_occ_loss has been 0 in every step' in caplog.text) == said

@@ -3,9 +3,10 @@ import time
 import types
 
 import pytest
+import torch
 
 from spml.training import monitor
-from spml.training.monitor import Monitor, expectation, extent
+from spml.training.monitor import Monitor, Silence, expectation, extent
 
 
 @pytest.mark.parametrize(('overrides', 'start', 'processes', 'said'), [
@@ -39,3 +40,26 @@ def test_ten_steps_after_the_first_are_timed(tmp_path, small_config, monkeypatch
         # After 11 of the 35 steps.
         assert [line.partition(':')[0] for line in lines] == ['24 steps to go, 2 s a step'] * (step == 10)
     shown.close()
+
+
+def losses(**values):
+    return {f'{name}_loss': torch.tensor(float(value)) for name, value in values.items()}
+
+
+def test_a_relation_that_is_always_0_is_said_to_say_nothing_once(caplog, monkeypatch):
+    monkeypatch.setattr(monitor, 'WATCHED_STEPS', 3)
+    silence = Silence(5, 100)
+    for iteration in range(5, 20):
+        silence.note(iteration, losses(sem_occ=0, img_sim=iteration == 6, softmax=0))
+        assert len(caplog.records) == (iteration >= 7)
+    message = caplog.records[0].getMessage()
+    assert message.startswith('sem_occ_loss has been 0 in every step so far: all images share classes')
+    assert 'train.sem_occ_loss_types=none' in message
+
+
+def test_a_short_training_says_so_at_its_end(caplog):
+    silence = Silence(0, 2)
+    silence.note(0, losses(sem_ann=0))
+    assert not caplog.records
+    silence.note(1, losses(sem_ann=0))
+    assert 'labelled pixels have one class or none' in caplog.text
