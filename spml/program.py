@@ -2,6 +2,7 @@
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import pathlib
 import signal
@@ -108,6 +109,8 @@ def warn_once(logger, text):
     """Log a warning, unless this command has given it before, here or in another process that it launched."""
     if text not in _WARNED and not _is_said(text):
         _WARNED.add(text)
+        if 'RANK' in os.environ:
+            logger.setLevel(logging.WARNING)  # of several processes all but the first are quiet, but this one knows
         logger.warning('%s', text)
 
 

@@ -7,7 +7,8 @@ from spml.names import BACKBONES, RELATIONS, split_architecture
 _WITHOUT_EFFECT_ON_TRAINING = {
     'gpus', 'num_threads', 'dataset.dataset', 'dataset.semantic_ignore_index', 'dataset.class_names',
     'dataset.color_map', 'dataset.allow_absolute_paths', 'network.label_divisor', 'train.resume', 'train.snapshot_step',
-    'train.snapshot_minutes', 'train.keep_snapshots', 'train.tensorboard_step'}
+    'train.snapshot_minutes', 'train.keep_snapshots', 'train.save_safetensors',
+    'train.tensorboard_step'}
 _TRAINING = SCHEMA.keys() - _WITHOUT_EFFECT_ON_TRAINING - {name for name in SCHEMA if name.startswith('test.')}
 
 # The classifier's training computes no segments; an embedding network that it freezes is in eval mode.

@@ -138,6 +138,7 @@ SCHEMA = {
     'train.snapshot_minutes': Key(_NOT_NEGATIVE, 15.0, 'minutes after which one more is written, in case the run is '
                                                        'killed; the next snapshot replaces it; 0: never'),
     'train.keep_snapshots': Key(kinds.integer(0), 5, 'how many snapshots are kept, the newest; 0 keeps all'),
+    'train.save_safetensors': Key(kinds.BOOLEAN, False, 'write the final weights as model-*.safetensors, too'),
     'train.tensorboard_step': Key(kinds.integer(1), 100, 'iterations between lines of metrics'),
     'train.lr_policy': Key(kinds.choice('poly', 'step'), 'poly', 'learning rate schedule'),
     'train.base_lr': Key(_POSITIVE, 3e-3, 'learning rate before schedule and group factors'),

@@ -1,43 +1,15 @@
-"""Reading weights: this project's and the authors' checkpoints, and flat ImageNet state dicts.
+"""Loading weights: this project's and the authors' checkpoints, and flat ImageNet state dicts.
 
-The keys are those of METHOD.md, "Checkpoint keys". Files are read with `weights_only`, so no code in them is executed.
+The keys are those of METHOD.md, "Checkpoint keys".
 """
 import logging
-import pathlib
 
 import torch
 
-from spml.errors import CheckpointError, first_line
+from spml.errors import CheckpointError
+from spml.models.files import read_checkpoint
 
 logger = logging.getLogger(__name__)
-
-
-def read_checkpoint(path):
-    """Return the dict stored in `path`, tensors on the CPU; CheckpointError for anything else, code included.
-
-    A file that ends in `.safetensors`, as timm's do, is read by the package of that name.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise CheckpointError(f'{path}: no such checkpoint; train first, or name another file')
-    try:
-        content = _read(path)
-    except OSError:
-        raise
-    except Exception as error:  # torch raises many types for a damaged or unsafe file; all mean the same to the user
-        raise CheckpointError(f'{path}: not a readable checkpoint of tensors alone ({first_line(error)[:200]}); '
-                              'fetch or train it again') from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a dict of weights; '
-                              'name a model-*.pth file')
-    return content
-
-
-def _read(path):
-    if path.suffix == '.safetensors':
-        from safetensors.torch import load_file
-        return load_file(path)
-    return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def tensors(state, name, path):
@@ -94,8 +66,8 @@ def load_embedding(model, path, lenient=False, content=None):
     """Load an EmbeddingNetwork's weights, or `content` where they have been read; `lenient`: its head may not fit."""
     state = embedding_state(model.backbone, content or read_checkpoint(path), path)
     backbone = model.backbone.checkpoint_name
-    optional = [f'{name}.' for name, _ in model.named_children() if name != backbone] if lenient else []
-    load_state(model, state, path, optional, exact=[f'{backbone}.'])
+    rest = [f'{name}.' for name, _ in model.named_children() if name != backbone]
+    load_state(model, state, path, rest if lenient else [], exact=[f'{backbone}.', *([] if lenient else rest)])
 
 
 def load_classifier(model, path, content=None):

@@ -4,6 +4,7 @@
 besides. The state file is written first and removed last, so a snapshot with a model file is complete.
 """
 import dataclasses
+import logging
 import pathlib
 
 import torch
@@ -15,6 +16,8 @@ from spml.utils import distributed
 from spml.utils.atomic import atomic_path
 from spml.utils.model_files import model_iterations, model_path
 from spml.utils.seeding import random_states, restore_random_states
+
+logger = logging.getLogger(__name__)
 
 _NEEDED = ('optimizer', 'memory', 'random')
 _WAY_OUT = 'remove this snapshot and resume from an older one'
@@ -42,6 +45,31 @@ class Snapshot:
 def find_snapshots(snapshot_dir):
     """Return the iterations of the complete snapshots in a folder, ascending."""
     return [iteration for iteration in model_iterations(snapshot_dir) if _state_path(snapshot_dir, iteration).is_file()]
+
+
+def find_readable(snapshot_dir):
+    """Return the iterations of the complete snapshots up to the newest that can be read; warn of damaged newer ones.
+
+    CheckpointError: there are snapshots, and none can be read.
+    """
+    found, first = find_snapshots(snapshot_dir), None
+    while found and (problem := _problem(snapshot_dir, found[-1])):
+        first = first or problem
+        found.pop()
+        if found:
+            logger.warning('%s. Going on from the snapshot before', problem)
+    if first and not found:
+        raise CheckpointError(f'{first}; no other snapshot in {snapshot_dir} can be read: remove them to start anew')
+    return found
+
+
+def _problem(snapshot_dir, iteration):
+    """Return why a snapshot cannot be read, or None."""
+    try:
+        read_snapshot(snapshot_dir, iteration)
+    except CheckpointError as error:
+        return error
+    return None
 
 
 def save_snapshot(training, iteration, stopgap=False):

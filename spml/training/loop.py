@@ -7,7 +7,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spml import config as configuration
 from spml.errors import CheckpointError, OutputClosedError, SpmlError
-from spml.training.checkpoint import find_snapshots, remove_orphaned_states
+from spml.training.checkpoint import find_readable, find_snapshots, remove_orphaned_states
 from spml.training.monitor import Monitor, Silence
 from spml.training.optimizer import clip_gradients
 from spml.training.schedule import learning_rate
@@ -24,7 +24,15 @@ from spml.utils.seeding import seed_everything
 def start_iteration(snapshot_dir, resume, begin, stop):
     """Return the first iteration and the snapshot to go on from, or None; CheckpointError if the folder is taken."""
     # The first process decides: on a shared disk, not all see a new file at the same time.
-    found = distributed.gather_objects(find_snapshots(snapshot_dir))[0]
+    found, problem = [], None
+    if distributed.rank() == 0:
+        try:
+            found = find_readable(snapshot_dir) if resume else find_snapshots(snapshot_dir)
+        except CheckpointError as error:
+            problem = error
+    found, problem = distributed.gather_objects((found, problem))[0]
+    if problem is not None:
+        raise problem
     if found and not resume:
         raise CheckpointError(f'{model_path(snapshot_dir, found[-1])}: this folder already holds a training; '
                               'give --resume to continue it, or another --snapshot_dir')

@@ -7,7 +7,9 @@ stopgap only serves to resume and is removed once there is a later snapshot.
 import logging
 import time
 
+from spml import config as configuration
 from spml.errors import CheckpointError
+from spml.models.files import SAFETENSORS, require_safetensors, write_safetensors
 from spml.training import checkpoint
 from spml.utils import distributed
 from spml.utils.model_files import model_path
@@ -21,6 +23,8 @@ class SnapshotKeeper:
     def __init__(self, training):
         self.training, self.settings = training, training.config.train
         self.newest = self.stopgap = None
+        if self.settings.save_safetensors:
+            require_safetensors()  # not found missing at the end
         self.written = time.monotonic()
 
     def resume(self, iteration, accept_changes):
@@ -49,6 +53,10 @@ class SnapshotKeeper:
             if keep and distributed.rank() == 0:
                 for old in checkpoint.find_snapshots(self.training.snapshot_dir)[:-keep]:
                     checkpoint.remove_snapshot(self.training.snapshot_dir, old)
+        if last and self.settings.save_safetensors and distributed.rank() == 0:
+            states = {name: model.state_dict() for name, model in self.training.task.models().items()}
+            path = model_path(self.training.snapshot_dir, iteration).with_suffix(SAFETENSORS)
+            write_safetensors(path, states, configuration.to_dict(self.training.config))
 
     def save(self, iteration):
         """Write a stopgap of the iteration just finished, unless there is a snapshot of it; return the path.

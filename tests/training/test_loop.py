@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from spml.errors import CheckpointError, DataError, OutputClosedError, ResourceError, SpmlError
+from spml.models.files import read_checkpoint
 from spml.training import loop, snapshot_keeper, stopping
 from spml.training.build import train_embedding
 from spml.training.loop import train
@@ -408,3 +409,37 @@ def test_metrics_of_a_training_have_the_promised_keys(tmp_path, small_config, sm
         assert other[name] == pytest.approx(ratio * line[name], rel=1e-6), name
     saved = torch.load(tmp_path / 'run' / 'model-0.pth', weights_only=True)['config']
     assert saved['train']['sem_ann_loss_weight'] == 0.3
+
+
+@pytest.mark.parametrize('damaged', ['model-4.pth', 'model-4.state.pth'])
+@pytest.mark.parametrize('keep', [0, 0.5])
+def test_a_damaged_newest_snapshot_gives_way_to_the_one_before(tmp_path, small_config, caplog, damaged, keep):
+    config = small_config('train.max_iteration=6', 'train.snapshot_step=2')
+    stop(4, config, tmp_path)
+    assert models(tmp_path) == {1, 3, 4}
+    whole = (tmp_path / damaged).read_bytes()
+    (tmp_path / damaged).write_bytes(whole[:int(keep * len(whole))])
+    finish(config, tmp_path)
+    told, = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
+    assert str(tmp_path / damaged) in told
+    assert 'the snapshot before' in told
+
+
+def test_damaged_snapshots_alone_are_an_error(tmp_path, small_config):
+    config = small_config('train.max_iteration=6', 'train.snapshot_step=2')
+    stop(4, config, tmp_path)
+    for path in tmp_path.glob('*.state.pth'):
+        path.write_bytes(b'')
+    before = content(tmp_path)
+    with pytest.raises(CheckpointError, match=r'model-4\.state\.pth: .*no other snapshot'):
+        run(TinyTask(), config, tmp_path, resume=True)
+    assert content(tmp_path) == before
+
+
+def test_the_final_weights_are_written_as_safetensors_on_request(tmp_path, small_config, identical):
+    config = small_config('train.max_iteration=3', 'train.snapshot_step=1', 'train.save_safetensors=true')
+    task = TinyTask()
+    run(task, config, tmp_path)
+    path, = tmp_path.glob('*.safetensors')
+    assert path.name == 'model-2.safetensors'
+    assert identical(read_checkpoint(path), read_checkpoint(tmp_path / 'model-2.pth'))
