@@ -9,6 +9,7 @@ probabilities and the embedding as well as the labels.
 Shape letters: H x W the image, C classes, D channels of the embedding.
 """
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -27,7 +28,7 @@ from spml.inference.crf import CrfParameters, require_crf
 from spml.inference.outputs import Finish, Prediction, finish
 from spml.inference.predictors import Embedder, SoftmaxPredictor, cut, for_finish, predict_pixels
 from spml.inference.trained import Trained
-from spml.inference.views import View, single_scale_size
+from spml.inference.views import View, shrunk_size, single_scale_size
 from spml.segsort.segments import nearest_resize
 from spml.utils.device import pick_device
 from spml.utils.model_files import newest_model
@@ -43,13 +44,24 @@ class Segmentation:
 
     Attributes:
         labels: (H, W) uint8 class ids, at each pixel the class of the largest probability.
-        probabilities: (C, H, W) float32; they sum to 1 over the classes.
-        embedding: (D, H, W) float32 unit vectors, from the image at a single scale.
     """
 
     labels: NDArray[np.uint8]
-    probabilities: NDArray[np.float32]
-    embedding: NDArray[np.float32]
+    # (C, h, w) and (D, h, w), at the sizes at which they were computed: of a large photo, all of it takes gigabytes.
+    _scores: NDArray[np.float32]
+    _vectors: torch.Tensor
+
+    @functools.cached_property
+    def probabilities(self) -> NDArray[np.float32]:
+        """(C, H, W) float32; they sum to 1 over the classes."""
+        resized: NDArray[np.float32] = nearest_resize(torch.from_numpy(self._scores), self.labels.shape).numpy()
+        return resized
+
+    @functools.cached_property
+    def embedding(self) -> NDArray[np.float32]:
+        """(D, H, W) float32 unit vectors, from the image at a single scale."""
+        resized: NDArray[np.float32] = nearest_resize(self._vectors, self.labels.shape).numpy()
+        return resized
 
 
 class Segmenter:
@@ -100,14 +112,15 @@ class Segmenter:
     def _predict(self, pixels: NDArray[np.uint8], multi_scale: bool, crf: bool) -> Segmentation:
         if crf:
             require_crf()
-        size, how = pixels.shape[:2], Finish(CrfParameters() if crf else None)
-        looked_at = single_scale_size(size, 0 if multi_scale else self.config.test.image_size)
+        how, test = Finish(CrfParameters() if crf else None), self.config.test
+        image_size = 0 if multi_scale else test.image_size
+        looked_at = (single_scale_size(pixels.shape[:2], image_size) if image_size
+                     else shrunk_size(pixels.shape[:2], test.max_pixels))
         predictor = _EmbeddingKeeper(self.embedder, self.classifier, looked_at)
         prediction: Prediction = predict_pixels(pixels, predictor, self.config, multi_scale)
         labels, scores = finish(for_finish(prediction, self.config, how), how)
         assert predictor.embedding is not None
-        return Segmentation(labels, nearest_resize(torch.from_numpy(scores), size).numpy(),
-                            nearest_resize(predictor.embedding, size).cpu().numpy())
+        return Segmentation(labels, scores, predictor.embedding.cpu())
 
 
 @dataclasses.dataclass
@@ -119,8 +132,9 @@ class _EmbeddingKeeper(SoftmaxPredictor):
 
     def scores(self, view: View, span_padded: bool = True) -> torch.Tensor:
         """Return (1, C, h, w) logits, averaged over windows."""
-        def both(embedding: torch.Tensor) -> torch.Tensor:
-            return torch.cat([self.classifier(embedding), F.normalize(embedding, dim=1)], dim=1)
+        def both(images: torch.Tensor) -> torch.Tensor:
+            embedding, logits = self.embedder.embed_and_classify(images, self.classifier)
+            return torch.cat([logits, F.normalize(embedding, dim=1)], dim=1)
 
         values = cut(self.embedder.windows(view, both), view.size)
         num_classes: int = values.shape[1] - self.embedder.network.embedding_dim

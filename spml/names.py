@@ -15,6 +15,11 @@ LABEL_KINDS = ('mask', 'scribble', 'point', 'box', 'tag')
 # Clusters of an image; segment ids and 16-bit cluster maps have room for no more.
 MAX_CLUSTERS = 65535
 
+# Side of a cell of the random walk's grid in pixels, and how many cells it has at most unless test.walk_cells says so:
+# those of 640 x 640 pixels.
+WALK_STRIDE = 8
+WALK_CELLS = 6400
+
 
 class Relation(NamedTuple):
     """What is known of a relation without computing it.

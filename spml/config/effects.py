@@ -22,16 +22,18 @@ _EMBEDDING_ALONE = {
 # What goes through the embedding network, and the network itself; its weights are files.
 _EMBEDDINGS = {
     'network.backbone_types', 'network.timm_model', 'network.stem', 'network.colour_features', 'network.embedding_dim',
-    'network.pixel_means', 'network.pixel_stds', 'test.image_size', 'test.crop_size', 'test.stride'}
+    'network.pixel_means', 'network.pixel_stds', 'test.image_size', 'test.crop_size', 'test.stride', 'test.trim',
+    'test.precision', 'test.max_pixels'}
 # Predictions are written as class ids and in colour.
-_PREDICTIONS = _EMBEDDINGS | {'network.kmeans_iterations', 'dataset.num_classes', 'dataset.color_map'}
+_PREDICTIONS = _EMBEDDINGS | {'network.kmeans_iterations', 'dataset.num_classes', 'dataset.color_map',
+                              'test.head_grid'}
 
 _KEYS = {
     'embedding': _TRAINING - {'train.freeze_embedding'},
     'classifier': _TRAINING - _EMBEDDING_ALONE,
     'prototypes': _EMBEDDINGS | {'network.kmeans_iterations'},
     'inference': _PREDICTIONS,
-    'pseudo labels': _PREDICTIONS | {'dataset.background'},
+    'pseudo labels': _PREDICTIONS | {'dataset.background', 'test.walk_cells'},
     'classes': {'dataset.num_classes', 'dataset.background', 'dataset.class_names', 'dataset.color_map'},
 }
 
@@ -48,7 +50,7 @@ def images_per_process(config, processes):
     return max(1, round(total / processes)) if total else config['train']['batch_size']
 
 
-def effective(config, kind, *, processes=None, multi_scale=False, whole_image=False, clusters=True):
+def effective(config, kind, *, processes=None, multi_scale=False, whole_image=False, clusters=True, head=True):
     """Return the part of a configuration that a result depends on, as a dict from `section.key` to values.
 
     Keys that the configuration itself disables, such as the weight of a relation that is off, are left out.
@@ -62,6 +64,7 @@ def effective(config, kind, *, processes=None, multi_scale=False, whole_image=Fa
         multi_scale: of inference: the pyramid takes ratios of the image's own size.
         whole_image: of inference: the network sees the padded image at once, as the random walks need it.
         clusters: of inference: whether k-means takes part; it does not where the softmax head alone predicts.
+        head: of inference: whether the softmax head takes part.
     """
     flat = flatten(config)
     left_out = {*_idle(flat)}
@@ -69,8 +72,12 @@ def effective(config, kind, *, processes=None, multi_scale=False, whole_image=Fa
         left_out |= _OF_LEARNING_EMBEDDINGS
     if multi_scale or whole_image:
         left_out.add('test.image_size')
-    if whole_image:
-        left_out.add('test.stride')
+    left_out.add('test.stride' if whole_image else 'test.walk_cells')
+    # At a single scale, an image is made as large as test.image_size says.
+    if not (multi_scale or whole_image) and flat['test.image_size']:
+        left_out.add('test.max_pixels')
+    if not head:
+        left_out.add('test.head_grid')
     if not clusters:
         left_out.add('network.kmeans_iterations')
     values = {name: value for name, value in flat.items() if name in _KEYS[kind] and name not in left_out}

@@ -18,6 +18,7 @@ from spml.names import (
     STAGES,
     TORCHVISION,
     VOID,
+    WALK_CELLS,
     split_architecture,
 )
 from spml.utils.timm_models import pixel_statistics
@@ -192,6 +193,19 @@ SCHEMA = {
     'test.crop_size': Key(kinds.PAIR, [512, 512], 'size of the sliding window, in pixels'),
     'test.stride': Key(kinds.PAIR, Derived('test.crop_size', lambda c: list(c['test.crop_size'])),
                        'step of the sliding window, at most its size'),
+    'test.trim': Key(kinds.BOOLEAN, False, 'trim windows to the view, rounded up to the stride of the network, instead '
+                                           'of filling smaller views up with zeros: faster, and other values near '
+                                           'those zeros'),
+    'test.precision': Key(kinds.choice('fp32', 'bf16'), 'fp32', 'arithmetic of the networks in inference; bf16 also '
+                          'folds batch norms into convolutions. All else stays float32'),
+    'test.head_grid': Key(kinds.choice('input', 'embedding'), 'input',
+                          "where the softmax head predicts: on embeddings resized to the input's size, as in the "
+                          'release, or on their own grid, a quarter of it, its logits resized'),
+    'test.max_pixels': Key(kinds.integer(64), 1 << 21, 'larger images are scaled down to so many pixels where '
+                           "inference works at their own size (multi scale, pseudo labels); labels return to the "
+                           "image's size by nearest"),
+    'test.walk_cells': Key(kinds.integer(1), WALK_CELLS, "most cells, of 8 x 8 pixels, of a random walk's grid; the "
+                           'network and the walk see larger images scaled down. Memory grows with its square'),
 }
 
 # Keys of the release that no longer do anything, and what took their place.

@@ -16,10 +16,11 @@ from spml.data.readers import entry_tags, read_cam, read_entry
 from spml.errors import ConfigError, DataError
 from spml.inference.crf import require_crf
 from spml.inference.outputs import Finish, unlabelled, write_label_maps
-from spml.inference.predictors import for_finish, normalised, predict_pixels
+from spml.inference.predictors import for_finish, normalised_for_views, predict_pixels
 from spml.inference.prototypes import image_prototypes
 from spml.inference.resume import Results, describe
 from spml.inference.sources import SOURCES
+from spml.inference.views import shrink
 from spml.names import UNLABELLED, VOID
 from spml.utils import distributed
 from spml.utils.atomic import remove_abandoned
@@ -27,6 +28,9 @@ from spml.utils.formats import write_npz, write_png, write_text
 from spml.utils.maps import nearest_resize
 from spml.utils.memory import memory_advice
 from spml.utils.workers import worker_pool
+
+# The keys on which memory depends, those of large images first; test.crop_size always counts.
+_SIZES = 'test.walk_cells', 'test.max_pixels', 'test.image_size', 'test.crop_size'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +73,14 @@ class Job:
         return tqdm(share, desc=results.recipe.values['result'], unit='image', dynamic_ncols=True,
                     disable=distributed.rank() != 0)
 
-    def memory_advice(self, entry):
-        """Return a context in which exhausted memory is an error that names the image and what to lower."""
-        test = self.config.test
+    def memory_advice(self, entry, settings):
+        """Return a context in which exhausted memory is an error that names the image and what to lower.
+
+        That is what decides on the sizes among `settings`, the keys that results depend on.
+        """
+        sizes = [f'{key} (now {settings[key]})' for key in _SIZES if settings.get(key)]
         return memory_advice(f'{entry.place}: {entry.image}',
-                             f'lower test.crop_size (now {test.crop_size}) or test.image_size (now {test.image_size}; '
-                             '0 is the size of the image), scale the image down, or give --device cpu')
+                             f'lower {", ".join(sizes[:-1])} or {sizes[-1]}, or give --device cpu')
 
 
 def make_prototypes(job, embedder, grid, multi_scale):
@@ -84,15 +90,16 @@ def make_prototypes(job, embedder, grid, multi_scale):
     """
     config, entries = job.config, job.entries((2, 3))
     folders = ['semantic_prototype'] if multi_scale else ['semantic_prototype', 'semantic_cluster']
-    recipe = describe('prototypes', configuration.effective(config, 'prototypes', multi_scale=multi_scale),
-                      embedder=embedder, grid=grid, multi_scale=multi_scale)
+    settings = configuration.effective(config, 'prototypes', multi_scale=multi_scale)
+    recipe = describe('prototypes', settings, embedder=embedder, grid=grid, multi_scale=multi_scale)
     results = Results(job.save_dir, recipe, lambda name: [job.path(folder, name) for folder in folders],
                       lambda entry: [entry.image, entry.label_source], exclusive=True)
     for entry in job.remaining(results, entries):
         image, label, _ = read_entry(entry, with_regions=False)
-        with job.memory_advice(entry):
+        with job.memory_advice(entry, settings):
+            pixels = normalised_for_views(image, config, multi_scale)
             prototypes, labels, clusters = image_prototypes(
-                embedder, normalised(image, config), label, grid, config.network.kmeans_iterations,
+                embedder, pixels, nearest_resize(label, pixels.shape[:2]), grid, config.network.kmeans_iterations,
                 config.test.image_size, multi_scale)
         if not multi_scale:
             clusters = nearest_resize(clusters, image.shape[:2])
@@ -108,10 +115,11 @@ def make_predictions(job, predictor, multi_scale):
         return predict_pixels(image, predictor, job.config, multi_scale), None
 
     settings = configuration.effective(job.config, 'inference', multi_scale=multi_scale,
-                                       clusters='grid' in predictor.ingredients)
+                                       clusters='grid' in predictor.ingredients,
+                                       head='grid' not in predictor.ingredients)
     recipe = describe('inference', settings, predictor=predictor, multi_scale=multi_scale,
                       **dataclasses.asdict(job.finish))
-    _make_label_maps(job, job.entries(), recipe, lambda entry: [entry.image], one)
+    _make_label_maps(job, job.entries(), recipe, settings, lambda entry: [entry.image], one)
 
 
 def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None, keep_labels=False):
@@ -151,11 +159,12 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None, keep_lab
 
     settings = configuration.effective(config, 'pseudo labels', multi_scale=True,
                                        whole_image='predictor' not in source.takes,
-                                       clusters='kmeans_num_clusters' in source.options)
+                                       clusters='kmeans_num_clusters' in source.options,
+                                       head='classifier' in source.takes)
     recipe = describe('pseudo labels', settings, source=name, **dataclasses.asdict(job.finish),
                       **{key: parts[key] for key in source.takes if key in parts},
                       **({'keep_labels': True} if keep_labels else {}))  # results without it are those of old
-    _make_label_maps(job, entries, recipe, made_from, one)
+    _make_label_maps(job, entries, recipe, settings, made_from, one)
     if list_out is not None and distributed.rank() == 0:
         write_text(list_out, listing)
 
@@ -190,12 +199,19 @@ def _pseudo_label(entry, source, config, parts, cam_dir, keep_labels):
         cams = read_cam(source.cam_path(entry, cam_dir), number, label.shape, background=background)
         if entry.tags:
             cams = {key: cam for key, cam in cams.items() if tags[key + int(background)]}
-    return source({**parts, 'image': normalised(image, config), 'label': label, 'regions': regions, 'cams': cams,
-                   'tags': tags, 'num_classes': number, 'background': background,
-                   'iterations': config.network.kmeans_iterations}), known
+    pixels = normalised_for_views(image, config, True)
+    size = pixels.shape[:2]
+    if cams is not None:
+        cams = {key: shrink(cam, size) for key, cam in cams.items()}
+    prediction = source({
+        **parts, 'image': pixels, 'label': nearest_resize(label, size), 'cams': cams, 'tags': tags,
+        'regions': regions if regions is None else nearest_resize(regions, size), 'num_classes': number,
+        'background': background, 'iterations': config.network.kmeans_iterations,
+        'walk_cells': config.test.walk_cells})
+    return dataclasses.replace(prediction, size=image.shape[:2]), known
 
 
-def _make_label_maps(job, entries, recipe, inputs, one):
+def _make_label_maps(job, entries, recipe, settings, inputs, one):
     """Make the label maps that are missing, by `one` from an entry to its Prediction and what is known, or None."""
     how = dataclasses.replace(job.finish, color_map=job.config.dataset.color_map)
     if how.crf is not None:
@@ -206,7 +222,7 @@ def _make_label_maps(job, entries, recipe, inputs, one):
     own_workers = math.ceil(job.num_workers / distributed.local_world_size()) if how.crf is not None else 0
     with worker_pool(own_workers, 'CRF', results.note) as submit:
         for entry in job.remaining(results, entries):
-            with job.memory_advice(entry):
+            with job.memory_advice(entry, settings):
                 prediction, known = one(entry)
             # There is nothing to sharpen where no network has looked.
             own = how if prediction.image is not None else dataclasses.replace(how, crf=None)

@@ -14,7 +14,16 @@ import torch.nn.functional as F
 
 from spml.data.transforms import normalise
 from spml.inference.outputs import Prediction, denormalise
-from spml.inference.views import bilinear, pad_to_crop, pyramid, resize_view, single_scale_size, sliding_window
+from spml.inference.views import (
+    bilinear,
+    pad_to_crop,
+    pyramid,
+    resize_view,
+    shrink,
+    shrunk_size,
+    single_scale_size,
+    sliding_window,
+)
 from spml.segsort.clustering import cluster_image
 from spml.segsort.location import location_features
 from spml.segsort.retrieval import NEIGHBOURS, cluster_prototypes, nearest_label_counts
@@ -28,27 +37,53 @@ class Embedder:
 
     Attributes:
         crop_size, stride: (h, w) of the sliding window.
+        trim_to: windows are trimmed to a smaller view's sides, rounded up to multiples of this; None: they never are.
+        head_grid: where a softmax head predicts, see `test.head_grid`.
     """
 
     network: torch.nn.Module
     crop_size: tuple
     stride: tuple
     device: torch.device
+    trim_to: int | None = None
+    head_grid: str = 'input'
 
     @property
     def ingredients(self):
         """What embeddings depend on, see `resume.describe`."""
         return {'weights of the embedding': self.network}
 
-    def windows(self, view, function=None):
-        """Return (1, X, H, W): the window average of `function` (default: normalise) of the embedding at input size."""
-        function = function or (lambda embedding: F.normalize(embedding, dim=1))
-        return sliding_window(lambda crop: function(self.network(crop, resize_as_input=True)),
-                              pad_to_crop(view, self.crop_size, self.device), self.crop_size, self.stride)
+    def window(self, size):
+        """Return the (h, w) of the windows on a view of `size`."""
+        if self.trim_to is None:
+            return self.crop_size
+        return tuple(min(crop, -(-side // self.trim_to) * self.trim_to)
+                     for crop, side in zip(self.crop_size, size, strict=True))
 
-    def whole(self, view):
-        """Return the raw (1, D, H, W) embedding of the whole padded view in one pass."""
-        return self.network(pad_to_crop(view, self.crop_size, self.device), resize_as_input=True)
+    def padded_size(self, size):
+        """Return the (H, W) of a view of `size` that is padded to the untrimmed window."""
+        return tuple(max(crop, side) for crop, side in zip(self.crop_size, size, strict=True))
+
+    def embed(self, images):
+        """Return the raw (B, D, H, W) embeddings of (B, 3, H, W) images."""
+        return self.network(images, resize_as_input=True)
+
+    def embed_and_classify(self, images, classifier):
+        """Return raw (B, D, H, W) embeddings of (B, 3, H, W) images, and the (B, C, H, W) logits of a softmax head."""
+        if self.head_grid == 'input':
+            embeddings = self.embed(images)
+            return embeddings, classifier(embeddings)
+        embeddings = self.network(images)
+        return bilinear(embeddings, images.shape[-2:]), bilinear(classifier(embeddings), images.shape[-2:])
+
+    def windows(self, view, function=None):
+        """Return (1, X, H, W): the window average of `function` of images (default: their unit embeddings)."""
+        function = function or (lambda images: F.normalize(self.embed(images), dim=1))
+        return sliding_window(function, self.padded(view), self.window(view.size), self.stride)
+
+    def padded(self, view):
+        """Return the view as (1, 3, H, W), padded to at least a window."""
+        return pad_to_crop(view, self.window(view.size), self.device)
 
 
 def cut(values, size):
@@ -56,16 +91,15 @@ def cut(values, size):
     return values[..., :size[0], :size[1]]
 
 
-def cluster_view(embedding, size, grid, iterations, span_padded):
+def cluster_view(embedding, size, grid, iterations, span):
     """Return (h, w) int64 clusters of a view's unpadded pixels, by embedding and location alone.
 
     Args:
         embedding: (1, D, H, W) of the padded view.
         size: (h, w) of the view.
         grid: (ky, kx).
-        span_padded: whether the location and initial-cluster grids span the padded map, or the unpadded one.
+        span: (h, w) from the first pixel on that the grids of locations and initial clusters span.
     """
-    span = embedding.shape[-2:] if span_padded else size
     location = cut(location_features(*span, device=embedding.device, dtype=embedding.dtype), size)
     vectors = F.normalize(torch.cat([F.normalize(cut(embedding[0], size), dim=0), location]), dim=0)
     return cluster_image(vectors.permute(1, 2, 0), grid, iterations, span)[0]
@@ -99,7 +133,8 @@ class RetrievalPredictor:
     def scores(self, view, span_padded):
         """Return (1, C, h, w): the share of each class among the nearest prototypes of the pixel's cluster."""
         embedding = self.embedder.windows(view)
-        self.clusters = cluster_view(embedding, view.size, self.grid, self.iterations, span_padded)
+        span = self.embedder.padded_size(view.size) if span_padded else view.size
+        self.clusters = cluster_view(embedding, view.size, self.grid, self.iterations, span)
         queries, ids = cluster_prototypes(cut(embedding[0], view.size).flatten(1).T, self.clusters.reshape(-1))
         counts = nearest_label_counts(queries, self.prototypes, self.labels, self.num_classes)
         return (counts / NEIGHBOURS)[ids].T.reshape(1, self.num_classes, *view.size)
@@ -124,7 +159,11 @@ class SoftmaxPredictor:
 
     def scores(self, view, span_padded=True):
         """Return (1, C, h, w) logits, averaged over windows."""
-        return cut(self.embedder.windows(view, self.classifier), view.size)
+        return cut(self.embedder.windows(view, self.logits), view.size)
+
+    def logits(self, images):
+        """Return the (B, C, H, W) logits of images."""
+        return self.embedder.embed_and_classify(images, self.classifier)[1]
 
     def to_probability(self, scores):
         """Softmax over classes."""
@@ -160,10 +199,19 @@ def normalised(pixels, config):
     return normalise(pixels.astype(np.float32) / 255, config.network.pixel_means, config.network.pixel_stds)
 
 
+def normalised_for_views(pixels, config, multi_scale):
+    """Return the normalised image of pixels, scaled down to `test.max_pixels` where views are of its own size."""
+    image = normalised(pixels, config)
+    if multi_scale or config.test.image_size == 0:
+        image = shrink(image, shrunk_size(image.shape[:2], config.test.max_pixels))
+    return image
+
+
 def predict_pixels(pixels, predictor, config, multi_scale):
     """Predict (H, W, 3) uint8 RGB pixels at the configuration's single scale, or multi-scale; returns a Prediction."""
-    return predict(normalised(pixels, config), predictor, config.test.image_size,
-                   MULTI_SCALE_RATIOS if multi_scale else None)
+    found = predict(normalised_for_views(pixels, config, multi_scale), predictor, config.test.image_size,
+                    MULTI_SCALE_RATIOS if multi_scale else None)
+    return dataclasses.replace(found, size=pixels.shape[:2])
 
 
 def for_finish(prediction, config, how):

@@ -36,7 +36,7 @@ def image_prototypes(embedder, image, label, grid, iterations, image_size, multi
     prototypes, labels = [], []
     for view in views:
         embedding = embedder.windows(view)
-        clusters = cluster_view(embedding, view.size, grid, iterations, span_padded=True)
+        clusters = cluster_view(embedding, view.size, grid, iterations, embedder.padded_size(view.size))
         found, ids = cluster_prototypes(cut(embedding[0], view.size).flatten(1).T, clusters.reshape(-1))
         prototypes.append(found)
         labels.append(majority_labels(ids, nearest_resize(label, view.size).reshape(-1), len(found)))

@@ -2,11 +2,14 @@
 
 A source maps an image and what else it takes to a `Prediction` at the original size, at scales and mirrors that are
 fixed for it. All take `image`, (H, W, 3) float32, normalised, and networks; some `tags`, (C,) bool, classes that the
-image may hold: those present in its weak label, and its tags.
+image may hold: those present in its weak label, and its tags. Those that walk take `walk_cells`, the most cells of the
+grid: networks and walk see an image with more of them scaled down (`walk_size`).
 
-Shape letters: C classes, D channels, H x W the image, G = gh*gw cells of the grid floor(H/8) x floor(W/8).
+Shape letters: C classes, D channels, H x W the image as the walk sees it, G = gh*gw cells of the grid floor(H/8) x
+floor(W/8).
 """
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -16,11 +19,11 @@ from spml.inference.outputs import Prediction
 from spml.inference.predictors import cluster_view, cut, predict
 from spml.inference.random_walk import affinity, transition, walk
 from spml.inference.sources import NORMALISATIONS
-from spml.inference.views import bilinear, pyramid
+from spml.inference.views import bilinear, pyramid, shrink, shrunk_size
+from spml.names import WALK_CELLS, WALK_STRIDE
 from spml.segsort.retrieval import cluster_prototypes
 from spml.segsort.segments import group, nearest_resize
 
-GRID_STRIDE = 8
 BACKGROUND_EXPONENT = 6
 RETRIEVAL_RATIOS = (0.5, 1.0, 1.5, 2.0)
 # The smallest maximum by which a tagged class's retrieval probabilities are divided.
@@ -29,44 +32,58 @@ RETRIEVAL_FLOOR = 0.15
 
 def grid_size(size):
     """Return the (gh, gw) of the walk's grid on an image of `size`, at least 1 x 1."""
-    return max(1, size[0] // GRID_STRIDE), max(1, size[1] // GRID_STRIDE)
+    return max(1, size[0] // WALK_STRIDE), max(1, size[1] // WALK_STRIDE)
+
+
+def walk_size(size, walk_cells=WALK_CELLS):
+    """Return the (h, w) at which networks and walk see an image of `size`; its own unless its grid is too large."""
+    pixels = walk_cells * WALK_STRIDE ** 2
+    seen = tuple(size)
+    while math.prod(grid_size(seen)) > walk_cells:
+        # Of an image that is flatter than a cell, a grid of so many pixels has more cells.
+        seen, pixels = shrunk_size(size, pixels), pixels // 2
+    return seen
 
 
 @torch.inference_mode()
-def cam_random_walk(embedder, image, cams, num_classes, background=True):
-    """Spread class activation maps, a dict of (H, W) float32 as `read_cam` returns it, along the affinity.
+def cam_random_walk(embedder, image, cams, num_classes, background=True, walk_cells=WALK_CELLS):
+    """Spread class activation maps, a dict of float32 maps of the image's size as of `read_cam`, along the affinity.
 
     Without a background an image without any map stays unlabelled.
     """
-    maps = np.zeros((num_classes, *image.shape[:2]), np.float32)
+    seen = shrink(image, walk_size(image.shape[:2], walk_cells))
+    maps = np.zeros((num_classes, *seen.shape[:2]), np.float32)
     for index, cam in cams.items():
-        maps[index + int(background)] = cam
+        maps[index + int(background)] = shrink(cam, seen.shape[:2])
     if background:
         maps[0] = (1 - maps[1:].max(axis=0)) ** BACKGROUND_EXPONENT
     scores = torch.from_numpy(maps)[None].to(embedder.device)
-    if min(image.shape[:2]) >= GRID_STRIDE:
+    if min(seen.shape[:2]) >= WALK_STRIDE:
         # By the factor itself: at a border that 8 does not divide, the grid is cut rather than stretched.
-        scores = F.interpolate(scores, scale_factor=1 / GRID_STRIDE, mode='bilinear', align_corners=False,
+        scores = F.interpolate(scores, scale_factor=1 / WALK_STRIDE, mode='bilinear', align_corners=False,
                                recompute_scale_factor=False)
     else:
-        scores = bilinear(scores, grid_size(image.shape))
-    embeddings = (view.unmirror(cut(embedder.whole(view), view.size)) for view in pyramid(image, (1.0,), mirrors=True))
+        scores = bilinear(scores, grid_size(seen.shape))
+    embeddings = (view.unmirror(cut(embedder.embed(embedder.padded(view)), view.size))
+                  for view in pyramid(seen, (1.0,), mirrors=True))
     prediction = _walked(scores, embeddings, image)
     return prediction if background else dataclasses.replace(prediction, unlabelled=~prediction.probability.any(axis=0))
 
 
 @torch.inference_mode()
-def softmax_once(embedder, classifier, image, tags, normalise='class'):
+def softmax_once(embedder, classifier, image, tags, normalise='class', walk_cells=WALK_CELLS):
     """Softmax scores of two scales and their mirrors, spread by one step."""
-    embeddings, logits = _views_with_logits(embedder, classifier, image, (0.75, 1.0))
+    seen = shrink(image, walk_size(image.shape[:2], walk_cells))
+    embeddings, logits = _views_with_logits(embedder, classifier, seen, (0.75, 1.0))
     scores = torch.stack(logits).mean(dim=0).softmax(dim=1)
     return _walked(_relative(scores, tags, normalise), embeddings, image, steps=1)
 
 
 @torch.inference_mode()
-def softmax_random_walk(embedder, classifier, image, tags, normalise='class'):
+def softmax_random_walk(embedder, classifier, image, tags, normalise='class', walk_cells=WALK_CELLS):
     """Softmax scores of the image and its mirror, spread by the walk."""
-    embeddings, logits = _views_with_logits(embedder, classifier, image, (1.0,))
+    seen = shrink(image, walk_size(image.shape[:2], walk_cells))
+    embeddings, logits = _views_with_logits(embedder, classifier, seen, (1.0,))
     scores = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
     return _walked(_relative(scores, tags, normalise), embeddings, image)
 
@@ -90,7 +107,8 @@ def retrieval(predictor, image, tags, tagged_only=False):
 
 
 @torch.inference_mode()
-def densepose_random_walk(embedder, image, label, regions, tags, num_classes, grid, iterations):
+def densepose_random_walk(embedder, image, label, regions, tags, num_classes, grid, iterations,
+                          walk_cells=WALK_CELLS):
     """Propagate point labels to segments by the embedding, then spread them by the walk.
 
     Args:
@@ -98,11 +116,12 @@ def densepose_random_walk(embedder, image, label, regions, tags, num_classes, gr
         regions: (H, W) uint8 over-segmentation.
         grid: (ky, kx) initial clusters.
     """
-    size = image.shape[:2]
+    seen = shrink(image, walk_size(image.shape[:2], walk_cells))
+    size = seen.shape[:2]
     half = (max(1, size[0] // 2), max(1, size[1] // 2))
-    view = next(pyramid(image, (1.0,), mirrors=False))
+    view = next(pyramid(seen, (1.0,), mirrors=False))
     # The padded map is halved before it is cut: its ratio, not the image's, decides where samples fall.
-    padded = embedder.whole(view)
+    padded = embedder.embed(embedder.padded(view))
     embedding = cut(bilinear(padded, (padded.shape[-2] // 2, padded.shape[-1] // 2)), half)
     semantic, regions = (nearest_resize(torch.from_numpy(values.astype(np.int64)).to(embedder.device), half)
                          for values in (label, regions))
@@ -115,9 +134,9 @@ def _views_with_logits(embedder, classifier, image, ratios):
     """Return raw embeddings and (1, C, gh, gw) logits of each view and its mirror, both mirrored back."""
     embeddings, logits = [], []
     for view in pyramid(image, ratios, mirrors=True):
-        padded = embedder.whole(view)
-        embeddings.append(view.unmirror(cut(padded, view.size)))
-        logits.append(bilinear(view.unmirror(cut(classifier(padded), view.size)), grid_size(image.shape)))
+        embedding, logit = embedder.embed_and_classify(embedder.padded(view), classifier)
+        embeddings.append(view.unmirror(cut(embedding, view.size)))
+        logits.append(bilinear(view.unmirror(cut(logit, view.size)), grid_size(image.shape)))
     return embeddings, logits
 
 
@@ -136,7 +155,7 @@ def _walked(scores, embeddings, image, **steps):
 
 def _propagate(embedding, semantic, regions, num_classes, grid, iterations):
     """Return (C, h, w): class frequencies of each pixel's segment; a pixel has the nearest labelled segment's class."""
-    clusters = cluster_view(embedding, semantic.shape, grid, iterations, span_padded=False)
+    clusters = cluster_view(embedding, semantic.shape, grid, iterations, semantic.shape)
     # Void is unlabelled here: all values from C on are one.
     semantic = semantic.clamp(max=num_classes)
     ids, (_, labels, _) = group(clusters.flatten(), semantic.flatten(), regions.flatten())

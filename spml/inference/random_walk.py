@@ -9,6 +9,9 @@ from spml.inference.views import bilinear
 
 AFFINITY_CONCENTRATION = 5.0
 AFFINITY_EXPONENT = 20
+# Affinities below this share of their column's largest count as 0. To the 20th power they are below 1e-30 of it, which
+# no sum of float32 notices; the smallest would be denormal numbers, with which many CPUs compute 100 times as slowly.
+_LEAST_SHARE = 10 ** -1.5
 # Six squarings of the transition.
 WALK_STEPS = 64
 # Blocks of columns of a transition, of at least so many.
@@ -23,19 +26,21 @@ def affinity(embeddings, grid_size):
         embeddings: iterable of (1, D, h, w) raw embeddings, cut and mirrored back; sizes may differ.
         grid_size: (gh, gw), to which they are resized bilinearly before they are unit-normalised.
     """
-    total, count = 0, 0
+    total, count = None, 0
     for embedding in embeddings:
         vectors = F.normalize(bilinear(embedding, grid_size)[0].flatten(1), dim=0)
         # Symmetric, so its transpose serves as well; laid out column by column, scores are multiplied by it faster.
-        similarity = (vectors.T @ vectors).T
-        total, count = total + similarity.sub_(1).mul_(AFFINITY_CONCENTRATION).exp_(), count + 1
-    return total / count
+        similarity = (vectors.T @ vectors).T.sub_(1).mul_(AFFINITY_CONCENTRATION).exp_()
+        total, count = similarity if total is None else total.add_(similarity), count + 1
+    return total.div_(count)
 
 
 def transition(affinities):
     """Return (G, G): the affinities to the 20th power, elementwise, with columns that sum to 1."""
-    powered = affinities ** AFFINITY_EXPONENT
-    return powered / powered.sum(dim=0, keepdim=True)
+    # Each cell is nearest to itself, so the diagonal holds the largest of each column.
+    negligible = affinities < _LEAST_SHARE * affinities.diagonal()
+    powered = affinities.clone().masked_fill_(negligible, 0).pow_(AFFINITY_EXPONENT)
+    return powered.div_(powered.sum(dim=0, keepdim=True))
 
 
 def walk(scores, transitions, steps=WALK_STEPS):

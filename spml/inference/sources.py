@@ -24,7 +24,7 @@ class Source:
         takes: names of its arguments. Of the networks: `embedder`, `classifier` (the softmax head), `predictor`
             (retrieval of prototypes). Of an image: `image`, `label` (the weak one), `tags`, `regions` (the
             over-segmentation), `cams`. Settings: `num_classes`, `background`, `grid` and `iterations` of k-means,
-            `tagged_only`, `normalise`. What has a default may be left out.
+            `tagged_only`, `normalise`, `walk_cells`. What has a default may be left out.
         crf: whether DenseCRF follows.
         keeps_void: whether the weak label's void is written back as 255.
     """
@@ -65,14 +65,14 @@ class Source:
 
 SOURCES = {
     'cam_random_walk': Source('raw CAMs', 'cam_random_walk',
-                              ('embedder', 'image', 'cams', 'num_classes', 'background')),
+                              ('embedder', 'image', 'cams', 'num_classes', 'background', 'walk_cells')),
     'softmax': Source('the softmax head, with one step of the walk', 'softmax_once',
-                      ('embedder', 'classifier', 'image', 'tags', 'normalise'), crf=False),
+                      ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells'), crf=False),
     'softmax_random_walk': Source('the softmax head, with the whole walk', 'softmax_random_walk',
-                                  ('embedder', 'classifier', 'image', 'tags', 'normalise')),
+                                  ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells')),
     'retrieval': Source('retrieval of prototypes', 'retrieval', ('predictor', 'image', 'tags', 'tagged_only')),
     'densepose_random_walk': Source('labels propagated along the embedding', 'densepose_random_walk',
                                     ('embedder', 'image', 'label', 'regions', 'tags', 'num_classes', 'grid',
-                                     'iterations'),
+                                     'iterations', 'walk_cells'),
                                     keeps_void=True),
 }

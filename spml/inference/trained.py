@@ -8,6 +8,7 @@ from spml.errors import CheckpointError, SpmlError
 from spml.inference.predictors import Embedder, RetrievalPredictor
 from spml.inference.prototypes import load_prototypes
 from spml.models.build import build_classifier, build_embedding
+from spml.models.precision import ready_to_predict
 from spml.models.weights import load_classifier, load_embedding, read_checkpoint
 from spml.utils.model_files import model_path, newest_model
 
@@ -60,13 +61,15 @@ class Trained:
         network = build_embedding(self.config)
         load_embedding(network, self.path, content=self.content)
         test = self.config.test
-        return Embedder(network.to(device).eval(), tuple(test.crop_size), tuple(test.stride), device)
+        network = ready_to_predict(network.to(device), test.precision)
+        return Embedder(network, tuple(test.crop_size), tuple(test.stride), device,
+                        network.backbone.stride if test.trim else None, test.head_grid)
 
     def classifier(self, device):
         """Return the softmax head in eval mode, on `device`."""
         classifier = build_classifier(self.config)
         load_classifier(classifier, self.path, self.content)
-        return classifier.to(device).eval()
+        return ready_to_predict(classifier.to(device), self.config.test.precision)
 
     def retrieval(self, embedder, prototype_dir, grid):
         """Return the RetrievalPredictor over the prototypes in a folder; `grid` is (ky, kx) initial clusters."""

@@ -47,8 +47,24 @@ def resize_view(image, size):
     return View(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_LINEAR))
 
 
+def shrunk_size(size, max_pixels):
+    """Return the (h, w) of an image of `size` scaled down to at most `max_pixels`, ints truncated."""
+    if size[0] * size[1] <= max_pixels:
+        return tuple(size)
+    scale = math.sqrt(max_pixels / (size[0] * size[1]))
+    height = max(1, int(scale * size[0]))
+    return height, min(max(1, int(scale * size[1])), max_pixels // height)
+
+
+def shrink(values, size):
+    """Return an (H, W) or (H, W, X) float32 array scaled down to `size` = (h, w), by means over areas."""
+    if tuple(size) == values.shape[:2]:
+        return values
+    return cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_AREA)
+
+
 def bilinear(values, size):
-    """Resize (1, X, h, w) values to `size` bilinearly, with half-pixel centres."""
+    """Resize (B, X, h, w) values to `size` bilinearly, with half-pixel centres."""
     return F.interpolate(values, size=size, mode='bilinear', align_corners=False)
 
 
@@ -58,7 +74,8 @@ def pyramid(image, ratios, mirrors):
         view = resize_view(image, tuple(max(1, int(ratio * side)) for side in image.shape[:2]))
         yield view
         if mirrors:
-            yield View(np.ascontiguousarray(view.image[:, ::-1]), mirrored=True)
+            # A copy: torch takes no negative strides, which numpy keeps where a view is a single pixel wide.
+            yield View(view.image[:, ::-1].copy(), mirrored=True)
 
 
 def pad_to_crop(view, crop_size, device):

@@ -9,6 +9,7 @@ from torch import nn
 
 from spml.models.heads import HEADS
 from spml.models.local_features import ColourFeatures
+from spml.models.precision import compute_in
 from spml.segsort.location import location_features
 
 # Size of the images over that of the embedding.
@@ -28,6 +29,7 @@ class EmbeddingNetwork(nn.Module):
         self.add_module(self._names[0], backbone)
         self.add_module(self._names[1], HEADS[head].build(backbone.out_channels, embedding_dim))
         self.lfn = ColourFeatures() if colour else None
+        self.dtype = None  # of backbone and head, where it is not that of the images
 
     @property
     def backbone(self):
@@ -44,7 +46,7 @@ class EmbeddingNetwork(nn.Module):
 
         h x w is about H/4 x W/4; with `resize_as_input` they are upsampled once more, to H x W.
         """
-        x = self.head(self.backbone(images))
+        x = compute_in(self.dtype, lambda x: self.head(self.backbone(x)), images)
         x = F.interpolate(x, scale_factor=self.backbone.stride // GRID_STRIDE, mode='bilinear', align_corners=False)
         if resize_as_input:
             x = F.interpolate(x, size=images.shape[-2:], mode='bilinear', align_corners=False)

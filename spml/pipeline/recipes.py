@@ -68,7 +68,8 @@ def effective_keys(stage, config, **narrower):
         by_retrieval = 'retrieval' in (options.get('--source'), options.get('--predictor'))
         narrower |= {'multi_scale': '--multi_scale' in options or options.get('--source') == 'retrieval',
                      'whole_image': '--source' in options and not by_retrieval,
-                     'clusters': '--kmeans_num_clusters' in options}
+                     'clusters': '--kmeans_num_clusters' in options,
+                     'head': 'softmax' in options.get('--source', options.get('--predictor', ''))}
     keys = effective(config, kind, **narrower)
     if keys.get('network.pretrained', '') not in ('', *PRETRAINED_NAMES):
         del keys['network.pretrained']  # the content of the weights counts

@@ -203,3 +203,42 @@ def test_densepose_without_a_point_is_finite():
 @pytest.mark.parametrize('source', SOURCES.values())
 def test_an_entry_says_what_its_function_takes(source):
     assert set(inspect.signature(getattr(pseudo_labels, source.function)).parameters) == set(source.takes)
+
+
+@pytest.mark.parametrize(('size', 'cells', 'seen'), [
+    ((480, 640), 4800, (480, 640)), ((487, 647), 4800, (487, 647)), ((488, 640), 4800, None),
+    ((3000, 4000), 6400, None), ((1, 65535), 100, None), ((65535, 3), 100, None), ((7, 9), 1, (7, 9)),
+    ((90, 8), 1, None)])
+def test_the_walk_s_grid_has_a_bound_and_smaller_images_their_own(size, cells, seen):
+    found = pseudo_labels.walk_size(size, cells)
+    rows, columns = (max(1, side // 8) for side in found)
+    assert rows * columns <= cells
+    assert found == (seen or found)
+    if seen is None and min(size) > 7:  # hardly smaller than it has to be
+        assert rows * columns > 0.9 * cells - rows - columns
+        assert found[0] / size[0] == pytest.approx(found[1] / size[1], rel=1 / min(found))
+
+
+def test_beyond_the_bound_networks_and_walk_see_the_image_scaled_down(rng):
+    """Scaled by a whole factor, pixels are means of blocks and scores are those of the small image, resized."""
+    small = naive.random_image(32, 40).astype(np.float32)
+    large = small.repeat(3, axis=0).repeat(3, axis=1)
+    network, embedder = build(np.float32)
+    head, tags = naive.FakeHead(dtype=np.float32), np.array([True, True, False])
+    cams = {1: rng.uniform(0, 1, (32, 40)).astype(np.float32)}
+    label = rng.choice([200, 0, 2], (32, 40)).astype(np.uint8)
+    calls = {'softmax_random_walk': lambda image, _: {'classifier': head, 'tags': tags},
+             'softmax_once': lambda image, _: {'classifier': head, 'tags': tags},
+             'cam_random_walk': lambda image, grow: {'cams': {1: grow(cams[1])}, 'num_classes': 3},
+             'densepose_random_walk': lambda image, grow: {'label': grow(label), 'regions': grow(label), 'tags': tags,
+                                                           'num_classes': 3, 'grid': (2, 2), 'iterations': 2}}
+    for name, more in calls.items():
+        function = getattr(pseudo_labels, name)
+        wanted = function(embedder, image=small, **more(small, lambda values: values))
+        network.shown.clear()
+        found = function(embedder, image=large, walk_cells=20, **more(
+            large, lambda values: values.repeat(3, axis=0).repeat(3, axis=1)))
+        assert max(shape[-2] * shape[-1] for shape in network.shown) <= 40 * 48
+        np.testing.assert_array_equal(found.image, large)
+        # Bilinear from the same grid: in the middle of a cell of pixels the same value.
+        np.testing.assert_allclose(found.probability[:, 1::3, 1::3], wanted.probability, atol=1e-4)

@@ -21,7 +21,7 @@ def taken(place, monkeypatch):
     """What the source `softmax` was given: a list of the tags of each image."""
     seen = []
 
-    def found(embedder, classifier, image, tags):
+    def found(embedder, classifier, image, tags, walk_cells):
         seen.append(tags.nonzero()[0].tolist())
         return Prediction(np.ones((3, *SIZE), np.float32) * tags[:, None, None], image, SIZE)
 
@@ -48,7 +48,7 @@ def test_without_tags_the_label_map_alone_counts(place, taken):
 def test_cams_of_other_classes_than_the_tags_are_left_out(place, monkeypatch):
     seen = []
 
-    def found(embedder, image, cams, num_classes, background):
+    def found(embedder, image, cams, num_classes, background, walk_cells):
         seen.append(sorted(cams))
         return Prediction(np.ones((3, *SIZE), np.float32), image, SIZE)
 

@@ -34,7 +34,8 @@ OTHER = {
     'train.kinds': {'tag': {'sem_ann_loss_weight': 3}}, 'train.sem_occ_largest_share': 0.1,
     'train.img_sim_with_location': False, 'train.embedding_scale': 0.3, 'train.detach_softmax': False,
     'train.freeze_embedding': False,
-    'test.image_size': 20, 'test.crop_size': [24, 16], 'test.stride': [8, 8]}
+    'test.image_size': 20, 'test.crop_size': [24, 16], 'test.stride': [8, 8], 'test.trim': True,
+    'test.precision': 'bf16', 'test.head_grid': 'embedding', 'test.max_pixels': 500, 'test.walk_cells': 6}
 
 
 def results(folder):

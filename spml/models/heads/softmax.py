@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from spml.models.precision import compute_in
+
 # When it learns alongside the embedding, and when it is trained alone.
 JOINT_DROPOUT, ALONE_DROPOUT = 0.75, 0.65
 
@@ -12,13 +14,14 @@ class SoftmaxClassifier(nn.Module):
 
     def __init__(self, embedding_dim, num_classes, dropout):
         super().__init__()
+        self.dtype = None  # of the layers, where it is not that of the embeddings
         self.semantic_classifier = nn.Sequential(
             nn.Conv2d(embedding_dim, 2 * embedding_dim, 3, padding=1, bias=False), nn.BatchNorm2d(2 * embedding_dim),
             nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Conv2d(2 * embedding_dim, num_classes, 1))
 
     def forward(self, embeddings):
         """Map (B, D, h, w) embeddings of any length to (B, C, h, w) logits; they are unit-normalised first."""
-        return self.semantic_classifier(F.normalize(embeddings, dim=1))
+        return compute_in(self.dtype, self.semantic_classifier, F.normalize(embeddings, dim=1))
 
 
 def softmax_loss(logits, labels, num_classes, weights=None):
