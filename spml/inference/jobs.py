@@ -228,7 +228,7 @@ def _make_label_maps(job, entries, recipe, settings, inputs, one):
             own = how if prediction.image is not None else dataclasses.replace(how, crf=None)
             submit(write_label_maps, for_finish(prediction, job.config, own), own, known, entry.name,
                    str(job.save_dir))
-    # Wait until every process has written its share.
+    # Wait until every process has written its share, which may take one an hour longer than another.
     distributed.gather_objects(None)
     if distributed.rank() == 0:
         # The workers of a killed process outlive it by a moment, in which this one may have begun.

@@ -5,6 +5,7 @@ function asks `torch.distributed` itself, so no group is passed around.
 """
 import atexit
 import contextlib
+import datetime
 import importlib
 import logging
 import os
@@ -18,6 +19,11 @@ from spml.errors import SpmlError
 
 # Exit status of a process whose peer died during a collective; the peer is the cause.
 LOST_PEER_STATUS = 75
+
+# How long processes wait for each other outside of training steps: shares of a list may end hours apart. A process that
+# dies is found out at once all the same, because the system closes its connections.
+_PATIENCE = datetime.timedelta(days=365)
+_patient = []  # the group that waits so long, while there is one
 
 
 class LostPeerError(SpmlError):
@@ -48,6 +54,8 @@ def start(device):
     # functions and keep it until the interpreter exits, when the group's threads can abort the process.
     importlib.import_module('torch.distributed.nn.functional')
     dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
+    # NCCL gives up after ten minutes and does not notice that a process died.
+    _patient[:] = [dist.new_group(backend='gloo', timeout=_PATIENCE)]
     if rank() > 0:  # warnings are the same in all processes; errors need not be
         logging.getLogger('spml').setLevel(logging.ERROR)
     try:
@@ -57,6 +65,7 @@ def start(device):
             raise
         raise LostPeerError(f'process {rank()} stops: it lost another process, which reports the cause') from None
     # Not after an error: the others may be stuck in a collective, and leaving would wait for them.
+    _patient.clear()
     dist.destroy_process_group()
 
 
@@ -105,11 +114,11 @@ def mean_over_processes(values):
 
 
 def gather_objects(value):
-    """Return the list of every process's `value`, in order of rank."""
+    """Return the list of every process's `value`, in order of rank; waits for the others as long as they live."""
     if world_size() == 1:
         return [value]
     values = [None] * world_size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=_patient[0] if _patient else None)
     return values
 
 

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from naive_step import KAPPA, PROCESSES, WEIGHTS, naive_losses, random_batch
 
 from spml import config as configuration
 from spml.training.build import build_embedding_task
+from spml.utils.distributed import LOST_PEER_STATUS
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -23,7 +25,7 @@ def free_port():
         return found.getsockname()[1]
 
 
-def run_two(script, *arguments, status=0, attempts=3):
+def run_two(script, *arguments, status=(0, 0), attempts=3):
     """Run a script as two processes of a group and return what each printed; fail if one ends with another status."""
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'WORLD_SIZE': '2',
                    'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(free_port())}
@@ -37,7 +39,7 @@ def run_two(script, *arguments, status=0, attempts=3):
             process.kill()
     if attempts > 1 and 'EADDRINUSE' in ''.join(printed):  # the free port was taken meanwhile
         return run_two(script, *arguments, status=status, attempts=attempts - 1)
-    assert [process.returncode for process in processes] == [status, status], printed
+    assert tuple(process.returncode for process in processes) == status, printed
     return printed
 
 
@@ -47,7 +49,7 @@ def test_two_processes(tmp_path, small_data, small_config, identical):
     step = random_step(small_config, tmp_path)
     (tmp_path / 'config.yaml').write_text(configuration.dump(small_config()))
     printed = run_two(ROOT / 'tests/training/two_processes.py', tmp_path, small_data.folder, small_data.list,
-                      free_port(), status=2)
+                      free_port(), status=(2, 2))
     ends = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in (0, 1)]
     ends = {name: [one[name] for one in ends] for name in ends[0]}
     check_step(tmp_path, *step)
@@ -64,6 +66,15 @@ def test_two_processes(tmp_path, small_data, small_config, identical):
         assert not [name for name in after if 'gloo' in name]
     assert ['error: a mistake\n' in text for text in printed] == [True, False]
     assert [text.endswith('cleared away\n') and 'taken down' not in text for text in printed] == [True, True]
+
+
+def test_processes_wait_for_each_other_as_long_as_they_live(tmp_path):
+    """Of waiting_processes.py: longer than a step may take; a death ends the wait at once."""
+    printed = run_two(ROOT / 'tests/training/waiting_processes.py', tmp_path,
+                      status=(LOST_PEER_STATUS, -signal.SIGKILL))
+    assert json.loads((tmp_path / 'met.json').read_text()) == ['here', 'here']
+    assert 'process 0 stops: it lost another process' in printed[0]
+    assert 'Traceback' not in printed[0]
 
 
 def random_step(small_config, folder):
