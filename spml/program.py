@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 import pathlib
+import re
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ def execute(main):
     """Call `main()` and exit with its status; a user's mistake is one line and status 2, SIGTERM is like Ctrl-C."""
     try:
         with _sigterm_as_interrupt():
+            _check_words(sys.argv[1:])
             status = main()
     except SpmlError as error:
         if not (error.is_secondary and LAUNCHED in os.environ):
@@ -37,10 +39,11 @@ def execute(main):
     except BrokenPipeError:
         # The reader went away (`| head`): nothing to report, but no success.
         status = OutputClosedError.exit_status
-    except OSError as error:
-        if error.errno not in _ENVIRONMENT_ERRORS:
+    except (OSError, UnicodeEncodeError) as error:
+        message = _refusal(error)
+        if message is None:
             raise
-        _complain(f'{error.filename or "write"}: {error.strerror}; {_ENVIRONMENT_ERRORS[error.errno]}')
+        _complain(message)
         status = 2
     except Exception as error:
         if not is_out_of_memory(error):
@@ -52,6 +55,16 @@ def execute(main):
     usage.note_gpu_memory()
     _leave_group(status)
     sys.exit(status)
+
+
+def _refusal(error):
+    """Return what to say of something that the machine refuses, or None if it is not that."""
+    if isinstance(error, UnicodeEncodeError):
+        # A file name that is not UTF-8 cannot be listed, printed or be that of a result.
+        return next((_not_utf8(word) for word in error.object.split() if _UNDECODED.search(word)), None)
+    if error.errno not in _ENVIRONMENT_ERRORS:
+        return None
+    return f'{error.filename or "write"}: {error.strerror}; {_ENVIRONMENT_ERRORS[error.errno]}'
 
 
 def _is_closed(stream):
@@ -85,6 +98,9 @@ def _sigterm_as_interrupt():
         signal.signal(signal.SIGTERM, before)
 
 
+# How Python writes the bytes of a file name that it cannot decode.
+_UNDECODED = re.compile('[\udc80-\udcff]')
+
 _ENVIRONMENT_ERRORS = {
     errno.ENOENT: 'check the path',
     errno.EACCES: 'check the permissions',
@@ -115,8 +131,28 @@ def warn_once(logger, text):
 
 
 def one_line(message):
-    """Return a message as one line that any terminal shows as it is: it may quote what a file holds."""
-    return ''.join(letter if letter.isprintable() else '?' for letter in ' '.join(str(message).split()))
+    """Return a message as one line that any terminal shows as it is: it may quote what a file holds.
+
+    Bytes of a file name that are not UTF-8 are escaped, so that the file can be found.
+    """
+    line = _UNDECODED.sub(lambda found: f'\\x{ord(found[0]) - 0xDC00:02x}', ' '.join(str(message).split()))
+    return ''.join(letter if letter.isprintable() else '?' for letter in line)
+
+
+def check_name(path):
+    """Return a path; SpmlError unless its name is UTF-8: lists and results could not hold it."""
+    if _UNDECODED.search(str(path)):
+        raise SpmlError(_not_utf8(path))
+    return path
+
+
+def _not_utf8(name):
+    return f'{name}: a file name that is not UTF-8; rename it (convmv and detox do so for whole folders)'
+
+
+def _check_words(words):
+    for word in words:
+        check_name(word)
 
 
 def _complain(message, prefix='error: '):

@@ -11,7 +11,7 @@ import pytest
 
 from spml.cli import arguments
 from spml.errors import CheckpointError, ConfigError, DataError, SpmlError
-from spml.program import execute
+from spml.program import check_name, execute
 from spml.training.stopping import InterruptedTrainingError
 
 
@@ -164,3 +164,48 @@ def test_required_options_are_named_together():
     with pytest.raises(SpmlError, match=r'^--source x needs --a and --c$'):
         arguments.require(args, '--source x', 'a', 'b', 'c')
     arguments.require(args, '--source x', 'b')
+
+
+# File names that are not UTF-8
+
+ODD = 'caf\udce9'  # Latin-1, as Python reads it from a folder
+
+
+def test_words_of_a_command_line_that_are_not_utf_8_are_refused_before_anything_is_done(capsys, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['script', '--data_dir', f'/photos/{ODD}'])
+    assert status_of(lambda: pytest.fail('this must not run')) == 2
+    assert capsys.readouterr().err == ('error: /photos/caf\\xe9: a file name that is not UTF-8; rename it '
+                                       '(convmv and detox do so for whole folders)\n')
+
+
+@pytest.mark.parametrize('main', [
+    lambda: f'a b\nx {ODD}.jpg z\n'.encode(), lambda: check_name(pathlib.Path(f'{ODD}.jpg')),
+    failing(DataError(f'{ODD}.jpg: damaged'))])
+def test_a_name_that_is_not_utf_8_is_escaped_in_one_line(capsys, main):
+    assert status_of(main) == 2
+    err = capsys.readouterr().err
+    assert err.startswith('error: caf\\xe9.jpg: ')
+    assert err.count('\n') == 1
+
+
+def test_other_text_that_cannot_be_written_is_a_fault_of_the_program():
+    with pytest.raises(UnicodeEncodeError):
+        execute(lambda: 'ä'.encode('ascii'))
+
+
+@pytest.mark.parametrize('script', sorted(path.stem for path in pathlib.Path('pyscripts').glob('*/[a-z]*.py')))
+def test_every_script_refuses_such_a_name(call_script, tmp_path, script):
+    status, _, err = call_script(script, '--data_dir', f'{tmp_path}/{ODD}')
+    assert (status, err.count('\n')) == (2, 1)
+    assert f'error: {tmp_path}/caf\\xe9: a file name that is not UTF-8' in err
+
+
+def test_such_names_in_folders_are_named(fails, tmp_path):
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos' / f'{ODD}.png').write_bytes(cv2.imencode('.png', np.zeros((4, 4, 3)))[1].tobytes())
+    (tmp_path / 'classes.txt').write_text('background\ncat\n')
+    fails('prepare_custom', '--images', tmp_path / 'photos', '--masks', tmp_path / 'photos', '--classes',
+          tmp_path / 'classes.txt', '--out', tmp_path / 'out', naming=['photos/caf\\xe9.png', 'not UTF-8'])
+    fails('segment', tmp_path / 'photos', '--run', tmp_path, naming=['photos/caf\\xe9.png', 'not UTF-8'])
+    fails('benchmark_by_mIoU', '--pred_dir', tmp_path / 'photos', '--gt_dir', tmp_path, '--num_classes', 3,
+          naming=['photos/caf\\xe9.png', 'not UTF-8'])

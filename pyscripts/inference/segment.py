@@ -13,7 +13,7 @@ from spml.api import load_segmenter
 from spml.cli import arguments
 from spml.data.readers import read_image
 from spml.errors import DataError
-from spml.program import execute
+from spml.program import check_name, execute
 from spml.utils.formats import write_png
 from spml.visualization.overlay import class_shares, overlay
 
@@ -53,7 +53,7 @@ def find_images(path):
     """Return the image `path`, or those of the folder `path`, sorted."""
     if not path.is_dir():
         return [path]
-    found = sorted(item for item in path.glob('[!.]*') if item.suffix.lower() in ENDINGS and item.is_file())
+    found = sorted(check_name(item) for item in path.glob('[!.]*') if item.suffix.lower() in ENDINGS and item.is_file())
     if not found:
         raise DataError(f'{path}: holds no {", ".join(ENDINGS)}; name an image, or a folder of them')
     names = {}

@@ -15,6 +15,7 @@ from spml.cli.classes import add_class_arguments
 from spml.data.lists import read_list
 from spml.data.readers import check_size, read_label
 from spml.errors import DataError
+from spml.program import check_name
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
     pred_dir = pathlib.Path(pred_dir)
     if not pred_dir.is_dir():
         raise DataError(f'{pred_dir}: no such folder; give the folder of the predictions as --pred_dir')
-    predictions = sorted(path for path in pred_dir.rglob('[!.]*.png') if path.is_file())
+    predictions = sorted(check_name(path) for path in pred_dir.rglob('[!.]*.png') if path.is_file())
     if not predictions:
         raise DataError(f'{pred_dir}: holds no *.png; run the inference first or give another --pred_dir')
     truths = {}

@@ -17,6 +17,7 @@ from spml.prepare import notes as noted
 from spml.prepare.coco_masks import read_records
 from spml.prepare.photos import SAME_PHOTO
 from spml.prepare.shapes import class_value, shape_value
+from spml.program import check_name
 from spml.utils.formats import as_int, read_lines
 
 FORMATS = {'.json': 'labelme', '.xml': 'voc', '.txt': 'yolo'}  # of files in a folder, by their ending
@@ -54,7 +55,7 @@ def find_boxes(path, classes, has_background=True):
     for file in sorted(path.iterdir()):
         ending = file.suffix.lower()
         if ending in FORMATS and file.name not in _YOLO_NAMES and not file.name.startswith('.'):
-            files.setdefault(ending, []).append(file)
+            files.setdefault(ending, []).append(check_name(file))
     if len(files) > 1:
         raise DataError(f'{path}: holds {" and ".join(sorted(files))} files; give a folder with boxes of one format')
     ending, found = next(iter(files.items()), ('', []))

@@ -19,6 +19,7 @@ from spml.names import UNLABELLED
 from spml.prepare import drawings
 from spml.prepare.photos import UPRIGHT
 from spml.prepare.shapes import ShapeRules, read_coco
+from spml.program import check_name
 from spml.utils.formats import read_lines
 
 logger = logging.getLogger(__name__)
@@ -211,7 +212,7 @@ def files_of(folder):
     """Return the files of a folder that are not hidden, in order; DataError: there is none."""
     if not folder.is_dir():
         raise DataError(f'{folder}: no such folder')
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith('.'))
+    return sorted(check_name(path) for path in folder.iterdir() if path.is_file() and not path.name.startswith('.'))
 
 
 def image_name(file_name):

@@ -14,6 +14,7 @@ from spml.errors import DataError
 from spml.prepare import labelme
 from spml.prepare import notes as noted
 from spml.prepare.shapes import class_value, shape_value
+from spml.program import check_name
 from spml.utils.formats import as_int, read_lines
 
 # Words, in small letters, by which a first line is known as a header, and its columns.
@@ -48,7 +49,7 @@ def read_tags(path, classes, others=None):
             ids = _ids(str(folder), folder.name, classes, others)
             for file in sorted(folder.iterdir()):
                 if file.suffix.lower() in _ENDINGS and not file.name.startswith('.'):
-                    tags.setdefault(file.name, set()).update(ids)
+                    tags.setdefault(check_name(file).name, set()).update(ids)
     else:
         _, rows = read_table(path)
         for where, fields in rows:
@@ -66,7 +67,7 @@ def find_points(path):
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        return {file.name: Points(file) for file in sorted(path.iterdir())
+        return {check_name(file).name: Points(file) for file in sorted(path.iterdir())
                 if file.suffix.lower() == '.json' and not file.name.startswith('.')}
     header, rows = read_table(path)
     order = ['image', 'x', 'y', 'class']

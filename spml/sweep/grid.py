@@ -81,7 +81,11 @@ def read_sweep(path, seeds=None):
     if _is_list(scores):
         scores = {str(name): str(name).removeprefix('score_') for name in scores}
     _require(path, 'scores', scores is None or (isinstance(scores, dict) and scores), 'NAME: TITLE, or a list of names')
-    runs = _expand(path, content, seeds)
+    runs = []
+    for run in _expand(path, content, seeds):
+        # 1e-3 and 0.001 are one setting; a seed that is named twice is a mistake.
+        if run not in runs or seeds.count(run.seed) > 1:
+            runs.append(run)
     names = [run.name for run in runs]
     twice = next((name for name in names if names.count(name) > 1), None)
     _require(path, 'runs', twice is None, f'each run once, but there are two of {twice}')

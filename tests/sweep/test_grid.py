@@ -62,8 +62,10 @@ def test_values_are_those_that_the_configuration_reads(sweep):
     one, two = (sweep(set={'train.base_lr': [text]}).runs[0] for text in ('1e-3', 0.001))
     assert one == two
     assert one.name == 'base_lr=0.001,seed=0'
-    with pytest.raises(ConfigError, match=r'two of base_lr=0\.001'):
-        sweep(set={'train.base_lr': ['1e-3', 0.001]})
+    # However one value is written, it is run once.
+    plan = sweep(set={'train.base_lr': ['1e-3', 0.001, 0.5, '0.0010'], 'train.shuffle': [True, 'true', 'yes', False]})
+    assert [run.name for run in plan.runs] == [f'base_lr={lr},shuffle={shuffle},seed=0'
+                                               for lr in ('0.001', '0.5') for shuffle in ('true', 'false')]
 
 
 def test_a_folder_named_by_an_earlier_version_is_kept(sweep):
