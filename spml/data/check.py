@@ -34,6 +34,7 @@ SUSPICIOUS = {
     'empty': 'labels in which no pixel has a class, where no tag is given either',
     'values': 'several label values that are not classes (is the number of classes right?)',
     'turned': 'labelled images that are stored turned (EXIF orientation): they are read upright, as labels must be',
+    'tags': 'tags that the full truth of their image contradicts (its pixels count, and so do the tags)',
     'regions': 'over-segmentations of a single region',
     'absent': 'classes that never occur',
     'name': 'images that share their name with another (results are stored by name, one would overwrite the other)',
@@ -186,6 +187,10 @@ def inspect(entry, num_classes, with_regions=True, transform=None, with_image=Tr
         semantic = semantic if transform is None else transform(entry, semantic)
         histogram += np.bincount(semantic.ravel(), minlength=256)
         findings += _of_one_label(entry, histogram, num_classes)
+        absent = [tag for tag in entry.tags if histogram[tag] == 0]
+        if entry.kind == 'mask' and absent:
+            findings.append(Finding('tags', entry.place, f'{entry.semantic}: no pixel is of '
+                                                         f'{", ".join(map(str, absent))}'))
     elif entry.is_unlabelled and not entry.tags:
         findings.append(Finding('empty', entry.place, f'{entry.image}: no label map and no tags'))
     if regions is not None and regions.size > 1 and regions.min() == regions.max():

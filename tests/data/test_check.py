@@ -284,3 +284,11 @@ def test_an_image_of_which_the_middle_is_lost_is_wrong_and_does_not_stop_a_train
     entries = read_list(data.list, data.folder)
     assert check_sample(entries, NUM_CLASSES, with_regions=True) == []
     assert [str(data.folder / '2.jpg') in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_tags_that_a_mask_contradicts_are_named(data):
+    for number in range(6):
+        data.save(f's{number}.png', np.where(data.label(number) == 2, 254, data.label(number)))
+    data.lines[0], data.lines[1] = '0.jpg s0.png i0.png 1,2 mask', '1.jpg s1.png i1.png 1,2 scribble'
+    assert data.found() == {('tags', 1)}
+    assert 's0.png: no pixel is of 2' in str(data.check().findings[0])

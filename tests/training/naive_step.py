@@ -8,6 +8,10 @@ PROCESSES, IMAGES, SIZE, GRID = 2, 2, 32, 8
 CLASSES, VOID = 3, 255
 WEIGHTS = {'sem_ann_loss': 0.7, 'sem_occ_loss': 0.4, 'img_sim_loss': 0.3, 'feat_aff_loss': 0.2, 'softmax_loss': 1.1}
 KAPPA = {'sem_ann': 6, 'sem_occ': 8, 'img_sim': 16, 'feat_aff': 5}
+# The kinds of the four images' labels, and what those of points have for themselves, by the names of keys.
+KINDS = ['point', 'scribble', 'point', 'point']
+OF_POINTS = {'sem_ann_loss_weight': 0.2, 'sem_occ_concentration': 5, 'img_sim_concentration': 9,
+             'img_sim_loss_weight': 0.9, 'feat_aff_loss_weight': 0.5}
 
 
 def random_batch(rng):
@@ -57,8 +61,17 @@ def naive_segments(task, batch, iterations):
     return [pixel for pixel, _ in pixels], own, described, embeddings
 
 
-def naive_losses(task, batches, iterations):
-    """Return the losses of the last step by METHOD.md, "Relations": the mean over processes of each one's mean."""
+def of_image(image, kinds, name, part):
+    """Return kappa (`part` is concentration) or weight (loss_weight) of a relation for the pixels of an image."""
+    usual = KAPPA[name] if part == 'concentration' else WEIGHTS[f'{name}_loss'] if kinds else 1
+    return OF_POINTS.get(f'{name}_{part}', usual) if kinds and kinds[image] == 'point' else usual
+
+
+def naive_losses(task, batches, iterations, kinds=None):
+    """Return the losses of the last step by METHOD.md, "Relations": the mean over processes of each one's mean.
+
+    With the `kinds` of the images they are weighted.
+    """
     with torch.no_grad():
         _, _, bank, _ = naive_segments(task, batches[0], iterations)
     pixels, own, now, embeddings = naive_segments(task, batches[1], iterations)
@@ -74,21 +87,26 @@ def naive_losses(task, batches, iterations):
         vectors, segments = torch.stack([pixels[i]['unit'] for i in mine]), [own[i] for i in mine]
         with_location = torch.stack([pixels[i]['joint'] for i in mine])
         local = slice(0, len(now['image']))
-        images = slice(process * IMAGES, (process + 1) * IMAGES)
+        images = range(process * IMAGES, (process + 1) * IMAGES)
+        kappa, weight = ({name: [of_image(pixels[i]['image'], kinds, name, part) for i in mine] for name in KAPPA}
+                         for part in ('concentration', 'loss_weight'))
         losses = {
-            'sem_ann_loss': naive.semantic_annotation(vectors, segments, unit, semantic, KAPPA['sem_ann'], CLASSES),
-            'sem_occ_loss': naive.sharing(vectors, segments, unit, tags, KAPPA['sem_occ']),
-            'feat_aff_loss': naive.sharing(vectors, segments, unit, classes, KAPPA['feat_aff']),
+            'sem_ann_loss': naive.semantic_annotation(vectors, segments, unit, semantic, kappa['sem_ann'], CLASSES,
+                                                      weight['sem_ann']),
+            'sem_occ_loss': naive.sharing(vectors, segments, unit, tags, kappa['sem_occ'], weight['sem_occ']),
+            'feat_aff_loss': naive.sharing(vectors, segments, unit, classes, kappa['feat_aff'], weight['feat_aff']),
             'img_sim_loss': naive.image_similarity(with_location, segments, joint[local], now['image'],
-                                                   now['instance'], KAPPA['img_sim']),
-            'softmax_loss': naive_cross_entropy(task, embeddings[images].detach(),
-                                                batches[1]['semantic_label'][images])}
+                                                   now['instance'], kappa['img_sim'], weight['img_sim']),
+            'softmax_loss': naive_cross_entropy(
+                task, embeddings[list(images)].detach(), batches[1]['semantic_label'][list(images)],
+                [of_image(image, kinds, 'sem_ann', 'loss_weight') for image in images])}
         totals = {name: totals[name] + losses[name] / PROCESSES for name in totals}
     return totals
 
 
-def naive_cross_entropy(task, embeddings, labels):
+def naive_cross_entropy(task, embeddings, labels, weights):
     logits = task.classifier.semantic_classifier(embeddings / embeddings.norm(dim=1, keepdim=True))
     logits = F.interpolate(logits, size=(SIZE, SIZE), mode='bilinear', align_corners=False)
-    terms = [-logits[b, :, y, x].log_softmax(0)[labels[b, y, x]] for b, y, x in (labels < CLASSES).nonzero().tolist()]
+    terms = [-weights[b] * logits[b, :, y, x].log_softmax(0)[labels[b, y, x]]
+             for b, y, x in (labels < CLASSES).nonzero().tolist()]
     return sum(terms) / len(terms)

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from naive_step import KAPPA, PROCESSES, WEIGHTS, naive_losses, random_batch
+from naive_step import KAPPA, KINDS, OF_POINTS, PROCESSES, WEIGHTS, naive_losses, random_batch
 
 from spml import config as configuration
 from spml.training.build import build_embedding_task
@@ -46,13 +46,19 @@ def run_two(script, *arguments, status=(0, 0), attempts=3):
 @pytest.mark.usefixtures('one_thread')
 def test_two_processes(tmp_path, small_data, small_config, identical):
     """Of two_processes.py, which two processes run once."""
-    step = random_step(small_config, tmp_path)
+    step = random_step(small_config, tmp_path, WEIGHTS)
+    # Of both processes, one has images of a single kind.
+    (tmp_path / 'kinds').mkdir()
+    keys = [f'train.{name}_weight={WEIGHTS[name]}' for name in WEIGHTS if name != 'softmax_loss']
+    mixed = random_step(small_config, tmp_path / 'kinds', dict.fromkeys(WEIGHTS, 1), KINDS, *keys,
+                        f'train.kinds={json.dumps({"point": OF_POINTS})}')
     (tmp_path / 'config.yaml').write_text(configuration.dump(small_config()))
     printed = run_two(ROOT / 'tests/training/two_processes.py', tmp_path, small_data.folder, small_data.list,
                       free_port(), status=(2, 2))
     ends = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in (0, 1)]
     ends = {name: [one[name] for one in ends] for name in ends[0]}
     check_step(tmp_path, *step)
+    check_step(tmp_path / 'kinds', *mixed)
     check_trainings(tmp_path, ends, small_data, identical)
 
     # Prototypes made by two are those of one, also after one of them was lost.
@@ -77,23 +83,23 @@ def test_processes_wait_for_each_other_as_long_as_they_live(tmp_path):
     assert 'Traceback' not in printed[0]
 
 
-def random_step(small_config, folder):
-    """Write `step.pth` of 2 processes x 2 images with random weights; return the task, the batches and iterations."""
+def random_step(small_config, folder, weights, kinds=None, *overrides):
+    """Write `step.pth` of 2 processes x 2 images with random weights; return what `check_step` takes of it."""
     config = small_config('train.sem_occ_loss_types=segsort', 'train.feat_aff_loss_types=segsort',
-                          *(f'train.{name}_concentration={kappa}' for name, kappa in KAPPA.items()))
+                          *(f'train.{name}_concentration={kappa}' for name, kappa in KAPPA.items()), *overrides)
     rng = np.random.default_rng()
-    batches = [random_batch(rng) for _ in range(2)]
+    batches = [random_batch(rng) | ({'kind': kinds} if kinds else {}) for _ in range(2)]
     task = build_embedding_task(config).double().eval()
     torch.save({'config': configuration.to_dict(config), 'state': task.state_dict(), 'batches': batches,
-                'weights': WEIGHTS}, folder / 'step.pth')
-    return task, batches, config.network.kmeans_iterations
+                'weights': weights}, folder / 'step.pth')
+    return task, batches, config.network.kmeans_iterations, weights, kinds
 
 
-def check_step(folder, task, batches, iterations):
+def check_step(folder, task, batches, iterations, weights, kinds):
     """Loss and gradients are those of the formula, memory bank included, to 1e-9."""
     ranks = [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(PROCESSES)]
-    wanted = naive_losses(task, batches, iterations)
-    sum(WEIGHTS[name] * loss for name, loss in wanted.items()).backward()
+    wanted = naive_losses(task, batches, iterations, kinds)
+    sum(weights[name] * loss for name, loss in wanted.items()).backward()
     for name, loss in wanted.items():
         got = sum(rank['losses'][name] for rank in ranks) / PROCESSES
         assert got.item() == pytest.approx(loss.item(), rel=1e-9), name

@@ -1,7 +1,8 @@
 """What each of two processes does in test_several_processes: a step in float64, and trainings that one disturbs.
 
-Arguments: a folder with `step.pth` and for results, the data folder, the list, a port for a second group. Writes what
-the step gave to `rank<r>.pth` and what each training ended with to `<rank>.json`; ends with a mistake of the first.
+Arguments: a folder with `step.pth`, `kinds/step.pth` and for results, the data folder, the list, a port for a second
+group. Writes what the steps gave to `rank<r>.pth` and what each training ended with to `<rank>.json`; ends with a
+mistake of the first.
 """
 import atexit
 import contextlib
@@ -28,7 +29,7 @@ SETTINGS = ('train.batch_size=1', 'train.shuffle=false', 'train.max_iteration=4'
 
 
 def step_in_float64(folder):
-    """Make the two steps of `step.pth` and save the last one's losses and gradients."""
+    """Make the two steps of `step.pth` in a folder and save the last one's losses and gradients."""
     step = torch.load(folder / 'step.pth', weights_only=True)
     config, rank = configuration.resolve(step['config']), distributed.rank()
     task = build_embedding_task(config).double().eval()
@@ -105,6 +106,7 @@ def main():
     ends = {}
     with distributed.start(CPU):
         step_in_float64(out)
+        step_in_float64(out / 'kinds')
         first = distributed.rank() == 0
 
         def signalled():
