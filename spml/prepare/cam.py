@@ -97,7 +97,8 @@ def check_keys(cams, files, known, what):
     # CAMs may have a class more or less than is known: neither way fits everywhere.
     if 2 * fits[other] > len(classes) and (fits[other] > 2 * fits[mine] or exact[other] > exact[mine] == 0):
         raise DataError(f'{cams.folder}: its keys fit the {what} if they are {_way(other)}, and not if they are '
-                        f'{_way(mine)} ({len(classes)} files looked at); give --cam_keys {"class" if other else "class-1"}')
+                        f'{_way(mine)} ({len(classes)} files looked at); give --cam_keys '
+                        + ('class' if other else 'class-1'))
     if keys and not cams.by_class and all(0 in found for found in keys.values()) and fits[False] <= fits[True]:
         logger.warning('WARNING: %s: every file looked at has the key 0, so every image would show the class 1; give '
                        '--cam_keys class if that is the background and the others are class ids', cams.folder)
