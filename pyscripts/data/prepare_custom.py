@@ -4,10 +4,11 @@ python pyscripts/data/prepare_custom.py --images photos --scribbles scribbles --
     --out mine --cfg_dir configs/mine
 
 --classes names a text file, a class per line, background first; `cat 128 0 0` gives the colour that it is drawn in.
-Weak labels: --scribbles, or --labelme or --coco with --rest unlabelled. Truth: --masks, --labelme or --coco. Labels are
-called like their images. What has a weak label is trained on, what has the truth alone is scored on; where there are no
-weak labels, the truth is trained on and a fifth of it scored on. Run again, it continues where it stopped, and takes in
-what is new or changed.
+Weak labels: --scribbles, --points, --boxes, --tags, or --labelme or --coco with --rest unlabelled. Truth: --masks,
+--labelme or --coco. Labels are called like their images. Each image uses whatever it has; where several label a pixel,
+masks beat scribbles, these points, and these boxes. What has a weak label is trained on, what has the truth alone is
+scored on, unless --val names others; where there are no weak labels, the truth is trained on and a fifth of it scored
+on. Run again, it continues where it stopped, and takes in what is new or changed.
 """
 import argparse
 import pathlib
@@ -19,7 +20,7 @@ from spml.names import UNLABELLED, VOID
 from spml.prepare import custom, custom_config, oversegmentation, photos
 from spml.prepare.class_list import read_class_list
 from spml.prepare.custom_sources import OPTIONS, Sources
-from spml.prepare.shapes import REFUSED, REGIONS, ShapeRules
+from spml.prepare.shapes import BOXES, REFUSED, REGIONS, ShapeRules
 from spml.program import execute
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -53,8 +54,11 @@ def _rules(args, labels, classes):
                           'unlabelled if they are weak labels')
     if not has_background and args.others == 'background':
         raise ConfigError('--others background: with --background none there is none; give --others void')
-    return ShapeRules(_REST[args.rest or 'background'], _OTHERS[args.others], args.width, args.rectangles,
-                      has_background)
+    # Rectangles that are given as boxes are no shapes.
+    is_boxes = args.rectangles == REFUSED and None not in (args.labelme, args.boxes) and (
+        args.labelme.resolve() == args.boxes.resolve())
+    return ShapeRules(_REST[args.rest or 'background'], _OTHERS[args.others], args.width,
+                      BOXES if is_boxes else args.rectangles, has_background)
 
 
 def main():
@@ -66,6 +70,17 @@ def main():
     parser.add_argument('--masks', type=pathlib.Path, metavar='DIR', help='PNG, TIFF or BMP: class ids or colours')
     parser.add_argument('--labelme', type=pathlib.Path, metavar='DIR', help='JSON files of LabelMe')
     parser.add_argument('--coco', type=pathlib.Path, metavar='FILE', help='a JSON of COCO, polygons or run lengths')
+    parser.add_argument('--points', type=pathlib.Path, metavar='PATH',
+                        help='a CSV, `image,x,y,class` on each line, or JSON files of LabelMe')
+    parser.add_argument('--boxes', type=pathlib.Path, metavar='PATH',
+                        help='boxes around objects: a JSON of COCO (bbox), or a folder of XML (VOC), of JSON (LabelMe) '
+                             'or of text (YOLO)')
+    parser.add_argument('--tags', type=pathlib.Path, metavar='PATH',
+                        help='a CSV, `image,class,class ...` on each line, or a folder with a folder of images a class')
+    parser.add_argument('--boxes_incomplete', action='store_true',
+                        help='there may be objects outside all boxes of an image; else that is background')
+    parser.add_argument('--point_width', type=arguments.pixels, default=6, metavar='N',
+                        help='of the dots that points are drawn as, in pixels')
     parser.add_argument('--cfg_dir', type=pathlib.Path, metavar='DIR',
                         help='folder for the configurations; configs/NAME for DATASET=NAME (default: DATAROOT/configs)')
     parser.add_argument('--base', choices=('voc12', 'demo'), default='voc12',
@@ -101,10 +116,12 @@ def main():
     labels = {option: path for option in OPTIONS if (path := getattr(args, option)) is not None}
     classes = read_class_list(args.classes)
     sources = Sources(args.images, args.classes, labels, args.val, args.undrawn, _rules(args, labels, classes),
-                      args.orientation, args.background, args.palettes, tuple(_fix(text, classes) for text in args.fix))
+                      args.orientation, args.background, args.palettes, tuple(_fix(text, classes) for text in args.fix),
+                      args.boxes_incomplete, args.point_width)
     made = custom.prepare(sources, args.out, args.num_workers, args.overwrite)
     cfg_dir = args.cfg_dir or args.out / 'configs'
-    custom_config.write_configs(ROOT / 'configs' / args.base, cfg_dir, made.classes, made.longest_side)
+    custom_config.write_configs(ROOT / 'configs' / args.base, cfg_dir, made.classes, made.longest_side,
+                                made.has_background)
     oversegmentation.oversegment_list(args.out, made.train_list, args.out / layout.REGIONS, args.contours,
                                       args.threshold, args.max_regions, args.num_workers, args.overwrite)
     print(custom.next_step(made, args.out, cfg_dir, ROOT))

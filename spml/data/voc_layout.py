@@ -13,6 +13,7 @@ TAGS, BOXES, ACTIVATIONS = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_
 # Of images whose objects are known by boxes, before there are CAMs: background outside all boxes, unlabelled inside;
 # and the boxes of all of them, in COCO's format.
 OUTSIDE_BOXES, BOXES_FILE = 'VOC2012/box', 'boxes.json'
+MIXED = 'VOC2012/mixed'  # of own images with several kinds of labels
 # list name: folder, share of each stroke's length that is kept, width of the stroke in pixels
 STROKES = {
     'scribble': ('VOC2012/scribble/dilate_3', 1.0, 3),

@@ -17,14 +17,14 @@ _SMALLEST = 32  # pixels
 _BEFORE = ('scribble', 'scribble_classifier')
 
 
-def write_configs(shipped, folder, classes, longest_side):
+def write_configs(shipped, folder, classes, longest_side, has_background=True):
     """Write `base.yaml`, the embedding's `spml_joint.yaml` and `scribble.yaml`, and `classifier.yaml` into a folder.
 
     They are made from those of the folder `shipped`; scripts take the first unless RECIPE=published.
 
     Crops and windows grow or shrink with the images' `longest_side`, in pixels. Images are tested at their size, as
     they are trained on. A file that is there already is kept, for it may have been edited; ConfigError if it is of
-    other classes.
+    other classes. `has_background`: whether the first class is the background.
     """
     shipped, folder = pathlib.Path(shipped), pathlib.Path(folder)
     scale = min(longest_side, _LONGEST) / _MEANT_FOR[shipped.name]
@@ -33,7 +33,8 @@ def write_configs(shipped, folder, classes, longest_side):
         return [max(_SMALLEST, math.ceil(side * scale / _STRIDE) * _STRIDE) for side in size]
 
     base = yaml.safe_load((shipped / 'base.yaml').read_text(encoding='utf-8'))
-    base['dataset'] |= {'num_classes': len(classes.names), 'class_names': list(classes.names),
+    base['dataset'] |= {'num_classes': len(classes.names), 'background': has_background,
+                        'class_names': list(classes.names),
                         'color_map': classes.colours and [list(colour) for colour in classes.colours]}
     train, test = base['train'], base['test']
     train['crop_size'] = scaled(train['crop_size'])

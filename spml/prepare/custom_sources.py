@@ -16,7 +16,8 @@ from typing import NamedTuple
 from spml.data import voc_layout as layout
 from spml.errors import ConfigError, DataError
 from spml.names import UNLABELLED
-from spml.prepare import drawings
+from spml.prepare import drawings, tables
+from spml.prepare.boxes import find_boxes
 from spml.prepare.photos import UPRIGHT
 from spml.prepare.shapes import ShapeRules, read_coco
 from spml.program import check_name
@@ -24,7 +25,6 @@ from spml.utils.formats import read_lines
 
 logger = logging.getLogger(__name__)
 
-WEAK = layout.STROKES['scribble'][0]
 _IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png')
 _VAL_STEP = 5
 
@@ -42,6 +42,8 @@ class Sources(NamedTuple):
     background: str | None = None  # as in `ClassList.has_background`
     palettes: str | None = None  # as in `drawings.coding`
     fixes: tuple = ()  # the same, of masks
+    boxes_incomplete: bool = False  # whether there may be objects outside all boxes of an image
+    point_width: float = 6  # of the dots that points are drawn as, in pixels
 
     def turning(self):
         """Return the option of whatever depends on how photos are turned; none where that is the usual."""
@@ -146,6 +148,28 @@ def _coco(path, sources, classes, images):
                            if image.annotations or sources.rules.rest == 0))
 
 
+def _boxes(path, sources, classes, images):
+    has_background = classes.has_background(sources.background)
+    return _by_name(path, find_boxes(path, classes, has_background).items())
+
+
+def _points(path, sources, classes, images):
+    return _by_name(path, tables.find_points(path).items())
+
+
+def _tags(path, sources, classes, images):
+    """Return the classes of each image but the background; an image without any has no label."""
+    others = sources.rules.others
+    first = int(classes.has_background(sources.background))
+    found = _by_name(path, tables.read_tags(path, classes, others).items())
+    found = {name: [tag for tag in tags if tag >= first] for name, tags in found.items()}
+    empty = [name for name in found if not found[name]]
+    if empty:
+        logger.warning('WARNING: %s: %d images have no tag of a class and are taken as unlabelled, for example %s',
+                       path, len(empty), empty[0])
+    return {name: tags for name, tags in found.items() if tags}
+
+
 def _shapes_kind(rules):
     return 'scribble' if rules.rest == UNLABELLED else 'mask'
 
@@ -155,6 +179,9 @@ OPTIONS = {
     'masks': Option(_drawings, lambda rules: 'mask'),
     'labelme': Option(_labelme, _shapes_kind),
     'coco': Option(_coco, _shapes_kind),
+    'points': Option(_points, lambda rules: 'point'),
+    'boxes': Option(_boxes, lambda rules: 'box'),
+    'tags': Option(_tags, lambda rules: 'tag'),
 }
 
 

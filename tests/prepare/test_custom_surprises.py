@@ -2,73 +2,16 @@
 
 Photos of 64 x 48, twelve of them, with a red block at x 4..23, y 4..19 (320 pixels) that is a cat.
 """
-import json
 import os
 import unicodedata
 
 import numpy as np
 import pytest
 from originals import read
+from own_photos import BLOCK, Photos
 from PIL import Image
 
 from spml.config import load_config
-from spml.data.lists import read_list
-
-BLOCK = np.zeros((48, 64), int)
-BLOCK[4:20, 4:24] = 1
-
-
-class Photos:
-    """Photos 00 to 11 and a class list; `arguments` is a command line on them."""
-
-    def __init__(self, folder):
-        self.rng = np.random.default_rng()
-        self.folder, self.out = folder, folder / 'data'
-        self.names = [f'{number:02}' for number in range(12)]
-        for name in self.names:
-            self.photo(f'{name}.png')
-        self.classes('background\ncat\n')
-
-    def photo(self, name):
-        pixels = self.rng.integers(0, 120, (*BLOCK.shape, 3))
-        pixels[BLOCK == 1] += (130, 0, 0)
-        self.save(f'photos/{name}', pixels)
-
-    def save(self, name, pixels, **options):
-        path = self.folder / name
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.asarray(pixels, np.uint8)).save(path, **options)
-
-    def classes(self, text):
-        (self.folder / 'classes.txt').write_text(text)
-
-    def masks(self, names, values=(0, 1), ending='png', folder='masks', **options):
-        for name in names:
-            self.save(f'{folder}/{name}.{ending}', np.array(values)[BLOCK], **options)
-
-    def scribbles(self, names):
-        for name in names:
-            drawn = np.full(BLOCK.shape, 254)
-            drawn[8:10, 6:20], drawn[30:32] = 1, 0
-            self.save(f'scribbles/{name}.png', drawn)
-
-    def labelme(self, names):
-        (self.folder / 'labelme').mkdir(exist_ok=True)
-        for name in names:
-            shapes = [{'label': 'cat', 'shape_type': 'polygon', 'points': [[4, 4], [23, 4], [23, 19], [4, 19]]}]
-            (self.folder / f'labelme/{name}.json').write_text(json.dumps({'shapes': shapes}))
-
-    def arguments(self, *labels, more=()):
-        return ['--images', self.folder / 'photos', '--classes', self.folder / 'classes.txt', '--out', self.out,
-                '--base', 'demo', '--num_workers', 0,
-                *(word for label in labels for word in (f'--{label}', self.folder / label)), *more]
-
-    def list(self, name):
-        path = self.out / f'lists/{name}.txt'
-        return {entry.name: entry for entry in read_list(path, self.out)} if path.exists() else {}
-
-    def label(self, name):
-        return read(self.out / f'VOC2012/segcls/{name}.png')
 
 
 @pytest.fixture
@@ -148,7 +91,8 @@ def test_a_class_list_without_background(photos, works, fails):
           naming=['--others'])
     works('prepare_custom', *arguments, '--background', 'none', '--rest', 'void')
     np.testing.assert_array_equal(photos.label('00'), np.where(BLOCK, 1, 255))
-    works('prepare_custom', *arguments, '--background', 'first', '--overwrite')
+    other = ['--cfg_dir', photos.folder / 'other']
+    works('prepare_custom', *arguments, '--background', 'first', '--overwrite', *other)
     np.testing.assert_array_equal(photos.label('00'), BLOCK)
 
 

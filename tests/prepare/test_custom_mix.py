@@ -1,0 +1,213 @@
+"""prepare_custom.py with all kinds of labels at once: what each image is trained on, and what lists and table say."""
+import json
+
+import numpy as np
+import pytest
+from originals import read
+from own_photos import BLOCK, Photos
+
+from spml.config import load_config
+from spml.data.lists import check_files, read_list
+
+# Boxes (class, (left, top, right, bottom)), right and bottom excluded, of some photos.
+BOXES = {'02': [('cat', (4, 4, 24, 20))], '03': [('cat', (4, 4, 24, 20)), ('dog', (20, 10, 40, 30))],
+         '04': [('cat', (4, 4, 24, 20))], '08': [('cat', (4, 4, 24, 20))]}
+NAMES = ['background', 'cat', 'dog', 'horse']
+
+
+class Mix(Photos):
+    """Photos with every kind of label.
+
+    00, 01: scribbles; 02, 03: boxes; 04: boxes and scribbles; 05: points; 06, 07: tags; 08: boxes and tags that
+    contradict them; 09: a mask; 10: a mask, scribbles and tags that contradict it; 11: nothing.
+    """
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.classes('\n'.join(NAMES) + '\n')
+        self.scribbles(['00', '01', '04', '10'])
+        self.masks(['09', '10'])
+        self.coco()
+        (folder / 'points').write_text('image,x,y,class\n05.png,10,10,cat\n05.png,40,40,background\n')
+        (folder / 'tags').write_text('06,dog\n07,cat,horse\n08,dog\n10,cat,dog\n')
+
+    def coco(self):
+        images, annotations = [], []
+        for index, (name, boxes) in enumerate(BOXES.items()):
+            images.append({'id': index, 'file_name': f'{name}.png', 'width': 64, 'height': 48})
+            annotations += [{'image_id': index, 'category_id': NAMES.index(label),
+                             'bbox': [left, top, right - left, bottom - top]}
+                            for label, (left, top, right, bottom) in boxes]
+        categories = [{'id': index, 'name': name} for index, name in enumerate(NAMES)]
+        (self.folder / 'boxes').write_text(json.dumps(
+            {'images': images, 'categories': categories, 'annotations': annotations}))
+
+
+@pytest.fixture
+def mix(tmp_path):
+    return Mix(tmp_path)
+
+
+ALL = ('scribbles', 'masks', 'boxes', 'points', 'tags')
+
+
+def outside(name):
+    """What boxes alone say of a photo."""
+    label = np.zeros(BLOCK.shape)
+    for _, (left, top, right, bottom) in BOXES[name]:
+        label[top:bottom, left:right] = 254
+    return label
+
+
+def scribbled():
+    label = np.full(BLOCK.shape, 254)
+    label[8:10, 6:20], label[30:32] = 1, 0
+    return label
+
+
+def lines(mix, name='train'):
+    return {line.split()[0].rpartition('/')[2][:2]: line.split()[1:]
+            for line in (mix.out / f'lists/{name}.txt').read_text().splitlines()}
+
+
+def test_every_image_uses_what_it_has(mix, works, caplog):
+    printed = works('prepare_custom', *mix.arguments(*ALL))
+    found = lines(mix)
+    assert {name: fields[2:] for name, fields in found.items()} == {
+        '00': ['-', 'scribble'], '01': ['-', 'scribble'], '02': ['1', 'box'], '03': ['1,2', 'box'],
+        '04': ['-', 'scribble'], '05': ['-', 'point'], '06': ['2', 'tag'], '07': ['1,3', 'tag'], '08': ['1', 'box'],
+        '10': ['-', 'mask']}
+    assert [name for name, fields in found.items() if fields[0] == '-'] == ['06', '07']
+    entries = read_list(mix.out / 'lists/train.txt', mix.out, (3,), num_classes=4)
+    check_files(entries)
+    labels = {entry.name: read(entry.semantic) for entry in entries if entry.semantic}
+    both = np.where(scribbled() == 254, outside('04'), scribbled())
+    y, x = np.mgrid[:48, :64]
+    dots = np.full(BLOCK.shape, 254)
+    for value, column, row in ((1, 10, 10), (0, 40, 40)):
+        dots[(x - column) ** 2 + (y - row) ** 2 <= 9] = value
+    expected = {'00': scribbled(), '01': scribbled(), '02': outside('02'), '03': outside('03'), '04': both,
+                '05': dots, '08': outside('08'), '10': BLOCK}
+    assert labels.keys() == expected.keys()
+    for name, label in expected.items():
+        np.testing.assert_array_equal(labels[name], label)
+    assert list(mix.list('val')) == ['09']
+    assert list(mix.list('test')) == ['11']
+    assert list(mix.list('train_full')) == ['10']
+    assert not (mix.out / 'lists/train_scribble.txt').exists()
+    for words in ('mask                        1            1', 'scribble                    4            0',
+                  'box                         4            0', 'point                       1            0',
+                  'tag                         4            0', '1 images have no label and are in the list test',
+                  'seen in tags alone: horse (1 images)', 'bash bashscripts/custom/train_spml.sh'):
+        assert words in printed
+    assert f'DATASET=configs DATAROOT={mix.out} bash' in printed
+    # 08 is tagged as a dog, its box shows a cat; 10 as a cat and a dog, its mask shows a cat.
+    assert 'the tags of 2 images contradict their own labels' in caplog.text
+    assert '08: tagged dog, but its own labels show cat' in caplog.text
+    boxes = json.loads((mix.out / 'boxes.json').read_text())
+    by_id = {image['id']: image['file_name'] for image in boxes['images']}
+    assert sorted((by_id[one['image_id']][:2], one['category_id'], *one['bbox']) for one in boxes['annotations']) == [
+        (name, NAMES.index(label), box[0], box[1], box[2] - box[0], box[3] - box[1])
+        for name, found in BOXES.items() for label, box in found]
+    assert boxes['info'] == {'complete': True}
+
+
+def test_boxes_that_may_be_incomplete_say_nothing_of_what_is_outside(mix, works, caplog):
+    works('prepare_custom', *mix.arguments('boxes', 'tags', more=['--boxes_incomplete']))
+    found = lines(mix)
+    assert found['02'] == ['-', 'VOC2012/hed/02.png', '1', 'box']
+    assert found['08'][2:] == ['1,2', 'box']  # there may be a dog elsewhere; but the tags do not name the cat
+    assert '08: tagged dog, but its own labels show cat' in caplog.text
+    assert json.loads((mix.out / 'boxes.json').read_text())['info'] == {'complete': False}
+    mix.folder.joinpath('tags').write_text('08,cat,dog\n')
+    caplog.clear()
+    works('prepare_custom', *mix.arguments('boxes', 'tags', more=['--boxes_incomplete']))
+    assert 'contradict' not in caplog.text
+
+
+def test_labels_without_a_background(mix, works):
+    mix.classes('\n'.join(NAMES).replace('background', 'sky') + '\n')
+    content = json.loads((mix.folder / 'boxes').read_text())
+    content['categories'][0]['name'] = 'sky'
+    content['annotations'].append({'image_id': 0, 'category_id': 0, 'bbox': [0, 30, 64, 18]})
+    (mix.folder / 'boxes').write_text(json.dumps(content))
+    (mix.folder / 'tags').write_text('06,sky,dog\n')
+    works('prepare_custom', *mix.arguments('boxes', 'tags', more=['--background', 'none']))
+    assert lines(mix)['02'] == ['-', 'VOC2012/hed/02.png', '0,1', 'box']
+    assert lines(mix)['06'] == ['-', 'VOC2012/hed/06.png', '0,2', 'tag']
+    assert not load_config(mix.out / 'configs/scribble.yaml').dataset.background
+
+
+def test_tags_alone(mix, works):
+    printed = works('prepare_custom', *mix.arguments('tags'))
+    assert load_config(mix.out / 'configs/scribble.yaml').dataset.background
+    assert {name: fields[2:] for name, fields in lines(mix).items()} == {
+        '06': ['2', 'tag'], '07': ['1,3', 'tag'], '08': ['2', 'tag'], '10': ['1,2', 'tag']}
+    assert {path.stem for path in (mix.out / 'lists').iterdir()} == {'train', 'test'}
+    assert 'seen in tags alone: cat (2 images), dog (3 images), horse (1 images)' in printed
+    assert 'custom/train_spml.sh' in printed
+
+
+def test_what_changes_is_made_again(mix, works):
+    works('prepare_custom', *mix.arguments(*ALL))
+    mix.folder.joinpath('points').write_text('05,20,20,dog\n')
+    content = json.loads((mix.folder / 'boxes').read_text())
+    content['annotations'][0]['bbox'] = [30, 30, 10, 10]
+    (mix.folder / 'boxes').write_text(json.dumps(content))
+    (mix.folder / 'tags').write_text('06,cat\n')
+    printed = works('prepare_custom', *mix.arguments(*ALL))
+    assert '2 images with their labels written' in printed
+    assert read(mix.out / lines(mix)['05'][0])[20, 20] == 2
+    label = np.zeros(BLOCK.shape)
+    label[30:40, 30:40] = 254
+    np.testing.assert_array_equal(read(mix.out / lines(mix)['02'][0]), label)
+    assert lines(mix)['06'][2:] == ['1', 'tag']
+    assert lines(mix)['10'][2:] == ['-', 'mask']
+
+
+@pytest.mark.parametrize(('option', 'text', 'naming'), [
+    ('tags', '06,unicorn\n', ['tags:1', 'unicorn', 'classes.txt']),
+    ('tags', '06,4\n', ['tags:1', '4', 'classes.txt']),
+    ('points', '05,64,10,cat\n', ['points:1', 'x = 64']),
+    ('points', '05,10,cat\n', ['points:1'])])
+def test_bad_tables(mix, fails, option, text, naming):
+    (mix.folder / option).write_text(text)
+    fails('prepare_custom', *mix.arguments(option), naming=naming)
+
+
+@pytest.mark.parametrize('text', ['\ufeff06;dog\n07;cat;horse\n', 'image,class\n06.png,dog\n07.png,cat,horse\n',
+                                  '\ufefffile;tags;more\r\n06.png;dog\r\n07.PNG;cat;horse\r\n\r\n'])
+def test_csvs_with_a_mark_semicolons_and_a_header(mix, works, text):
+    (mix.folder / 'tags').write_text(text, newline='')
+    works('prepare_custom', *mix.arguments('tags'))
+    assert {name: fields[2:] for name, fields in lines(mix).items()} == {'06': ['2', 'tag'], '07': ['1,3', 'tag']}
+
+
+def test_a_box_outside_its_image(mix, works, caplog):
+    content = json.loads((mix.folder / 'boxes').read_text())
+    content['annotations'][0]['bbox'] = [70, 4, 20, 20]
+    content['annotations'][1]['bbox'] = [50, 4, 40, 20]
+    (mix.folder / 'boxes').write_text(json.dumps(content))
+    works('prepare_custom', *mix.arguments('boxes', 'tags'))
+    assert not read(mix.out / lines(mix)['02'][0]).any()
+    assert lines(mix)['02'][2:] == ['-', 'box']
+    label = read(mix.out / lines(mix)['03'][0])
+    assert (label[4:24, 50:] == 254).all()
+    assert 'of no pixel of the image' in caplog.text
+    assert 'cut at its edge' in caplog.text
+
+
+def test_rectangles_of_labelme_as_boxes_beside_its_shapes(mix, works, caplog):
+    (mix.folder / 'labelme').mkdir()
+    for name in mix.names[:6]:
+        shapes = [{'label': 'cat', 'shape_type': 'rectangle', 'points': [[4, 4], [23, 19]]},
+                  {'label': 'dog', 'shape_type': 'polygon', 'points': [[40, 30], [50, 30], [50, 40], [40, 40]]}]
+        (mix.folder / f'labelme/{name}.json').write_text(json.dumps({'shapes': shapes}))
+    folder = mix.folder / 'labelme'
+    works('prepare_custom', *mix.arguments(more=['--labelme', folder, '--rest', 'unlabelled', '--boxes', folder]))
+    label = read(mix.out / lines(mix)['00'][0])
+    assert (label[4:20, 4:24] == 254).all()
+    assert (label[30:41, 40:51] == 2).all()
+    assert label[0, 0] == label[20, 24] == 0
+    assert lines(mix)['00'][2:] == ['1', 'scribble']
+    assert 'no rectangles' not in caplog.text
