@@ -7,6 +7,7 @@ workers, exactly.
 import dataclasses
 import functools
 import logging
+import multiprocessing
 import signal
 
 import cv2
@@ -18,6 +19,9 @@ from spml.errors import DataError, ResourceError
 from spml.program import warn_once
 
 logger = logging.getLogger(__name__)
+
+# What processes hand tensors over through; containers often have 64 MB of it.
+_SHARED = '/dev/shm'  # noqa: S108 (nothing is written there by name)
 
 
 @dataclasses.dataclass(eq=False)
@@ -80,7 +84,7 @@ class _Loader(torch.utils.data.DataLoader):
         # Torch reports the death of a worker from a signal handler, even in the middle of an update of the weights.
         # It is noticed just as well when the next batch is requested.
         before = signal.getsignal(signal.SIGCHLD)
-        batches = super().__iter__()
+        batches = self._batches()
         if signal.getsignal(signal.SIGCHLD) is not before:
             signal.signal(signal.SIGCHLD, before)
         try:
@@ -89,15 +93,30 @@ class _Loader(torch.utils.data.DataLoader):
                     raise batch
                 for text in batch.pop('damage', ()):  # workers do not know what others have said
                     warn_once(logger, text)
+                if batch.pop('piped', False):
+                    warn_once(logger, f'{_SHARED} is too small to hand over batches, which go through pipes instead; '
+                              'a larger one is faster (docker run --shm-size=2g)')
+                    batch = {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+                             for name, value in batch.items()}
                 yield batch
         except (RuntimeError, OSError, EOFError) as error:
             if self.num_workers == 0 or not _tells_of_a_death(error):
                 raise
-            raise ResourceError(f'a process that loads images died, perhaps out of memory; lower num_threads '
-                                f'(now {self.num_workers}; 0 loads in the training process itself)') from None
+            raise ResourceError(f'a process that loads images died, perhaps out of memory, or of {_SHARED} (in '
+                                f'containers: docker run --shm-size=2g); lower num_threads (now {self.num_workers}; '
+                                '0 loads in the training process itself)') from None
         finally:
             # Release it now: left to the garbage collector, it would wait five seconds for each worker.
             del batches
+
+    def _batches(self):
+        if self.num_workers:
+            try:
+                multiprocessing.Lock()  # what torch begins with, and does not clear away where it fails
+            except OSError as error:
+                raise ResourceError(f'no process that loads images can be started ({error.strerror}): {_SHARED} is '
+                                    'full (in containers: docker run --shm-size=2g), or set num_threads=0') from None
+        return super().__iter__()
 
 
 def _tells_of_a_death(error):
@@ -127,9 +146,39 @@ def _collate(items):
     if isinstance(items, DataError):
         return items
     damage = [item['damage'] for item in items if 'damage' in item]
-    batch = torch.utils.data.default_collate([{name: value for name, value in item.items() if name != 'damage'}
-                                              for item in items])
+    items = [{name: value for name, value in item.items() if name != 'damage'} for item in items]
+    try:
+        batch = _shared(torch.utils.data.default_collate(items))
+    except RuntimeError as error:
+        if not _lacks_shared_memory(error):
+            raise
+        batch = {**_piped(items), 'piped': True}
     return {**batch, 'damage': damage} if damage else batch
+
+
+def _shared(batch):
+    """Return a batch whose tensors are in shared memory, in a worker: where that fails later, nobody would know."""
+    if torch.utils.data.get_worker_info() is not None:
+        for value in batch.values():
+            if isinstance(value, torch.Tensor):
+                value.share_memory_()
+    return batch
+
+
+def _lacks_shared_memory(error):
+    return torch.utils.data.get_worker_info() is not None and ('shared memory' in str(error) or '/torch_' in str(error))
+
+
+def _piped(items):
+    """Return a batch of arrays in place of tensors: they go through pipes and need no shared memory."""
+    batch = {}
+    for name, first in items[0].items():
+        values = [item[name] for item in items]
+        if isinstance(first, torch.Tensor):
+            batch[name] = np.stack([value.numpy() for value in values])
+        else:
+            batch[name] = values if isinstance(first, str) else torch.utils.data.default_collate(values).numpy()
+    return batch
 
 
 def _init_worker(_):

@@ -197,3 +197,29 @@ def test_an_image_of_which_the_middle_is_lost_is_told_of_once_and_trained_on(dat
     assert 'damage' not in load(dataset, num_workers, num_steps=10)[0]
     assert [record.getMessage().startswith(f'{dataset.entries[3].place}: {bad}: a damaged JPEG')
             for record in caplog.records] == [True]
+
+
+class Large(Nine):
+    """Items of 120 kB, more than the shared memory of the test has."""
+
+    def __getitem__(self, key):
+        return {'image': torch.arange(30_000.0) + key[0], 'flag': True, 'index': key[1], 'name': str(key)}
+
+
+def test_without_shared_memory_batches_arrive_through_pipes(file_size_limit, caplog, identical):
+    expected = load(Large(), 0, num_steps=5)
+    with file_size_limit(100_000):  # files of shared memory fail to grow as they do where there is no room
+        found = load(Large(), 2, num_steps=5)
+    assert identical(found, expected)
+    told, = [record.getMessage() for record in caplog.records]
+    assert '/dev/shm' in told
+    assert '--shm-size' in told
+
+
+def test_workers_that_cannot_be_started_are_one_line(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr('multiprocessing.synchronize.Lock', refuse)
+    with pytest.raises(ResourceError, match=r'/dev/shm.*num_threads=0'):
+        load(Large(), 2, num_steps=1)
