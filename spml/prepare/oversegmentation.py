@@ -2,6 +2,7 @@
 import dataclasses
 import functools
 import logging
+import math
 import pathlib
 
 import cv2
@@ -43,18 +44,25 @@ def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIO
     """Split an image (H, W, 3) uint8 RGB into regions, (H, W) uint8 ids 0..n-1, each of one 4-connected region.
 
     Args:
-        contours: (H, W) float contour map in 0..1, high on contours; None looks at the image's colour and texture, of
-            images of more than a million pixels scaled down to that.
+        contours: (H, W) float contour map in 0..1, high on contours; None looks at the image's colour and texture.
         threshold: 0..1, how strong a contour splits regions. Without a map, neighbours merge up to a Ward cost
             that grows with its square.
         max_regions: 1..255; where an image would have more regions, its threshold rises.
+
+    What has more than a million pixels is scaled down to that, and the regions are scaled up.
     """
-    if contours is not None:
-        return regions_from_contours(contours, threshold, max_regions)
     size = image.shape[:2]
     scale = (_MOST_PIXELS / (size[0] * size[1])) ** 0.5
+    smaller = [max(1, int(scale * side)) for side in size[::-1]]
+    if contours is not None:
+        if scale < 1:
+            # A contour of a pixel keeps its strength.
+            reach = math.ceil(1 / scale)
+            contours = cv2.resize(cv2.dilate(np.asarray(contours, np.float32), np.ones((reach, reach))), smaller,
+                                  interpolation=cv2.INTER_AREA)
+        return nearest_resize(regions_from_contours(contours, threshold, max_regions), size)
     if scale < 1:
-        image = cv2.resize(image, [max(1, int(scale * side)) for side in size[::-1]], interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
     cost = _COST_PER_PIXEL * threshold ** 2 * image.shape[0] * image.shape[1]
     return nearest_resize(over_segmentation(image, _SMOOTHING, 1, max_regions, cost), size)
 

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 _SUPERPIXELS = 140
 _ITERATIONS = 5
+_AT_ONCE = 1 << 16  # points whose distances to all superpixels are in memory together
 _POSITION_WEIGHT = 0.5  # against the colour and texture features, which have unit deviation together
 
 
@@ -74,7 +75,9 @@ def _means(points, ids):
 
 def _nearest(points, centres):
     """Return for each of `points` (N, F) the index of the closest of `centres` (K, F)."""
-    return np.argmin((centres * centres).sum(1) - 2 * points @ centres.T, 1)
+    squares = (centres * centres).sum(1)
+    return np.concatenate([np.argmin(squares - 2 * points[start:start + _AT_ONCE] @ centres.T, 1)
+                           for start in range(0, len(points), _AT_ONCE)])
 
 
 def _connected(ids):

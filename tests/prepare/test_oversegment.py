@@ -96,6 +96,23 @@ def test_a_large_image_is_looked_at_smaller(monkeypatch):
     np.testing.assert_array_equal(regions, small.repeat(2, 0).repeat(2, 1))
 
 
+def test_a_large_contour_map_is_looked_at_smaller(monkeypatch, rng):
+    """A contour of one pixel still splits, and regions are those between contours, to a few pixels."""
+    monkeypatch.setattr('spml.prepare.oversegmentation._MOST_PIXELS', 40 * 50)
+    contours, cut = np.zeros((200, 250)), int(rng.integers(60, 190))
+    contours[:, cut] = 1
+    found = oversegment(np.zeros((200, 250, 3), np.uint8), contours)
+    assert (found.shape, found.max()) == ((200, 250), 1)
+    assert len(np.unique(found[:, :cut - 10])) == len(np.unique(found[:, cut + 10:])) == 1
+
+
+def test_superpixels_of_parts_of_an_image_are_those_of_all(monkeypatch):
+    image = np.random.default_rng().integers(0, 256, (90, 70, 3), np.uint8)
+    whole = oversegment(image)
+    monkeypatch.setattr('spml.scenes.regions._AT_ONCE', 1000)
+    assert (oversegment(image) == whole).mean() > 0.99
+
+
 def test_regions_along_contour_maps(data, works):
     more = ['--contours', data.maps, '--threshold', 0.12, '--max_regions', 9]
     assert 'regions:' not in works('oversegment', *data.arguments(*more))
