@@ -10,6 +10,7 @@ from spml.names import __version__
 from spml.report import charts, pictures
 from spml.report.prototypes import prototype_statistics
 from spml.utils.formats import write_text
+from spml.visualization.fonts import shown_names
 from spml.visualization.palette import legend_entries
 
 _SECTIONS = {'scores': 'Scores', 'confusion': 'Confusion', 'images': 'Images', 'curves': 'Curves',
@@ -57,7 +58,7 @@ def _contents(runs, data_dir, num_images, segmenters):
                       for run in scored if 'confusion' in run.scores[-1].summary],
         'images': _images(runs, truths[0], data_dir or runs[0].data_dir, num_images, segmenters),
         'legend': [('rgb({},{},{})'.format(*colour), name)
-                   for colour, name in legend_entries(names, runs[0].color_map)],
+                   for colour, name in legend_entries(_as_in_pictures(names), runs[0].color_map)],
         'curves': _curves(runs),
         'prototypes': statistics, 'prototype_table': _prototype_table(statistics),
         'planes': [charts.prototype_plane(run, found, run.class_names) for run, found in statistics],
@@ -66,6 +67,12 @@ def _contents(runs, data_dir, num_images, segmenters):
             [[run.class_names[index], number, f'{cosine:.3f}', f'{100 * nearest:.1f} %']
              for index, number, cosine, nearest in found.classes])) for run, found in statistics],
         'costs': charts.cost_bars(runs), 'settings': settings, 'differences': _differences(runs, settings)}
+
+
+def _as_in_pictures(names):
+    """Return names of classes; those that pictures cannot show have what these show in their place behind them."""
+    return [name if name == shown else f'{name} ({shown})'
+            for name, shown in zip(names, shown_names(names), strict=True)]
 
 
 def _curves(runs):

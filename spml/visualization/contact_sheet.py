@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from spml.utils.formats import write_png
+from spml.visualization.fonts import shown_names
 from spml.visualization.legend import GAP, TEXT_HEIGHT, Legend, write_line
 from spml.visualization.palette import colourise, legend_entries
 
@@ -33,7 +34,7 @@ def contact_sheet(rows, headers, path, class_names, color_map=None, cell_width=2
     """
     width = GAP + len(headers) * (cell_width + GAP)
     heights = [max(round(cell_width * row.image.shape[0] / row.image.shape[1]), 1) for row in rows]
-    legend = Legend(legend_entries(class_names, color_map), width)
+    legend = Legend(legend_entries(shown_names(class_names), color_map), width)
     table_height = TEXT_HEIGHT + sum(height + TEXT_HEIGHT + GAP for height in heights)
 
     sheet = Image.new('RGB', (width, table_height + legend.height + GAP), _BACKGROUND)

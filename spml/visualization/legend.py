@@ -1,5 +1,5 @@
-"""Short texts, in Pillow's own font, and legends in pictures: coloured squares and their names, set like text."""
-from PIL import ImageFont
+"""Short texts and legends in pictures: coloured squares and their names, set like text."""
+from spml.visualization.fonts import escaped, font_for
 
 TEXT_HEIGHT = 20
 TEXT_COLOUR = (20, 20, 20)
@@ -14,7 +14,8 @@ class Legend:
         x, y = GAP, 0
         self._placed = []
         for colour, name in entries:
-            needed = _SWATCH + 5 + round(_font().getlength(_printable(name))) + 14
+            text, font = _drawable(name)
+            needed = _SWATCH + 5 + round(font.getlength(text)) + 14
             if x > GAP and x + needed > width:
                 x, y = GAP, y + TEXT_HEIGHT
             self._placed.append((x, y, colour, name))
@@ -30,7 +31,7 @@ class Legend:
 
 def write_line(draw, position, text, width=None):
     """Draw one line of text at (x, y), shortened at its end to `width` pixels."""
-    font, text = _font(), _printable(text)
+    text, font = _drawable(text)
     if width is not None and font.getlength(text) > width:
         while text and font.getlength(text + '...') > width:
             text = text[:-1]
@@ -38,13 +39,7 @@ def write_line(draw, position, text, width=None):
     draw.text(position, text, fill=TEXT_COLOUR, font=font)
 
 
-def _printable(text):
-    # Older fonts of PIL hold Latin letters only and fail on others.
-    return text.encode('ascii', 'replace').decode()
-
-
-def _font():
-    try:
-        return ImageFont.load_default(size=13)
-    except (TypeError, ImportError):  # Pillow before 10.1, or built without FreeType: one size
-        return ImageFont.load_default()
+def _drawable(text):
+    """Return a text and a font that has its letters: the text itself, or with codes for letters that no font has."""
+    font = font_for(text)
+    return (text, font) if font else (escaped(text), font_for(''))

@@ -3,6 +3,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from spml.utils.maps import boundary
+from spml.visualization.fonts import shown_names
 from spml.visualization.legend import GAP, Legend
 from spml.visualization.palette import class_colours, colourise
 
@@ -37,7 +38,8 @@ def overlay(image, label, class_names, opacity=0.5, color_map=None, background=T
     """
     height, width = label.shape
     colours = class_colours(len(class_names), color_map)
-    entries = [(colours[index], f'{class_names[index]} {100 * share:.1f}%')
+    names = shown_names(class_names)
+    entries = [(colours[index], f'{names[index]} {100 * share:.1f}%')
                for index, share in class_shares(label)]
     legend = Legend(entries, max(width, _LEAST_WIDTH))
     picture = Image.new('RGB', (max(width, _LEAST_WIDTH), height + GAP + legend.height), _BACKGROUND)
