@@ -135,8 +135,11 @@ CHECKPOINTS = st.one_of(NOISE, damaged(*CHECKPOINT_FILES), _soup)
 # Text
 
 _words = st.one_of(st.sampled_from(('a.jpg', 'deep/b.png', '..', '../x', 'x/../..', '/etc/passwd', './', '.', '\ufeff',
-                                    '\0', 'x' * 300)), st.text(max_size=8))
-_lines = st.lists(st.lists(_words, max_size=4).map(' '.join), max_size=6).map('\n'.join)
+                                    '\0', 'x' * 300, '-')), st.text(max_size=8))
+_tags = st.sampled_from(('-', '1,15', '0', '253', '254', '1,', '٣', '9' * 300, 'tag', 'mask'))
+_lines = st.lists(st.one_of(st.lists(_words, max_size=4),
+                            st.tuples(st.just('a.jpg'), _words, _words, _tags, _tags)).map(' '.join),
+                  max_size=6).map('\n'.join)
 LISTS = st.one_of(NOISE, _lines.map(lambda text: text.encode('utf-8', 'surrogatepass')))
 
 _keys = st.one_of(st.sampled_from((*SCHEMA, *OBSOLETE, 'train', 'dataset', 'x.y')), st.text(max_size=6))

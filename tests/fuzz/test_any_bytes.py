@@ -51,9 +51,13 @@ def are_inside(entries, path):
     assert entries
     for entry in entries:
         for field, place in zip(entry.fields, (entry.image, entry.semantic, entry.regions), strict=False):
+            if place is None:
+                assert field == '-'
+                continue
             inside = pathlib.Path(place).is_relative_to(path.parent)
             assert inside or field.startswith('/')
             assert '..' not in place.parts
+        assert all(0 <= tag < 254 for tag in entry.tags)
 
 
 def are_parsed(result, path):
