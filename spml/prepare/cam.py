@@ -1,4 +1,4 @@
-"""Class activation maps, as SEAM stores them, to the tag labels and the box labels of VOC's training images."""
+"""Class activation maps, as SEAM stores them, to the tag labels and the box labels of a data root's training images."""
 import functools
 import logging
 import pathlib
@@ -11,9 +11,10 @@ from spml.data.cam_labels import BACKGROUND_POWER, box_labels, tag_labels
 from spml.data.lists import read_list
 from spml.data.readers import entry_tags, read_cam, read_label
 from spml.errors import DataError
-from spml.prepare.voc12 import NUM_CLASSES
-from spml.prepare.voc_xml import class_table, read_boxes
-from spml.prepare.weak_labels import Labels, annotation_files, write_labels
+from spml.prepare.boxes import FORMATS, Boxes, find_boxes, read_boxes
+from spml.prepare.class_list import ClassList
+from spml.prepare.custom_sources import image_name
+from spml.prepare.weak_labels import Labels, annotation_files, train_images, write_labels
 from spml.utils.atomic import atomic_path
 from spml.utils.files import place_file
 
@@ -23,54 +24,66 @@ _LOOKED_AT = 64  # files
 
 
 class Cams(NamedTuple):
-    """A folder of `<name>.npy`; `by_class`: their keys are class ids, 0 being background, instead of class - 1."""
+    """A folder of `<name>.npy` and what they are of.
+
+    `by_class`: their keys are class ids, 0 being background, instead of class - 1. `background`: whether class 0 is
+    that; where it is a class like the others, keys are class ids.
+    """
 
     folder: pathlib.Path
+    classes: ClassList
     by_class: bool = False
+    background: bool = True
 
     @property
     def options(self):
         """What changes the labels besides the folders' names; the usual is left out."""
-        return {'keys': 'class'} if self.by_class else {}
+        return {**({'keys': 'class'} if self.by_class else {}), **({} if self.background else {'background': False})}
+
+    def read(self, path, size=None):
+        """Return the CAM dict in a file, of an image of `size` (H, W), as `read_cam` does."""
+        return read_cam(path, len(self.classes.names), size, self.by_class, self.background)
 
 
-def prepare_tags(cams, out, alpha, threshold, normalised, num_workers, overwrite=False):
+def prepare_tags(cams, out, alpha, threshold, normalised, num_workers, overwrite=False, data_list=None):
     """Write labels that need nothing but the classes of each image: `cam_labels.tag_labels` of the `Cams`.
 
     The CAMs are linked to the place where the pipeline of image tags takes them from for its random walk. `out` is the
-    data root that prepare_voc12.py wrote. DataError: their keys fit the images' labels in another way than it is said,
-    where there are such.
+    data root that prepare_voc12.py or prepare_custom.py wrote, `data_list` the images, if not `train_images`.
+    DataError: their keys fit the images' labels in another way than it is said, where there are such.
     """
     folder = f'VOC2012/cam/seam_a{alpha:g}_th{threshold:g}{"_sum1" if normalised else ""}'
     labels = _labels('tag', layout.TAGS, folder)
-    draw = functools.partial(_draw_tags, cams.by_class, alpha, threshold, normalised)
+    draw = functools.partial(_draw_tags, cams, alpha, threshold, normalised)
     files = annotation_files(cams.folder, '.npy')
-    check_keys(cams, files, functools.partial(_known_tags, pathlib.Path(out)), 'tags of the images')
-    for name in write_labels(out, [labels], files, draw, num_workers, 'CAMs', cams.options, overwrite):
+    known = functools.partial(_known_tags, cams, out, data_list or train_images(out))
+    check_keys(cams, files, known, 'tags of the images')
+    for name in write_labels(out, [labels], files, draw, num_workers, 'CAMs', cams.options, overwrite, data_list):
         path = pathlib.Path(out) / layout.ACTIVATIONS / f'{name}.npy'
         if cams.by_class:  # as whatever reads them there expects them
             with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
-                np.save(stream, read_cam(files[name], NUM_CLASSES, by_class=True))
+                np.save(stream, cams.read(files[name]))
         else:
             place_file(files[name], path)
 
 
-def prepare_boxes(cams, annotations, out, threshold, num_workers, overwrite=False):
-    """Write labels from CAMs and the boxes of VOC's XML `annotations` (`cam_labels.box_labels`); others as above."""
-    files, boxes = annotation_files(cams.folder, '.npy'), annotation_files(annotations, '.xml')
-    without = sorted(set(files) - set(boxes))
+def prepare_boxes(cams, boxes, out, threshold, num_workers, overwrite=False, data_list=None):
+    """Write labels from CAMs and boxes in any form of `boxes.find_boxes` (`cam_labels.box_labels`); others as above."""
+    files = annotation_files(cams.folder, '.npy')
+    found = {image_name(name): one for name, one in find_boxes(boxes, cams.classes, cams.background).items()}
+    without = sorted(set(files) - set(found))
     if without:
-        raise DataError(f'{pathlib.Path(annotations) / without[0]}.xml: no such file, though there are CAMs of that '
-                        f'image; {len(without)} of {len(files)} have none; let --boxes be VOC2012/Annotations')
-    table = class_table()
-    check_keys(cams, files, lambda names: {name: {label for label, _ in read_boxes(boxes[name], table)}
-                                           for name in names}, 'classes of the boxes')
+        raise DataError(f'{boxes}: holds no boxes of {without[0]}, though there are CAMs of that image; {len(without)} '
+                        f"of {len(files)} have none; let --boxes be VOC2012/Annotations, or your own images'")
+    # Files are known by their content, and tell their format by their ending; the rest is what JSON can hold.
+    sources = {name: (path, found[name].content if isinstance(found[name].content, pathlib.Path) else list(found[name]))
+               for name, path in files.items()}
+    check_keys(cams, files, functools.partial(_known_boxes, cams, files, found), 'classes of the boxes')
     # The background's power is not used; the folder has the name that the release gives it.
     folder = f'VOC2012/cam/seambox_a{BACKGROUND_POWER}_th{threshold:g}'
     labels = _labels('box', layout.BOXES, folder)
-    sources = {name: (path, boxes[name]) for name, path in files.items()}
-    write_labels(out, [labels], sources, functools.partial(_draw_boxes, cams.by_class, threshold), num_workers,
-                 'CAMs and boxes', cams.options, overwrite)
+    write_labels(out, [labels], sources, functools.partial(_draw_boxes, cams, threshold), num_workers,
+                 'CAMs and boxes', cams.options, overwrite, data_list)
 
 
 def check_keys(cams, files, known, what):
@@ -108,15 +121,24 @@ def _way(by_class):
     return 'class ids' if by_class else 'class ids - 1'
 
 
-def _known_tags(out, names):
+def _known_tags(cams, out, data_list, names):
     """Return what the truth of images says, or their own tags, of those whose labels are there."""
-    path, wanted = out / 'lists' / 'train_full.txt', set(names)
-    entries = [entry for entry in read_list(path, out) if entry.name in wanted] if path.is_file() else []
+    wanted = set(names)
+    entries = [entry for entry in read_list(data_list, out) if entry.name in wanted]
     shown = {}
     for entry in entries:
         if entry.semantic is not None and entry.semantic.is_file():
-            tags = entry_tags(entry, read_label(entry.semantic), NUM_CLASSES)
+            tags = entry_tags(entry, read_label(entry.semantic), len(cams.classes.names))
             shown[entry.name] = set(np.flatnonzero(tags[1:]) + 1)
+    return shown
+
+
+def _known_boxes(cams, files, found, names):
+    shown = {}
+    for name in names:
+        size = next(iter(read_cam(files[name]).values())).shape
+        boxes = read_boxes(found[name], size, cams.classes, None, [], cams.background)
+        shown[name] = {label for label, _ in boxes}
     return shown
 
 
@@ -125,15 +147,12 @@ def _labels(kind, usual, folder):
     return Labels(kind if folder == usual else f'{kind}_{pathlib.PurePath(folder).name}', folder)
 
 
-def _draw_tags(by_class, alpha, threshold, normalised, path, size):
-    return [tag_labels(read_cam(path, NUM_CLASSES, size, by_class), size, alpha, threshold, normalised)]
+def _draw_tags(cams, alpha, threshold, normalised, path, size):
+    return [tag_labels(cams.read(path, size), size, alpha, threshold, normalised, cams.background)], []
 
 
-def _draw_boxes(by_class, threshold, paths, size):
-    cam_path, xml_path = paths
-    boxes = read_boxes(xml_path, class_table(), size)
-    for _, (_, _, right, bottom) in boxes:
-        if right > size[1] or bottom > size[0]:
-            raise DataError(f'{xml_path}: a box reaches to x = {right}, y = {bottom}, but the image has '
-                            f'{size[1]}x{size[0]} pixels (width x height); use the original files')
-    return [box_labels(read_cam(cam_path, NUM_CLASSES, size, by_class), boxes, size, threshold)]
+def _draw_boxes(cams, threshold, source, size):
+    path, given = source
+    boxes, odd = Boxes(*given) if isinstance(given, list) else Boxes(FORMATS[given.suffix.lower()], given), []
+    found = read_boxes(boxes, size, cams.classes, None, odd, cams.background)
+    return [box_labels(cams.read(path, size), found, size, threshold, cams.background)], odd

@@ -89,13 +89,13 @@ def _labels(kind, half, fraction):
 
 
 def _draw_scribbles(classes, cuts, path, size):
-    """Return the map of each (share of the length, radius) in `cuts`."""
+    """Return the map of each (share of the length, radius) in `cuts`, and that nothing is odd."""
     scribbles, stated = read_scribbles(path, classes)
     if stated is not None:
         check_size(path, stated, 'the image', size, 'use the original image')
     inside = [(label, _inside(points, size)) for label, points in scribbles]
     return [strokes.draw([(label, strokes.middle(points, fraction)) for label, points in inside], size, radius)
-            for fraction, radius in cuts]
+            for fraction, radius in cuts], []
 
 
 def _draw_clicks(path, radius, points, size):
@@ -107,7 +107,7 @@ def _draw_clicks(path, radius, points, size):
             raise DataError(f'{path}: the point x = {point[0]}, y = {point[1]} lies outside its image of '
                             f'{size[1]}x{size[0]} pixels (width x height); are x and y swapped?')
         dots.append((label, kept))
-    return [strokes.draw(dots, size, radius)]
+    return [strokes.draw(dots, size, radius)], []
 
 
 def _inside(points, size):

@@ -5,7 +5,6 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from spml.config.schema import VOC_CLASS_NAMES
-from spml.data.readers import check_size
 from spml.errors import DataError
 
 # Names that other annotations use for VOC's classes.
@@ -50,25 +49,6 @@ def read_scribbles(path, classes):
     if not scribbles:
         raise DataError(f'{path}: holds no scribble (`polygon` with `tag` and `point`); is it a file of ScribbleSup?')
     return scribbles, _stated_size(path, root)
-
-
-def read_boxes(path, classes, size=None):
-    """Read the boxes in an XML of VOC's `Annotations`; `classes` is a `class_table`.
-
-    Returns a list of (class id, (left, top, right, bottom)) in whole pixels from 0, right and bottom excluded, in the
-    file's order; VOC counts from 1 and includes the last pixel. DataError: the file is missing, damaged, states another
-    size than that of its image (H, W), if given, or has an unknown class or an impossible box.
-    """
-    objects, stated, _ = read_objects(path)
-    if None not in (stated, size):
-        check_size(path, stated, 'the image', size, 'use the original image')
-    boxes = []
-    for where, name, corners in objects:
-        left, top, right, bottom = map(round, corners)
-        if left < 0 or top < 0:
-            raise DataError(f'{where} has the box {left + 1}, {top + 1}, {right}, {bottom}; x and y count from 1')
-        boxes.append((_class_id(where, name, classes, 'use the original file'), (left, top, right, bottom)))
-    return boxes
 
 
 def read_objects(path):

@@ -1,7 +1,6 @@
 """Writing the weak labels of VOC's training images: for each image some label maps, each kind in its folder and list.
 
-The images are those of `lists/train_full.txt`, which prepare_voc12.py writes, and prepare_custom.py where there are
-masks.
+The images are those of a list that prepare_voc12.py or prepare_custom.py has written.
 """
 import functools
 import logging
@@ -12,6 +11,7 @@ from spml.data import voc_layout as layout
 from spml.data.lists import read_list
 from spml.data.readers import image_size
 from spml.errors import DataError
+from spml.prepare import notes
 from spml.prepare.runner import Digests, make, results, summary
 from spml.utils.formats import write_png
 
@@ -28,23 +28,24 @@ class Labels(NamedTuple):
     folder: str
 
 
-def write_labels(out, kinds, sources, draw, num_workers, title, options=None, overwrite=False):
+def write_labels(out, kinds, sources, draw, num_workers, title, options=None, overwrite=False,
+                 data_list=None):
     """Write the label maps of all training images that have a source, and the lists of these; return their names.
 
     Args:
         out, num_workers, overwrite: data root, and as in `runner.make`.
         kinds: list of `Labels`.
         sources: dict from image name to what `draw` makes the maps from: a path, a tuple of paths, or what JSON holds.
-        draw: function of a module from (source, (H, W)) to the list of (H, W) uint8 maps, one for each of `kinds`.
+        draw: function of a module from (source, (H, W)) to the list of (H, W) uint8 maps, one for each of `kinds`, and
+            that of what is odd in the source, see `spml.prepare.notes`.
         title: what the annotations are, for bar and messages.
         options: dict of what changes the maps besides what the folders' names say.
+        data_list: list of the images, if not that of `train_images`.
 
-    DataError: prepare_voc12.py did not write its lists yet, no image has a source, or what `draw` raises.
+    DataError: there is no list of images yet, no image has a source, or what `draw` raises.
     """
     out = pathlib.Path(out)
-    full = out / 'lists' / 'train_full.txt'
-    if not full.is_file():
-        raise DataError(f'{full}: no such list; run prepare_voc12.py with the same --out first')
+    full = data_list or train_images(out)
     entries = read_list(full, out)
     items = {entry.name: (entry, sources[entry.name]) for entry in entries if entry.name in sources}
     if not items:
@@ -60,6 +61,7 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
     found = [(results(folder, options or {}, lambda name, folder=folder: [folder / f'{name}.png'], inputs, digests),
               items) for folder in folders]
     made = make(functools.partial(_write, folders, draw), items, found, num_workers, title, overwrite)
+    notes.warn([note for found in made.values() for note in found])
     for kind in kinds:
         summary('label maps', out / kind.folder, len(made), len(items))
         path = layout.write_lines(out, f'train_{kind.kind}', [
@@ -73,6 +75,15 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
     return list(items)
 
 
+def train_images(out):
+    """Return the list of all training images below a data root: `train_full.txt`, or own data's without masks."""
+    paths = [pathlib.Path(out) / 'lists' / f'{name}.txt' for name in ('train_full', 'train')]
+    if not any(path.is_file() for path in paths):
+        raise DataError(f'{paths[0]}: no such list; run prepare_voc12.py or prepare_custom.py with the same '
+                        '--out first')
+    return next(path for path in paths if path.is_file())
+
+
 def annotation_files(folder, ending):
     """Return the dict from name to path of the files of a folder with an ending."""
     folder = pathlib.Path(folder)
@@ -83,6 +94,7 @@ def annotation_files(folder, ending):
 
 def _write(folders, draw, item):
     entry, source = item
-    maps = draw(source, image_size(entry.image))
+    maps, odd = draw(source, image_size(entry.image))
     for folder, label in zip(folders, maps, strict=True):
         write_png(folder / f'{entry.name}.png', label)
+    return odd

@@ -1,3 +1,4 @@
+import json
 import os
 
 import numpy as np
@@ -7,9 +8,8 @@ from PIL import Image
 
 from spml.config.schema import VOC_CLASS_NAMES
 from spml.data.cam_labels import box_labels, tag_labels
-from spml.errors import DataError
 from spml.prepare.cam import Cams, check_keys
-from spml.prepare.voc_xml import class_table, read_boxes
+from spml.prepare.class_list import ClassList
 
 TAGS, BOXES = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_th0.5'
 
@@ -87,29 +87,27 @@ def test_a_second_run_makes_what_is_replaced_again(place, works):
     assert (place.out / 'VOC2012/cam_npy/08_d.npy').read_bytes() == replaced.read_bytes()
 
 
-def test_mistakes_are_one_line(place, fails, tmp_path):
+def test_mistakes_are_one_line(place, works, fails, tmp_path, caplog):
     annotations = place.voc / 'Annotations'
     path = place.cam_dir / '07_b.npy'
     np.save(path, {3: np.zeros((5, 6), np.float32)})
     fails('prepare_cam', *arguments(place), naming=[path, 'class 4', '5x6'])
     np.save(path, {20: np.zeros(place.sizes['07_b'], np.float32)})
     fails('prepare_cam', *arguments(place), naming=[path, '20'])
-    fails('prepare_cam', *arguments(place, '--boxes', annotations), naming=[annotations / '07_a.xml', '--boxes'])
+    fails('prepare_cam', *arguments(place, '--boxes', annotations), naming=[annotations, '07_a', '--boxes'])
     fails('prepare_cam', *arguments(place, '--boxes', annotations, '--alpha', 6), naming=['--alpha'])
     fails('prepare_cam', '--cam_dir', tmp_path, '--out', place.out, naming=['none of the 4 images'])
     path.unlink()
     for name in TRAIN_PLUS:
         write_boxes(annotations / f'{name}.xml', [('cat', 1, 1, 99, 5)])
-    fails('prepare_cam', *arguments(place, '--boxes', annotations), naming=[annotations, 'x = 99'])
+    works('prepare_cam', *arguments(place, '--boxes', annotations))
+    assert '3 boxes reach out of their image and are cut at its edge' in caplog.text
+    for name, tag in (('08_d', 'steed'), ('07_a', 'Cat')):
+        write_boxes(annotations / f'{name}.xml', [(tag, 1, 1, 5, 5)])
+        fails('prepare_cam', *arguments(place, '--boxes', annotations), naming=[annotations / f'{name}.xml', tag])
 
 
-@pytest.mark.parametrize(('boxes', 'naming'), [
-    ([('horse', 0, 1, 5, 5)], 'object 1'), ([('cat', 1, 1, 2, 2), ('cat', 5, 1, 4, 5)], 'object 2'),
-    ([('steed', 1, 1, 5, 5)], "'steed'"), ([('cat', 1, 'x', 5, 5)], "ymin = 'x'")])
-def test_impossible_boxes_are_named(tmp_path, boxes, naming):
-    write_boxes(tmp_path / 'a.xml', boxes)
-    with pytest.raises(DataError, match=rf'a\.xml: (?=object).*{naming}'):
-        read_boxes(tmp_path / 'a.xml', class_table())
+NO_CLASSES = ClassList(None, (), None, {})
 
 
 def keyed_by_class(cams, shape):
@@ -169,12 +167,12 @@ def test_a_key_of_0_in_every_file_is_warned_of_where_nothing_tells(tmp_path, rng
     for name in 'abc':
         files[name] = tmp_path / f'{name}.npy'
         np.save(files[name], {0: rng.random((3, 4)), int(rng.integers(1, 9)): rng.random((3, 4))})
-    check_keys(Cams(tmp_path), files, lambda names: {}, '')
+    check_keys(Cams(tmp_path, NO_CLASSES), files, lambda names: {}, '')
     assert f'{tmp_path}: every file looked at has the key 0' in caplog.text
     caplog.clear()
-    check_keys(Cams(tmp_path, True), files, lambda names: {}, '')
+    check_keys(Cams(tmp_path, NO_CLASSES, True), files, lambda names: {}, '')
     np.save(files['b'], {4: rng.random((3, 4))})
-    check_keys(Cams(tmp_path), files, lambda names: {}, '')
+    check_keys(Cams(tmp_path, NO_CLASSES), files, lambda names: {}, '')
     assert not caplog.text
 
 
@@ -186,3 +184,24 @@ def test_images_of_any_ending(place, works):
     full.write_text(full.read_text().replace('07_a.jpg', '07_a.png'))
     works('prepare_cam', *arguments(place))
     assert (place.out / 'lists/train_tag.txt').read_text() == train_list(TAGS).replace('07_a.jpg', '07_a.png')
+
+
+def test_own_classes_and_boxes_in_any_form(tmp_path, works, rng):
+    """Of own photos: boxes in a JSON of COCO, two classes, a list without masks, images of another ending."""
+    out, size = tmp_path / 'data', (20, 30)
+    for folder in ('VOC2012/JPEGImages', 'lists'):
+        (out / folder).mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(out / 'VOC2012/JPEGImages/a.png')
+    (out / 'lists/train.txt').write_text('VOC2012/JPEGImages/a.png - VOC2012/hed/a.png 1 box\n')
+    boxes = tmp_path / 'boxes.json'
+    boxes.write_text(json.dumps({'images': [{'id': 1, 'file_name': 'a.png', 'height': 20, 'width': 30}],
+                                 'categories': [{'id': 7, 'name': 'elk'}],
+                                 'annotations': [{'image_id': 1, 'category_id': 7, 'bbox': [3, 2, 10, 8]}]}))
+    cams = {0: rng.random(size, np.float32)}
+    np.save(tmp_path / 'a.npy', cams)
+    printed = works('prepare_cam', '--cam_dir', tmp_path, '--out', out, '--boxes', boxes, '--num_classes', 2,
+                    '--class_names', 'background,elk', '--num_workers', 0)
+    np.testing.assert_array_equal(read(out / BOXES / 'a.png'), box_labels(cams, [(1, (3, 2, 13, 10))], size))
+    assert (out / 'lists/train_box.txt').read_text() == (
+        f'VOC2012/JPEGImages/a.png {BOXES}/a.png VOC2012/hed/a.png\n')
+    assert '1 label maps written' in printed
