@@ -155,26 +155,49 @@ def test_the_shipped_grid():
 def test_the_shipped_ablation_adds_one_relation_after_the_other():
     plan = read_sweep(SWEEPS / 'demo_ablation.yaml')
     order = ('cross_entropy', 'ann', 'ann_sim', 'ann_sim_occ', 'ann_sim_occ_aff')
-    assert [run.name for run in plan.runs] == [f'{name}_{seed}' for name in order for seed in range(3)]
+    assert [run.name for run in plan.runs] == [f'{name}_{seed}' for name in (*order, 'joint_unfrozen', 'published')
+                                               for seed in range(3)]
     relations = [f'train.{name}_loss_types' for name in ('sem_ann', 'img_sim', 'sem_occ', 'feat_aff')]
-    for index, run in enumerate(plan.runs[::3]):
+    for index, run in enumerate(plan.runs[:15:3]):
         assert [run.overrides['set'].get(key) for key in relations] == ['segsort'] * index + ['none'] * (4 - index)
-        assert (run.overrides['set'].get('train.detach_softmax') is False) == (index == 0)
-    assert plan.runs[-1].overrides['set'] | {'train.feat_aff_loss_weight': 0.5, 'train.feat_aff_concentration': 12} == \
-        plan.runs[-1].overrides['set']
+        assert run.overrides['set'].get('train.sem_occ_largest_share', 0.5) == (1 if index >= 3 else 0.5)
+    aff = plan.runs[14].overrides['set']
+    assert aff | {'train.feat_aff_loss_weight': 0.5, 'train.feat_aff_concentration': 12} == aff
+    unfrozen, published = plan.runs[15], plan.runs[18]
+    assert unfrozen.overrides['set'] == plan.runs[6].overrides['set']
+    assert unfrozen.overrides['set_classifier']['train.freeze_embedding'] is False
+    assert [published.overrides['set'][key] for key in relations] == ['segsort'] * 3 + ['none']
+    assert [run.settings['RECIPE'] for run in plan.runs] == ['joint'] * 18 + ['published'] * 3
     budgets = [[run.overrides[grid]['train.max_iteration'] for grid in ('set', 'set_classifier')] for run in plan.runs]
-    assert budgets == [[260, 80]] * 15
+    assert budgets == [[200, 60]] * 21
 
 
 def test_the_shipped_comparison_gives_each_the_same_budget_and_labels():
     plan = read_sweep(SWEEPS / 'demo_quality.yaml', [7])
     assert [run.name for run in plan.runs] == [
         *(f'{method}_{labels}_7' for labels in ('scribble', 'point', 'box', 'tag')
-          for method in ('spml', 'cross_entropy')), 'cross_entropy_full_7']
+          for method in ('joint', 'published', 'cross_entropy')), 'cross_entropy_full_7']
     for run in plan.runs:
         labels, baseline = run.name.split('_')[-2], run.name.startswith('cross')
         assert run.pipeline.name == ('train_cross_entropy.sh' if baseline else f'train_spml_{labels}.sh')
         assert run.settings.get('LABELS') == (labels if baseline else None)
-        assert run.overrides['set']['train.max_iteration'] == (260 + 80 if baseline else 260)
-        assert run.overrides['set_classifier']['train.max_iteration'] == 80
+        assert baseline or run.settings['RECIPE'] == run.name.split('_')[0]
+        assert run.overrides['set']['train.max_iteration'] == (200 + 60 if baseline else 200)
+        assert run.overrides['set_classifier']['train.max_iteration'] == 60
         assert {overrides['train.precision'] for overrides in run.overrides.values()} == {'bf16'}
+
+
+def test_the_shipped_comparison_on_photographs_differs_in_relations_and_recipe_alone():
+    plan = read_sweep(SWEEPS / 'photos.yaml', [7])
+    assert [run.name for run in plan.runs] == [f'{labels}_{method}_7' for labels in ('scribble', 'point')
+                                               for method in ('joint', 'published', 'cross_entropy')]
+    for run, joint in zip(plan.runs, plan.runs[:1] * 3 + plan.runs[3:4] * 3, strict=True):
+        own, its = run.overrides['set'], joint.overrides['set']
+        changed = {key: value for key, value in own.items() if its.get(key) != value}
+        assert changed == ({'train.memory_bank_size': 0, **{
+            f'train.{name}_loss_types': 'none' for name in ('sem_ann', 'sem_occ', 'img_sim')}}
+            if 'cross_entropy' in run.name else {})
+        assert run.settings | {'RECIPE': ''} == joint.settings | {'RECIPE': ''}
+        assert run.settings['DATAROOT'].endswith(run.name.split('_')[0])
+        assert run.settings['RECIPE'] == ('published' if 'published' in run.name else 'joint')
+        assert run.overrides['set_classifier'] == joint.overrides['set_classifier']
