@@ -17,7 +17,7 @@ from spml.data import voc_layout as layout
 from spml.errors import ConfigError, DataError
 from spml.names import UNLABELLED
 from spml.prepare import drawings, tables
-from spml.prepare.boxes import find_boxes
+from spml.prepare.boxes import FORMATS, find_boxes
 from spml.prepare.photos import UPRIGHT
 from spml.prepare.shapes import ShapeRules, read_coco
 from spml.program import check_name
@@ -71,8 +71,8 @@ class Sample(NamedTuple):
 
     @property
     def is_weak(self):
-        """Whether it has a weaker label than a mask."""
-        return any(kind != 'mask' for kind in self.labels)
+        """Whether it has a weaker label than a mask; to an image with a mask tags add nothing."""
+        return any(kind not in ('mask', 'tag') for kind in self.labels) or self.labels.keys() == {'tag'}
 
     @property
     def has_truth(self):
@@ -149,16 +149,18 @@ def _coco(path, sources, classes, images):
 
 
 def _boxes(path, sources, classes, images):
-    has_background = classes.has_background(sources.background)
-    return _by_name(path, find_boxes(path, classes, has_background).items())
+    _warn_of_unused(path, FORMATS, images)
+    return _by_name(path, find_boxes(path, classes, classes.has_background(sources.background)).items())
 
 
 def _points(path, sources, classes, images):
+    _warn_of_unused(path, ('.json',), images)
     return _by_name(path, tables.find_points(path).items())
 
 
 def _tags(path, sources, classes, images):
     """Return the classes of each image but the background; an image without any has no label."""
+    _warn_of_unused(path, (), {})
     others = sources.rules.others
     first = int(classes.has_background(sources.background))
     found = _by_name(path, tables.read_tags(path, classes, others).items())
@@ -190,19 +192,27 @@ def _label_files(folder, endings, images, unfit=()):
 
     `unfit` is a dict from endings that cannot be read to the reason. DataError: an image has such a file alone.
     """
-    files = files_of(folder)
-    found = _by_name(folder, ((file.name, file) for file in files if file.suffix.lower() in endings))
-    originals = {path.resolve() for path in images.values()}  # labels may lie among the photos
-    others = [file for file in files if file.suffix.lower() not in endings and file.resolve() not in originals]
-    for file in others:
+    found = _by_name(folder, ((file.name, file) for file in files_of(folder) if file.suffix.lower() in endings))
+    for file in _unused(folder, endings, images):
         name, reason = image_name(file.name), file.suffix.lower() in unfit and unfit[file.suffix.lower()]
         if reason and name in images and name not in found:
             raise DataError(f'{file}: a label cannot be a {file.suffix[1:]} file: {reason}; save it as PNG with the '
                             'program that drew it')
-    if others:
-        logger.warning('WARNING: %s: %d of %d files are not used, for example %s; what is read ends in %s', folder,
-                       len(others), len(files), others[0].name, ', '.join(endings))
+    _warn_of_unused(folder, endings, images)
     return found
+
+
+def _unused(folder, endings, images):
+    originals = {path.resolve() for path in images.values()}  # labels may lie among the photos
+    return [file for file in files_of(folder) if file.suffix.lower() not in endings and file.resolve() not in originals]
+
+
+def _warn_of_unused(path, endings, images):
+    """Say how many files a folder holds that end in anything else and are no photos, and name one."""
+    unused = _unused(path, endings, images) if path.is_dir() else []
+    if unused:
+        logger.warning('WARNING: %s: %d files are not used, for example %s; what is read %s', path, len(unused),
+                       unused[0].name, f'ends in {", ".join(endings)}' if endings else 'lies in a folder a class')
 
 
 def _by_name(path, pairs):

@@ -29,7 +29,7 @@ class Photos:
 
     def save(self, name, pixels, **options):
         path = self.folder / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.asarray(pixels, np.uint8)).save(path, **options)
 
     def classes(self, text):

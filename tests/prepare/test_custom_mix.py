@@ -211,3 +211,52 @@ def test_rectangles_of_labelme_as_boxes_beside_its_shapes(mix, works, caplog):
     assert label[0, 0] == label[20, 24] == 0
     assert lines(mix)['00'][2:] == ['1', 'scribble']
     assert 'no rectangles' not in caplog.text
+
+
+@pytest.mark.parametrize('form', ['xml', 'txt', 'json'])
+def test_boxes_in_a_folder(mix, works, caplog, form):
+    folder = mix.folder / 'boxes'
+    folder.unlink()
+    folder.mkdir()
+    for name, boxes in BOXES.items():
+        rows = {'xml': [f'<object><name>{label}</name><bndbox><xmin>{left + 1}</xmin><ymin>{top + 1}</ymin>'
+                        f'<xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox></object>'
+                        for label, (left, top, right, bottom) in boxes],
+                'txt': [f'{NAMES.index(label) - 1} {(left + right) / 128} {(top + bottom) / 96} {(right - left) / 64} '
+                        f'{(bottom - top) / 48}' for label, (left, top, right, bottom) in boxes],
+                'json': [{'label': label, 'shape_type': 'rectangle', 'points': [[left, top], [right - 1, bottom - 1]]}
+                         for label, (left, top, right, bottom) in boxes]}[form]
+        text = {'xml': f'<annotation>{"".join(map(str, rows))}</annotation>', 'txt': '\n'.join(map(str, rows)),
+                'json': json.dumps({'shapes': rows})}[form]
+        (folder / f'{name}.{form}').write_text(text)
+    (folder / 'readme.md').write_text('')
+    works('prepare_custom', *mix.arguments('boxes'))
+    assert '1 files are not used, for example readme.md' in caplog.text
+    for name in BOXES:
+        np.testing.assert_array_equal(read(mix.out / lines(mix)[name][0]), outside(name))
+    assert lines(mix)['03'][2:] == ['1,2', 'box']
+
+
+def test_tags_by_folders_and_points_of_labelme(mix, works, caplog):
+    for option in ('tags', 'points'):
+        (mix.folder / option).unlink()
+        (mix.folder / option).mkdir()
+    for name, label in (('06', 'dog'), ('07', 'cat'), ('07', 'dog')):
+        mix.save(f'tags/{label}/{name}.jpg', np.zeros((4, 4, 3)))
+    mix.save('tags/00.jpg', np.zeros((4, 4, 3)))
+    (mix.folder / 'points/05.json').write_text(json.dumps({'shapes': [
+        {'label': 'dog', 'shape_type': 'point', 'points': [[30, 20]]}]}))
+    works('prepare_custom', *mix.arguments('tags', 'points', more=['--point_width', 2]))
+    assert {name: fields[2:] for name, fields in lines(mix).items()} == {
+        '05': ['-', 'point'], '06': ['2', 'tag'], '07': ['1,2', 'tag']}
+    label = read(mix.out / lines(mix)['05'][0])
+    assert label[20, 30] == 2
+    assert (label != 254).sum() == 5
+    assert '1 files are not used, for example 00.jpg; what is read lies in a folder a class' in caplog.text
+
+
+def test_tags_of_all_images_leave_those_with_masks_for_scores(mix, works):
+    (mix.folder / 'tags').write_text(''.join(f'{name},cat\n' for name in mix.names))
+    works('prepare_custom', *mix.arguments('masks', 'tags'))
+    assert list(mix.list('val')) == ['09', '10']
+    assert set(lines(mix)) == set(mix.names) - {'09', '10'}

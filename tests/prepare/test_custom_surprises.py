@@ -121,7 +121,7 @@ def test_files_that_are_not_used_are_counted(photos, works, caplog):
     (photos.folder / 'masks/notes.txt').write_text('')
     photos.masks(['elsewhere'])
     works('prepare_custom', *photos.arguments('masks'))
-    assert '2 of 15 files are not used, for example 00.jpg' in caplog.text
+    assert '2 files are not used, for example 00.jpg' in caplog.text
     assert '1 labels have no image and are left out, for example of elsewhere' in caplog.text
     caplog.clear()
     photos.folder.joinpath('masks').rename(photos.folder / 'old')

@@ -120,7 +120,7 @@ def test_cam_files(place, rng):
 
 
 @pytest.mark.parametrize(('script', 'where'), [
-    ('prototype', 'image_prototypes'), ('inference', 'predict_pixels'), ('pseudo_label', 'normalised')])
+    ('prototype', 'image_prototypes'), ('inference', 'predict_pixels'), ('pseudo_label', 'normalised_for_views')])
 def test_exhausted_memory_names_the_image_and_what_to_lower(place, script, where, monkeypatch):
     monkeypatch.setattr(jobs, where, lambda *_, **__: torch.empty(2 ** 60))
     place.fails(script, **OPTIONS.get(script, {}), naming=[
