@@ -19,10 +19,12 @@ CHECKPOINT=${CHECKPOINT:-}           # a model-*.pth to use in place of training
 NUM_WORKERS=${NUM_WORKERS:-}         # processes for the CRF (default: what the scripts choose)
 SET_EMBEDDING=${SET_EMBEDDING:-}     # blank-separated key=value overrides of the embedding's configuration
 SET_CLASSIFIER=${SET_CLASSIFIER:-}   # the same for the classifier's
+SET_CAM=${SET_CAM:-}                 # the same for the tag classifier's, where CAMs are made
 DEMO_OPTIONS=${DEMO_OPTIONS:-}       # options of make_synthetic.py for the built-in data (DATASET=demo)
 NUM_CLASSES=${NUM_CLASSES:-}         # for scores and pictures (default: the configuration's)
 CLASS_NAMES=${CLASS_NAMES:-}         # comma-separated, for tables and legends (default: the configuration's)
 SPML_PYTHON=${SPML_PYTHON:-}         # the Python to use (default: the active environment's, else .venv's)
+TAG_LIST=${TAG_LIST:-}               # list whose tags the CAMs are learned from (default: TRAIN_LIST, else the full truth's)
 # PRETRAINED (no default): weights to start from, a file, `torchvision`, `efficientnet_lite0` (which chooses that
 # backbone as well) or `timm`; empty: random weights.
 
@@ -70,7 +72,8 @@ prepare() {
     [ -n "$DATAROOT" ] || fail 'DATAROOT is not set; set it to the folder that holds the data, or set DATASET=demo'
     absolute DATAROOT SNAPSHOT_ROOT CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST "${@:3}"
     SETTINGS=(DATASET DATAROOT SNAPSHOT_ROOT RUN_NAME CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST NUM_CLASSES CLASS_NAMES
-        CLUSTERS RECIPE BATCH GPUS PROCESSES NUM_WORKERS FORCE OVERWRITE SET_EMBEDDING SET_CLASSIFIER DEMO_OPTIONS "${@:3}")
+        CLUSTERS RECIPE BATCH GPUS PROCESSES NUM_WORKERS FORCE OVERWRITE SET_EMBEDDING SET_CLASSIFIER SET_CAM
+        DEMO_OPTIONS "${@:3}")
     RUN=$SNAPSHOT_ROOT/$RUN_NAME
     # The lists of pseudo labels name files below RUN, and blanks separate the fields of a list.
     case $RUN in *[[:blank:]]*) fail "$RUN: results cannot go to a path with blanks; set SNAPSHOT_ROOT" ;; esac
@@ -89,6 +92,11 @@ prepare() {
     case $SPML_PYTHON in */*) absolute SPML_PYTHON ;; esac
     choose_python
 
+    set_options "$SET_CAM"
+    # Where no file of its own says how, tags are learned with the settings of the embedding.
+    CAM_CONFIG=(--cfg_path "$configs/cam.yaml")
+    [ -f "$configs/cam.yaml" ] || CAM_CONFIG=(--cfg_path "$configs/$1.yaml" --set network.prediction_types=cam)
+    CAM_CONFIG+=("${stem[@]}" "${derived[@]}" "${OPTIONS[@]}")
     set_options "$SET_EMBEDDING"
     EMBEDDING_CONFIG=(--cfg_path "$configs/$1.yaml" "${stem[@]}" "${derived[@]}" "${OPTIONS[@]}")
     set_options "$SET_CLASSIFIER"
@@ -130,6 +138,33 @@ train_embedding() {
     [ -z "$CHECKPOINT" ] || return 0
     stage train_embedding "$RUN/stage1" pyscripts/train/train.py --data_dir "$DATAROOT" --data_list "$TRAIN_LIST" \
         --snapshot_dir "$RUN/stage1" "${EMBEDDING_CONFIG[@]}"
+}
+
+# own_lists KIND: choose TRAIN_LIST, of labels made of CAMs; and where CAM_DIR is empty, TAG_LIST, from which they are made.
+own_lists() {
+    if [ -n "$CAM_DIR" ]; then
+        TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_$1.txt}
+    else
+        TAG_LIST=${TAG_LIST:-${TRAIN_LIST:-$DATAROOT/lists/train_full.txt}}
+        TRAIN_LIST=$SNAPSHOT_ROOT/$RUN_NAME/lists/train_$1.txt
+    fi
+}
+
+# own_cams: a classifier of the tags of TAG_LIST, and the class activation maps of its images into $RUN/cams/cam_npy.
+own_cams() {
+    stage train_cam "$RUN/cam_classifier" pyscripts/train/train_cam.py --data_dir "$DATAROOT" --data_list "$TAG_LIST" \
+        --snapshot_dir "$RUN/cam_classifier" "${CAM_CONFIG[@]}"
+    stage cams "$RUN/cams/cam_npy" pyscripts/inference/cam.py --data_dir "$DATAROOT" --data_list "$TAG_LIST" \
+        --save_dir "$RUN/cams" --snapshot_dir "$RUN/cam_classifier" "${CAM_CONFIG[@]}"
+}
+
+# cam_labels LIST [OPTION...]: label the images of TAG_LIST by their CAMs into $RUN/cam_labels, write LIST with
+# these labels, and score them against the training truth, if there is one.
+cam_labels() {
+    stage cam_labels "$RUN/cam_labels" pyscripts/data/cam_label.py --cam_dir "$RUN/cams/cam_npy" \
+        --data_dir "$DATAROOT" --data_list "$TAG_LIST" --save_dir "$RUN/cam_labels" --list_out "$1" "${CLASSES[@]}" \
+        ${FULL_LIST:+--gt_list "$FULL_LIST"} "${@:2}"
+    [ -z "$FULL_LIST" ] || score score_cam 'labels from own CAMs' "$RUN/cam_labels/semantic_gray" "$FULL_LIST"
 }
 
 # oracle_retrieval: prototypes with the full truth, and the validation images labelled by retrieval from them, unless
@@ -197,9 +232,14 @@ picture() {
         --out "$RUN/contact_sheet.png"
 }
 
-# one_classifier: the pipeline of boxes, scribbles and points.
+# one_classifier: the pipeline of scribbles and points.
 one_classifier() {
     demo_data
+    from_labels
+}
+
+# from_labels: what follows once there are labels, for one_classifier and boxes.
+from_labels() {
     train_embedding
     oracle_retrieval
     infer softmax_joint 'embedding, joint softmax head' "${EMBEDDING[@]}" --predictor softmax

@@ -4,6 +4,9 @@
 #     DATAROOT=/data GPUS=0,1,2,3 bash bashscripts/voc12/train_spml_box.sh    # or: source ...
 #     DATASET=demo bash bashscripts/voc12/train_spml_box.sh                   # the built-in data
 #
+# With CAM_DIR= (empty), the labels come from BOXES and from the class activation maps of a classifier of tags that is
+# trained first; otherwise they are those of TRAIN_LIST, and CAM_DIR does nothing.
+#
 # Every setting below, and those at the top of bashscripts/lib/voc12.sh and bashscripts/lib/pipeline.sh (DATAROOT, GPUS,
 # FORCE, CHECKPOINT, ...), can be given in the environment. Run again, it skips the stages that are done; FORCE=<stage>
 # runs one, and those after it, again.
@@ -17,8 +20,16 @@ fi
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/voc12.sh"
 
 RUN_NAME=${RUN_NAME:-spml_box}                         # folder of the results
-TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_box.txt} # with the labels of CAMs within boxes
+CAM_DIR=${CAM_DIR-given}                               # empty: CAMs and labels are made here
+BOXES=${BOXES:-$DATAROOT/boxes.json}                   # for that: JSON of COCO, or a folder of XML (VOC's Annotations)
+own_lists box
+
+box_pipeline() {
+    demo_data
+    [ -n "$CAM_DIR" ] || { own_cams; cam_labels "$TRAIN_LIST" --boxes "$BOXES"; }
+    from_labels
+}
 
 choose_recipe tag_box spml_joint
-prepare "$CONFIG" classifier
-run_pipeline one_classifier
+prepare "$CONFIG" classifier TAG_LIST BOXES
+run_pipeline box_pipeline

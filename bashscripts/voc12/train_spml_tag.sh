@@ -5,6 +5,8 @@
 #     DATAROOT=/data GPUS=0,1,2,3 bash bashscripts/voc12/train_spml_tag.sh    # or: source ...
 #     DATASET=demo bash bashscripts/voc12/train_spml_tag.sh                   # the built-in data
 #
+# With CAM_DIR= (empty), the class activation maps come from a classifier of tags that is trained first.
+#
 # Every setting below, and those at the top of bashscripts/lib/voc12.sh and bashscripts/lib/pipeline.sh (DATAROOT, GPUS,
 # FORCE, CHECKPOINT, ...), can be given in the environment. Run again, it skips the stages that are done; FORCE=<stage>
 # runs one, and those after it, again.
@@ -18,8 +20,8 @@ fi
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/voc12.sh"
 
 RUN_NAME=${RUN_NAME:-spml_tag}                          # folder of the results
-TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_tag.txt} # with the labels of CAMs
-CAM_DIR=${CAM_DIR:-$DATAROOT/VOC2012/cam_npy}           # raw CAM dicts, <image name>.npy
+CAM_DIR=${CAM_DIR-$DATAROOT/VOC2012/cam_npy}            # raw CAM dicts, <image name>.npy; empty: made here
+own_lists tag
 INST_DIR=${INST_DIR-$DATAROOT/VOC2012/seginst}          # instances, for scores by instance; empty: leave those out
 
 # label_round NAME TITLE LIST: prototypes at several scales with the labels of LIST, then labels by retrieval from them.
@@ -34,11 +36,13 @@ tag_pipeline() {
     local head_1=("${CLASSIFIER_CONFIG[@]}" --snapshot_dir "$RUN/classifier_1")
 
     demo_data
+    [ -n "$CAM_DIR" ] || { own_cams; cam_labels "$TRAIN_LIST"; }
     train_embedding
     oracle_retrieval
     infer softmax_joint 'embedding, joint softmax head' "${EMBEDDING[@]}" --predictor softmax
 
-    pseudo_label cam_walk 'labels 1a: CAMs, random walk' "${EMBEDDING[@]}" --source cam_random_walk --cam_dir "$CAM_DIR"
+    pseudo_label cam_walk 'labels 1a: CAMs, random walk' "${EMBEDDING[@]}" --source cam_random_walk \
+        --cam_dir "${CAM_DIR:-$RUN/cams/cam_npy}"
     score_by_instance cam_walk
     label_round retrieval_1 'labels 1b: retrieval' "$RUN/lists/train_cam_walk.txt"
     train_classifier classifier_1 "$RUN/lists/train_retrieval_1.txt"
@@ -53,5 +57,5 @@ tag_pipeline() {
 }
 
 choose_recipe tag_box spml_joint
-prepare "$CONFIG" classifier CAM_DIR INST_DIR
+prepare "$CONFIG" classifier CAM_DIR INST_DIR TAG_LIST
 run_pipeline tag_pipeline

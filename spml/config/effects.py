@@ -19,6 +19,11 @@ _EMBEDDING_ALONE = {
     'train.kinds', 'dataset.background',
     *(f'train.{relation}_{part}' for relation in RELATIONS for part in ('loss_types', 'concentration', 'loss_weight'))}
 
+# The training of the tag classifier, whose network is the backbone with a head of its own.
+_CAM_ALONE = {'train.equivariance_loss_weight', 'train.equivariance_scale'}
+_WITHOUT_EFFECT_ON_CAMS = _EMBEDDING_ALONE - {'dataset.background'} | {
+    'network.embedding_dim', 'network.colour_features', 'train.freeze_embedding'}
+
 # What goes through the embedding network, and the network itself; its weights are files.
 _EMBEDDINGS = {
     'network.backbone_types', 'network.timm_model', 'network.stem', 'network.colour_features', 'network.embedding_dim',
@@ -29,8 +34,11 @@ _PREDICTIONS = _EMBEDDINGS | {'network.kmeans_iterations', 'dataset.num_classes'
                               'test.head_grid'}
 
 _KEYS = {
-    'embedding': _TRAINING - {'train.freeze_embedding'},
-    'classifier': _TRAINING - _EMBEDDING_ALONE,
+    'embedding': _TRAINING - {'train.freeze_embedding'} - _CAM_ALONE,
+    'classifier': _TRAINING - _EMBEDDING_ALONE - _CAM_ALONE,
+    'cam': _TRAINING - _WITHOUT_EFFECT_ON_CAMS,
+    'cams': {'network.backbone_types', 'network.timm_model', 'network.prediction_types', 'network.stem',
+             'network.pixel_means', 'network.pixel_stds', 'dataset.num_classes', 'dataset.background'},
     'prototypes': _EMBEDDINGS | {'network.kmeans_iterations'},
     'inference': _PREDICTIONS,
     'pseudo labels': _PREDICTIONS | {'dataset.background', 'test.walk_cells'},
@@ -57,8 +65,8 @@ def effective(config, kind, *, processes=None, multi_scale=False, whole_image=Fa
 
     Args:
         config: complete, as `load_config` gives it.
-        kind: of the result: `embedding` or `classifier` (what the training ends with), `prototypes`, `inference`,
-            `pseudo labels`, or `classes` (tables and pictures: number, names and colours).
+        kind: of the result: `embedding`, `classifier` or `cam` (what the training ends with), `prototypes`,
+            `inference`, `pseudo labels`, `cams`, or `classes` (tables and pictures: number, names and colours).
         processes: of a training: their number. `train.batch_size` then is the images of each of them, whichever of
             the two keys says so.
         multi_scale: of inference: the pyramid takes ratios of the image's own size.
@@ -104,6 +112,8 @@ def _idle(flat):
             yield f'train.{relation}_loss_weight'
     if 'sem_occ' not in active:
         yield 'train.sem_occ_largest_share'
+    if not flat['train.equivariance_loss_weight']:
+        yield 'train.equivariance_scale'
     if 'img_sim' not in active:
         yield 'train.img_sim_with_location'
     if 'feat_aff' not in active and not ('img_sim' in active and flat['train.img_sim_with_location']):

@@ -76,6 +76,7 @@ _POSITIVE = kinds.number('a number greater than 0', lambda value: value > 0)
 _SHARE = kinds.number('a number in 0..1', lambda value: 0 <= value <= 1)
 _MOMENTUM = kinds.number('a number of at least 0 and less than 1', lambda value: 0 <= value < 1)
 _BN_MOMENTUM = kinds.number('a number greater than 0 and at most 1', lambda value: 0 < value <= 1)
+_SCALE = kinds.number('a number greater than 0 and less than 1', lambda value: 0 < value < 1)
 _BACKBONES = kinds.choice(*(f'panoptic_{head}_{backbone}' for head in HEADS for backbone in BACKBONES))
 
 
@@ -109,8 +110,9 @@ SCHEMA = {
     'network.timm_model': Key(kinds.text('the name of a model, such as convnext_tiny'), '',
                               'backbone of panoptic_*_timm, one of PyTorch Image Models, which are there after '
                               "pip install -e '.[timm]'"),
-    'network.prediction_types': Key(kinds.choice('segsort', 'softmax_classifier'), 'segsort',
-                                    'what is trained: the embedding (segsort) or a classifier on a trained one'),
+    'network.prediction_types': Key(kinds.choice('segsort', 'softmax_classifier', 'cam'), 'segsort',
+                                    'what is trained: the embedding (segsort), a classifier on a trained one, or a '
+                                    'classifier of image tags for class activation maps (cam)'),
     'network.stem': Key(kinds.choice('deep', '7x7'), 'deep',
                         "first layers of a ResNet: deep as in the release, or 7x7 as torchvision's weights need"),
     'network.pretrained': Key(kinds.text(f"a path, {', '.join(PRETRAINED_NAMES)} or '' for none"), '',
@@ -188,6 +190,10 @@ SCHEMA = {
     'train.freeze_embedding': Key(kinds.BOOLEAN, True, "a classifier's training: whether the embedding network stays "
                                   'as it is, in eval mode; false trains it along with the head, but for '
                                   'network.frozen_stages'),
+    'train.equivariance_loss_weight': Key(_NOT_NEGATIVE, 0.0,
+                                          'prediction_types cam: weight of the distance between the maps of a scaled '
+                                          'image and the scaled maps of the image; 0: off'),
+    'train.equivariance_scale': Key(_SCALE, 0.3, 'scale of that image'),
 
     'test.image_size': Key(kinds.integer(0), 512, 'length of the longer side at a single scale; 0 keeps the size'),
     'test.crop_size': Key(kinds.PAIR, [512, 512], 'size of the sliding window, in pixels'),

@@ -18,6 +18,13 @@ def tag_labels(activations, shape, power=BACKGROUND_POWER, threshold=TAG_THRESHO
     Without any class all is background, or unlabelled where there is none. A pixel whose largest score is below the
     threshold is unlabelled; `normalised` divides its scores by their sum first.
     """
+    labels, top = tag_scores(activations, shape, power, normalised, background)
+    labels[top < threshold] = UNLABELLED
+    return labels
+
+
+def tag_scores(activations, shape, power=BACKGROUND_POWER, normalised=False, background=True):
+    """Return the class with the largest score at each pixel, (H, W) uint8, and that score, (H, W); see `tag_labels`."""
     keys, first = sorted(activations), int(background)
     classes = [key + first for key in keys]
     scores = np.stack([activations[key] for key in keys]) if keys else np.zeros((1, *shape), np.float32)
@@ -25,9 +32,15 @@ def tag_labels(activations, shape, power=BACKGROUND_POWER, threshold=TAG_THRESHO
         scores = np.concatenate([(1 - scores.max(0))[None] ** power, scores])
     if normalised:
         scores /= np.maximum(scores.sum(0), np.finfo(scores.dtype).tiny)
-    labels = np.array([0, *classes] if background or not keys else classes, np.uint8)[scores.argmax(0)]
-    labels[scores.max(0) < threshold] = UNLABELLED
-    return labels
+    return np.array([0, *classes] if background or not keys else classes, np.uint8)[scores.argmax(0)], scores.max(0)
+
+
+def background_power(threshold):
+    """Return the power with which background wins exactly where the largest CAM is below `threshold`, in 0..1.
+
+    (1 - max)^power equals max there. So a power is a background threshold: the usual 6 is one of 0.2219.
+    """
+    return np.log(threshold) / np.log1p(-threshold)
 
 
 def box_labels(activations, boxes, shape, threshold=BOX_THRESHOLD, background=True):
@@ -40,19 +53,59 @@ def box_labels(activations, boxes, shape, threshold=BOX_THRESHOLD, background=Tr
         activations: CAM dict. The box of a class without a map is unlabelled.
         boxes: list of (class, (left, top, right, bottom)) in pixels, right and bottom excluded.
         shape: (H, W) of the uint8 labels returned.
-        threshold: as above.
+        threshold: as above, greater than 0.
+    """
+    labels, best = box_scores(activations, boxes, shape, background)
+    labels[best < threshold] = UNLABELLED
+    return labels
+
+
+def box_scores(activations, boxes, shape, background=True):
+    """Return (H, W) uint8, the class of the box that scores best at each pixel, and (H, W) its score; see `box_labels`.
+
+    Outside every box the class is background, or UNLABELLED where there is none, and the score infinite.
     """
     labels = np.full(shape, 0 if background else UNLABELLED, np.uint8)
-    best = np.zeros(shape)
+    best = np.full(shape, np.inf)
     for label, (left, top, right, bottom) in boxes:
         box = np.s_[top:bottom, left:right]
         scores = np.zeros(labels[box].shape)
         if (key := label - int(background)) in activations:
             scores = activations[key][box].astype(np.float64)
             scores = (scores - scores.min()) / max(np.ptp(scores), 1e-6)
-        inside = labels[box]
-        inside[best[box] < threshold] = UNLABELLED
-        wins = (scores >= threshold) & (scores > best[box])
-        inside[wins] = label
-        best[box] = np.maximum(best[box], scores)
-    return labels
+        wins = np.isinf(best[box]) | (scores > best[box])
+        labels[box][wins] = label
+        best[box][wins] = scores[wins]
+    return labels, best
+
+
+class TopScores:
+    """The largest scores of the pixels of many images, for what another threshold would leave unlabelled."""
+
+    _STEPS = 1000
+
+    def __init__(self):
+        self.pixels, self.images, self._below = 0, 0, np.zeros(self._STEPS + 1, np.int64)
+
+    def add(self, top):
+        """Count the pixels of an image, (H, W) scores >= 0."""
+        self.pixels, self.images = self.pixels + top.size, self.images + 1
+        # Entry k: pixels that a threshold of k / 1000 is the first to leave unlabelled.
+        first = np.minimum(np.floor(top.astype(np.float64) * self._STEPS) + 1, self._STEPS + 1).astype(np.int64)
+        self._below += np.bincount(first.ravel(), minlength=self._STEPS + 2)[:self._STEPS + 1]
+
+    def share(self, threshold):
+        """Return the share of the pixels that a threshold, in thousandths, leaves unlabelled."""
+        return self._below[:round(threshold * self._STEPS) + 1].sum() / max(self.pixels, 1)
+
+    def threshold(self, share):
+        """Return the smallest threshold, in thousandths, that leaves at least `share` unlabelled; None if none does."""
+        enough = np.flatnonzero(self._below.cumsum() >= share * max(self.pixels, 1))
+        return enough[0] / self._STEPS if len(enough) else None
+
+    def describe(self, threshold, option='--threshold'):
+        """Return the line that says how many pixels are unlabelled, and at which thresholds 10, 20 and 30 % were."""
+        others = [(share, self.threshold(share)) for share in (0.1, 0.2, 0.3)]
+        text = ', '.join(f'{other:.3f} for {share:.0%}' for share, other in others if other is not None)
+        return (f'unlabelled: {100 * self.share(threshold):.1f} % of the pixels of {self.images} images looked at; '
+                + (f'{option} {text}' if text else 'no threshold leaves 10 %'))

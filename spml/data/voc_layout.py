@@ -11,7 +11,7 @@ IMAGES, TEST_IMAGES = 'VOC2012/JPEGImages', 'VOC2012-test/JPEGImages'
 TRUTH, INSTANCES, REGIONS = 'VOC2012/segcls', 'VOC2012/seginst', 'VOC2012/hed'
 TAGS, BOXES, ACTIVATIONS = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_th0.5', 'VOC2012/cam_npy'
 # Of images whose objects are known by boxes, before there are CAMs: background outside all boxes, unlabelled inside;
-# and the boxes of all of them, in COCO's format.
+# and the boxes of all training images, in COCO's format.
 OUTSIDE_BOXES, BOXES_FILE = 'VOC2012/box', 'boxes.json'
 MIXED = 'VOC2012/mixed'  # of own images with several kinds of labels
 # list name: folder, share of each stroke's length that is kept, width of the stroke in pixels

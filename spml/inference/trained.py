@@ -4,10 +4,11 @@ import pathlib
 from collections.abc import Mapping
 
 from spml.config import load_config, resolve
-from spml.errors import CheckpointError, SpmlError
+from spml.errors import CheckpointError, ConfigError, SpmlError
+from spml.inference.cams import CamPredictor
 from spml.inference.predictors import Embedder, RetrievalPredictor
 from spml.inference.prototypes import load_prototypes
-from spml.models.build import build_classifier, build_embedding
+from spml.models.build import build_cam_network, build_classifier, build_embedding, first_tag
 from spml.models.precision import ready_to_predict
 from spml.models.weights import load_classifier, load_embedding, read_checkpoint
 from spml.utils.model_files import model_path, newest_model
@@ -70,6 +71,17 @@ class Trained:
         classifier = build_classifier(self.config)
         load_classifier(classifier, self.path, self.content)
         return ready_to_predict(classifier.to(device), self.config.test.precision)
+
+    def cam_predictor(self, device):
+        """Return the CamPredictor, on `device`; ConfigError unless the weights are those of a tag classifier."""
+        kind = self.config.network.prediction_types
+        if kind != 'cam':
+            raise ConfigError(f'{self.path}: network.prediction_types is {kind}, class activation maps need cam; name '
+                              'the training of train_cam.py')
+        features, head = build_cam_network(self.config)
+        load_embedding(features, self.path, content=self.content)
+        load_classifier(head, self.path, self.content)
+        return CamPredictor(features.to(device).eval(), head.to(device).eval(), first_tag(self.config), device)
 
     def retrieval(self, embedder, prototype_dir, grid):
         """Return the RetrievalPredictor over the prototypes in a folder; `grid` is (ky, kx) initial clusters."""

@@ -1,6 +1,7 @@
 """From a checked configuration to networks: the only module of `spml.models` that reads configuration keys."""
 from spml.errors import CheckpointError
 from spml.models.backbones import build_backbone
+from spml.models.cam import CamHead, FeatureNetwork
 from spml.models.embedding import EmbeddingNetwork
 from spml.models.heads.softmax import ALONE_DROPOUT, JOINT_DROPOUT, SoftmaxClassifier
 from spml.models.named_weights import lite0_checkpoint, timm_checkpoint, torchvision_checkpoint
@@ -42,3 +43,16 @@ def build_classifier(config):
     """Return the SoftmaxClassifier of `config`; its dropout depends on whether it is trained alone."""
     dropout = ALONE_DROPOUT if config.network.prediction_types == 'softmax_classifier' else JOINT_DROPOUT
     return SoftmaxClassifier(config.network.embedding_dim, config.dataset.num_classes, dropout)
+
+
+def first_tag(config):
+    """Return the first class that can be an image's tag: 1 where class 0 is background, else 0."""
+    return int(config.dataset.background)
+
+
+def build_cam_network(config):
+    """Return the FeatureNetwork and the CamHead of `config`, with random weights."""
+    network = config.network
+    _, backbone = split_architecture(network.backbone_types)
+    features = FeatureNetwork(build_backbone(backbone, network.bn_momentum, network.stem, network.timm_model))
+    return features, CamHead(features.backbone.out_channels, config.dataset.num_classes - first_tag(config))

@@ -27,8 +27,8 @@ from spml.pipeline.state import States
 from spml.recipe import Answer, FileDigests, Recipe, judge
 from spml.utils.model_files import PROJECT
 
-_ON_SEVERAL = ('train.py', 'prototype.py', 'inference.py', 'pseudo_label.py')
-_WITH_CRF = ('inference.py', 'pseudo_label.py')
+_ON_SEVERAL = ('train.py', 'train_cam.py', 'prototype.py', 'inference.py', 'pseudo_label.py', 'cam.py')
+_WITH_WORKERS = ('inference.py', 'pseudo_label.py', 'cam_label.py')
 _LISTS = ('TRAIN_LIST', 'FULL_LIST', 'VAL_LIST')
 
 
@@ -195,7 +195,7 @@ class Chain:
         name, options = pathlib.PurePath(stage.script).name, []
         if name in _ON_SEVERAL:
             options += ['--num_processes', str(self.processes)]
-        if name in _WITH_CRF and self.plan.settings.get('NUM_WORKERS'):
+        if name in _WITH_WORKERS and self.plan.settings.get('NUM_WORKERS'):
             options += ['--num_workers', self.plan.settings['NUM_WORKERS']]
         if resumed and stage.trains:
             # The recipe is the same; what may have changed is the number of processes.

@@ -52,8 +52,10 @@ def overruled(plan):
         if settings.get(name):
             lines[f'note: {word} overrules {name}={settings[name]}'] = None
     scripts = [stage.script for stage in plan.stages]
-    if settings.get('SET_CLASSIFIER') and not any(script.endswith('train_classifier.py') for script in scripts):
-        lines['note: SET_CLASSIFIER changes nothing: no stage trains a classifier'] = None
+    for name, wanted, what in (('SET_CLASSIFIER', 'train_classifier.py', 'a classifier'),
+                               ('SET_CAM', 'train_cam.py', 'a classifier of tags (CAM_DIR is not empty)')):
+        if settings.get(name) and not any(script.endswith(wanted) for script in scripts):
+            lines[f'note: {name} changes nothing: no stage trains {what}'] = None
     for stage in plan.stages:
         given = {}
         for override in stage.overrides:

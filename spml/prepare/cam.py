@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from spml.data import voc_layout as layout
-from spml.data.cam_labels import BACKGROUND_POWER, box_labels, tag_labels
+from spml.data.cam_labels import BACKGROUND_POWER, TopScores, box_labels, box_scores, tag_labels, tag_scores
 from spml.data.lists import read_list
 from spml.data.readers import entry_tags, read_cam, read_label
 from spml.errors import DataError
@@ -15,8 +15,8 @@ from spml.prepare.boxes import FORMATS, Boxes, find_boxes, read_boxes
 from spml.prepare.class_list import ClassList
 from spml.prepare.custom_sources import image_name
 from spml.prepare.weak_labels import Labels, annotation_files, train_images, write_labels
-from spml.utils.atomic import atomic_path
 from spml.utils.files import place_file
+from spml.utils.formats import write_npy
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,14 @@ def prepare_tags(cams, out, alpha, threshold, normalised, num_workers, overwrite
     for name in write_labels(out, [labels], files, draw, num_workers, 'CAMs', cams.options, overwrite, data_list):
         path = pathlib.Path(out) / layout.ACTIVATIONS / f'{name}.npy'
         if cams.by_class:  # as whatever reads them there expects them
-            with atomic_path(path) as temporary, open(temporary, 'wb') as stream:
-                np.save(stream, cams.read(files[name]))
+            write_npy(path, cams.read(files[name]))
         else:
             place_file(files[name], path)
+
+    def scores(_, maps, size):
+        return tag_scores(maps, size, alpha, normalised, cams.background)[1]
+
+    _print_unlabelled(cams, files, scores, threshold)
 
 
 def prepare_boxes(cams, boxes, out, threshold, num_workers, overwrite=False, data_list=None):
@@ -84,6 +88,12 @@ def prepare_boxes(cams, boxes, out, threshold, num_workers, overwrite=False, dat
     labels = _labels('box', layout.BOXES, folder)
     write_labels(out, [labels], sources, functools.partial(_draw_boxes, cams, threshold), num_workers,
                  'CAMs and boxes', cams.options, overwrite, data_list)
+
+    def scores(name, maps, size):
+        boxes = read_boxes(found[name], size, cams.classes, None, [], cams.background)
+        return box_scores(maps, boxes, size, cams.background)[1]
+
+    _print_unlabelled(cams, files, scores, threshold)
 
 
 def check_keys(cams, files, known, what):
@@ -140,6 +150,16 @@ def _known_boxes(cams, files, found, names):
         boxes = read_boxes(found[name], size, cams.classes, None, [], cams.background)
         shown[name] = {label for label, _ in boxes}
     return shown
+
+
+def _print_unlabelled(cams, files, scores, threshold):
+    """Say how many pixels of the labels are unlabelled, and at which thresholds more were; of some files, if many."""
+    top, names = TopScores(), sorted(files)
+    for name in names[::-(-len(names) // _LOOKED_AT) or 1]:
+        maps = cams.read(files[name])
+        if maps:  # else all is background
+            top.add(scores(name, maps, next(iter(maps.values())).shape))
+    print(top.describe(threshold))
 
 
 def _labels(kind, usual, folder):

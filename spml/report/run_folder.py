@@ -16,7 +16,7 @@ from spml.utils.formats import read_json_lines
 
 # Settings that only say where things are: not a difference between runs that a reader looks for.
 _PLACES = ('SNAPSHOT_ROOT', 'RUN_NAME')
-_TRAININGS = ('train.py', 'train_classifier.py')
+_TRAININGS = ('train_cam.py', 'train.py', 'train_classifier.py')
 
 
 class LabelMaps(NamedTuple):

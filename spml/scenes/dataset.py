@@ -19,7 +19,7 @@ from spml.scenes.regions import over_segmentation
 from spml.scenes.scene import MAX_CLASSES, class_names, render_scene
 from spml.utils.atomic import atomic_path
 from spml.utils.files import folder_lock
-from spml.utils.formats import read_json_or_none, write_json, write_png, write_text
+from spml.utils.formats import read_json_or_none, write_json, write_npy, write_png, write_text
 
 __all__ = ['class_names', 'generate']
 
@@ -66,8 +66,9 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
         samples = [_write_sample(out, split, index, name, options)
                    for split in SPLITS for index, name in enumerate(names[split])]
         layout.write_lists(out, **names)
+        _write_boxes(out, samples[:num_train], meta['class_names'])
         if mix:
-            _write_mix(out, samples[:num_train], meta['class_names'])
+            _write_mix(out, samples[:num_train])
         write_json(out / 'meta.json', meta)
         (out / _BEGUN).unlink()
         return True
@@ -118,23 +119,28 @@ def _recipe(meta):
     return Recipe({'version': meta.get('format_version'), **options, 'class_names': meta.get('class_names')})
 
 
-def _write_mix(out, samples, names):
-    """Write the list of a mix of labels and the file of the boxes; `samples` as `_write_sample` returns them."""
-    lines, images, annotations = [], [], []
+def _write_mix(out, samples):
+    """Write the list of a mix of labels; `samples` as `_write_sample` returns them."""
+    lines = []
     for index, (name, shape, boxes) in enumerate(samples):
         kind = _MIX[index % len(_MIX)]
-        image = f'{name}.jpg'
         tags = ','.join(map(str, sorted({label for label, _ in boxes}))) or '-'
         semantic = {'scribble': f'{layout.TRAIN_LABELS["scribble"]}/{name}.png', 'tag': '-',
                     'box': f'{layout.OUTSIDE_BOXES}/{name}.png'}[kind]
-        lines.append(f'{layout.IMAGES}/{image} {semantic} {layout.REGIONS}/{name}.png {tags} {kind}')
+        lines.append(f'{layout.IMAGES}/{name}.jpg {semantic} {layout.REGIONS}/{name}.png {tags} {kind}')
         if kind == 'box':
             write_png(out / semantic, box_labels({}, boxes, shape))
-            images.append({'id': index, 'file_name': image, 'height': shape[0], 'width': shape[1]})
-            annotations += [{'id': len(annotations) + number, 'image_id': index, 'category_id': label,
-                             'bbox': [int(value) for value in (left, top, right - left, bottom - top)]}
-                            for number, (label, (left, top, right, bottom)) in enumerate(boxes)]
     layout.write_lines(out, 'train', lines)
+
+
+def _write_boxes(out, samples, names):
+    """Write the boxes of the training images in COCO's format; `samples` as `_write_sample` returns them."""
+    images, annotations = [], []
+    for index, (name, shape, boxes) in enumerate(samples):
+        images.append({'id': index, 'file_name': f'{name}.jpg', 'height': shape[0], 'width': shape[1]})
+        annotations += [{'id': len(annotations) + number, 'image_id': index, 'category_id': label,
+                         'bbox': [int(value) for value in (left, top, right - left, bottom - top)]}
+                        for number, (label, (left, top, right, bottom)) in enumerate(boxes)]
     categories = [{'id': label, 'name': name} for label, name in enumerate(names)]
     write_json(out / layout.BOXES_FILE, {'images': images, 'categories': categories, 'annotations': annotations})
 
@@ -167,8 +173,7 @@ def _write_sample(out, split, index, name, options):
         activations = class_activations(rng, scene.visible, scene.classes)
         labels[layout.TAGS] = tag_labels(activations, scene.visible.shape)
         labels[layout.BOXES] = box_labels(activations, boxes, scene.visible.shape)
-        with atomic_path(out / layout.ACTIVATIONS / f'{name}.npy') as temporary, open(temporary, 'wb') as stream:
-            np.save(stream, activations)
+        write_npy(out / layout.ACTIVATIONS / f'{name}.npy', activations)
     for folder, label in labels.items():
         write_png(out / folder / f'{name}.png', label)
     return sample

@@ -9,18 +9,20 @@ from spml.data.check import check_sample
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import check_files, digest, read_list
 from spml.data.loader import StreamSampler, build_loader
-from spml.data.tags import read_tags, sharing_pairs
-from spml.errors import ConfigError
-from spml.models.build import build_classifier, build_embedding, starting_weights
+from spml.data.tags import describe_tags, no_tags, read_tags, sharing_pairs
+from spml.errors import ConfigError, DataError
+from spml.models.build import build_cam_network, build_classifier, build_embedding, first_tag, starting_weights
 from spml.models.heads import HEADS
 from spml.models.weights import load_embedding
 from spml.names import RELATIONS, split_architecture
 from spml.segsort.criterion import RelationCriterion, Settings
 from spml.segsort.memory_bank import MemoryBank
+from spml.training.cam_task import CamTask
 from spml.training.classifier_task import ClassifierTask
 from spml.training.embedding_task import EmbeddingTask
 from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
+from spml.training.stopping import exit_together
 from spml.training.task import Training
 from spml.utils import distributed
 from spml.utils.device import convolutions
@@ -39,13 +41,7 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
     entries = _read_entries(config, 'segsort', data_dir, data_list, fields=(3,))
     seed_everything(config.seed)
     task = build_embedding_task(config, _too_common(config, entries)).to(device)
-    freeze_stages(task.embedding.backbone, config.network.frozen_stages)
-    weights = starting_weights(config)
-    if weights is not None:
-        load_embedding(task.embedding, weights, lenient=True)
-    elif config.network.frozen_stages:
-        logger.warning('network.pretrained is empty and %s frozen: those stages stay random; '
-                       'set network.frozen_stages=[] to train from random weights', config.network.frozen_stages)
+    _start_backbone(task.embedding, config)
     optimizer = FoldedSGD(parameter_groups(task.embedding.backbone, [task.embedding.head, task.classifier],
                                            config.train.weight_decay), config.train.momentum)
     # With kinds of labels the task has weighted its losses already, each by the kinds of its pixels.
@@ -87,6 +83,29 @@ def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=F
     make_loader = _loader_maker(config, entries, task, device, CLASSIFIER_AUGMENTATION)
     _train(Training(task, optimizer, {'softmax_loss': 1.0}, make_loader, config, pathlib.Path(snapshot_dir), device,
                     digest(entries)), resume, accept_changes)
+
+
+def train_cam(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False):
+    """Train the classifier of image tags whose activation maps are CAMs, from the tags of a list file."""
+    entries = _read_entries(config, 'cam', data_dir, data_list, fields=(2, 3))
+    check_files(entries)
+    _check_tags(config, entries, data_list)
+    seed_everything(config.seed)
+    task = build_cam_task(config).to(device)
+    _start_backbone(task.embedding, config)
+    optimizer = FoldedSGD(parameter_groups(task.embedding.backbone, [task.classifier], config.train.weight_decay),
+                          config.train.momentum)
+    loss_weights = {'tag_loss': 1.0, 'equivariance_loss': config.train.equivariance_loss_weight}
+    task = _with_batch_norm(task, config, device)
+    make_loader = _loader_maker(config, entries, task, device, EMBEDDING_AUGMENTATION)
+    _train(Training(task, optimizer, loss_weights, make_loader, config, pathlib.Path(snapshot_dir), device,
+                    digest(entries)), resume, accept_changes)
+
+
+def build_cam_task(config):
+    """Return the CamTask that `config` describes, with random weights."""
+    scale = config.train.equivariance_scale if config.train.equivariance_loss_weight else None
+    return CamTask(*build_cam_network(config), first_tag(config), scale, config.train.precision)
 
 
 def build_embedding_task(config, left_out=()):
@@ -135,6 +154,36 @@ def _read_entries(config, needed, data_dir, data_list, fields):
                      allow_absolute=config.dataset.allow_absolute_paths, num_classes=config.dataset.num_classes)
 
 
+def _check_tags(config, entries, data_list):
+    """Count the tags of the list, a share in each process, and say what was found; DataError if there are none."""
+    first, counts, problem = first_tag(config), None, ''
+    share = entries[distributed.rank()::distributed.world_size()]
+    try:
+        counts = read_tags(share)[:, first:config.dataset.num_classes].sum(axis=0) if share else 0
+    except DataError as error:
+        problem = str(error)
+    everyones = distributed.gather_objects((counts, problem))
+    problem = next((text for _, text in everyones if text), '')
+    if not problem:
+        counts = sum(counts for counts, _ in everyones)
+        problem = '' if counts.any() else no_tags(data_list, first)
+    if problem:
+        exit_together(DataError(problem), report=distributed.rank() == 0)
+    if distributed.rank() == 0:
+        print(describe_tags(counts, len(entries), config.dataset.class_names[first:]))
+
+
+def _start_backbone(network, config):
+    """Freeze the stages and load the weights that the configuration names into a network with a backbone."""
+    freeze_stages(network.backbone, config.network.frozen_stages)
+    weights = starting_weights(config)
+    if weights is not None:
+        load_embedding(network, weights, lenient=True)
+    elif config.network.frozen_stages:
+        logger.warning('network.pretrained is empty and %s frozen: those stages stay random; '
+                       'set network.frozen_stages=[] to train from random weights', config.network.frozen_stages)
+
+
 def _loader_maker(config, entries, task, device, augmentation):
     """Check the files of a list and return the function `make_loader` of a Training."""
     check_files(entries)
@@ -168,10 +217,11 @@ def _with_batch_norm(task, config, device):
     synchronised = wanted and device.type == 'cuda'
     head, _ = split_architecture(config.network.backbone_types)
     images = images_per_process(config, distributed.world_size())
-    if images < HEADS[head].fewest_images and not synchronised:
+    fewest = 1 if config.network.prediction_types == 'cam' else HEADS[head].fewest_images
+    if images < fewest and not synchronised:
         key = 'total_batch_size' if config.train.total_batch_size else 'batch_size'
         raise ConfigError(f'train.{key}={config.train[key]}: the {head} head normalises one value per image and '
-                          f'channel, which needs at least {HEADS[head].fewest_images} images per process; raise it')
+                          f'channel, which needs at least {fewest} images per process; raise it')
     if wanted and not synchronised:
         logger.warning('network.use_syncbn: batch norm is synchronised on GPUs only; '
                        'each process uses its own statistics')

@@ -1,4 +1,4 @@
-"""Text, JSON, PNG and `.npz` files: written whole or not at all, read with errors that name the file."""
+"""Text, JSON, PNG, `.npy` and `.npz` files: written whole or not at all, read with errors that name the file."""
 import contextlib
 import itertools
 import json
@@ -93,3 +93,9 @@ def write_npz(path, **arrays):
     """Write the named arrays as an uncompressed `.npz` atomically."""
     with atomic_path(path) as temporary, open(temporary, 'wb') as out:
         np.savez(out, **arrays)
+
+
+def write_npy(path, value):
+    """Write an array, or a dict of arrays as the pickled object of numpy's `save`, as `.npy` atomically."""
+    with atomic_path(path) as temporary, open(temporary, 'wb') as out:
+        np.save(out, value)

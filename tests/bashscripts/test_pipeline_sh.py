@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
 STAGE_1 = ['train_embedding', 'prototypes', 'inference_retrieval', 'score_retrieval', 'inference_softmax_joint',
            'score_softmax_joint']
 FINAL = ['inference_single', 'score_single', 'inference_final', 'score_final', 'picture']
@@ -78,6 +80,49 @@ def test_tags_take_two_rounds_of_labels(place):
     assert stages['inference_final']['--snapshot_dir'] == str(run / 'classifier_2')
     assert stages['score_retrieval_2_by_instance']['--inst_dir'].endswith('VOC2012/seginst')
     assert not any('by_instance' in name for name in place.plan(INST_DIR='').names)
+
+
+OWN_CAMS = ['train_cam', 'cams', 'cam_labels', 'score_cam']
+
+
+@pytest.mark.parametrize(('kind', 'between', 'cam_dir'), [
+    ('tag', TAG, '{run}/cams/cam_npy'), ('box', ONE_CLASSIFIER, None)])
+def test_with_an_empty_cam_dir_the_cams_are_made_first(place, kind, between, cam_dir):
+    place.choose(f'voc12/train_spml_{kind}.sh', f'spml_{kind}')
+    run, lists = place.run_dir, place.data / 'lists'
+    plan = place.plan(CAM_DIR='', SET_CAM='train.max_iteration=7', BATCH='6', SET_EMBEDDING='seed=3')
+    assert plan.names == [*OWN_CAMS, *STAGE_1, *between, *FINAL]
+    stages = {name: stage.options for name, stage in plan.stages.items()}
+    for name in ('train_cam', 'cams'):
+        assert stages[name]['--data_list'] == str(lists / 'train_full.txt')  # whose tags alone count
+        assert stages[name]['--cfg_path'].endswith('configs/voc12/cam.yaml')
+        assert stages[name]['--snapshot_dir'] == str(run / 'cam_classifier')
+        assert plan.stages[name].overrides == ['train.total_batch_size=6', 'train.max_iteration=7']
+    labels = stages['cam_labels']
+    assert labels['--cam_dir'] == str(run / 'cams' / 'cam_npy') == str(plan.stages['cams'].output)
+    assert labels['--list_out'] == stages['train_embedding']['--data_list'] == str(run / 'lists' / f'train_{kind}.txt')
+    assert labels['--gt_list'] == str(lists / 'train_full.txt')
+    assert labels.get('--boxes') == (str(place.data / 'boxes.json') if kind == 'box' else None)
+    if cam_dir:
+        assert stages['cam_walk_labels']['--cam_dir'] == cam_dir.format(run=run)
+    assert {'--gt_list', 'score_cam'} & {*place.plan(CAM_DIR='', FULL_LIST='').stages, *place.plan(
+        CAM_DIR='', FULL_LIST='').stages['cam_labels'].options} == set()
+    # With lists of tags, in either variable.
+    for name in ('TRAIN_LIST', 'TAG_LIST'):
+        stages = place.plan(CAM_DIR='', **{name: str(lists / 'val.txt')}).stages
+        assert stages['train_cam'].options['--data_list'] == str(lists / 'val.txt')
+        assert stages['train_embedding'].options['--data_list'] == str(run / 'lists' / f'train_{kind}.txt')
+
+
+def test_without_a_file_for_tags_they_are_learned_with_the_settings_of_the_embedding(place):
+    place.choose('voc12/train_spml_tag.sh', 'spml_tag')
+    configs = place.folder / 'configs'
+    shutil.copytree(ROOT / 'configs' / 'voc12', configs)
+    (configs / 'cam.yaml').unlink()
+    stages = place.plan(DATASET=os.path.relpath(configs, ROOT / 'configs'), CAM_DIR='',
+                        RECIPE='published', SET_CAM='a.b=c').stages
+    assert stages['train_cam'].options['--cfg_path'].endswith('configs/tag_box.yaml')
+    assert stages['train_cam'].overrides == ['network.prediction_types=cam', 'a.b=c']
 
 
 def test_densepose_clusters_and_the_built_in_data(place):

@@ -64,6 +64,10 @@ PUBLISHED = {
     'voc12/scribble': VOC_EMBEDDING | weighted(1.0, 12, 0.5),
     'voc12/point': VOC_EMBEDDING | weighted(0.1, 8, 0.1),
     'voc12/classifier': CLASSIFIER | VOC,
+    # CAMs of its own are this project's, too.
+    'voc12/cam': VOC_EMBEDDING | {'network.prediction_types': 'cam', 'train.max_iteration': 10000,
+                                  'train.snapshot_step': 10000, 'train.equivariance_loss_weight': 0,
+                                  'train.equivariance_scale': 0.3},
     # The baseline is this project's: the embedding's training with cross-entropy alone.
     'voc12/cross_entropy': VOC_EMBEDDING | {
         'train.sem_ann_loss_weight': 1.0, 'train.memory_bank_size': 0, 'train.detach_softmax': False,

@@ -39,6 +39,9 @@ def arguments(place, *more):
 def test_tag_labels(place, works, options, folder, kind, rule):
     printed = works('prepare_cam', *arguments(place, *options))
     assert f'4 label maps written: {place.out / "VOC2012/cam" / folder}\n' in printed
+    share = np.mean(np.concatenate([
+        tag_labels(place.cams[name], place.sizes[name], *rule).ravel() == 254 for name in TRAIN_PLUS]))
+    assert f'unlabelled: {100 * share:.1f} % of the pixels of 4 images looked at; --threshold 0.' in printed
     for name in TRAIN_PLUS:
         label = read(place.out / 'VOC2012/cam' / folder / f'{name}.png')
         np.testing.assert_array_equal(label, tag_labels(place.cams[name], place.sizes[name], *rule))

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from spml import config as configuration
-from spml.models.build import build_classifier, build_embedding
+from spml.models.build import build_cam_network, build_classifier, build_embedding
 
 
 @pytest.fixture(scope='session')
@@ -14,10 +14,14 @@ def weights(tmp_path_factory):
     made = {}
 
     def make(config, *parts):
-        key = (config.network.backbone_types, config.network.embedding_dim, config.dataset.num_classes, parts)
+        network = config.network
+        key = (network.backbone_types, network.embedding_dim, network.prediction_types, config.dataset.num_classes,
+               parts)
         if key not in made:
-            content = {'embedding_model': build_embedding(config).state_dict(),
-                       'prediction_model': build_classifier(config).state_dict()}
+            networks = (build_cam_network(config) if network.prediction_types == 'cam'
+                        else (build_embedding(config), build_classifier(config)))
+            content = {name: network.state_dict() for name, network in
+                       zip(('embedding_model', 'prediction_model'), networks, strict=True)}
             made[key] = tmp_path_factory.mktemp('weights') / 'model-3.pth'
             torch.save({name: content[name] for name in parts or content}, made[key])
         return made[key]
@@ -35,16 +39,23 @@ class Workplace:
         self.classifier_config = folder / 'config_classifier.yaml'
         self.classifier_config.write_text(
             configuration.dump(config('network.prediction_types=softmax_classifier')))
+        self.cam_config = folder / 'config_cam.yaml'
+        self.cam_config.write_text(configuration.dump(config('network.prediction_types=cam')))
         self.out = folder / 'out'
 
+    def config_of(self, script):
+        return {'train_classifier': self.classifier_config, 'train_cam': self.cam_config,
+                'cam': self.cam_config}.get(script, self.config)
+
     def arguments(self, script, *more, fields=3, **options):
-        config = self.classifier_config if script == 'train_classifier' else self.config
+        config = self.config_of(script)
         given = {'cfg_path': config, 'data_dir': self.data.folder, 'data_list': self.data.lists[fields],
                  'device': 'cpu'}
         if script.startswith('train'):
             given['snapshot_dir'] = self.out
         else:
-            given |= {'checkpoint': self.make_weights(self.make_config()), 'save_dir': self.out}
+            kind = ('network.prediction_types=cam',) if script == 'cam' else ()
+            given |= {'checkpoint': self.make_weights(self.make_config(*kind)), 'save_dir': self.out}
         if script == 'prototype':
             given['kmeans_num_clusters'] = '2,2'
         given |= options

@@ -33,7 +33,7 @@ OTHER = {
     **{f'train.{name}_loss_weight': 7 for name in ('sem_ann', 'sem_occ', 'img_sim', 'feat_aff')},
     'train.kinds': {'tag': {'sem_ann_loss_weight': 3}}, 'train.sem_occ_largest_share': 0.1,
     'train.img_sim_with_location': False, 'train.embedding_scale': 0.3, 'train.detach_softmax': False,
-    'train.freeze_embedding': False,
+    'train.freeze_embedding': False, 'train.equivariance_loss_weight': 0.5, 'train.equivariance_scale': 0.7,
     'test.image_size': 20, 'test.crop_size': [24, 16], 'test.stride': [8, 8], 'test.trim': True,
     'test.precision': 'bf16', 'test.head_grid': 'embedding', 'test.max_pixels': 500, 'test.walk_cells': 6}
 
@@ -44,6 +44,8 @@ def results(folder):
     for path in sorted(folder.rglob('*')):
         if path.suffix == '.png':
             found[path.relative_to(folder)] = path.read_bytes()
+        elif path.suffix == '.npy':
+            found[path.name] = path.read_bytes()
         elif path.suffix == '.npz':
             found |= {(path.name, name): values.tobytes() for name, values in np.load(path).items()}
     weights = torch.load(folder / 'model-1.pth', weights_only=True) if (folder / 'model-1.pth').exists() else {}
@@ -54,6 +56,8 @@ def results(folder):
 @pytest.mark.parametrize(('kind', 'script', 'options', 'narrowed'), [
     ('embedding', 'train', {}, {}),
     ('classifier', 'train_classifier', {}, {}),
+    ('cam', 'train_cam', {}, {}),
+    ('cams', 'cam', {}, {}),
     ('prototypes', 'prototype', {}, {}),
     ('prototypes', 'prototype', {'multi_scale': True}, {'multi_scale': True}),
     ('inference', 'inference', {'predictor': 'softmax'}, {'clusters': False}),
@@ -65,7 +69,7 @@ def test_other_values_of_keys_without_effect(place, kind, script, options, narro
     common = ['train.max_iteration=2', 'train.snapshot_step=2']
     if kind == 'classifier':
         common += [f'network.pretrained={place.make_weights(place.make_config())}']
-    path = place.classifier_config if kind == 'classifier' else place.config
+    path = place.config_of(script)
     counts = effective(load_config(path, common), kind, **narrowed)
     # total_batch_size takes the place of the batch_size that counts here.
     others = [f'{name}={value}' for name, value in OTHER.items() if name not in {*counts, 'train.total_batch_size'}

@@ -15,7 +15,7 @@ from spml.training import build as training
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
-TRAININGS = ['train', 'train_classifier']
+TRAININGS = ['train', 'train_classifier', 'train_cam']
 OPTIONS = {'inference': {'predictor': 'softmax'}, 'pseudo_label': {'source': 'softmax'}}
 
 

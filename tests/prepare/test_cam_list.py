@@ -1,0 +1,166 @@
+"""Label maps from CAMs of any list: whose labels they take, what they keep, and what thresholds would do."""
+import json
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spml.data.cam_labels import TopScores, background_power, box_labels, box_scores, tag_labels, tag_scores
+from spml.evaluation.miou import confusion, iou_from_confusion
+from spml.prepare.cam_list import SWEEP, sweep
+
+NAMES, CLASSES, SIZE = ('a', 'b', 'c', 'd'), 5, (18, 23)
+
+
+def save(path, pixels):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def read(path):
+    return np.asarray(Image.open(path))
+
+
+@pytest.fixture
+def place(tmp_path, rng):
+    """Images with CAMs of two classes each, partial labels and truths, and a function that gives arguments."""
+    cams, truths, labels = {}, {}, {}
+    (tmp_path / 'cams').mkdir()
+    for name in NAMES:
+        save(tmp_path / 'images' / f'{name}.jpg', rng.integers(0, 256, (*SIZE, 3), np.uint8))
+        cams[name] = {int(key): rng.random(SIZE).astype(np.float32) ** 2 for key in rng.choice(4, 2, replace=False)}
+        np.save(tmp_path / 'cams' / f'{name}.npy', cams[name])
+        truths[name] = rng.choice([0, 1, 2, 3, 4, 255], SIZE).astype(np.uint8)
+        labels[name] = np.where(rng.random(SIZE) < 0.2, truths[name], np.uint8(254))
+        save(tmp_path / 'truth' / f'{name}.png', truths[name])
+        save(tmp_path / 'label' / f'{name}.png', labels[name])
+
+    def write_list(name, lines):
+        path = tmp_path / f'{name}.txt'
+        path.write_text(''.join(f'images/{image}.jpg {rest}\n' for image, rest in lines.items()))
+        return path
+
+    def arguments(*more, data_list):
+        return ['--cam_dir', tmp_path / 'cams', '--data_dir', tmp_path, '--data_list', data_list, '--num_classes',
+                CLASSES, '--save_dir', tmp_path / 'out', '--list_out', tmp_path / 'new.txt', '--num_workers', 0, *more]
+
+    return types.SimpleNamespace(
+        folder=tmp_path, cams=cams, truths=truths, labels=labels, write_list=write_list, arguments=arguments,
+        label=lambda name: read(tmp_path / 'out' / 'semantic_gray' / f'{name}.png'),
+        new=lambda: [line.split() for line in (tmp_path / 'new.txt').read_text().splitlines()],
+        tags=lambda: write_list('tags', {name: f'- - {",".join(str(key + 1) for key in cams[name])} tag'
+                                         for name in NAMES}))
+
+
+@pytest.mark.parametrize(('options', 'rule'), [
+    ([], (6, 0.2, False)), (['--alpha', 2, '--threshold', 0.4, '--normalise'], (2, 0.4, True))])
+def test_labels_of_tags(place, works, options, rule):
+    printed = works('cam_label', *place.arguments(*options, data_list=place.tags()))
+    assert '4 label maps written' in printed
+    assert '0 images with boxes, 4 with tags alone, 0 keep their own label' in printed
+    for name in NAMES:
+        np.testing.assert_array_equal(place.label(name), tag_labels(place.cams[name], SIZE, *rule))
+    assert [line[1:] for line in place.new()] == [
+        [str(place.folder / 'out' / 'semantic_gray' / f'{name}.png'), '-',
+         ','.join(str(key + 1) for key in place.cams[name]), 'tag'] for name in NAMES]
+
+
+def test_each_image_takes_what_its_kind_says(place, works):
+    (place.folder / 'boxes.json').write_text(json.dumps({
+        'images': [{'id': 1, 'file_name': 'b.jpg', 'height': SIZE[0], 'width': SIZE[1]}],
+        'categories': [{'id': 7, 'name': 'dog'}],
+        'annotations': [{'id': 1, 'image_id': 1, 'category_id': 7, 'bbox': [3, 2, 9, 10]}]}))
+    key = next(iter(place.cams['b']))
+    names = ['background', 'w', 'x', 'y', 'z']
+    names[key + 1] = 'dog'
+    data_list = place.write_list('mix', {'a': 'label/a.png - - scribble', 'b': 'label/b.png - - box',
+                                         'c': 'label/c.png - 1 tag', 'd': '- - 2 tag'})
+    printed = works('cam_label', *place.arguments('--boxes', place.folder / 'boxes.json', '--class_names',
+                                                  ','.join(names), '--keep_labels', data_list=data_list))
+    assert '1 images with boxes, 2 with tags alone, 1 keep their own label' in printed
+    assert place.new()[0][1] == str(place.folder / 'label' / 'a.png')
+    assert not (place.folder / 'out' / 'semantic_gray' / 'a.png').exists()
+    for name, made in (('b', box_labels(place.cams['b'], [(key + 1, (3, 2, 12, 12))], SIZE)),
+                       ('c', tag_labels(place.cams['c'], SIZE)), ('d', tag_labels(place.cams['d'], SIZE))):
+        known = (place.labels[name] != 254) & (name != 'd')
+        np.testing.assert_array_equal(place.label(name), np.where(known, place.labels[name], made))
+
+
+def test_a_second_run_makes_what_has_changed(place, works):
+    data_list = place.tags()
+    works('cam_label', *place.arguments(data_list=data_list))
+    assert '0 label maps written' in works('cam_label', *place.arguments(data_list=data_list))
+    np.save(place.folder / 'cams' / 'b.npy', place.cams['a'])
+    assert '1 label maps written' in works('cam_label', *place.arguments(data_list=data_list))
+    np.testing.assert_array_equal(place.label('b'), tag_labels(place.cams['a'], SIZE))
+
+
+def test_wrong_input_is_named(place, fails):
+    tags = place.tags()
+    (place.folder / 'cams' / 'c.npy').unlink()
+    fails('cam_label', *place.arguments(data_list=tags), naming=[f'{tags}:3', 'c.npy: no CAMs', '--cam_dir'])
+    masks = place.write_list('masks', {'a': 'label/a.png - - mask'})
+    fails('cam_label', *place.arguments(data_list=masks), naming=[masks, 'masks, scribbles or points'])
+    np.save(place.folder / 'cams' / 'c.npy', {0: np.zeros((3, 4), np.float32)})
+    fails('cam_label', *place.arguments(data_list=tags), naming=['c.npy', '3x4', '18x23'])
+    np.save(place.folder / 'cams' / 'c.npy', {4: np.zeros(SIZE, np.float32)})
+    fails('cam_label', *place.arguments(data_list=tags), naming=['c.npy', 'the key 4'])
+
+
+@pytest.mark.parametrize('background', [True, False])
+def test_the_sweep_is_the_score_of_tag_labels_at_each_threshold(place, background):
+    gt_list = place.write_list('truth', {name: f'truth/{name}.png' for name in NAMES})
+    rows = sweep(place.folder / 'cams', place.folder, gt_list, CLASSES, background)
+    assert [threshold for threshold, _, _ in rows] == SWEEP.tolist()
+    for threshold, alpha, mean in rows:
+        assert (1 - threshold) ** alpha == pytest.approx(threshold)
+        matrix = np.zeros((CLASSES, CLASSES + 1), int)
+        for name in NAMES:
+            label = tag_labels(place.cams[name], SIZE, alpha, 0 if background else threshold, background=background)
+            matrix += confusion(label, place.truths[name], CLASSES)
+        assert mean == pytest.approx(iou_from_confusion(matrix).mean(), abs=1e-9)
+
+
+def test_the_table_of_a_sweep(place, works):
+    gt_list = place.write_list('truth', {name: f'truth/{name}.png' for name in NAMES})
+    printed = works('cam_label', *place.arguments('--gt_list', gt_list, data_list=place.tags()))
+    rows = [line.split() for line in printed.splitlines() if line.endswith('best')]
+    (threshold, _, mean, _), = rows
+    wanted = max(sweep(place.folder / 'cams', place.folder, gt_list, CLASSES), key=lambda row: row[2])
+    assert (float(threshold), float(mean)) == (wanted[0], pytest.approx(100 * wanted[2], abs=0.006))
+
+
+@pytest.mark.parametrize('boxes', [None, [(1, (2, 3, 15, 12)), (2, (8, 1, 22, 17))]])
+def test_shares_of_unlabelled_pixels(boxes, rng):
+    cams = [{key: rng.random(SIZE).astype(np.float32) ** 3 for key in (0, 1)} for _ in range(3)]
+
+    def labels(cam, threshold):
+        return tag_labels(cam, SIZE, threshold=threshold) if boxes is None else box_labels(cam, boxes, SIZE, threshold)
+
+    top = TopScores()
+    for cam in cams:
+        top.add((tag_scores(cam, SIZE) if boxes is None else box_scores(cam, boxes, SIZE))[1])
+
+    def share(threshold):
+        return np.mean([labels(cam, threshold) == 254 for cam in cams])
+
+    for threshold in (0.2, 0.35, 0.8):
+        assert top.share(threshold) == pytest.approx(share(threshold), abs=2e-3)
+    for wanted in (0.1, 0.2, 0.3):
+        found = top.threshold(wanted)
+        assert share(found + 1e-6) >= wanted > share(found - 1.1e-3)
+    assert top.describe(0.2).endswith(
+        f'--threshold {top.threshold(0.1):.3f} for 10%, {top.threshold(0.2):.3f} for 20%, '
+        f'{top.threshold(0.3):.3f} for 30%')
+
+
+def test_no_pixel_of_the_usual_tag_labels_is_unlabelled():
+    smallest = np.linspace(0, 1, 100001)
+    assert np.maximum(smallest, (1 - smallest) ** 6).min() == pytest.approx(0.2219, abs=1e-4)
+    assert background_power(0.2219) == pytest.approx(6, abs=1e-3)
+    flat = {key: np.full((1, 1), 0.2219, np.float32) for key in range(4)}
+    assert tag_labels(flat, (1, 1), normalised=True) != 254
+    flat[4] = flat[0]
+    assert tag_labels(flat, (1, 1), normalised=True) == 254
+    assert TopScores().describe(0.2).startswith('unlabelled: 0.0 %')
