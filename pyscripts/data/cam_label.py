@@ -12,7 +12,7 @@ from spml.cli import arguments
 from spml.cli.classes import add_class_arguments, resolve_classes
 from spml.data.cam_labels import BACKGROUND_POWER, BOX_THRESHOLD, TAG_THRESHOLD
 from spml.prepare import cam_list, labelme
-from spml.prepare.boxes import find_boxes
+from spml.prepare.boxes import are_complete, find_boxes
 from spml.prepare.class_list import ClassList
 from spml.program import execute
 
@@ -29,6 +29,9 @@ def main():
     parser.add_argument('--boxes', type=pathlib.Path, metavar='PATH',
                         help="JSON of COCO with `bbox`, or a folder of VOC's XML, LabelMe's JSON or YOLO's text: its "
                              'images get box labels')
+    parser.add_argument('--boxes_incomplete', action='store_true',
+                        help='there may be objects outside all boxes of an image, as a file by prepare_custom.py says '
+                             'by itself; else that is background')
     parser.add_argument('--alpha', type=arguments.positive, default=BACKGROUND_POWER, metavar='N',
                         help="power of background's score in tag labels")
     parser.add_argument('--threshold', type=arguments.share, default=TAG_THRESHOLD, metavar='N',
@@ -48,8 +51,9 @@ def main():
     list_of_classes = ClassList(pathlib.Path('--class_names'), tuple(classes.names), None, {})
     boxes = {} if args.boxes is None else {labelme.stem(name): found for name, found in find_boxes(
         args.boxes, list_of_classes, classes.background).items()}
+    complete = not args.boxes_incomplete and (args.boxes is None or are_complete(args.boxes))
     rule = cam_list.Rule(classes.number, args.alpha, args.threshold, args.normalise, boxes, args.box_threshold,
-                         list_of_classes, classes.background, args.keep_labels)
+                         list_of_classes, classes.background, complete, args.keep_labels)
     cam_list.label_list(args.cam_dir, args.data_dir, args.data_list, args.save_dir, rule, args.list_out,
                         args.num_workers, args.overwrite)
     if args.gt_list is not None:

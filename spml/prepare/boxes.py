@@ -18,7 +18,7 @@ from spml.prepare.coco_masks import read_records
 from spml.prepare.photos import SAME_PHOTO
 from spml.prepare.shapes import class_value, shape_value
 from spml.program import check_name
-from spml.utils.formats import as_int, read_lines
+from spml.utils.formats import as_int, read_json, read_lines
 
 FORMATS = {'.json': 'labelme', '.xml': 'voc', '.txt': 'yolo'}  # of files in a folder, by their ending
 _YOLO_NAMES = ('classes.txt', 'obj.names', 'data.yaml')  # what tools call the list of YOLO's classes
@@ -63,6 +63,12 @@ def find_boxes(path, classes, has_background=True):
         names = _yolo_names(path, classes, has_background)
         return {file.name: Boxes('yolo', [str(file), names, _yolo_rows(file)]) for file in found}
     return {file.name: Boxes(FORMATS[ending], file) for file in found}
+
+
+def are_complete(path):
+    """Return whether all objects of an image have a box, as long as a file by prepare_custom.py does not deny it."""
+    info = {} if pathlib.Path(path).is_dir() else read_json(path, 'export it again').get('info')
+    return not isinstance(info, dict) or info.get('complete') is not False
 
 
 def read_boxes(boxes, size, classes, others, notes, has_background=True):

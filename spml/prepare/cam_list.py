@@ -48,6 +48,7 @@ class Rule(NamedTuple):
     box_threshold: float = BOX_THRESHOLD
     classes: ClassList | None = None  # in which the boxes' classes are looked up
     background: bool = True  # whether class 0 is the background
+    complete: bool = True  # whether what is outside all boxes of an image is background
     keep: bool = False  # pixels that the list's own label map gives a class, or void, keep it
 
 
@@ -186,7 +187,10 @@ def _scores(item, rule, notes):
     if item.boxes is None:
         return tag_scores(cams, size, rule.alpha, rule.normalised, rule.background)
     boxes = read_boxes(item.boxes, size, rule.classes, None, notes, rule.background)
-    return box_scores(cams, boxes, size, rule.background)
+    label, score = box_scores(cams, boxes, size, rule.background)
+    if not rule.complete:
+        label[np.isinf(score)] = UNLABELLED
+    return label, score
 
 
 def _counts(cams, truth, num_classes, first):

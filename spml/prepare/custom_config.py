@@ -18,9 +18,11 @@ _BEFORE = ('scribble', 'scribble_classifier')
 
 
 def write_configs(shipped, folder, classes, longest_side, has_background=True):
-    """Write `base.yaml`, the embedding's `spml_joint.yaml` and `scribble.yaml`, and `classifier.yaml` into a folder.
+    """Write `base.yaml` and a configuration of each training into a folder.
 
-    They are made from those of the folder `shipped`; scripts take the first unless RECIPE=published.
+    They are the embedding's, `spml_joint.yaml` and `scribble.yaml` (scripts take the first unless RECIPE=published),
+    `cam.yaml` of the classifier of tags, `classifier.yaml`, and the baseline's `cross_entropy.yaml`, made from those of
+    the folder `shipped`.
 
     Crops and windows grow or shrink with the images' `longest_side`, in pixels. Images are tested at their size, as
     they are trained on. A file that is there already is kept, for it may have been edited; ConfigError if it is of
@@ -40,7 +42,7 @@ def write_configs(shipped, folder, classes, longest_side, has_background=True):
     train['crop_size'] = scaled(train['crop_size'])
     test |= {'image_size': 0, 'crop_size': scaled(test['crop_size']), 'stride': scaled(test['stride'])}
     texts = {'base': configuration.dump(base), **{name: _body(shipped / f'{name}.yaml') for name in (
-        'spml_joint', 'scribble', 'classifier')}}
+        'spml_joint', 'scribble', 'cam', 'classifier', 'cross_entropy')}}
     if all((folder / f'{name}.yaml').exists() for name in _BEFORE):
         texts = dict.fromkeys(_BEFORE)
     for name, text in texts.items():

@@ -164,3 +164,18 @@ def test_no_pixel_of_the_usual_tag_labels_is_unlabelled():
     flat[4] = flat[0]
     assert tag_labels(flat, (1, 1), normalised=True) == 254
     assert TopScores().describe(0.2).startswith('unlabelled: 0.0 %')
+
+
+@pytest.mark.parametrize('by_file', [True, False])
+def test_boxes_that_may_be_incomplete(place, works, by_file):
+    content = {'images': [{'id': 1, 'file_name': 'b.jpg'}], 'categories': [{'id': 7, 'name': '1'}],
+               'annotations': [{'id': 1, 'image_id': 1, 'category_id': 7, 'bbox': [3, 2, 8, 10]}]}
+    path = place.folder / 'boxes.json'
+    path.write_text(json.dumps(content | ({'info': {'complete': False}} if by_file else {})))
+    np.save(place.folder / 'cams/b.npy', {0: np.ones(SIZE, np.float32) * np.arange(SIZE[1], dtype=np.float32) / 22})
+    data_list = place.write_list('boxed', {'b': '- - 1 box'})
+    works('cam_label', *place.arguments('--boxes', path, *([] if by_file else ['--boxes_incomplete']),
+                                        data_list=data_list))
+    expected = np.full(SIZE, 254)
+    expected[2:12, 7:11] = 1  # the right half of the box
+    np.testing.assert_array_equal(place.label('b'), expected)
