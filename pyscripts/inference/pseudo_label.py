@@ -34,10 +34,10 @@ def main():
     parser.add_argument('--keep_labels', action='store_true',
                         help='pixels that the weak label gives a class, or calls void, keep it; give the list of your '
                              'own labels. Images of the kind mask keep their label altogether')
-    parser.add_argument('--normalise', choices=tuple(NORMALISATIONS), default='class',
+    parser.add_argument('--normalise', choices=NORMALISATIONS, default='class',
                         help="what the softmax sources divide an image's scores of each class by: their maximum (the "
-                             'default), so that small classes are not lost; the root of that; or nothing, so that '
-                             'large ones are not')
+                             'default), so that small classes are not lost; the root of that; nothing; or what makes '
+                             'them agree with the weak label at its pixels')
     command.add_crf_arguments(parser)
     args = parser.parse_args()
     source = SOURCES[args.source]

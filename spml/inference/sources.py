@@ -6,8 +6,9 @@ the list that it needs and the call all follow from that. No torch in here, for 
 import dataclasses
 import pathlib
 
-# What scores of the softmax head are divided by, class by class: this power of the class's maximum in the image.
-NORMALISATIONS = {'class': 1.0, 'root': 0.5, 'none': 0.0}
+# What the softmax head's scores of a class are divided by in an image: their maximum, its root, or nothing; or by what
+# makes them agree with the weak label.
+NORMALISATIONS = ('class', 'root', 'none', 'labels')
 
 # The options that have to be given for something that a source takes.
 _OPTIONS = {'cams': ('cam_dir',), 'predictor': ('semantic_memory_dir', 'kmeans_num_clusters'),
@@ -67,9 +68,11 @@ SOURCES = {
     'cam_random_walk': Source('raw CAMs', 'cam_random_walk',
                               ('embedder', 'image', 'cams', 'num_classes', 'background', 'walk_cells')),
     'softmax': Source('the softmax head, with one step of the walk', 'softmax_once',
-                      ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells'), crf=False),
+                      ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells', 'label'),
+                      crf=False),
     'softmax_random_walk': Source('the softmax head, with the whole walk', 'softmax_random_walk',
-                                  ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells')),
+                                  ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells',
+                                   'label')),
     'retrieval': Source('retrieval of prototypes', 'retrieval', ('predictor', 'image', 'tags', 'tagged_only')),
     'densepose_random_walk': Source('labels propagated along the embedding', 'densepose_random_walk',
                                     ('embedder', 'image', 'label', 'regions', 'tags', 'num_classes', 'grid',

@@ -21,7 +21,7 @@ def taken(place, monkeypatch):
     """What the source `softmax` was given: a list of the tags of each image."""
     seen = []
 
-    def found(embedder, classifier, image, tags, walk_cells):
+    def found(embedder, classifier, image, tags, **_):
         seen.append(tags.nonzero()[0].tolist())
         return Prediction(np.ones((3, *SIZE), np.float32) * tags[:, None, None], image, SIZE)
 
