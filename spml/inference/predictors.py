@@ -24,6 +24,7 @@ from spml.inference.views import (
     single_scale_size,
     sliding_window,
 )
+from spml.models.precision import ready_to_predict
 from spml.segsort.clustering import cluster_image
 from spml.segsort.location import location_features
 from spml.segsort.retrieval import NEIGHBOURS, cluster_prototypes, nearest_label_counts
@@ -84,6 +85,14 @@ class Embedder:
     def padded(self, view):
         """Return the view as (1, 3, H, W), padded to at least a window."""
         return pad_to_crop(view, self.window(view.size), self.device)
+
+
+def build_embedder(network, config, device):
+    """Return the Embedder of an EmbeddingNetwork, which goes to a torch.device and is made ready as `config` says."""
+    test = config.test
+    network = ready_to_predict(network.to(device), test.precision)
+    return Embedder(network, tuple(test.crop_size), tuple(test.stride), device,
+                    network.backbone.stride if test.trim else None, test.head_grid)
 
 
 def cut(values, size):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from spml.config import load_config, resolve
 from spml.errors import CheckpointError, ConfigError, SpmlError
 from spml.inference.cams import CamPredictor
-from spml.inference.predictors import Embedder, RetrievalPredictor
+from spml.inference.predictors import RetrievalPredictor, build_embedder
 from spml.inference.prototypes import load_prototypes
 from spml.models.build import build_cam_network, build_classifier, build_embedding, first_tag
 from spml.models.precision import ready_to_predict
@@ -61,10 +61,7 @@ class Trained:
         """Return the Embedder, on `device`."""
         network = build_embedding(self.config)
         load_embedding(network, self.path, content=self.content)
-        test = self.config.test
-        network = ready_to_predict(network.to(device), test.precision)
-        return Embedder(network, tuple(test.crop_size), tuple(test.stride), device,
-                        network.backbone.stride if test.trim else None, test.head_grid)
+        return build_embedder(network, self.config, device)
 
     def classifier(self, device):
         """Return the softmax head in eval mode, on `device`."""

@@ -85,6 +85,23 @@ def test_growth_doubles_one_size_after_the_other(scripts, monkeypatch):
     assert rows[0]['time_growth'] == 1
 
 
+def test_the_slowest_kind_of_inputs_is_held_against_the_first(scripts, monkeypatch):
+    suite, stages = scripts('suite'), scripts('stages')
+    seconds = dict(zip(stages.INPUTS, (2.0, 8.0, 1.0), strict=True))
+    monkeypatch.setattr(suite, 'run_in_turn', lambda functions, *_: ({name: seconds[name] for name in functions}, {}))
+    for build, sizes in ((stages.walk_case, {'height': 3, 'width': 4}), (stages.relation_case, {'pixels': 60,
+                         'segments': 50}), (stages.kmeans_case, {'images': 1, 'height': 4, 'width': 5, 'grid': (2, 2)}),
+                         (stages.retrieval_case, {'queries': 3, 'prototypes': 99}),
+                         (stages.image_similarity_case, {'images': 2, 'pixels': 64, 'segments': 9})):
+        row = suite.slowest_inputs(build, sizes, CPU, 1)
+        assert (row['fast'], row['direct'], row['ratio']) == (8, 2, 0.25)
+        assert row['title'].endswith(f': {stages.INPUTS[1]}')
+        assert not row['bar'].met(row)
+        for inputs in stages.INPUTS:
+            case = build(CPU, **sizes, inputs=inputs)
+            assert case.compare(case.fast(), case.direct()) is None
+
+
 @pytest.mark.parametrize(('met', 'status'), [(True, 0), (False, 1)])
 def test_a_missed_bar_is_named_and_ends_with_status_1(scripts, monkeypatch, tmp_path, capsys, met, status):
     script, suite = runpy.run_path(str(ROOT / 'pyscripts' / 'benchmark' / 'speed')), scripts('suite')
@@ -104,6 +121,7 @@ def test_the_parts_of_the_program_run(scripts, capsys):
     rows = [runs.crf_row(CPU, rates, maps=2, size=(20, 30), repeats=(1, 1)),
             runs.step_row(CPU, rates, 1, 64, depth=14, repeats=(1, 1)),
             runs.overlap_row(CPU, images=1, size=(30, 40), depth=14, crop=32, num_workers=1),
+            *runs.pipeline_rows(CPU, size=(30, 40), depth=14, crop=32),
             *runs.loader_rows(1.0, images=4, size=(30, 40), crop=32)]
     for row in suite.print_table(suite.STAGE_HEADER, map(speed.judge, rows), suite.stage_line):
         assert row['difference'] is None

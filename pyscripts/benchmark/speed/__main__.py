@@ -12,8 +12,8 @@ from spml.cli import arguments
 from spml.program import execute
 from spml.utils.formats import write_json
 
-STAGES = ('relations', 'image_similarity', 'kmeans', 'retrieval', 'random_walk', 'crf', 'step', 'loader', 'growth',
-          'precision')
+STAGES = ('relations', 'image_similarity', 'kmeans', 'retrieval', 'random_walk', 'crf', 'pipeline', 'step', 'loader',
+          'growth', 'precision')
 
 
 def main():

@@ -18,9 +18,11 @@ from spml.data.datasets import SegmentationDataset
 from spml.data.lists import read_list
 from spml.data.loader import StreamSampler, build_loader
 from spml.inference.crf import CrfParameters
-from spml.inference.jobs import Job, make_predictions
+from spml.inference.jobs import Job, make_predictions, make_pseudo_labels
 from spml.inference.outputs import Finish, Prediction, write_label_maps
-from spml.inference.predictors import Embedder, SoftmaxPredictor
+from spml.inference.predictors import SoftmaxPredictor, build_embedder
+from spml.models.build import build_classifier, build_embedding
+from spml.models.precision import ready_to_predict
 from spml.names import PRECISIONS, RELATIONS
 from spml.training.build import EMBEDDING_AUGMENTATION, build_embedding_task
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
@@ -30,6 +32,9 @@ from spml.utils.workers import worker_pool
 
 CLASSES = 21
 VOC_SIZE = (375, 500)
+# What makes inference faster at the cost of other values; and the least probability of a class that CRF looks at alone.
+FAST = ('test.precision=bf16', 'test.trim=true', 'test.head_grid=embedding')
+FAST_MERGE_BELOW = 1e-3
 
 
 def crf_row(device, rates, maps=16, size=VOC_SIZE, repeats=(3, 3)):
@@ -45,8 +50,7 @@ def overlap_row(device, images=64, size=VOC_SIZE, depth=101, crop=512, num_worke
     """Return the row of multi-scale inference with CRF: together, against the slower of network and CRF alone."""
     config = _config(depth, images=1, crop=crop)
     task = build_embedding_task(config).to(device).eval()
-    embedder = Embedder(task.embedding, tuple(config.test.crop_size), tuple(config.test.stride), device)
-    predictor = SoftmaxPredictor(embedder, task.classifier)
+    predictor = SoftmaxPredictor(build_embedder(task.embedding, config, device), task.classifier)
     with _noise_folder(images, size, scores=True) as folder:
         functions = {
             name: lambda name=name, crf=crf, workers=workers: make_predictions(
@@ -62,6 +66,49 @@ def overlap_row(device, images=64, size=VOC_SIZE, depth=101, crop=512, num_worke
     return {'title': f'multi scale + CRF of {images} images, {num_workers} workers, against the slower of network '
                      f'({seconds["network"]:.1f} s) and CRF ({seconds["crf"]:.1f} s) alone', 'fast': seconds['both'],
             'direct': slower, 'ratio': slower / seconds['both'], 'bar': Bar(1 / 1.15), 'difference': None}
+
+
+def pipeline_rows(device, images=1, size=VOC_SIZE, depth=101, crop=512, num_workers=0):
+    """Yield the rows of inference and of pseudo labels: with FAST and as by default, the same weights.
+
+    The softmax head is made to see four classes, as a trained one does in an image.
+    """
+    plain, fast = ({**_networks(depth, crop, device, overrides), 'merge_below': merge_below}
+                   for overrides, merge_below in (((), 0.0), (FAST, FAST_MERGE_BELOW)))
+    kinds = {'multi scale + CRF of': (_infer, Bar(2.5 if device.type == 'cpu' else 1.5)),
+             'softmax_random_walk pseudo labels of': (_label, Bar(2) if device.type == 'cpu' else None)}
+    with _noise_folder(images, size) as folder:
+        for title, (function, bar) in kinds.items():
+            functions = {name: lambda name=name, how=how, function=function: function(folder, name, num_workers, **how)
+                         for name, how in (('direct', plain), ('fast', fast))}
+            with contextlib.redirect_stdout(io.StringIO()):
+                seconds, _ = run_in_turn(functions, dict.fromkeys(functions, 1), device)
+            yield {'title': f'{title} {images} x {size[1]} x {size[0]}, deeplab-{depth}: '
+                            f'{images / seconds["fast"]:.3g} images/s, by default {images / seconds["direct"]:.3g}',
+                   **seconds, 'ratio': seconds['direct'] / seconds['fast'], 'bar': bar, 'difference': None}
+
+
+def _networks(depth, crop, device, overrides):
+    """Return configuration, embedder and softmax head with the weights of one seed."""
+    config = _config(depth, images=1, crop=crop, overrides=overrides)
+    torch.manual_seed(0)
+    embedding, classifier = build_embedding(config), build_classifier(config)
+    with torch.no_grad():
+        classifier.semantic_classifier[-1].bias[4:] -= 15
+    return {'config': config, 'embedder': build_embedder(embedding, config, device),
+            'classifier': ready_to_predict(classifier.to(device), config.test.precision)}
+
+
+def _infer(folder, name, num_workers, config, embedder, classifier, merge_below):
+    job = Job(config, folder, folder / 'images.txt', folder / name, True,
+              Finish(CrfParameters(merge_below=merge_below)), num_workers)
+    make_predictions(job, SoftmaxPredictor(embedder, classifier), True)
+
+
+def _label(folder, name, num_workers, config, embedder, classifier, merge_below):
+    job = Job(config, folder, folder / 'images.txt', folder / f'{name}_labels', True,
+              Finish(CrfParameters(merge_below=merge_below)), num_workers)
+    make_pseudo_labels(job, 'softmax_random_walk', {'embedder': embedder, 'classifier': classifier})
 
 
 def step_row(device, rates, images, side, depth=101, repeats=(3, 3)):
@@ -197,12 +244,12 @@ def _blocks(height, width, seed, side=40):
     return blocks.repeat_interleave(side, 0).repeat_interleave(side, 1)[:height, :width]
 
 
-def _config(depth, images, crop=512):
+def _config(depth, images, crop=512, overrides=()):
     relations = {f'{name}_loss_types': 'none' if name == 'feat_aff' else 'segsort' for name in RELATIONS}
     return configuration.resolve({
         'dataset': {'num_classes': CLASSES}, 'train': {'max_iteration': 1, 'batch_size': images, **relations},
         'network': {'backbone_types': f'panoptic_deeplab_{depth}', 'embedding_dim': 64},
-        'test': {'crop_size': [crop, crop]}}, ())
+        'test': {'crop_size': [crop, crop]}}, overrides)
 
 
 def _training(device, depth, images, side):

@@ -1,8 +1,9 @@
 """The stages of this benchmark that are functions of tensors: their inputs, the library's call, the direct one.
 
 Every builder returns a `measure.Case` of the sizes it is given. Inputs look like the real ones where that decides the
-cost: pixels near the prototype of their segment, a few classes and tags an image, images of different numbers of
-segments. They are drawn on the CPU from a fixed seed, so that all processes and devices see the same.
+cost: embeddings as a trained network gives them, each near the direction of its class and these at right angles; a few
+tags an image; images of different numbers of segments. `inputs` may be another of INPUTS. They are drawn on the CPU
+from a fixed seed, so that all processes and devices see the same.
 """
 import direct
 import torch
@@ -15,14 +16,16 @@ from spml.segsort.clustering import initial_clusters, spherical_kmeans
 from spml.segsort.retrieval import NEIGHBOURS, nearest_label_counts
 
 CLASSES = 21
+# Directions of embeddings: of classes, at right angles; anywhere; all nearly the same, as before a training.
+INPUTS = ('clustered', 'random', 'alike')
 # Float32 sums in another order.
 TOLERANCE = 1e-4
 
 
-def relation_case(device, pixels, segments, channels=64, images=48):
+def relation_case(device, pixels, segments, channels=64, images=48, inputs=INPUTS[0]):
     """Return `sem_ann` and `sem_occ`, forward and backward, all pixels labelled, over the images of a few steps."""
     generator = torch.Generator().manual_seed(0)
-    embeddings, own, prototypes = _pixels(pixels, segments, channels, generator)
+    embeddings, own, prototypes = _pixels(pixels, segments, channels, inputs, generator)
     semantic = torch.randint(0, CLASSES, (segments,), generator=generator)
     tags = torch.rand(images, CLASSES - 1, generator=generator) < 0.08
     tags[torch.arange(images), torch.randint(0, CLASSES - 1, (images,), generator=generator)] = True
@@ -46,11 +49,11 @@ def relation_case(device, pixels, segments, channels=64, images=48):
                 work)
 
 
-def image_similarity_case(device, images, pixels, segments=250, channels=66):
+def image_similarity_case(device, images, pixels, segments=250, channels=66, inputs=INPUTS[0]):
     """Return `img_sim`, forward and backward; images differ in their numbers of segments, by up to 40 %."""
     generator = torch.Generator().manual_seed(0)
     counts = (segments * (0.7 + 0.6 * torch.rand(images, generator=generator))).long().tolist()
-    parts = [_pixels(pixels, count, channels, generator) for count in counts]
+    parts = [_pixels(pixels, count, channels, inputs, generator) for count in counts]
     embeddings, prototypes = (torch.cat([part[index] for part in parts]) for index in (0, 2))
     starts = torch.tensor([0, *counts]).cumsum(0).tolist()
     own = torch.cat([part[1] + start for part, start in zip(parts, starts, strict=False)]).to(device)
@@ -70,10 +73,10 @@ def image_similarity_case(device, images, pixels, segments=250, channels=66):
                 lambda: _with_gradients(fast, leaves), lambda: _with_gradients(plain, leaves), _close, work)
 
 
-def kmeans_case(device, images, height, width, grid, iterations=10):
-    """Return the clustering of smooth unit embeddings of 64 channels with their two location features."""
+def kmeans_case(device, images, height, width, grid, iterations=10, inputs=INPUTS[0]):
+    """Return the clustering of unit embeddings of 64 channels with their two location features."""
     generator = torch.Generator().manual_seed(0)
-    unit = F.normalize(_smooth_vectors(images, (height, width), 0.3, generator), dim=1)
+    unit = _maps(images, (height, width), inputs, generator)
     axes = torch.linspace(-0.5, 0.5, height), torch.linspace(-0.5, 0.5, width)
     location = torch.stack(torch.meshgrid(*axes, indexing='ij')).expand(images, -1, -1, -1)
     vectors = F.normalize(torch.cat([unit, location], dim=1), dim=1).flatten(2).transpose(1, 2).contiguous().to(device)
@@ -91,11 +94,10 @@ def kmeans_case(device, images, height, width, grid, iterations=10):
                 lambda: direct.kmeans(vectors, initial, clusters, iterations), compare, work)
 
 
-def retrieval_case(device, queries, prototypes, channels=64):
+def retrieval_case(device, queries, prototypes, channels=64, inputs=INPUTS[0]):
     """Return the label counts of the 20 nearest of many stored prototypes."""
     generator = torch.Generator().manual_seed(0)
-    stored, vectors = (F.normalize(torch.randn(count, channels, generator=generator), dim=1).to(device)
-                     for count in (prototypes, queries))
+    stored, vectors = (_directions(count, channels, inputs, generator).to(device) for count in (prototypes, queries))
     labels = torch.randint(0, CLASSES, (prototypes,), generator=generator).to(device)
 
     def compare(fast, plain):
@@ -109,12 +111,11 @@ def retrieval_case(device, queries, prototypes, channels=64):
                 lambda: direct.retrieval(vectors, stored, labels, CLASSES, NEIGHBOURS), compare, work)
 
 
-def walk_case(device, height, width, classes=CLASSES):
+def walk_case(device, height, width, classes=CLASSES, inputs=INPUTS[0]):
     """Return the walk from T to F T^64; T as `transition` hands it on."""
     generator = torch.Generator().manual_seed(0)
-    # Smooth, so that cells are alike up to some distance, as in images.
-    views = [_smooth_vectors(1, (height, width), 0.05, generator).to(device) for _ in range(2)]
-    transitions = transition(affinity(views, (height, width)))
+    view = _maps(1, (height, width), inputs, generator).to(device)
+    transitions = transition(affinity([view, view], (height, width)))
     cells = height * width
     scores = torch.rand(classes, cells, generator=generator).to(device)
     work = Work(operations=64 * 2 * classes * cells ** 2, bytes=4 * cells ** 2)
@@ -122,20 +123,33 @@ def walk_case(device, height, width, classes=CLASSES):
                 lambda: (walk(scores, transitions),), lambda: (direct.random_walk(scores, transitions),), _close, work)
 
 
-def _pixels(pixels, segments, channels, generator):
+def _directions(count, channels, inputs, generator):
+    """Return (count, channels) unit vectors, of a kind of INPUTS."""
+    noise = torch.randn(count, channels, generator=generator)
+    if inputs == 'clustered':
+        axes = torch.linalg.qr(torch.randn(channels, channels, generator=generator))[0][:CLASSES]
+        noise = axes[torch.randint(0, len(axes), (count,), generator=generator)] + 0.5 * F.normalize(noise, dim=1)
+    elif inputs == 'alike':
+        noise = F.normalize(torch.randn(channels, generator=generator), dim=0) + 0.1 * F.normalize(noise, dim=1)
+    return F.normalize(noise, dim=1)
+
+
+def _pixels(pixels, segments, channels, inputs, generator):
     """Return unit vectors of pixels, their int64 segments (each occurs) and the segments' unit vectors."""
     own = torch.randint(0, segments, (pixels,), generator=generator)
     own[:segments] = torch.arange(segments)
     own = own.sort().values
-    prototypes = F.normalize(torch.randn(segments, channels, generator=generator), dim=1)
-    noise = torch.randn(pixels, channels, generator=generator)
-    return F.normalize(prototypes[own] + 0.1 * noise, dim=1), own, prototypes
+    prototypes = _directions(segments, channels, inputs, generator)
+    noise = F.normalize(torch.randn(pixels, channels, generator=generator), dim=1)
+    return F.normalize(prototypes[own] + 0.5 * noise, dim=1), own, prototypes
 
 
-def _smooth_vectors(images, size, noise, generator):
-    """Return (images, 64, *size) vectors that change slowly over the image, with some noise."""
-    smooth = F.interpolate(torch.randn(images, 64, 8, 8, generator=generator), size=size, mode='bilinear')
-    return smooth + noise * torch.randn(smooth.shape, generator=generator)
+def _maps(images, size, inputs, generator):
+    """Return (images, 64, *size) unit vectors: parts with a direction each and noise on it."""
+    parts = F.interpolate(torch.randn(images, 30, 8, 8, generator=generator), size=size, mode='bilinear').argmax(dim=1)
+    noise = F.normalize(torch.randn(images, 64, *size, generator=generator), dim=1)
+    vectors = _directions(30, 64, inputs, generator)[parts].permute(0, 3, 1, 2)
+    return F.normalize(vectors + 0.3 * noise, dim=1)
 
 
 def _with_gradients(function, leaves):

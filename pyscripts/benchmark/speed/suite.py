@@ -5,8 +5,8 @@ import sys
 
 import runs
 import torch
-from measure import MEBIBYTE, judge, measure, measure_rates, peak_memory, run_in_turn
-from stages import GROWTH, tensor_stages
+from measure import MEBIBYTE, Bar, judge, measure, measure_rates, peak_memory, run_in_turn
+from stages import GROWTH, INPUTS, tensor_stages
 from tqdm import tqdm
 
 # What a GPU is needed for; elsewhere a row says so.
@@ -65,6 +65,8 @@ def _stage(name, device, rates, step):
     if name == 'crf':
         yield runs.crf_row(device, rates)
         yield runs.overlap_row(device) if on_gpu else _not_run(GPU_ROWS[name])
+    elif name == 'pipeline':
+        yield from runs.pipeline_rows(device, images=64 if on_gpu else 1, num_workers=16 if on_gpu else 0)
     elif name in ('step', 'loader'):
         images, side = _step_size(device)
         if not step:
@@ -82,6 +84,18 @@ def _stage(name, device, rates, step):
             for version in ('fast', 'direct'):
                 row[f'{version}_bytes'] = peak_memory(build, sizes, small, version, device)
             yield {**row, 'memory_ratio': row['direct_bytes'] / max(1, row['fast_bytes'])}
+            yield slowest_inputs(build, sizes, device, repeats[0])
+
+
+def slowest_inputs(build, sizes, device, repeats):
+    """Return the row of the kind of inputs on which the fast version takes longest, against that of all other rows."""
+    cases = {inputs: build(device, **sizes, inputs=inputs) for inputs in INPUTS}
+    seconds, _ = run_in_turn({inputs: case.fast for inputs, case in cases.items()}, dict.fromkeys(cases, repeats),
+                             device)
+    slowest = max(seconds, key=seconds.get)
+    return {'title': f'slowest of {", ".join(INPUTS)} inputs: {slowest}', 'fast': seconds[slowest],
+            'direct': seconds[INPUTS[0]], 'ratio': seconds[INPUTS[0]] / seconds[slowest], 'bar': Bar(0.5),
+            'difference': None}
 
 
 def _step_size(device):
