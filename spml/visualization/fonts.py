@@ -1,7 +1,7 @@
-"""Fonts for text in pictures: Pillow's own for English, and for anything else one of the machine's that has the letters.
+"""Fonts for text in pictures: Pillow's own for English, for anything else one of the machine's that has the letters.
 
-Where no font has them, a text is not drawn as something that it is not: `shown_names` gives the numbers of such classes,
-and `escaped` writes the letters as their codes.
+Where no font has them, a text is not drawn as something that it is not: `shown_names` gives the numbers of such
+classes, and `escaped` writes the letters as their codes.
 """
 import contextlib
 import functools
@@ -31,7 +31,7 @@ def shown_names(names):
 
 
 def escaped(text):
-    """Return a text with its letters beyond English as codes (`\\u732b`)."""
+    """Return a text with its letters beyond English as codes, as Python writes them."""
     return text.encode('ascii', 'backslashreplace').decode()
 
 
@@ -49,7 +49,7 @@ def _machines(letters):
     codes = ' '.join(f'{ord(letter):x}' for letter in letters)
     found = ''
     with contextlib.suppress(OSError, subprocess.SubprocessError):  # no fontconfig
-        found = subprocess.run(['fc-list', '--format', '%{file}\n', f':charset={codes}:scalable=true'],  # noqa: S607
+        found = subprocess.run(['fc-list', '--format', '%{file}\n', f':charset={codes}:scalable=true'],  # noqa: S603, S607
                                capture_output=True, text=True, check=True, timeout=60).stdout
     for path in sorted(found.splitlines(), key=lambda path: (len(_FANCY.findall(path)), path)):
         with contextlib.suppress(OSError, ImportError):

@@ -56,8 +56,8 @@ def test_a_class_whose_letters_no_font_has_is_shown_by_its_number(monkeypatch, c
 
 def test_a_font_that_lies_about_its_letters_is_not_used(monkeypatch, tmp_path):
     (tmp_path / 'a.ttf').write_bytes(b'junk')
-    own = subprocess.run(['fc-list', '--format', '%{file}\n'], capture_output=True, text=True).stdout.split('\n')[0] or ''
-    listed = f'{tmp_path / "a.ttf"}\n{tmp_path / "absent.ttf"}\n{own}\n'
+    others = ''.join(line.partition(':')[0] + '\n' for line in fonts_with('a').splitlines()[:3])
+    listed = f'{tmp_path / "a.ttf"}\n{tmp_path / "absent.ttf"}\n{others}'
     monkeypatch.setattr(subprocess, 'run', lambda *_, **__: subprocess.CompletedProcess([], 0, listed))
     assert font_for(NOWHERE) is None
 
