@@ -7,6 +7,7 @@ again as soon as what it reads differs.
 """
 import contextlib
 import fcntl
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -61,7 +62,7 @@ class Chain:
         Raises:
             SpmlError: something is wrong before the first stage, or a stage failed or was interrupted.
         """
-        configs = checks.check_plan(self.plan)
+        configs = self.configs = checks.check_plan(self.plan)
         forced = self.plan.forced
         for line in checks.overruled(self.plan):
             print(line)
@@ -72,7 +73,8 @@ class Chain:
             finally:
                 self.digests.save()
             settings = self.plan.settings
-            self.processes = count_processes(settings, configs) if len(standing) < len(self.plan.stages) else 1
+            if len(standing) < len(self.plan.stages):
+                _ = self.processes  # GPUs that are not there are found before anything is written
             for stage in forced:
                 self.states.forget(stage)
                 if stage.trains:  # weights that nothing vouches for would be taken over
@@ -88,6 +90,17 @@ class Chain:
                     self._keep_lists()  # the first stage may have made them
             self.digests.save()
 
+    @functools.cached_property
+    def processes(self):
+        """How many processes run the network."""
+        return count_processes(self.plan.settings, self.configs)
+
+    def _recipe(self, stage):
+        """Return the Recipe of a stage; what a step takes of each process is as much as there are processes."""
+        by_process = (stage.trains and pathlib.PurePath(stage.script).name in _ON_SEVERAL
+                      and not self.configs[stage.name].train.total_batch_size)
+        return recipe_of(stage, self.digests, self.run_dir, self.processes if by_process else None)
+
     def _judge_all(self, forced):
         """Return the names of the stages whose results are kept; take over those of an earlier version.
 
@@ -97,7 +110,7 @@ class Chain:
         standing, pending = [], []
         for stage in self.plan.stages:
             depends = stage.reads_from(pending)
-            recipe = recipe_of(stage, self.digests, self.run_dir)
+            recipe = self._recipe(stage)
             if stage.name not in forced:
                 # What it reads may be about to be made: then its turn decides.
                 difference = self.states.adopt(stage, recipe, write=not depends)
@@ -139,7 +152,7 @@ class Chain:
 
     def _take(self, stage, label, stop, lock):
         """Skip a stage or run it."""
-        recipe = recipe_of(stage, self.digests, self.run_dir)
+        recipe = self._recipe(stage)
         self.states.adopt(stage, recipe)
         before = self.states.read(stage, recipe)
         answer, reason = judge(recipe, before and before.recipe, before and before.complete)

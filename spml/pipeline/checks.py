@@ -1,5 +1,7 @@
 """Mistakes that can be found before the first stage of a pipeline: a typo found on the third day costs three days."""
 import re
+import subprocess
+import sys
 
 from spml.errors import SpmlError
 from spml.names import PRETRAINED_NAMES
@@ -41,6 +43,8 @@ def check_plan(plan):
         if stage.trains:
             _require_weights(plan, stage, configs[stage.name].network.pretrained, made)
         made += stage.outputs
+    if plan.settings.get('CHECKPOINT'):
+        _require_readable(plan)
     return configs
 
 
@@ -76,6 +80,29 @@ def _require(plan, stage, option, path, made):
     place = 'DATAROOT' if option in _FOLDERS or option.endswith('_list') else 'the setting'
     raise SpmlError(f'{what}: no such file or folder; set {name or place}'
                     + (', or DATAROOT for all lists,' if name and name.endswith('_LIST') else '') + ' to where it is')
+
+
+# Torch takes seconds to import, so this is left to another process.
+_LOAD = """
+import sys
+from spml.inference.trained import Trained
+from spml.program import execute
+
+execute(lambda: Trained(sys.argv[1], sys.argv[2] or None, sys.argv[3:]).embedder('cpu') and None)
+"""
+
+
+def _require_readable(plan):
+    """Raise SpmlError unless CHECKPOINT holds the weights of the embedding network that its first stage describes."""
+    path = plan.settings['CHECKPOINT']
+    stage = next((stage for stage in plan.stages if str(stage.path('--checkpoint')) == path), None)
+    if stage is None:
+        return
+    words = [path, str(stage.path('--cfg_path') or ''), *stage.overrides]
+    ended = subprocess.run([sys.executable, '-c', _LOAD, *words], capture_output=True, text=True, check=False)  # noqa: S603
+    if ended.returncode != 0:
+        lines = ended.stderr.strip().splitlines() or [f'it cannot be read (status {ended.returncode})']
+        raise SpmlError(f'CHECKPOINT={path}: {lines[-1].removeprefix("error: ").removeprefix(f"{path}: ")}')
 
 
 def _require_weights(plan, stage, pretrained, made):

@@ -34,13 +34,14 @@ def configuration(stage):
     return load_config(path, stage.overrides) if path else None
 
 
-def recipe_of(stage, digests, run_dir=None):
+def recipe_of(stage, digests, run_dir=None, processes=None):
     """Return the Recipe of a stage, as of now.
 
     Args:
         stage: plan.Stage.
         digests: recipe.FileDigests.
         run_dir: folder of the run, which may be moved: files in it are known by their place in it.
+        processes: of a training in which each takes `train.batch_size` images: their number. Else None.
 
     Raises:
         SpmlError: the configuration or a list cannot be used.
@@ -50,6 +51,8 @@ def recipe_of(stage, digests, run_dir=None):
     config = configuration(stage)
     if config is not None:
         values |= effective_keys(stage, config)
+    if processes is not None:
+        values['processes'] = processes
     for option, value in stage.options.items():
         path = stage.path(option)
         if option in _LISTS and path:

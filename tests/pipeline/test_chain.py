@@ -7,9 +7,11 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 
 from spml.config import effective
 from spml.errors import DataError
+from spml.models.build import build_embedding
 from spml.pipeline.plan import read_plan
 from spml.pipeline.recipes import configuration, recipe_of
 from spml.pipeline.record import read_record
@@ -233,6 +235,7 @@ def test_weights_without_a_state_are_taken_over_or_refused_never_trained_again(p
 
 
 def test_overwriting_reaches_what_a_training_resumes(place):
+    place.overrides['embedding'] = ['train.total_batch_size=12']  # of all processes, however many
     place.behave(train_embedding={'fail': 3})
     place.run()
     place.behave()
@@ -312,6 +315,7 @@ def test_stale_files_of_another_list_go(place):
     ({}, '1', None), ({'GPUS': '2,3'}, '1', '2,3'), ({'PROCESSES': '3'}, '3', None)])
 def test_launching_is_no_setting(place, settings, processes, visible, monkeypatch):
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    place.overrides['embedding'] = ['train.total_batch_size=12']
     ok(place.run(NUM_WORKERS='5', **settings))
     calls = {call['stage']: call for call in place.all_calls}
     for stage in ('train_embedding', 'inference', 'labels'):
@@ -405,3 +409,57 @@ def test_an_unfinished_stage_of_the_version_before_goes_on(place):
     ok(place.run())
     assert '--resume' in place.all_calls[0]['words']
     assert json.loads((place.run_dir / '.stages/train_embedding.json').read_text())['complete']
+
+
+def test_where_each_process_takes_so_many_images_their_number_is_a_setting(place):
+    place.overrides['embedding'] = ['train.batch_size=2']
+    ok(place.run(PROCESSES='2'))
+    ok(place.run(PROCESSES='2'))
+    assert place.calls == []
+    status, _, error = place.run(PROCESSES='3')
+    assert (status, place.calls) == (2, [])
+    assert 'train_embedding was made differently (processes: 2 -> 3)' in error
+    place.behave(train_embedding={'fail': 3})
+    status, _, error = place.run(PROCESSES='3', OVERWRITE='1')
+    assert place.calls == ['train_embedding']
+    # What was begun with three processes does not go on with two.
+    place.behave()
+    assert 'processes: 3 -> 2' in place.run(PROCESSES='2')[2]
+    assert place.calls == []
+    ok(place.run(PROCESSES='3'))
+    # A version before did not note the number.
+    path = place.run_dir / '.stages' / 'train_embedding.json'
+    state = json.loads(path.read_text())
+    assert state['recipe']['values'].pop('processes') == 3
+    path.write_text(json.dumps(state))
+    ok(place.run(PROCESSES='2'))
+    assert place.calls == []
+
+
+def without_training(place, checkpoint):
+    place.drop += ['train_embedding', 'labels', 'train_classifier', 'score_final']
+    place.extra = ['--checkpoint', str(checkpoint)]
+    return place.run(CHECKPOINT=str(checkpoint))
+
+
+def test_a_checkpoint_that_is_junk_is_found_before_the_first_stage(place):
+    junk = place.folder / 'junk.pth'
+    junk.write_bytes(b'no weights')
+    status, _, error = without_training(place, junk)
+    assert (status, place.calls, error.count('\n')) == (2, [], 1)
+    assert f'CHECKPOINT={junk}: not a readable checkpoint' in error
+
+
+def test_a_checkpoint_of_another_network_is_found_before_the_first_stage_and_a_good_one_runs(place):
+    config = configuration(read_plan(io.BytesIO(place.words())).stages[0])
+    weights = build_embedding(config).state_dict()
+    path = place.folder / 'model-3.pth'
+    torch.save({'embedding_model': weights}, path)
+    ok(without_training(place, path))
+    assert place.calls == ['inference', 'score']
+    name = next(name for name in weights if 'res3' in name)
+    weights[name.replace('res3.0', 'res3.7')] = weights[name]
+    torch.save({'embedding_model': weights}, path)
+    status, _, error = without_training(place, path)
+    assert (status, place.calls) == (2, [])
+    assert f'CHECKPOINT={path}: does not fit the configured network' in error
