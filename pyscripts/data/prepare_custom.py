@@ -114,6 +114,12 @@ def main():
     arguments.add_preparation_arguments(parser)
     args = parser.parse_args()
     labels = {option: path for option in OPTIONS if (path := getattr(args, option)) is not None}
+    for option, given, of in (('fix', args.fix, ('masks',)), ('undrawn', args.undrawn is not None, ('scribbles',)),
+                              ('palettes', args.palettes, ('masks', 'scribbles')),
+                              ('boxes_incomplete', args.boxes_incomplete, ('boxes',))):
+        if given and not labels.keys() & set(of):
+            raise ConfigError(f'--{option} says how to read {" and ".join(f"--{name}" for name in of)}; give '
+                              f'{"one of these" if len(of) > 1 else "that"}, or leave it out')
     classes = read_class_list(args.classes)
     sources = Sources(args.images, args.classes, labels, args.val, args.undrawn, _rules(args, labels, classes),
                       args.orientation, args.background, args.palettes, tuple(_fix(text, classes) for text in args.fix),

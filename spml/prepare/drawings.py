@@ -119,7 +119,7 @@ def survey_scribbles(classes, undrawn, path):
     """Return the Survey of scribbles; arguments and errors as in `read_scribbles`."""
     if isinstance(undrawn, int):
         undrawn = (undrawn,) * 3
-    ids, pixels, opaque, palette = _read(path, False)
+    ids, pixels, opaque, palette = _read(path, classes.colours is not None)
     if ids is not None:
         if palette is not None:
             palette = {index: colour for index, colour in palette.items()

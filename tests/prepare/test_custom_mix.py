@@ -138,6 +138,12 @@ def test_labels_without_a_background(mix, works):
     assert not load_config(mix.out / 'configs/scribble.yaml').dataset.background
 
 
+@pytest.mark.parametrize(('options', 'of'), [(['--fix', '255=1'], 'masks'), (['--undrawn', 0], 'scribbles'),
+                                             (['--palettes', 'ids'], 'masks'), (['--boxes_incomplete'], 'boxes')])
+def test_options_of_labels_that_are_not_given(mix, fails, options, of):
+    fails('prepare_custom', *mix.arguments('tags', more=options), naming=[options[0], f'--{of}'])
+
+
 def test_tags_alone(mix, works):
     printed = works('prepare_custom', *mix.arguments('tags'))
     assert load_config(mix.out / 'configs/scribble.yaml').dataset.background
