@@ -6,6 +6,7 @@ file. A box is (label value, (left, top, right, bottom)) in whole pixels from 0,
 import contextlib
 import math
 import pathlib
+import reprlib
 from typing import NamedTuple
 
 import yaml
@@ -22,6 +23,7 @@ from spml.utils.formats import as_int, read_json, read_lines
 
 FORMATS = {'.json': 'labelme', '.xml': 'voc', '.txt': 'yolo'}  # of files in a folder, by their ending
 _YOLO_NAMES = ('classes.txt', 'obj.names', 'data.yaml')  # what tools call the list of YOLO's classes
+_FAR = 1e9  # pixels
 _SLACK = 1  # pixels by which a box may leave its image without a word: tools round differently
 
 
@@ -126,7 +128,7 @@ def _coco(content, size, classes, others, notes, has_background):
     _check_stated(place, stated, size)
     for where, name, category, box in annotations:
         if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or min(box[2:]) < 0:
-            raise DataError(f'{where}: has the bbox {str(box)[:80]}; it must be [x, y, width, height] in pixels')
+            raise DataError(f'{where}: has the bbox {reprlib.repr(box)}; it must be [x, y, width, height] in pixels')
         x, y, width, height = box
         yield where, class_value(name, classes, others, category), (x, y, x + width, y + height)
 
@@ -160,7 +162,7 @@ def _check_stated(where, stated, size):
 
 
 def _is_number(value):
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and -_FAR <= value <= _FAR
 
 
 def _share(where, text):

@@ -4,6 +4,7 @@ Run lengths are decoded here, with every length checked: the decoder of pycocoto
 makes it read memory that is not its own. Polygons are filled by pycocotools, whose very pixels are COCO's.
 """
 import itertools
+import reprlib
 from typing import NamedTuple
 
 import numpy as np
@@ -83,8 +84,8 @@ def _identity(where, record, field):
     if identity is None and isinstance(value, str):
         identity = value.strip()
     if identity is None or identity == '':
-        raise DataError(f'{where} has {field} = {value!r}, which is neither a whole number nor a text; use the '
-                        'original file')
+        raise DataError(f'{where} has {field} = {reprlib.repr(value)}, which is neither a whole number nor a text; use '
+                        'the original file')
     return identity
 
 
@@ -104,8 +105,8 @@ def check_records(path, content, group, **fields):
     for record in records:
         for field, kind in fields.items():
             if not isinstance(record.get(field), kind):
-                raise DataError(f'{path}: one of the {group} has {field} = {record.get(field)!r}; use the original '
-                                'file')
+                raise DataError(f'{path}: one of the {group} has {field} = {reprlib.repr(record.get(field))}; use the '
+                                'original file')
     return records
 
 

@@ -95,7 +95,7 @@ def _check_shape(where, shape, size):
         raise DataError(f'{where}: has no label; export the file again')
     kind, points = shape.get('shape_type') or 'polygon', shape.get('points')
     if not isinstance(kind, str) or kind not in _NUM_POINTS:
-        raise DataError(f'{where}: a {kind}; known are {", ".join(_NUM_POINTS)}')
+        raise DataError(f'{where}: the kind {reprlib.repr(kind)}; known are {", ".join(_NUM_POINTS)}')
     limit = 2 * max(size)
     good = isinstance(points, list) and all(
         isinstance(point, list) and len(point) == 2 and all(

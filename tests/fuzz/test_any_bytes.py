@@ -7,6 +7,7 @@ import pathlib
 import time
 import warnings
 
+import annotations
 import hypothesis.configuration
 import numpy as np
 import pytest
@@ -87,6 +88,7 @@ READERS = {
     'mapping': (lambda drawn: configuration.resolve(*drawn),
                 st.tuples(strategies.CONFIGURATIONS, strategies.OVERRIDES), is_configuration),
     'checkpoint': (read_checkpoint, strategies.CHECKPOINTS, is_dict),
+    **annotations.READERS,
 }
 
 
