@@ -7,7 +7,6 @@ import pathlib
 import time
 import warnings
 
-import annotations
 import hypothesis.configuration
 import numpy as np
 import pytest
@@ -88,7 +87,6 @@ READERS = {
     'mapping': (lambda drawn: configuration.resolve(*drawn),
                 st.tuples(strategies.CONFIGURATIONS, strategies.OVERRIDES), is_configuration),
     'checkpoint': (read_checkpoint, strategies.CHECKPOINTS, is_dict),
-    **annotations.READERS,
 }
 
 
@@ -99,9 +97,8 @@ def check_error(error, name):
     assert name in line
 
 
-def read_cases(reader, path, number):
+def read_cases(read, strategy, check, path, number):
     """Give a reader `number` files or mappings; return how many could be read and how many could not."""
-    read, strategy, check = READERS[reader]
     counts = {True: 0, False: 0}
 
     @settings(max_examples=number, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -130,7 +127,7 @@ def read_cases(reader, path, number):
 def test_any_bytes_give_a_result_or_one_line(tmp_path, tmp_path_factory, capfd, reader, number):
     hypothesis.configuration.set_hypothesis_home_dir(tmp_path_factory.getbasetemp() / 'hypothesis')
     began = time.monotonic()
-    good, bad = read_cases(reader, tmp_path / 'file.txt', number)
+    good, bad = read_cases(*READERS[reader], tmp_path / 'file.txt', number)
     if number >= 10_000:
         with capfd.disabled():
             print(f'\n{reader}: {good + bad} cases in {time.monotonic() - began:.0f} s, {good} read, {bad} refused')

@@ -1,10 +1,16 @@
-"""Files of annotation tools to read: valid ones with damaged bytes, and with values of other kinds in places."""
+"""Whatever a file of an annotation tool holds, reading it gives labels or one line of error, as in `test_any_bytes`.
+
+Files are valid ones with damaged bytes, or with values of other kinds in places.
+"""
 import json
 import pathlib
 
+import hypothesis.configuration
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 from strategies import NOISE, damaged
+from test_any_bytes import read_cases
 
 from spml.prepare import boxes, shapes, tables
 from spml.prepare.class_list import ClassList
@@ -69,8 +75,17 @@ _yolo = st.builds(lambda rows: '\n'.join(' '.join(row) for row in rows).encode('
     max_size=3))
 
 
-def _draw_coco(path):
-    return [shapes.draw_coco(image, SIZE, RULES, []) for image in shapes.read_coco(path, CLASSES, RULES).values()]
+def _labelme(path):
+    notes = []
+    return ([shapes.draw_labelme(path, SIZE, CLASSES, RULES, notes)],
+            boxes.read_boxes(boxes.Boxes('labelme', path), SIZE, CLASSES, None, notes))
+
+
+def _coco(path):
+    notes = []
+    maps = [shapes.draw_coco(image, SIZE, RULES, notes)
+            for image in shapes.read_coco(path, CLASSES, RULES).values()]
+    return maps, _boxes(path)
 
 
 def _boxes(path):
@@ -78,19 +93,16 @@ def _boxes(path):
             for box in boxes.read_boxes(one, SIZE, CLASSES, None, [])]
 
 
-def _boxes_of(form):
-    return lambda path: boxes.read_boxes(boxes.Boxes(form, path), SIZE, CLASSES, None, [])
-
-
 def _points(path):
     return [point for one in tables.find_points(path).values()
             for point in tables.read_points(one, SIZE, CLASSES, None, [])]
 
 
-def are_maps(maps, path):
-    for label in maps:
+def are_maps_and_boxes(found, path):
+    for label in found[0]:
         assert (label.dtype, label.shape) == (np.uint8, SIZE)
         assert set(np.unique(label)) <= {0, 1, 2, 254, 255}
+    are_boxes(found[1], path)
 
 
 def are_boxes(found, path):
@@ -112,14 +124,22 @@ def are_tags(tags, path):
 
 
 READERS = {
-    'labelme': (lambda path: [shapes.draw_labelme(path, SIZE, CLASSES, RULES, [])], _files(_LABELME), are_maps),
-    'coco': (_draw_coco, _files(_COCO), are_maps),
-    'boxes of coco': (_boxes, _files(_COCO), are_boxes),
-    'boxes of labelme': (_boxes_of('labelme'), _files(_LABELME), are_boxes),
-    'boxes of voc': (_boxes_of('voc'), st.one_of(NOISE, damaged(_VOC)), are_boxes),
-    'boxes of yolo': (lambda path: _boxes(path.parent), st.one_of(NOISE, damaged(b'0 .5 .5 .2 .2\n1 .1 .1 .2 .1'),
-                                                                  _yolo), are_boxes),
+    'labelme': (_labelme, _files(_LABELME), are_maps_and_boxes),
+    'coco': (_coco, _files(_COCO), are_maps_and_boxes),
+    'voc': (lambda path: boxes.read_boxes(boxes.Boxes('voc', path), SIZE, CLASSES, None, []),
+            st.one_of(NOISE, damaged(_VOC)), are_boxes),
+    'yolo': (lambda path: _boxes(path.parent), st.one_of(NOISE, damaged(b'0 .5 .5 .2 .2\n1 .1 .1 .2 .1'), _yolo),
+             are_boxes),
     'points': (_points, st.one_of(NOISE, damaged(b'a.jpg,4,7.5,cat\na.jpg,1,1,dog\n'), _tables), are_points),
-    'tags': (lambda path: tables.read_tags(path, CLASSES), st.one_of(NOISE, damaged(b'a.jpg,cat,dog\nb.jpg,1\n'),
-                                                                     _tables), are_tags),
+    'tags': (lambda path: tables.read_tags(path, CLASSES),
+             st.one_of(NOISE, damaged(b'a.jpg,cat,dog\nb.jpg,1\n'), _tables), are_tags),
 }
+
+
+@pytest.mark.parametrize('number', [80, pytest.param(800, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('form', READERS)
+def test_any_annotation_gives_labels_or_one_line(tmp_path, tmp_path_factory, form, number):
+    hypothesis.configuration.set_hypothesis_home_dir(tmp_path_factory.getbasetemp() / 'hypothesis')
+    good, bad = read_cases(*READERS[form], tmp_path / 'file.txt', number)
+    assert good > 0
+    assert bad > 0
