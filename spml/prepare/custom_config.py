@@ -6,6 +6,7 @@ import yaml
 
 from spml import config as configuration
 from spml.errors import ConfigError
+from spml.names import KIND_SETTINGS
 from spml.utils.formats import write_text
 
 # The longer side, in pixels, of the images that the sizes of each folder were chosen for.
@@ -43,6 +44,10 @@ def write_configs(shipped, folder, classes, longest_side, has_background=True):
     test |= {'image_size': 0, 'crop_size': scaled(test['crop_size']), 'stride': scaled(test['stride'])}
     texts = {'base': configuration.dump(base), **{name: _body(shipped / f'{name}.yaml') for name in (
         'spml_joint', 'scribble', 'cam', 'classifier', 'cross_entropy')}}
+    # The published recipes, each for its kind of label; the joint one treats all kinds alike.
+    kinds = {kind: dict(keys) for kind, keys in KIND_SETTINGS.items()}
+    texts['scribble'] += yaml.safe_dump({'train': {'kinds': kinds}}, sort_keys=False, default_flow_style=None,
+                                        width=200)
     if all((folder / f'{name}.yaml').exists() for name in _BEFORE):
         texts = dict.fromkeys(_BEFORE)
     for name, text in texts.items():

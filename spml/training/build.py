@@ -46,9 +46,10 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
                                            config.train.weight_decay), config.train.momentum)
     # With kinds of labels the task has weighted its losses already, each by the kinds of its pixels.
     loss_weights = dict.fromkeys(_weights(config.train), 1.0) if config.train.kinds else _weights(config.train)
-    if config.train.kinds and not any(entry.kind in config.train.kinds for entry in entries):
-        logger.warning('train.kinds has no effect: no line of %s has one of %s as its fifth field', data_list,
-                       ', '.join(config.train.kinds))
+    named = {entry.kind for entry in entries} - {None}
+    if config.train.kinds and named and not named & config.train.kinds.keys():
+        logger.warning('train.kinds has no effect: it says nothing of the kinds that %s names (%s)', data_list,
+                       ', '.join(sorted(named)))
     task = _with_batch_norm(task, config, device)
     make_loader = _loader_maker(config, entries, task, device, EMBEDDING_AUGMENTATION)
     _train(Training(task, optimizer, loss_weights, make_loader, config, pathlib.Path(snapshot_dir), device,

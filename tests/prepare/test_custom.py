@@ -12,6 +12,7 @@ from spml.config import dump, load_config
 from spml.data.lists import check_files, read_list
 from spml.data.readers import read_image
 from spml.errors import DataError
+from spml.names import KIND_SETTINGS
 from spml.prepare.custom_config import write_configs
 from spml.prepare.custom_sources import Sample, split
 
@@ -137,6 +138,8 @@ def test_crops_and_windows_are_made_for_the_images(tmp_path, classes, longest, s
     # The built-in data's images are 160 long: at that length its sizes are as they are.
     write_configs(SHIPPED / 'demo', tmp_path / 'small', classes, 160)
     found, given = load_config(tmp_path / 'small/scribble.yaml'), load_config(SHIPPED / 'demo/scribble.yaml')
+    assert found.train.pop('kinds') == KIND_SETTINGS
+    assert not given.train.pop('kinds')
     assert (found.train, found.test, found.network) == (given.train, given.test, given.network)
 
 

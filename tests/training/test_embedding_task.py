@@ -173,8 +173,11 @@ def test_losses_of_a_mixed_batch_are_weighted_by_the_kinds_of_its_images(small_c
 def test_settings_of_kinds_that_the_list_does_not_name_are_said_to_have_no_effect(tmp_path, small_config, small_data,
                                                                                  caplog):
     config = small_config(f'train.kinds={json.dumps({"point": OF_POINTS})}', 'train.max_iteration=1')
+    lines = small_data.list.read_text().splitlines()
+    small_data.list.write_text(''.join(f'{line} - box\n' for line in lines))
     train_embedding(config, small_data.folder, small_data.list, tmp_path / 'run', CPU)
-    assert 'train.kinds has no effect: no line of' in caplog.text
+    assert 'train.kinds has no effect: it says nothing of the kinds' in caplog.text
+    assert caplog.text.count('(box)') == 1
 
 
 @pytest.mark.parametrize(('tags', 'said'), [('1', True), ('', False)])
