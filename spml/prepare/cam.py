@@ -4,12 +4,11 @@ import logging
 import pathlib
 from typing import NamedTuple
 
-import numpy as np
-
 from spml.data import voc_layout as layout
 from spml.data.cam_labels import BACKGROUND_POWER, TopScores, box_labels, box_scores, tag_labels, tag_scores
 from spml.data.lists import read_list
-from spml.data.readers import entry_tags, read_cam, read_label
+from spml.data.readers import read_cam
+from spml.data.tags import read_tags
 from spml.errors import DataError
 from spml.prepare.boxes import FORMATS, Boxes, find_boxes, read_boxes
 from spml.prepare.class_list import ClassList
@@ -132,15 +131,14 @@ def _way(by_class):
 
 
 def _known_tags(cams, out, data_list, names):
-    """Return what the truth of images says, or their own tags, of those whose labels are there."""
+    """Return what their label maps, where these are there, and their tags say of images."""
     wanted = set(names)
     entries = [entry for entry in read_list(data_list, out) if entry.name in wanted]
-    shown = {}
-    for entry in entries:
-        if entry.semantic is not None and entry.semantic.is_file():
-            tags = entry_tags(entry, read_label(entry.semantic), len(cams.classes.names))
-            shown[entry.name] = set(np.flatnonzero(tags[1:]) + 1)
-    return shown
+    there = [entry for entry in entries
+             if entry.is_unlabelled or (entry.semantic is not None and entry.semantic.is_file())]
+    shown = {entry.name: set(np.flatnonzero(tags[1:len(cams.classes.names)]) + 1)
+             for entry, tags in zip(there, read_tags(there), strict=True)}
+    return {name: found for name, found in shown.items() if found}
 
 
 def _known_boxes(cams, files, found, names):
