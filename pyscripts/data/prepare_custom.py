@@ -57,6 +57,9 @@ def _rules(args, labels, classes):
     # Rectangles that are given as boxes are no shapes.
     is_boxes = args.rectangles == REFUSED and None not in (args.labelme, args.boxes) and (
         args.labelme.resolve() == args.boxes.resolve())
+    if is_boxes and args.rest != 'unlabelled':
+        raise ConfigError('--labelme and --boxes name one folder, so what lies in its rectangles is in no shape; give '
+                          '--rest unlabelled, or --boxes alone')
     return ShapeRules(_REST[args.rest or 'background'], _OTHERS[args.others], args.width,
                       BOXES if is_boxes else args.rectangles, has_background)
 

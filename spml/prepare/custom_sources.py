@@ -16,10 +16,10 @@ from typing import NamedTuple
 from spml.data import voc_layout as layout
 from spml.errors import ConfigError, DataError
 from spml.names import UNLABELLED
-from spml.prepare import drawings, tables
+from spml.prepare import drawings, labelme, tables
 from spml.prepare.boxes import FORMATS, find_boxes
 from spml.prepare.photos import UPRIGHT
-from spml.prepare.shapes import ShapeRules, read_coco
+from spml.prepare.shapes import BOXES, ShapeRules, read_coco
 from spml.program import check_name
 from spml.utils.formats import read_lines
 
@@ -139,7 +139,10 @@ def _drawings(path, sources, classes, images):
 
 
 def _labelme(path, sources, classes, images):
-    return _label_files(path, ('.json',), images)
+    found = _label_files(path, ('.json',), images)
+    if sources.rules.rectangles == BOXES:  # a file of nothing else has no shape
+        found = {name: file for name, file in found.items() if labelme.kinds(file) != {'rectangle'}}
+    return found
 
 
 def _coco(path, sources, classes, images):

@@ -23,6 +23,7 @@ STROKES = ('line', 'linestrip', 'point', 'points')
 _CORNERS = (2, 5)
 _NUM_POINTS = {'polygon': (3, math.inf), 'rectangle': _CORNERS, 'circle': (2, 2), 'mask': _CORNERS,
                'line': (2, math.inf), 'linestrip': (1, math.inf), 'point': (1, math.inf), 'points': (1, math.inf)}
+_WAY_OUT = 'export it again'
 _SAME_CORNER = 0.5  # pixels by which points may differ that mean one corner
 
 
@@ -39,16 +40,19 @@ class Shape(NamedTuple):
     record: dict
 
 
+def kinds(path):
+    """Return the set of the kinds of shapes in a JSON of LabelMe; DataError: the file is missing or damaged."""
+    return {_kind(shape) for shape in _shapes(path, read_json(path, _WAY_OUT))}
+
+
 def read_shapes(path, size, notes):
     """Return the list of `Shape`s in a JSON of LabelMe of an image of `size` (H, W).
 
     `notes` takes what is odd (`spml.prepare.notes`). DataError: the file is missing, damaged, of another image's size,
     or holds a shape without a label, of an unknown kind, or of a number of points that its kind cannot have.
     """
-    content = read_json(path, 'export it again')
-    shapes = content.get('shapes') if isinstance(content, dict) else None
-    if not isinstance(shapes, list):
-        raise DataError(f'{path}: has no list of shapes; is it a file of LabelMe?')
+    content = read_json(path, _WAY_OUT)
+    shapes = _shapes(path, content)
     # A file may state one of the two alone.
     stated = [content.get(field) for field in ('imageHeight', 'imageWidth')]
     stated = [own if value is None else as_int(value) or value for own, value in zip(size, stated, strict=True)]
@@ -90,12 +94,25 @@ def stem(path):
     return unicodedata.normalize('NFC', pathlib.PureWindowsPath(path).stem)  # which takes / for \ too
 
 
+def _shapes(path, content):
+    shapes = content.get('shapes') if isinstance(content, dict) else None
+    if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
+        raise DataError(f'{path}: has no list of shapes; is it a file of LabelMe?')
+    for number, shape in enumerate(shapes):
+        if not isinstance(_kind(shape), str) or _kind(shape) not in _NUM_POINTS:
+            raise DataError(f'{path}: shape {number}: the kind {reprlib.repr(_kind(shape))}; known are '
+                            f'{", ".join(_NUM_POINTS)}')
+    return shapes
+
+
+def _kind(shape):
+    return shape.get('shape_type') or 'polygon'
+
+
 def _check_shape(where, shape, size):
-    if not isinstance(shape, dict) or not isinstance(shape.get('label'), str):
+    if not isinstance(shape.get('label'), str):
         raise DataError(f'{where}: has no label; export the file again')
-    kind, points = shape.get('shape_type') or 'polygon', shape.get('points')
-    if not isinstance(kind, str) or kind not in _NUM_POINTS:
-        raise DataError(f'{where}: the kind {reprlib.repr(kind)}; known are {", ".join(_NUM_POINTS)}')
+    kind, points = _kind(shape), shape.get('points')
     limit = 2 * max(size)
     good = isinstance(points, list) and all(
         isinstance(point, list) and len(point) == 2 and all(

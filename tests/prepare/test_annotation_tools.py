@@ -136,6 +136,24 @@ def test_labelme_rectangles_with_four_corners(place):
     place.fails('labelme', '--rectangles', 'regions', naming=['labelme/d.json: shape 0', '4 points', 'polygon'])
 
 
+def test_labelme_rectangles_as_boxes(place):
+    """Beside polygons in the same files, too, which are labels then."""
+    place.photos(*'abc')
+    place.labelme('a', ('cat', 'rectangle', CORNERS))
+    place.labelme('b', ('cat', 'rectangle', CORNERS[::2]), ('cat', 'polygon', [[40, 30], [50, 30], [50, 40], [40, 40]]))
+    folder = place.folder / 'labelme'
+    place.works('prepare_custom', *place.arguments('boxes')[:-1], folder)
+    labels = place.labels()
+    for name in 'ab':
+        np.testing.assert_array_equal(labels[name][1], np.where(BLOCK, 254, 0))
+    place.fails('labelme', '--boxes', folder, naming=['--rest unlabelled'])
+    place.run('labelme', '--boxes', folder, '--rest', 'unlabelled', '--overwrite')
+    labels, square = place.labels(), np.zeros(BLOCK.shape, bool)
+    square[30:41, 40:51] = True
+    np.testing.assert_array_equal(labels['a'][1], np.where(BLOCK, 254, 0))
+    np.testing.assert_array_equal(labels['b'][1], np.where(square, 1, np.where(BLOCK, 254, 0)))
+
+
 def test_a_coco_file_that_states_another_size(place):
     place.photos(*'abc')
     images = [{'id': index, 'file_name': f'{name}.png', 'width': 128, 'height': 96} for index, name in enumerate('abc')]
