@@ -280,3 +280,20 @@ def test_beyond_the_bound_networks_and_walk_see_the_image_scaled_down(rng):
         np.testing.assert_array_equal(found.image, large)
         # Bilinear from the same grid: in the middle of a cell of pixels the same value.
         np.testing.assert_allclose(found.probability[:, 1::3, 1::3], wanted.probability, atol=1e-4)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 3), (3, 1), (2, 2), (40, 1), (1, 60)])
+def test_images_of_a_pixel_or_a_few_are_labelled(size, rng):
+    """Mirrored, they have no stride of their own."""
+    _, embedder = build(np.float32)
+    head, tags = naive.FakeHead(dtype=np.float32), np.array([True, True, False])
+    image, label = rng.normal(size=(*size, 3)).astype(np.float32), np.zeros(size, np.uint8)
+    predictor = RetrievalPredictor(embedder, torch.from_numpy(naive.unit(rng.normal(size=(60, 5)), 1)).float(),
+                                   torch.arange(60) % 3, 3, (2, 2), 2)
+    for found in (pseudo_labels.softmax_once(embedder, head, image, tags),
+                  pseudo_labels.softmax_random_walk(embedder, head, image, tags),
+                  pseudo_labels.cam_random_walk(embedder, image, {0: np.ones(size, np.float32)}, 3),
+                  pseudo_labels.densepose_random_walk(embedder, image, label, label, tags, 3, (2, 2), 2),
+                  pseudo_labels.retrieval(predictor, image, tags)):
+        assert found.probability.shape == (3, *size)
+        assert np.isfinite(found.probability).all()
