@@ -4,6 +4,8 @@ import logging
 import pathlib
 from typing import NamedTuple
 
+import numpy as np
+
 from spml.data import voc_layout as layout
 from spml.data.cam_labels import BACKGROUND_POWER, TopScores, box_labels, box_scores, tag_labels, tag_scores
 from spml.data.lists import read_list
