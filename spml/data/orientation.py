@@ -5,11 +5,14 @@ show them turned, so labels are drawn on upright pixels. Wherever this project r
 image, it uses these functions, so that a tag means the same everywhere.
 """
 import contextlib
+import os
+import struct
 
 import numpy as np
 
 UPRIGHT = 1  # the tag's value for pixels that are stored as they are shown
 _TAG = 0x0112
+_TAG_CHUNKS = (b'eXIf', b'tEXt', b'zTXt', b'iTXt')
 # By the tag's value: whether rows and columns change places, and whether rows, then columns, are then reversed.
 _TURNS = {1: (False, False, False), 2: (False, False, True), 3: (False, True, True), 4: (False, True, False),
           5: (True, False, False), 6: (True, False, True), 7: (True, True, True), 8: (True, True, False)}
@@ -18,12 +21,29 @@ _TURNS = {1: (False, False, False), 2: (False, False, True), 3: (False, True, Tr
 def orientation(image):
     """Return the EXIF orientation of a PIL image, 1 to 8; `UPRIGHT` without one, or with one that cannot be read.
 
-    A PNG may have it after its pixels, which are then decoded.
+    A PNG may have it after its pixels, so those with such chunks are decoded.
     """
     with contextlib.suppress(Exception):  # a damaged tag; viewers ignore it, too
+        if image.format == 'PNG' and image.fp is not None and not _has_tags(image.fp):
+            return UPRIGHT
         value = image.getexif()[_TAG]
         return value if value in _TURNS else UPRIGHT
     return UPRIGHT
+
+
+def _has_tags(stream):
+    """Return whether a PNG has chunks that may hold tags, from their headers alone; the stream stays where it is."""
+    began = stream.tell()
+    try:
+        stream.seek(8)
+        while len(header := stream.read(8)) == 8:
+            length, kind = struct.unpack('>I4s', header)
+            if kind in _TAG_CHUNKS:
+                return True
+            stream.seek(length + 4, os.SEEK_CUR)
+        return False
+    finally:
+        stream.seek(began)
 
 
 def upright(pixels, value):
