@@ -98,6 +98,7 @@ def _sigterm_as_interrupt():
         signal.signal(signal.SIGTERM, before)
 
 
+_LONGEST = 1800  # letters of a message
 # How Python writes the bytes of a file name that it cannot decode.
 _UNDECODED = re.compile('[\udc80-\udcff]')
 
@@ -133,10 +134,12 @@ def warn_once(logger, text):
 def one_line(message):
     """Return a message as one line that any terminal shows as it is: it may quote what a file holds.
 
-    Bytes of a file name that are not UTF-8 are escaped, so that the file can be found.
+    Bytes of a file name that are not UTF-8 are escaped, so that the file can be found; of a very long message the
+    middle is left out.
     """
     line = _UNDECODED.sub(lambda found: f'\\x{ord(found[0]) - 0xDC00:02x}', ' '.join(str(message).split()))
-    return ''.join(letter if letter.isprintable() else '?' for letter in line)
+    line = ''.join(letter if letter.isprintable() else '?' for letter in line)
+    return line if len(line) <= _LONGEST else f'{line[:_LONGEST // 2]} ... {line[-_LONGEST // 2:]}'
 
 
 def check_name(path):

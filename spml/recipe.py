@@ -20,6 +20,8 @@ import pathlib
 import reprlib
 import time
 
+from tqdm import tqdm
+
 from spml.errors import SpmlError
 from spml.utils.formats import append_line, read_json_or_none, write_json, write_text
 
@@ -27,6 +29,8 @@ _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
 _BLOCK = 1 << 20
 _SETTLED_NS = 2 * 10 ** 9
+# Seconds after which reading shows a bar: gigabytes are read the first time, and next to nothing after it.
+_BAR_DELAY = 2
 
 
 class Answer(enum.Enum):
@@ -80,12 +84,17 @@ class FileDigests:
     def _folder(self, path):
         below = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names
                        if not name.startswith('.'))
-        return combine(f'{os.path.relpath(file, path)} {self(file)}' for file in below)
+        return combine(f'{os.path.relpath(file, path)} {self(file)}' for file in bar_of_reading(below))
 
 
 def is_path(source):
     """Whether what a result is made from is a path, and not a value."""
     return isinstance(source, (str, os.PathLike))
+
+
+def bar_of_reading(items):
+    """Return an iterable of items whose files are read, with a bar if it takes long."""
+    return tqdm(items, desc='reading inputs', unit='file', delay=_BAR_DELAY, leave=False, dynamic_ncols=True)
 
 
 def _is_cache(rows):
@@ -206,7 +215,7 @@ class ResultFolder:
             raise SpmlError(f'{self.folder}: holds results made differently ({difference}); choose another folder, or '
                             'give --overwrite to make them again')
         noted = {} if overwrite or answer is not Answer.STANDS else noted
-        self.made_from = {name: combine(map(self.digests, self.inputs(name))) for name in names}
+        self.made_from = {name: combine(map(self.digests, self.inputs(name))) for name in bar_of_reading(names)}
         # Lines of what is made again go first; those of other lists' items stay.
         noted = {name: digest for name, digest in noted.items()
                  if name not in self.made_from or (self.made_from[name] == digest and self._is_there(name))}

@@ -209,3 +209,11 @@ def test_such_names_in_folders_are_named(fails, tmp_path):
     fails('segment', tmp_path / 'photos', '--run', tmp_path, naming=['photos/caf\\xe9.png', 'not UTF-8'])
     fails('benchmark_by_mIoU', '--pred_dir', tmp_path / 'photos', '--gt_dir', tmp_path, '--num_classes', 3,
           naming=['photos/caf\\xe9.png', 'not UTF-8'])
+
+
+def test_of_a_very_long_message_both_ends_are_shown(capsys):
+    assert status_of(failing(DataError('a.json: ' + '[' * 9000 + ' is no size; export it again'))) == 2
+    err = capsys.readouterr().err
+    assert len(err) < 2000
+    assert err.startswith('error: a.json: [[')
+    assert err.endswith('[[ is no size; export it again\n')

@@ -158,3 +158,13 @@ def test_garbled_notes_cost_a_result_each(place):
     assert place.make('abc') == ['b']
     (place.root / 'out' / 'made_with.json').write_text('{')
     assert place.make('abc') == ['a', 'b', 'c']
+
+
+def test_reading_for_long_shows_a_bar_and_for_less_nothing(tmp_path, monkeypatch, capfd):
+    for number in range(4):
+        (tmp_path / f'{number}.txt').write_text('text')
+    digest = FileDigests()(tmp_path)
+    assert capfd.readouterr().err == ''
+    monkeypatch.setattr('spml.recipe._BAR_DELAY', 0)
+    assert FileDigests()(tmp_path) == digest
+    assert 'reading inputs: 100%' in capfd.readouterr().err

@@ -252,4 +252,7 @@ def _did_you_mean(near):
 
 def _show(value):
     """Return a short one-line form of a raw value."""
-    return 'null' if value is None else _REPR.repr(value)
+    try:
+        return 'null' if value is None else _REPR.repr(value)
+    except ValueError:  # Python refuses to write thousands of digits
+        return 'a number of thousands of digits'

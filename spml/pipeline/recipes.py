@@ -9,7 +9,7 @@ import pathlib
 from spml.config import effective, load_config
 from spml.data.lists import read_list
 from spml.names import PRETRAINED_NAMES, RELATIONS
-from spml.recipe import Recipe, combine
+from spml.recipe import Recipe, bar_of_reading, combine
 from spml.utils.model_files import model_path, weights_path
 
 # The kind of result of each script, as `config.effective` knows it.
@@ -119,7 +119,7 @@ def _listed(stage, option, path, columns, with_tags, digests, run_dir):
              (entry.image, entry.semantic, entry.regions)[first:columns])
             for entry in read_list(path, data_dir, unique_names=False)]
     files = {f'lines of {option}': combine(' '.join(fields) for fields, _ in kept)}
-    return files | {field: digests(file) for fields, paths in kept
+    return files | {field: digests(file) for fields, paths in bar_of_reading(kept)
                     for field, file in zip(fields, paths, strict=False) if file is not None}
 
 
