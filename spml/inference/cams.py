@@ -58,10 +58,12 @@ class CamPredictor:
             pixels = torch.from_numpy(view.image).to(self.device).permute(2, 0, 1)[None]
             maps = self.head(self.features(pixels))[:, channels]
             total = total + bilinear(view.unmirror(maps), image.shape[:2])
-        total = bilinear(total, size)[0].relu()
-        top = total.amax(dim=(1, 2), keepdim=True)
-        total = torch.where(top > 0, total / top, 0).cpu().numpy()
-        return dict(zip(map(int, classes), total, strict=True))
+        found = {}
+        for index, label in enumerate(classes):  # one at a time: of a large photo, each takes much memory
+            activation = bilinear(total[:, index:index + 1], size)[0, 0].relu_()
+            top = activation.max()
+            found[int(label)] = (activation.div_(top) if top > 0 else activation).cpu().numpy()
+        return found
 
 
 def working_size(size):

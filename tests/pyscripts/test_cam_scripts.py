@@ -40,7 +40,8 @@ def test_lists_without_tags_are_named(place):
 
 def test_weights_of_something_else_are_named(place):
     config = place.make_config()
-    place.fails('cam', checkpoint=place.make_weights(config), naming=['model-3.pth', 'cam_classifier.weight is missing'])
+    place.fails('cam', checkpoint=place.make_weights(config), naming=[
+        'model-3.pth', 'cam_classifier.weight is missing'])
     place.fails('cam', checkpoint=place.make_weights(config), cfg_path=place.config, naming=[
         'network.prediction_types is segsort', 'train_cam.py'])
     more = place.make_config('network.prediction_types=cam', 'dataset.num_classes=5')
@@ -51,6 +52,7 @@ def test_weights_of_something_else_are_named(place):
 def test_bad_images_and_labels_are_named_with_their_line(place):
     Image.fromarray(np.zeros((40, 36), np.uint8)).convert('P').save(place.label('b'))
     for script in ('train_cam', 'cam'):
-        place.fails(script, *(STEPS if script == 'train_cam' else ()), naming=[f'{place.data.list}:2', place.label('b')])
+        steps = STEPS if script == 'train_cam' else ()
+        place.fails(script, *steps, naming=[f'{place.data.list}:2', place.label('b')])
     place.label('a', 'image').write_bytes(b'junk')
     place.fails('cam', naming=[f'{place.data.list}:1', place.label('a', 'image')])
