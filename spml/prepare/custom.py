@@ -3,6 +3,7 @@
 `custom_sources` says which image is which, `custom_labels` makes the label maps.
 """
 import functools
+import itertools
 import logging
 import pathlib
 import shlex
@@ -163,7 +164,8 @@ def _write_lists(out, shares, known):
     lists = {'train': train,
              'train_scribble': train if is_drawn and any(sample.is_weak for sample in train) else [],
              'train_full': [sample for sample in train if sample.has_truth],
-             'val': shares['val'], 'test': shares['test']}
+             'val': shares['val'], 'test': shares['test'],
+             'all': sorted(itertools.chain.from_iterable(shares.values()), key=lambda sample: sample.name)}
     for name, samples in lists.items():
         if samples:
             path = layout.write_lines(out, name, [' '.join([sample.image_path, *_fields(name, sample, known)])
@@ -177,7 +179,7 @@ def _write_lists(out, shares, known):
 def _fields(name, sample, known):
     """Return what follows the image on its line in a list."""
     truth, regions = f'{layout.TRUTH}/{sample.name}.png', f'{layout.REGIONS}/{sample.name}.png'
-    if name == 'test':
+    if name in ('test', 'all'):
         return []
     if name == 'val':
         return [truth, truth]

@@ -59,10 +59,11 @@ class Own:
         return entries
 
     def lists(self):
-        """Names of the images in each list but `train`, which has those of the published pipeline's list."""
+        """Names of the images in each list but `train`, that of the published pipeline in another form, and `all`."""
         paths = sorted((self.out / 'lists').iterdir())
         found = {path.stem: [entry.name for entry in self.list(path.stem)] for path in paths}
         assert found.pop('train') == found.get('train_scribble', found.get('train_full'))
+        assert found.pop('all') == [name.replace(' ', '_') for name in self.ids]
         return found
 
 
