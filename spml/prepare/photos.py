@@ -17,8 +17,8 @@ from spml.utils.files import place_file
 
 # Which pixels labels were drawn on.
 UPRIGHT, STORED = ORIENTATIONS = ('upright', 'stored')
-SAME_PHOTO = ('use the photo that was annotated; if the tool ignored its EXIF orientation, prepare_custom.py takes it with '
-              '--orientation stored')
+SAME_PHOTO = ('use the photo that was annotated; if the tool ignored its EXIF orientation, prepare_custom.py takes it '
+              'with --orientation stored')
 TURNING = {UPRIGHT: 'they are written upright; if labels were drawn on the pixels as stored, give --orientation stored',
            STORED: 'their pixels are kept as stored, without the tag'}
 
