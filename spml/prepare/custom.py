@@ -74,8 +74,8 @@ def prepare(sources, out, num_workers, overwrite=False):
     notes.warn([*odd, *(note for found in made.values() for note in found)])
     turned = [sample.image for sample in samples if stored_orientation(sample.image) != orientation.UPRIGHT]
     if turned:
-        print(f'{len(turned)} photos are stored turned (EXIF orientation), for example {turned[0]}: '
-              + photos.TURNING[sources.drawn_on])
+        print(f'photos that are stored turned (EXIF orientation): {len(turned)} of {len(samples)}, for example '
+              f'{turned[0]}; {photos.TURNING[sources.drawn_on]}')
     known = dict(zip([sample.name for sample in shares['train']], run_items(
         functools.partial(_look, rules, out), shares['train'], num_workers, 'look at labels'), strict=True))
     _warn_of_tags(classes, known)

@@ -91,7 +91,7 @@ def test_photos_that_are_stored_turned_meet_labels_drawn_upright(place, source):
     for image, label in labels.values():
         np.testing.assert_array_equal(image, PHOTO)
         np.testing.assert_array_equal(label, BLOCK)
-    assert '7 photos are stored turned (EXIF orientation)' in printed
+    assert 'photos that are stored turned (EXIF orientation): 7 of 8, ' in printed
     assert printed.count('--orientation stored') == 1
 
 
@@ -101,7 +101,7 @@ def test_a_turned_jpeg_and_a_coco_file_that_states_the_upright_size(place):
     images = [{'id': index, 'file_name': f'{name}.jpg', 'width': 64, 'height': 48} for index, name in enumerate('abc')]
     place.coco(images, [{'id': index, 'image_id': index, 'category_id': 1,
                          'segmentation': [[4, 4, 24, 4, 24, 20, 4, 20]]} for index in range(3)])
-    assert '3 photos are stored turned' in place.run('coco')
+    assert 'stored turned (EXIF orientation): 3 of 3, ' in place.run('coco')
     for image, label in place.labels().values():
         assert abs(image.astype(int) - PHOTO).mean() < 4
         np.testing.assert_array_equal(label, BLOCK)
@@ -117,7 +117,7 @@ def test_labels_drawn_on_the_pixels_as_stored(place):
         Image.fromarray(mask.astype(np.uint8)).save(place.folder / f'masks/{name}.png')
     place.fails('masks', naming=['masks/a.png', '48x64', '64x48', '--orientation stored'])
     printed = place.run('masks', '--orientation', 'stored', '--overwrite')
-    assert '2 photos are stored turned' in printed
+    assert 'stored turned (EXIF orientation): 2 of 3, ' in printed
     for name, (image, label) in place.labels().items():
         np.testing.assert_array_equal(label, as_stored[name])
         np.testing.assert_array_equal(image[..., 0] == 200, as_stored[name])
