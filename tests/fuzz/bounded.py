@@ -79,7 +79,8 @@ class Maker:
                  lambda: chunk(b'IDAT', zeros(1 << 31)), lambda: chunk(b'PLTE', bytes(768)),
                  lambda: chunk(b'acTL', struct.pack('>II', self.size() % 2 ** 32, 0)),
                  lambda: chunk(b'fcTL', bytes(4) + struct.pack('>II', self.size() % 2 ** 32, 9) + bytes(14)),
-                 lambda: struct.pack('>I', self.size() % 2 ** 32) + b'tEXt', lambda: chunk(b'eXIf', b'MM\0*' + bytes(9)))
+                 lambda: struct.pack('>I', self.size() % 2 ** 32) + b'tEXt',
+                 lambda: chunk(b'eXIf', b'MM\0*' + bytes(9)))
         parts = [self.pick(first, first, self.header()), *(self.pick(*extra)() for _ in range(self.rng.integers(3))),
                  chunk(b'IDAT', rows), chunk(b'IEND', b'')]
         return b'\x89PNG\r\n\x1a\n' + b''.join(self.shuffled(parts))
