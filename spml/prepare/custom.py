@@ -3,7 +3,6 @@
 `custom_sources` says which image is which, `custom_labels` makes the label maps.
 """
 import functools
-import itertools
 import logging
 import pathlib
 import shlex
@@ -165,7 +164,8 @@ def _write_lists(out, shares, known):
              'train_scribble': train if is_drawn and any(sample.is_weak for sample in train) else [],
              'train_full': [sample for sample in train if sample.has_truth],
              'val': shares['val'], 'test': shares['test'],
-             'all': sorted(itertools.chain.from_iterable(shares.values()), key=lambda sample: sample.name)}
+             # Without truth a run ends in pictures instead of scores: of these.
+             'all': [] if shares['val'] else [*train, *shares['test']]}
     for name, samples in lists.items():
         if samples:
             path = layout.write_lines(out, name, [' '.join([sample.image_path, *_fields(name, sample, known)])
