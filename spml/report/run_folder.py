@@ -17,6 +17,7 @@ from spml.utils.formats import read_json_lines
 # Settings that only say where things are: not a difference between runs that a reader looks for.
 _PLACES = ('SNAPSHOT_ROOT', 'RUN_NAME')
 _TRAININGS = ('train_cam.py', 'train.py', 'train_classifier.py')
+_LABELLING = ('cam_label.py', 'pseudo_label.py')  # scripts that label training images
 
 
 class LabelMaps(NamedTuple):
@@ -107,7 +108,8 @@ def _read_run(path, name):
     configs, metrics = _read_trainings(folder for folder in trainings if (folder / 'metrics.jsonl').is_file())
     if not metrics and not scored:
         raise DataError(f'{path}: holds neither a training nor a score yet; run its script to the end')
-    pseudo = {stage.output / 'semantic_gray': stage.options for stage in by_script.get('pseudo_label.py', [])}
+    pseudo = {stage.output / 'semantic_gray': stage.options for script in _LABELLING
+              for stage in by_script.get(script, [])}
     maps = [maps for stage in scored if (maps := _label_maps(path, stage, pseudo))]
     data_dirs = [pathlib.Path(folder) for stage in record.stages if (folder := stage.options.get('--data_dir'))]
     return Run(path, name, record.made, record.settings, configs, metrics,
