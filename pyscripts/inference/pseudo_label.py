@@ -10,6 +10,7 @@ import pathlib
 
 from spml.cli import arguments
 from spml.inference import command
+from spml.inference.crf import CLIP
 from spml.inference.outputs import Finish
 from spml.inference.sources import NORMALISATIONS, SOURCES
 from spml.program import execute
@@ -38,7 +39,8 @@ def main():
                         help="what the softmax sources divide an image's scores of each class by: their maximum (the "
                              'default), so that small classes are not lost; the root of that; nothing; or what makes '
                              'them agree with the weak label at its pixels')
-    command.add_crf_arguments(parser)
+    # Classes that the weak label does not contain have no scores: what is computed of them together is exact.
+    command.add_crf_arguments(parser, merge_below=CLIP)
     args = parser.parse_args()
     source = SOURCES[args.source]
     arguments.require(args, f'--source {args.source}', *source.options)

@@ -55,11 +55,12 @@ def add_prototypes_argument(parser):
                         help='folder of the prototypes (.npz) to retrieve from')
 
 
-def add_crf_arguments(parser):
-    """Add the parameters of DenseCRF and its number of worker processes."""
+def add_crf_arguments(parser, **defaults):
+    """Add the parameters of DenseCRF, with other `defaults` where they are given, and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
         parse = arguments.at_least_one if field.type is int else arguments.positive
-        parser.add_argument(f'--crf_{field.name}', type=parse, default=field.default, metavar='N', **field.metadata)
+        parser.add_argument(f'--crf_{field.name}', type=parse, metavar='N', **field.metadata,
+                            default=defaults.get(field.name, field.default))
     arguments.add_workers_argument(parser, 'processes for CRF alongside the network; 0 does both in one')
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from spml.errors import SpmlError
 
 # Smaller probabilities count as this one.
-_CLIP = 1e-5
+CLIP = 1e-5
 
 
 def _parameter(default, meaning):
@@ -54,7 +54,7 @@ def crf_marginals(probability, image, parameters):
     count = int(merged.sum())
     if count < 2:
         return _mean_field(probability, image, parameters, 1)
-    group = np.clip(probability[merged], _CLIP, 1)
+    group = np.clip(probability[merged], CLIP, 1)
     total = group.sum(axis=0)
     weights = np.ones(len(probability) - count + 1, np.float32)
     weights[-1] = 1 / count
@@ -72,7 +72,7 @@ def _mean_field(probability, image, parameters, weights):
 
     num_classes, height, width = probability.shape
     crf = DenseCRF2D(width, height, num_classes)
-    crf.setUnaryEnergy(np.ascontiguousarray(unary_from_softmax(probability, clip=_CLIP)))
+    crf.setUnaryEnergy(np.ascontiguousarray(unary_from_softmax(probability, clip=CLIP)))
 
     def compatibility(weight):
         # The library takes one weight as what unlike classes cost, an array as what like classes do.

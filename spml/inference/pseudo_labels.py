@@ -27,6 +27,8 @@ BACKGROUND_EXPONENT = 6
 RETRIEVAL_RATIOS = (0.5, 1.0, 1.5, 2.0)
 # The smallest maximum by which a tagged class's retrieval probabilities are divided.
 RETRIEVAL_FLOOR = 0.15
+# Of pixels with labelled segments, that are in memory together.
+_PRODUCTS_AT_ONCE = 1 << 26
 # Of a class's maximum, by which its scores are divided, see `sources.NORMALISATIONS`.
 _POWERS = {'class': 1.0, 'root': 0.5, 'none': 0.0}
 _FITTING_STEPS = 50
@@ -196,7 +198,9 @@ def _propagate(embedding, semantic, regions, num_classes, grid, iterations):
     frequencies = pixels.new_zeros(len(labels), num_classes)
     labelled = (labels < num_classes).nonzero()[:, 0]
     if len(labelled):
-        classes = labels[labelled][(pixels @ prototypes[labelled].T).argmax(dim=1)]
+        targets = prototypes[labelled].T
+        nearest = [(part @ targets).argmax(dim=1) for part in pixels.split(max(1, _PRODUCTS_AT_ONCE // len(labelled)))]
+        classes = labels[labelled][torch.cat(nearest)]
         frequencies.index_put_((ids, classes), torch.ones_like(pixels[:, 0]), accumulate=True)
         frequencies /= torch.bincount(ids, minlength=len(labels))[:, None]
     return frequencies[ids].T.reshape(num_classes, *semantic.shape)

@@ -3,6 +3,7 @@ import contextlib
 import os
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from spml import config as configuration
@@ -86,7 +87,10 @@ class _Steps:
         self.silence = silence
         self.module = training.task
         if distributed.world_size() > 1:
-            self.module = DistributedDataParallel(training.task, find_unused_parameters=not training.task.trains_all)
+            # Of synchronised batch norms, all processes have the same statistics already.
+            own_statistics = any(isinstance(module, nn.BatchNorm2d) for module in training.task.modules())
+            self.module = DistributedDataParallel(
+                training.task, find_unused_parameters=not training.task.trains_all, broadcast_buffers=own_statistics)
 
     def next_batch(self, batches, iteration):
         """Return the next batch once all processes have agreed to continue; otherwise save and exit together."""

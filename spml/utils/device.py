@@ -53,15 +53,20 @@ def autocast(precision, device):
 
 @contextlib.contextmanager
 def convolutions(precision, device):
-    """Let convolutions multiply in TF32 where `precision` is tf32; ConfigError if the device cannot."""
+    """Set up cuDNN for a training; ConfigError if the device cannot.
+
+    Convolutions multiply in TF32 where `precision` is tf32. As crops have one size, cuDNN tries its algorithms and
+    takes the fastest, as in the release.
+    """
     try:
         autocast(precision, device)
     except RuntimeError as error:
         raise ConfigError(f'train.precision: {precision} does not work on {device} ({first_line(error)}); '
                           'set it to fp32') from None
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = precision == 'tf32'
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32, cudnn.benchmark = precision == 'tf32', True
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        cudnn.allow_tf32, cudnn.benchmark = before

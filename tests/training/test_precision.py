@@ -37,10 +37,10 @@ def test_bfloat16_ends_at_the_networks(small_config, monkeypatch):
     types, seen = convolution_types(task), []
     criterion = task.criterion.forward
 
-    def forward(pixels, local, everyone, own_start):
+    def forward(pixels, local, everyone, *more):
         seen.extend((pixels.embedding.dtype, pixels.embedding_with_location.dtype, everyone.prototype.dtype))
         assert not torch.is_autocast_enabled('cpu')
-        return criterion(pixels, local, everyone, own_start)
+        return criterion(pixels, local, everyone, *more)
 
     monkeypatch.setattr(task.criterion, 'forward', forward)
     losses, extras = task(random_batch())
@@ -78,12 +78,13 @@ def test_the_classifier_alone(small_config):
 
 @pytest.mark.parametrize(('precision', 'allowed'), [('fp32', False), ('tf32', True), ('bf16', False)])
 def test_convolutions_take_tf32_only_when_asked_and_only_for_the_training(precision, allowed):
-    before = torch.backends.cudnn.allow_tf32
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark
     with contextlib.suppress(KeyError), convolutions(precision, CPU):
         assert torch.backends.cudnn.allow_tf32 is allowed
+        assert torch.backends.cudnn.benchmark
         # A training that fails.
         raise KeyError
-    assert torch.backends.cudnn.allow_tf32 is before
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark) == before
 
 
 def test_a_device_without_bfloat16_is_one_line():
