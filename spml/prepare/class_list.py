@@ -18,7 +18,8 @@ from spml.utils.formats import read_lines
 from spml.visualization.palette import class_colours
 
 _LINE = re.compile(r'(?P<name>.*?)(?:\s+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6}))?')
-_NO_CLASSES = {'void': VOID, '__ignore__': VOID, 'unlabelled': UNLABELLED}
+_IGNORED = '__ignore__'
+_NO_CLASSES = {'void': VOID, _IGNORED: VOID, 'unlabelled': UNLABELLED, 'unlabeled': UNLABELLED}  # in any case
 _LABELME_BACKGROUND = '_background_'
 # What the first class is usually called where it is what no other class covers; anything else may be a real class.
 _USUAL_BACKGROUND = ('background', 'bg', 'other', 'others', 'rest', 'nothing', 'none', 'empty')
@@ -55,7 +56,7 @@ def read_class_list(path):
     path = pathlib.Path(path)
     lines = read_lines(path, 'a list with one class per line')
     entries = [_parse(f'{path}:{number}', line) for number, line in enumerate(lines, 1) if line.strip()]
-    classes = [entry for entry in entries if entry[1] not in _NO_CLASSES]
+    classes = [entry for entry in entries if entry[1].lower() not in _NO_CLASSES]
     if not 2 <= len(classes) < UNLABELLED:
         raise DataError(f'{path}: {len(classes)} classes; give 2 to {UNLABELLED - 1}, a line each, background first')
     with_colour = {colour is not None for _, _, colour in entries}
@@ -63,6 +64,7 @@ def read_class_list(path):
         place = next(place for place, _, colour in entries if (colour is None) != (entries[0][2] is None))
         raise DataError(f'{place}: every class must have a colour, or none')
     _check_twice(entries)
+    _check_order(entries, with_colour)
     names = tuple('background' if name == _LABELME_BACKGROUND else name for _, name, _ in classes)
     if _LABELME_BACKGROUND in [name for _, name, _ in classes[1:]]:
         place = next(place for place, name, _ in classes if name == _LABELME_BACKGROUND)
@@ -73,7 +75,7 @@ def read_class_list(path):
         colours = class_colours(256)
         return ClassList(path, names, None, {colours[value]: value for value in (*range(len(names)), VOID)})
     values = {colour: index for index, (_, _, colour) in enumerate(classes)}
-    values |= {colour: _NO_CLASSES[name] for _, name, colour in entries if name in _NO_CLASSES}
+    values |= {colour: _NO_CLASSES[name.lower()] for _, name, colour in entries if name.lower() in _NO_CLASSES}
     return ClassList(path, names, tuple(colour for _, _, colour in classes), values)
 
 
@@ -97,3 +99,12 @@ def _check_twice(entries):
             other = seen.setdefault(entry[index], entry)
             if entry[index] is not None and other is not entry:
                 raise DataError(f'{entry[0]}: the {what} {entry[index]} is at {other[0]} already')
+
+
+def _check_order(entries, with_colour):
+    """Refuse what is no class before a class where ids may count it; LabelMe's own, -1 by convention, may be first."""
+    special = [entry for entry in entries if entry[1].lower() in _NO_CLASSES and entry[1] != _IGNORED]
+    if special and with_colour == {False} and entries.index(special[0]) < len(entries) - len(special):
+        place, name, _ = special[0]
+        raise DataError(f'{place}: {name} is no class, and ids count the classes alone, from 0; move it to the end, and '
+                        'if ids of masks count it, give --fix for each (--fix 0=void 1=0 2=1)')

@@ -57,3 +57,14 @@ def test_whether_there_is_a_background(class_list):
     assert not class_list('background\ncat\n').has_background('none')
     with pytest.raises(ConfigError, match=r'classes\.txt: .*sky.*--background first.*--background none'):
         streets.has_background()
+
+
+def test_names_of_what_is_no_class_in_any_case_and_spelling(class_list):
+    classes = class_list('background 0 0 0\nVoid 9 9 9\ncat 1 1 1\nUnlabeled 8 8 8\n')
+    assert classes.names == ('background', 'cat')
+    assert (classes.values[9, 9, 9], classes.values[8, 8, 8]) == (255, 254)
+    assert class_list('background\ncat\nVOID\nunlabelled\n').names == ('background', 'cat')
+    # Would the ids of masks count it?
+    for text in ('void\nroad\ncar\n', 'road\nUnlabelled\ncar\n'):
+        with pytest.raises(DataError, match=r'classes\.txt:[12]: .*move it to the end'):
+            class_list(text)
