@@ -106,5 +106,5 @@ def _check_order(entries, with_colour):
     special = [entry for entry in entries if entry[1].lower() in _NO_CLASSES and entry[1] != _IGNORED]
     if special and with_colour == {False} and entries.index(special[0]) < len(entries) - len(special):
         place, name, _ = special[0]
-        raise DataError(f'{place}: {name} is no class, and ids count the classes alone, from 0; move it to the end, and '
-                        'if ids of masks count it, give --fix for each (--fix 0=void 1=0 2=1)')
+        raise DataError(f'{place}: {name} is no class, and ids count the classes alone, from 0; move it to the end, '
+                        'and if ids of masks count it, give --fix for each (--fix 0=void 1=0 2=1)')
