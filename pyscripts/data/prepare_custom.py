@@ -55,9 +55,9 @@ def _rules(args, labels, classes):
     if not has_background and args.others == 'background':
         raise ConfigError('--others background: with --background none there is none; give --others void')
     # Rectangles that are given as boxes are no shapes.
-    is_boxes = args.rectangles == REFUSED and None not in (args.labelme, args.boxes) and (
-        args.labelme.resolve() == args.boxes.resolve())
-    if is_boxes and args.rest != 'unlabelled':
+    shapes = [labels[option].resolve() for option in ('labelme', 'coco') if option in labels]
+    is_boxes = args.rectangles == REFUSED and 'boxes' in labels and shapes == [args.boxes.resolve()]
+    if is_boxes and 'labelme' in labels and args.rest != 'unlabelled':
         raise ConfigError('--labelme and --boxes name one folder, so what lies in its rectangles is in no shape; give '
                           '--rest unlabelled, or --boxes alone')
     return ShapeRules(_REST[args.rest or 'background'], _OTHERS[args.others], args.width,

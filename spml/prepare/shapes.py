@@ -11,7 +11,8 @@ from spml.prepare import notes as noted
 from spml.prepare.coco_masks import decode_mask, read_records
 from spml.prepare.photos import SAME_PHOTO
 
-# What a rectangle of LabelMe is: an area to be filled, or the box around an object, for which it is left to others.
+# What a rectangle of LabelMe is: an area to be filled, or the box around an object. The latter, as an annotation of
+# COCO that has a box alone, is then left to `spml.prepare.boxes`.
 REFUSED, REGIONS, BOXES = RECTANGLES = ('refuse', 'regions', 'boxes')
 
 
@@ -101,7 +102,10 @@ def read_coco(path, classes, rules):
         annotations = []
         for where, category, annotation in image.annotations:
             if not annotation.get('segmentation'):
-                raise DataError(f'{where}: has no segmentation; boxes alone are not masks: give the file as --boxes')
+                if rules.rectangles == BOXES and rules.rest == UNLABELLED:
+                    continue
+                raise DataError(f'{where}: has no segmentation; boxes alone are not masks: give the file as --boxes, '
+                                'with --rest unlabelled if it is --coco, too')
             value = class_value(category.name, classes, rules.others, category.where)
             annotations.append((where, value, annotation['segmentation']))
         result[image.file_name] = CocoImage(image.where, image.size, annotations)

@@ -154,6 +154,22 @@ def test_labelme_rectangles_as_boxes(place):
     np.testing.assert_array_equal(labels['b'][1], np.where(square, 1, np.where(BLOCK, 254, 0)))
 
 
+def test_a_coco_file_with_boxes_alone_beside_polygons(place):
+    place.photos(*'abc')
+    polygon = {'segmentation': [[40, 30, 51, 30, 51, 41, 40, 41]], 'bbox': [40, 30, 11, 11]}
+    box = {'segmentation': [], 'bbox': [4, 4, 20, 16]}
+    path = place.coco([{'id': index, 'file_name': f'{name}.png'} for index, name in enumerate('abc')], [
+        {'id': number, 'image_id': image, 'category_id': 1, **fields}
+        for number, (image, fields) in enumerate([(0, box), (1, box), (1, polygon), (2, polygon)])])
+    place.fails('coco', naming=['coco.json: annotation 0', '--boxes'])
+    place.fails('coco', '--boxes', path, naming=['coco.json: annotation 0', '--rest unlabelled'])
+    place.run('coco', '--boxes', path, '--rest', 'unlabelled')
+    labels, square = place.labels(), np.zeros(BLOCK.shape, bool)
+    square[30:41, 40:51] = True
+    for name, in_box, in_polygon in (('a', BLOCK, False), ('b', BLOCK, square), ('c', False, square)):
+        np.testing.assert_array_equal(labels[name][1], np.where(in_polygon, 1, np.where(in_box, 254, 0)))
+
+
 def test_a_coco_file_that_states_another_size(place):
     place.photos(*'abc')
     images = [{'id': index, 'file_name': f'{name}.png', 'width': 128, 'height': 96} for index, name in enumerate('abc')]
