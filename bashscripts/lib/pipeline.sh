@@ -182,25 +182,26 @@ make_prototypes() {
         "${EMBEDDING[@]}" "${CLUSTERING[@]}" "${@:3}"
 }
 
-# infer NAME TITLE OPTION...: predict the validation images into $RUN/inference_NAME and score them under TITLE.
+# infer NAME TITLE OPTION...: predict the validation images into $RUN/inference_NAME and score them under TITLE; without
+# truth, predict those of IMAGE_LIST.
 infer() {
     stage "inference_$1" "$RUN/inference_$1" pyscripts/inference/inference.py --data_dir "$DATAROOT" \
-        --data_list "$VAL_LIST" --save_dir "$RUN/inference_$1" "${@:3}"
-    score "score_$1" "$2" "$RUN/inference_$1/semantic_gray" "$VAL_LIST"
+        --data_list "${VAL_LIST:-$IMAGE_LIST}" --save_dir "$RUN/inference_$1" "${@:3}"
+    [ -z "$VAL_LIST" ] || score "score_$1" "$2" "$RUN/inference_$1/semantic_gray" "$VAL_LIST"
 }
 
 # final_inference CLASSIFIER: the scores that close every pipeline, from the classifier in $RUN/CLASSIFIER.
 final_inference() {
     local classifier=("${CLASSIFIER_CONFIG[@]}" --snapshot_dir "$RUN/$1" --predictor softmax)
-    infer single 'classifier, single scale' "${classifier[@]}"
+    [ -z "$VAL_LIST" ] || infer single 'classifier, single scale' "${classifier[@]}"
     infer final 'classifier, multi scale + CRF' "${classifier[@]}" --multi_scale --crf
 }
 
-# pseudo_label NAME TITLE OPTION...: label the training images into $RUN/NAME_labels, write the list
-# lists/train_NAME.txt, and score the labels against the training truth, if there is one, under TITLE.
+# pseudo_label NAME TITLE OPTION...: label the images of OWN_LIST (empty: TRAIN_LIST) into $RUN/NAME_labels, write the
+# list lists/train_NAME.txt, and score the labels against the training truth, if there is one, under TITLE.
 pseudo_label() {
     stage "$1_labels" "$RUN/$1_labels" pyscripts/inference/pseudo_label.py --data_dir "$DATAROOT" \
-        --data_list "$TRAIN_LIST" --save_dir "$RUN/$1_labels" --list_out "$RUN/lists/train_$1.txt" "${@:3}"
+        --data_list "${OWN_LIST:-$TRAIN_LIST}" --save_dir "$RUN/$1_labels" --list_out "$RUN/lists/train_$1.txt" "${@:3}"
     [ -z "$FULL_LIST" ] || score "score_$1" "$2" "$RUN/$1_labels/semantic_gray" "$FULL_LIST"
 }
 
@@ -228,7 +229,7 @@ train_classifier() {
 picture() {
     stage picture "$RUN/contact_sheet.png" pyscripts/results/contact_sheet.py --data_dir "$DATAROOT" \
         --train_list "$TRAIN_LIST" ${1:+--pseudo_dir "$RUN/$1/semantic_gray"} ${FULL_LIST:+--full_list "$FULL_LIST"} \
-        --val_list "$VAL_LIST" --pred_dir "$RUN/inference_final/semantic_gray" "${CLASSES[@]}" \
+        ${VAL_LIST:+--val_list "$VAL_LIST"} --pred_dir "$RUN/inference_final/semantic_gray" "${CLASSES[@]}" \
         --out "$RUN/contact_sheet.png"
 }
 
@@ -238,12 +239,12 @@ one_classifier() {
     from_labels
 }
 
-# from_labels: what follows once there are labels, for one_classifier and boxes.
+# from_labels [OPTION...]: what follows once there are labels; options of the pseudo labels.
 from_labels() {
     train_embedding
     oracle_retrieval
-    infer softmax_joint 'embedding, joint softmax head' "${EMBEDDING[@]}" --predictor softmax
-    pseudo_label pseudo 'pseudo labels on the training images' "${EMBEDDING[@]}" --source softmax_random_walk
+    [ -z "$VAL_LIST" ] || infer softmax_joint 'embedding, joint softmax head' "${EMBEDDING[@]}" --predictor softmax
+    pseudo_label pseudo 'pseudo labels on the training images' "${EMBEDDING[@]}" --source softmax_random_walk "$@"
     train_classifier classifier "$RUN/lists/train_pseudo.txt"
     final_inference classifier
     picture pseudo_labels

@@ -130,10 +130,10 @@ def main():
     made = custom.prepare(sources, args.out, args.num_workers, args.overwrite)
     cfg_dir = args.cfg_dir or args.out / 'configs'
     custom_config.write_configs(ROOT / 'configs' / args.base, cfg_dir, made.classes, made.longest_side,
-                                made.has_background)
+                                len(made.lists['train']), made.has_background)
     oversegmentation.oversegment_list(args.out, made.train_list, args.out / layout.REGIONS, args.contours,
                                       args.threshold, args.max_regions, args.num_workers, args.overwrite)
-    print(custom.next_step(made, args.out, cfg_dir, ROOT))
+    print(custom.next_step(args.out, cfg_dir, args.base, ROOT))
 
 
 if __name__ == '__main__':

@@ -86,21 +86,16 @@ def prepare(sources, out, num_workers, overwrite=False):
     return Prepared(classes, has_background, lists, out / 'lists' / 'train.txt', longest_side)
 
 
-def next_step(prepared, out, cfg_dir, root):
-    """Return the message that says what to do with the data root `out` next; `root` is the folder of this project."""
-    settings, script = {'DATASET': cfg_dir.name, 'DATAROOT': out}, 'custom/train_spml.sh'
-    if {kind for sample in prepared.lists['train'] for kind in sample.labels} <= {'scribble', 'mask'}:
-        if not prepared.lists['val']:
-            return ('There is no truth to score on. Train and predict with train.py, pseudo_label.py, '
-                    'train_classifier.py and inference.py, as under "By hand" in misc/PIPELINES.md.')
-        script = 'voc12/train_spml_scribble.sh'
-        if not prepared.lists['train_scribble']:
-            settings['TRAIN_LIST'] = out / 'lists' / 'train_full.txt'
-        elif not prepared.lists['train_full']:
-            settings['FULL_LIST'] = ''
-    words = [f'{name}={shlex.quote(str(value)) if str(value) else ""}' for name, value in settings.items()]
+def next_step(out, cfg_dir, base, root):
+    """Return the message that says what to do with the data root `out` next.
+
+    `base` names the folder of shipped configurations that those in `cfg_dir` begin from; `root` is the folder of this
+    project.
+    """
+    settings = {'DATASET': cfg_dir.name, 'DATAROOT': out} | ({'CLUSTERS': '6,6'} if base == 'demo' else {})
+    words = [f'{name}={shlex.quote(str(value))}' for name, value in settings.items()]
     move = '' if cfg_dir.resolve().parent == root / 'configs' else f', with {cfg_dir} moved to configs/{cfg_dir.name}'
-    return f'To train{move}:\n  {" ".join(words)} bash bashscripts/{script}'
+    return f'To train{move}:\n  {" ".join(words)} bash bashscripts/custom/train_spml.sh'
 
 
 def _look(rules, out, sample):

@@ -1,6 +1,7 @@
 """The configurations of a user's data set: a shipped folder's with its classes and sizes put in."""
 import math
 import pathlib
+import re
 
 import yaml
 
@@ -9,28 +10,35 @@ from spml.errors import ConfigError
 from spml.names import KIND_SETTINGS
 from spml.utils.formats import write_text
 
-# The longer side, in pixels, of the images that the sizes of each folder were chosen for.
-_MEANT_FOR = {'voc12': 500, 'demo': 160}
+# What the sizes and the steps of each folder were chosen for: the longer side of an image, in pixels, and the number of
+# images to train on.
+_MEANT_FOR = {'voc12': (500, 10582), 'demo': (160, 120)}
 _LONGEST = 500  # pixels; longer images are seen in parts
 _STRIDE = 8  # of the network, in pixels
 _SMALLEST = 32  # pixels
+_FEWEST_STEPS = 300  # with which a network learns anything, however few the images are
 # A folder written when each training had a complete file: nothing is added to these two.
 _BEFORE = ('scribble', 'scribble_classifier')
 
 
-def write_configs(shipped, folder, classes, longest_side, has_background=True):
+def write_configs(shipped, folder, classes, longest_side, num_images, has_background=True):
     """Write `base.yaml` and a configuration of each training into a folder.
 
     They are the embedding's, `spml_joint.yaml` and `scribble.yaml` (scripts take the first unless RECIPE=published),
     `cam.yaml` of the classifier of tags, `classifier.yaml`, and the baseline's `cross_entropy.yaml`, made from those of
     the folder `shipped`.
 
-    Crops and windows grow or shrink with the images' `longest_side`, in pixels. Images are tested at their size, as
-    they are trained on. A file that is there already is kept, for it may have been edited; ConfigError if it is of
-    other classes. `has_background`: whether the first class is the background.
+    Crops and windows grow or shrink with the images' `longest_side`, in pixels, and trainings shorten with the
+    `num_images` to train on, so that each is seen as often as in the shipped recipe or more. Images are tested at
+    their size, as they are trained on. A file that is there already is kept, for it may have been edited; ConfigError
+    if it is of other classes. `has_background`: whether the first class is the background.
     """
     shipped, folder = pathlib.Path(shipped), pathlib.Path(folder)
-    scale = min(longest_side, _LONGEST) / _MEANT_FOR[shipped.name]
+    usual_side, usual_images = _MEANT_FOR[shipped.name]
+    scale = min(longest_side, _LONGEST) / usual_side
+
+    def steps(usual):
+        return min(usual, max(_FEWEST_STEPS, 100 * round(usual * num_images / usual_images / 100)))
 
     def scaled(size):
         return [max(_SMALLEST, math.ceil(side * scale / _STRIDE) * _STRIDE) for side in size]
@@ -40,9 +48,9 @@ def write_configs(shipped, folder, classes, longest_side, has_background=True):
                         'class_names': list(classes.names),
                         'color_map': classes.colours and [list(colour) for colour in classes.colours]}
     train, test = base['train'], base['test']
-    train['crop_size'] = scaled(train['crop_size'])
+    train['crop_size'], train['max_iteration'] = scaled(train['crop_size']), steps(train['max_iteration'])
     test |= {'image_size': 0, 'crop_size': scaled(test['crop_size']), 'stride': scaled(test['stride'])}
-    texts = {'base': configuration.dump(base), **{name: _body(shipped / f'{name}.yaml') for name in (
+    texts = {'base': configuration.dump(base), **{name: _body(shipped / f'{name}.yaml', steps) for name in (
         'spml_joint', 'scribble', 'cam', 'classifier', 'cross_entropy')}}
     # The published recipes, each for its kind of label; the joint one treats all kinds alike.
     kinds = {kind: dict(keys) for kind, keys in KIND_SETTINGS.items()}
@@ -54,12 +62,15 @@ def write_configs(shipped, folder, classes, longest_side, has_background=True):
         _write(folder / f'{name}.yaml', configuration.resolve(base).dataset, text and (
             f'# Made by prepare_custom.py from configs/{shipped.name}/{name}.yaml.\n'
             '# `python -m spml.config` explains every key; `--set section.key=value` overrides one.\n' + text))
+    print(f'{num_images} images to train on: {train["max_iteration"]} steps of {train["total_batch_size"]} images for '
+          'the embedding (train.max_iteration); a run says how long that takes after its first steps')
 
 
-def _body(path):
-    """Return the text of a shipped file without its head, which is about the shipped data."""
+def _body(path, steps):
+    """Return the text of a shipped file without its head, which is about the shipped data, and with other steps."""
     text = path.read_text(encoding='utf-8')
-    return text[text.index('\nbase: ') + 1:]
+    text = text[text.index('\nbase: ') + 1:]
+    return re.sub(r'(?<=max_iteration: )\d+', lambda found: str(steps(int(found[0]))), text)
 
 
 def _write(path, dataset, text):

@@ -259,3 +259,59 @@ def test_configurations_of_own_data_that_an_earlier_version_wrote(place):
     place.script = project / 'bashscripts' / 'voc12' / 'train_spml_scribble.sh'
     options = place.plan(DATASET='mine').stages['train_classifier'].options
     assert options['--cfg_path'] == str(project / 'configs' / 'mine' / 'scribble_classifier.yaml')
+
+
+def own_data(place, *lines, others=()):
+    """Choose the pipeline of own data, with these lines of the list to train on and other lists that are there."""
+    place.choose('custom/train_spml.sh', 'spml')
+    for path in (place.data / 'lists').iterdir():
+        path.unlink()
+    for name, text in (('train', '\n'.join(lines)), *((name, name) for name in others)):
+        (place.data / 'lists' / f'{name}.txt').write_text(text + '\n')
+
+
+def test_own_data_without_boxes_and_tags_needs_no_cams(place):
+    own_data(place, 'a a r - scribble', 'b b r 1 point', 'c c r - mask', others=('val', 'train_full'))
+    plan = place.plan(DATASET='voc12')
+    assert plan.names == [*STAGE_1, *ONE_CLASSIFIER, *FINAL]
+    assert plan.stages['train_embedding'].options['--data_list'] == str(place.data / 'lists/train.txt')
+    assert plan.stages['train_embedding'].options['--cfg_path'].endswith('voc12/scribble.yaml')
+    pseudo = plan.stages['pseudo_labels'].options
+    assert pseudo['--data_list'] == str(place.data / 'lists/train.txt')
+    assert pseudo['--keep_labels'] is True
+
+
+def test_own_data_with_tags_gets_cams_but_keeps_only_what_people_drew(place):
+    own_data(place, 'a a r - scribble', 'b - r 1,2 tag', others=('val',))
+    plan = place.plan(DATASET='voc12')
+    assert plan.names == ['train_cam', 'cams', 'cam_labels', 'train_embedding', *STAGE_1[4:], 'pseudo_labels',
+                          'train_classifier', *FINAL]
+    own, with_cams = str(place.data / 'lists/train.txt'), str(place.run_dir / 'lists/train.txt')
+    stages = {name: stage.options for name, stage in plan.stages.items()}
+    assert stages['train_cam']['--data_list'] == stages['cams']['--data_list'] == own
+    assert (stages['cam_labels']['--data_list'], stages['cam_labels']['--list_out']) == (own, with_cams)
+    assert '--boxes' not in stages['cam_labels']
+    assert stages['train_embedding']['--data_list'] == with_cams
+    assert stages['pseudo_labels']['--data_list'] == own
+    own_data(place, 'b - r 1,2 tag', 'c c r 1 box', others=('val',))
+    assert place.plan(DATASET='voc12').stages['cam_labels'].options['--boxes'] == str(place.data / 'boxes.json')
+
+
+def test_own_data_without_truth_ends_in_pictures(place):
+    own_data(place, 'a a r - scribble', others=('test', 'all'))
+    plan = place.plan(DATASET='voc12')
+    assert plan.names == ['train_embedding', 'pseudo_labels', 'train_classifier', 'inference_final', 'picture']
+    assert plan.stages['inference_final'].options['--data_list'] == str(place.data / 'lists/all.txt')
+    picture = plan.stages['picture'].options
+    assert picture['--train_list'] == str(place.data / 'lists/train.txt')
+    assert '--val_list' not in picture
+
+
+def test_own_data_that_is_not_there(place):
+    own_data(place)
+    (place.data / 'lists/train.txt').unlink()
+    for settings, words in (({'DATASET': 'voc12'}, 'lists/train.txt: no such list'), ({}, 'DATASET is not set')):
+        result = place.run(**settings)
+        assert result.returncode == 2
+        assert words in result.stderr
+        assert not place.told

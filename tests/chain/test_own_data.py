@@ -72,8 +72,8 @@ def test_the_second_command_is_what_the_first_says(project):
 @pytest.mark.slow
 def test_labels_are_what_was_drawn(project):
     folder, _ = project
-    for line in (folder / 'mine/data/lists/train_scribble.txt').read_text().splitlines():
-        image, weak, regions = (folder / 'mine/data' / field for field in line.split())
+    for line in (folder / 'mine/data/lists/train.txt').read_text().splitlines():
+        image, weak, regions = (folder / 'mine/data' / field for field in line.split()[:3])
         rgba = np.array(Image.open(folder / 'mine/scribbles' / f'{image.stem.replace("_", " ")}.png'))
         label = np.array(Image.open(weak))
         assert ((rgba[..., 3] == 0) == (label == 254)).all()
@@ -84,7 +84,7 @@ def test_labels_are_what_was_drawn(project):
 @pytest.mark.slow
 def test_scores_are_those_of_the_predictions(project):
     folder, printed = project
-    run = folder / 'snapshots/mine/spml_scribble'
+    run = folder / 'snapshots/mine/spml'
     assert not (run / 'prototypes').exists()  # without truth of the training photos
     for name in ('softmax_joint', 'single', 'final'):
         inside, united = np.zeros(len(COLOURS)), np.zeros(len(COLOURS))
@@ -105,7 +105,7 @@ def test_scores_are_those_of_the_predictions(project):
 @pytest.mark.slow
 def test_pictures_are_in_the_colours_of_the_class_list(project):
     folder, _ = project
-    run = folder / 'snapshots/mine/spml_scribble'
+    run = folder / 'snapshots/mine/spml'
     for path in (run / 'inference_final/semantic_gray').glob('*.png'):
         colour = np.array(Image.open(run / 'inference_final/semantic_color' / path.name))
         np.testing.assert_array_equal(colour, np.array(list(COLOURS.values()))[np.array(Image.open(path))])

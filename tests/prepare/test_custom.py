@@ -95,7 +95,7 @@ def test_scribbles_train_and_masks_score(own, works, caplog):
 
 def test_configurations_are_ready(own, works, fails, caplog):
     works('prepare_custom', *own.arguments('scribbles'))
-    for name, kind, base in (('scribble', 'segsort', 30000), ('classifier', 'softmax_classifier', 4000)):
+    for name, kind, base in (('scribble', 'segsort', 300), ('classifier', 'softmax_classifier', 300)):
         config = load_config(own.configs / f'{name}.yaml')
         assert (config.dataset.num_classes, config.dataset.class_names) == (3, ['background', 'cat', 'tree'])
         assert config.dataset.color_map == COLOURS[:3].tolist()
@@ -120,7 +120,7 @@ def test_configurations_are_ready(own, works, fails, caplog):
     assert (config.dataset.color_map, config.train.crop_size) == (None, [32, 32])
     assert config.network.backbone_types == 'panoptic_deeplab_14'
     assert 'no training label has tree' in caplog.text
-    assert 'There is no truth to score on' in printed
+    assert f'DATAROOT={own.out} CLUSTERS=6,6 bash bashscripts/custom/train_spml.sh' in printed
     assert own.lists() == {'train_scribble': ['a', 'b_1', 'c.x'], 'test': ['d', 'e'],
                            'all': ['a', 'b_1', 'c.x', 'd', 'e']}
 
@@ -133,31 +133,50 @@ def classes(class_list):
 @pytest.mark.parametrize(('longest', 'sizes'), [(500, [512, 512, 512]), (375, [384, 384, 384]), (4000, [512] * 3),
                                                 (20, [32, 32, 32])])
 def test_crops_and_windows_are_made_for_the_images(tmp_path, classes, longest, sizes):
-    write_configs(SHIPPED / 'voc12', tmp_path / 'big', classes, longest)
+    write_configs(SHIPPED / 'voc12', tmp_path / 'big', classes, longest, 5000)
     config = load_config(tmp_path / 'big/scribble.yaml')
     assert [config.train.crop_size[0], config.test.crop_size[0], config.test.stride[1]] == sizes
     # The built-in data's images are 160 long: at that length its sizes are as they are.
-    write_configs(SHIPPED / 'demo', tmp_path / 'small', classes, 160)
+    write_configs(SHIPPED / 'demo', tmp_path / 'small', classes, 160, 120)
     found, given = load_config(tmp_path / 'small/scribble.yaml'), load_config(SHIPPED / 'demo/scribble.yaml')
     assert found.train.pop('kinds') == KIND_SETTINGS
     assert not given.train.pop('kinds')
     assert (found.train, found.test, found.network) == (given.train, given.test, given.network)
 
 
+@pytest.mark.parametrize(('images', 'steps'), [(2, 300), (1058, 3000), (10582, 30000), (50000, 30000)])
+def test_trainings_are_as_long_as_the_images_are_many(tmp_path, classes, capsys, images, steps):
+    write_configs(SHIPPED / 'voc12', tmp_path, classes, 500, images)
+    assert load_config(tmp_path / 'spml_joint.yaml').train.max_iteration == steps
+    assert load_config(tmp_path / 'classifier.yaml').train.max_iteration == {3000: 400, 30000: 4000}.get(steps, 300)
+    assert f'{images} images to train on: {steps} steps of 16 images' in capsys.readouterr().out
+
+
+def test_a_mix_is_trained_with_the_published_numbers_of_each_kind(tmp_path, classes):
+    write_configs(SHIPPED / 'voc12', tmp_path, classes, 500, 100)
+    config = load_config(tmp_path / 'scribble.yaml')
+    for kind, published in (('scribble', 'scribble'), ('point', 'point'), ('tag', 'tag_box'), ('box', 'tag_box')):
+        given = load_config(SHIPPED / f'voc12/{published}.yaml').train
+        found = {**config.train, **config.train.kinds[kind]}
+        for key in ('sem_ann_concentration', 'sem_ann_loss_weight', 'sem_occ_concentration', 'sem_occ_loss_weight',
+                    'img_sim_concentration', 'img_sim_loss_weight'):
+            assert found[key] == given[key], (kind, key)
+
+
 def test_a_folder_of_the_version_before_is_left_as_it_is(tmp_path, classes):
-    write_configs(SHIPPED / 'demo', tmp_path / 'new', classes, 160)
+    write_configs(SHIPPED / 'demo', tmp_path / 'new', classes, 160, 120)
     old = tmp_path / 'old'
     old.mkdir()
     for before, now in (('scribble', 'scribble'), ('scribble_classifier', 'classifier')):
         (old / f'{before}.yaml').write_text(dump(load_config(tmp_path / f'new/{now}.yaml')))
-    write_configs(SHIPPED / 'demo', old, classes, 160)
+    write_configs(SHIPPED / 'demo', old, classes, 160, 120)
     assert {path.name for path in old.iterdir()} == {'scribble.yaml', 'scribble_classifier.yaml'}
 
 
 def test_masks_alone_are_trained_on_but_for_some(own, works):
     printed = works('prepare_custom', *own.arguments('masks'))
     assert own.lists() == {'train_full': ['c.x', 'd'], 'val': ['e'], 'test': ['a', 'b_1']}
-    assert f'TRAIN_LIST={own.out / "lists/train_full.txt"}' in printed
+    assert f'DATAROOT={own.out} bash bashscripts/custom/train_spml.sh' in printed
     for entry in own.list('train_full'):
         assert read(entry.regions).shape == own.ids[entry.name].shape
     val = own.folder / 'val.txt'

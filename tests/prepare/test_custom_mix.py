@@ -100,7 +100,7 @@ def test_every_image_uses_what_it_has(mix, works, caplog):
                   'tag                         4            0', '1 images have no label and are in the list test',
                   'seen in tags alone: horse (1 images)', 'bash bashscripts/custom/train_spml.sh'):
         assert words in printed
-    assert f'DATASET=configs DATAROOT={mix.out} bash' in printed
+    assert f'DATASET=configs DATAROOT={mix.out} CLUSTERS=6,6 bash' in printed
     # 08 is tagged as a dog, its box shows a cat; 10 as a cat and a dog, its mask shows a cat.
     assert 'the tags of 2 images contradict their own labels' in caplog.text
     assert '08: tagged dog, but its own labels show cat' in caplog.text
