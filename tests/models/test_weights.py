@@ -218,3 +218,21 @@ def test_what_is_no_checkpoint_of_tensors_is_named_in_one_line_and_not_executed(
     assert str(caught.value).startswith(f'{path}: ')
     assert '\n' not in str(caught.value)
     assert not (tmp_path / 'executed').exists()
+
+
+def test_what_a_file_has_left_over_for_the_head_is_an_error_unless_lenient(saved, caplog):
+    state = network().state_dict()
+    path = saved({'embedding_model': {**state, 'aspp.aspp_9.0.weight': torch.zeros(2)}})
+    with pytest.raises(CheckpointError, match=r'it has aspp\.aspp_9\.0\.weight, unknown to the network'):
+        load_embedding(network(), path)
+    load_embedding(network(), path, lenient=True)
+    assert any('not used: aspp.aspp_9.0.weight' in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize('rename', [dict, to_imagenet])
+def test_weights_of_resnet_101_do_not_fit_resnet_50(rename):
+    with torch.device('meta'):
+        deep, model = (embedding_network(depth, 'deeplab', DIM) for depth in (101, 50))
+    content = {key: torch.tensor(0.0).expand(value.shape) for key, value in rename(deep.state_dict()).items()}
+    with pytest.raises(CheckpointError, match=r'it has resnet_backbone\.res4\.6\.conv1\.weight.* and \d+ more'):
+        load_embedding(model, 'resnet-101.pth', lenient=True, content=content)
