@@ -26,6 +26,9 @@ _LOSSY_TIFF = ('jpeg', 'tiff_jpeg', 'webp')
 # A colour is one of the class list that was blurred if it is as near as this (Euclidean, of 0..255 a channel), and
 # twice as near as any other.
 _NEAR = 64
+# Of a drawing without transparency: where less of it is left, that is the edge of strokes, and the paper has the colour
+# of a class.
+_LEAST_UNDRAWN = 0.1
 
 
 class Coding(NamedTuple):
@@ -86,7 +89,7 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
     those of no class are not drawn. Colours that are near one of the class list, as soft edges have, count as it;
     others are not drawn. `undrawn` is the value (grey 0..255) or the colour (R, G, B) of what is not drawn, besides
     transparent pixels, if there is one; where it is the value 0, the classes follow from 1 on. DataError: as in
-    `read_mask`; or nothing or everything is drawn.
+    `read_mask`; or nothing or, where nothing is transparent, nearly everything is drawn.
     """
     if isinstance(undrawn, int):
         undrawn = (undrawn,) * 3
@@ -103,9 +106,10 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
     if missing.all():
         raise DataError(f'{path}: nothing is drawn in it with an id or a colour of {classes.path}; check both, and '
                         '--undrawn')
-    if not missing.any():
-        raise DataError(f'{path}: every pixel of it is drawn; say with --undrawn what is not (0, say, or a colour '
-                        '255,255,255), or give it as a mask')
+    if not missing.any() or (opaque.all() and missing.mean() < _LEAST_UNDRAWN):
+        share = f'{100 * (1 - missing.mean()):.0f} % of its pixels are' if missing.any() else 'every pixel of it is'
+        raise DataError(f'{path}: {share} drawn; say with --undrawn what is not (0, say, or a colour 255,255,255), or '
+                        'give it as a mask')
     return np.where(missing, UNLABELLED, labels).astype(np.uint8)
 
 

@@ -264,3 +264,14 @@ def test_soft_edges_on_paper_and_strokes_on_a_photo(tmp_path, coloured):
     labels = read_scribbles(save(tmp_path, photo), coloured)
     wanted = (photo[:, :, None] == np.array(COLOURS)).all(-1)
     np.testing.assert_array_equal(labels, np.where(wanted.any(-1), wanted.argmax(-1), 254))
+
+
+def test_soft_strokes_on_paper_in_the_colour_of_a_class(tmp_path, coloured):
+    pixels = np.zeros((20, 30, 3))  # black is the background
+    pixels[3:6, 4:20], pixels[6, 4:20] = COLOURS[1], (125, 5, 5)
+    path = save(tmp_path, pixels)
+    with pytest.raises(DataError, match=r'9[67] % of its pixels are drawn; say with --undrawn'):
+        read_scribbles(path, coloured)
+    labels = read_scribbles(path, coloured, (0, 0, 0))
+    assert (labels[3:6, 4:20] == 1).all()
+    assert (labels == 254).sum() == 600 - 48
