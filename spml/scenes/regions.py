@@ -3,12 +3,12 @@
 Superpixels by k-means over smoothed colour, texture energy and position are split into connected regions, which then
 merge along Ward's criterion, so that the regions are few, connected and follow changes of colour and of texture.
 """
-import heapq
-
 import cv2
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
+
+from spml.scenes.merging import merge_neighbours, neighbouring_pixels
 
 _SUPERPIXELS = 140
 _ITERATIONS = 5
@@ -97,41 +97,17 @@ def _merge(regions, features, fewest, most, merge_cost):
     means = _means(features.reshape(flat.size, -1), flat).astype(np.float64)
     sizes = np.bincount(flat).astype(np.float64)
     neighbours = [set() for _ in range(count)]
-    for one, other in ((regions[:, 1:], regions[:, :-1]), (regions[1:], regions[:-1])):
-        pairs = np.unique(np.stack([one, other])[:, one != other], axis=1)
-        for a, b in pairs.T.tolist():
-            neighbours[a].add(b)
-            neighbours[b].add(a)
+    for a, b in np.unique(neighbouring_pixels(regions), axis=1).T.tolist():
+        neighbours[a].add(b)
+        neighbours[b].add(a)
 
-    def costs(region, others):
-        """Return (Ward cost, lower id, higher id, versions of both) of merging `region` with each of `others`."""
+    def ward(region, others):
         distance = ((means[others] - means[region]) ** 2).sum(1)
-        values = sizes[others] * sizes[region] / (sizes[others] + sizes[region]) * distance
-        return [(cost, *((region, other) if region < other else (other, region)), version[region] + version[other])
-                for cost, other in zip(values.tolist(), others, strict=True)]
+        return (sizes[others] * sizes[region] / (sizes[others] + sizes[region]) * distance).tolist()
 
-    version = [0] * count  # of a region: rises as it grows, so that its older costs are recognised
-    heap = [entry for region in range(count)
-            for entry in costs(region, [other for other in neighbours[region] if other > region])]
-    heapq.heapify(heap)
-    owner, left = np.arange(count), count
-    while left > fewest:
-        cost, keep, gone, age = heapq.heappop(heap)
-        if age != version[keep] + version[gone] or gone not in neighbours[keep]:
-            continue
-        if cost > merge_cost and left <= most:
-            break
+    def join(keep, gone):
         means[keep] = (sizes[keep] * means[keep] + sizes[gone] * means[gone]) / (sizes[keep] + sizes[gone])
         sizes[keep] += sizes[gone]
-        version[keep] += 1
-        for other in neighbours[gone]:
-            neighbours[other].discard(gone)
-            neighbours[other].add(keep)
-        neighbours[keep] |= neighbours[gone]
-        neighbours[keep] -= {keep, gone}
-        neighbours[gone] = set()
-        for entry in costs(keep, sorted(neighbours[keep])):
-            heapq.heappush(heap, entry)
-        owner[owner == gone] = keep
-        left -= 1
-    return np.unique(owner, return_inverse=True)[1][regions]
+
+    return merge_neighbours(neighbours, ward, join, lambda cost, left: left > fewest and (
+        cost <= merge_cost or left > most))[regions]

@@ -80,7 +80,7 @@ def test_at_most_so_many_regions_and_those_of_the_strongest_contours(rng):
         assert regions.max() + 1 >= most / 2
         assert all(any(part <= whole for whole in partition(regions)) for part in partition(everything))
     # The threshold rises only where there are too many.
-    threshold, few = next((threshold, regions) for threshold in np.linspace(0.2, 0.7, 51)
+    threshold, few = next((threshold, regions) for threshold in np.linspace(0.1, 0.7, 21)
                           if (regions := regions_from_contours(contours, threshold)).max() < 150)
     assert few.max() > 0
     np.testing.assert_array_equal(regions_from_contours(contours, threshold, int(few.max()) + 1), few)
