@@ -18,7 +18,7 @@ from spml.utils.workers import worker_pool
 
 logger = logging.getLogger(__name__)
 
-Digests = FileDigests
+Digests = FileDigests  # as preparations call it
 
 _NAME = '.made'  # of the two files of a ResultFolder: hidden, for the folder holds images
 _OPTIONS_BEFORE = '.prepared_with.json'  # in which version 0.1.0 noted options, and nothing of what was made from what
