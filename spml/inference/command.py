@@ -56,7 +56,7 @@ def add_prototypes_argument(parser):
 
 
 def add_crf_arguments(parser, **defaults):
-    """Add the parameters of DenseCRF, with other `defaults` where they are given, and its number of worker processes."""
+    """Add the parameters of DenseCRF, with other `defaults` where given, and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
         parse = arguments.at_least_one if field.type is int else arguments.positive
         parser.add_argument(f'--crf_{field.name}', type=parse, metavar='N', **field.metadata,
