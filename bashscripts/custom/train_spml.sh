@@ -32,7 +32,10 @@ list_if_there() {
 }
 
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train.txt}     # every image with a label; its kind is the fifth field
-FULL_LIST=${FULL_LIST-$(list_if_there train_full)}      # those with the full truth; empty: no oracle, no scores of labels
+# Full truth of training images; empty: no oracle, no scores of labels. Own images that have it are trained on it, so that
+# it says nothing of pseudo labels.
+[ "$DATASET" != demo ] || FULL_LIST=${FULL_LIST-$DATAROOT/lists/train_full.txt}
+FULL_LIST=${FULL_LIST-}
 VAL_LIST=${VAL_LIST-$(list_if_there val)}               # images to score on; empty: no scores, but pictures
 IMAGE_LIST=${IMAGE_LIST:-$DATAROOT/lists/all.txt}       # where VAL_LIST is empty: images to predict
 BOXES=${BOXES:-$DATAROOT/boxes.json}                    # of the images whose kind is box
