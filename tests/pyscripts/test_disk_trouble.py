@@ -7,8 +7,8 @@ import tempfile
 
 import pytest
 import torch
-from PIL import Image
 
+from spml.data import readers
 from spml.training import loop
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -151,16 +151,16 @@ def test_a_data_folder_that_vanishes_during_inference_leaves_what_is_complete(pl
     place.works(script, **options)
     whole = files(place.out)
     shutil.rmtree(place.out)
-    away, convert, calls = place.folder / 'away', Image.Image.convert, []
+    away, decode, calls = place.folder / 'away', readers._array, []
 
     def vanish(image, *args, **more):
         calls.append(image)
         if len(calls) == 2:
             place.data.folder.rename(away)
-        return convert(image, *args, **more)
+        return decode(image, *args, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Image.Image, 'convert', vanish)
+        patch.setattr(readers, '_array', vanish)
         place.fails(script, **options, naming=[f'{place.data.list}:{line}', 'no such file'])
     left = files(place.out)
     assert whole['made_from.jsonl'].startswith(left.pop('made_from.jsonl'))
