@@ -58,7 +58,8 @@ def add_prototypes_argument(parser):
 def add_crf_arguments(parser, **defaults):
     """Add the parameters of DenseCRF, with other `defaults` where given, and its number of worker processes."""
     for field in dataclasses.fields(CrfParameters):
-        parse = arguments.at_least_one if field.type is int else arguments.positive
+        parse = (arguments.bound if field.default == 0 else
+                 arguments.at_least_one if field.type is int else arguments.positive)
         parser.add_argument(f'--crf_{field.name}', type=parse, metavar='N', **field.metadata,
                             default=defaults.get(field.name, field.default))
     arguments.add_workers_argument(parser, 'processes for CRF alongside the network; 0 does both in one')

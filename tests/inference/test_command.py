@@ -22,3 +22,13 @@ def test_crf_options_default_to_the_published_values():
     args = parser.parse_args([*(f'--crf_{name}={value}' for name, value in given.items()), '--num_workers=0'])
     assert command.crf_parameters(args) == CrfParameters(**given)
     assert args.num_workers == 0
+
+
+def test_pseudo_labels_compute_absent_classes_as_one_unless_told_not_to():
+    parser = argparse.ArgumentParser()
+    command.add_crf_arguments(parser, merge_below=1e-5)
+    for words, bound in (([], 1e-5), (['--crf_merge_below=0'], 0), (['--crf_merge_below=0.01'], 0.01)):
+        assert command.crf_parameters(parser.parse_args(words)).merge_below == bound
+    for value in ('-1', '2', 'x'):
+        with pytest.raises(SystemExit):
+            parser.parse_args([f'--crf_merge_below={value}'])
