@@ -4,8 +4,8 @@ python pyscripts/inference/pseudo_label.py --data_dir DATA --data_list LIST --sn
     --source softmax_random_walk --list_out OUT/train_pseudo.txt
 
 Scales, mirrors, walk and CRF are fixed by the source. Some options go beyond the release, all off by default:
---tagged_classes_only, --confidence_threshold, --keep_labels and --normalise. CRF computes all classes without a score as
-one, which changes rounding alone (--crf_merge_below 0: each by itself).
+--tagged_classes_only, --confidence_threshold, --keep_labels and --normalise. CRF computes all classes without a score
+as one, which changes rounding alone (--crf_merge_below 0: each by itself).
 """
 import pathlib
 
