@@ -4,6 +4,7 @@ A `.pth` is a pickle. torch reads it with `weights_only`, which is safe from tor
 CVE-2026-24747 before); what is left, names that take memory by a number in the file and members that grow when they are
 unpacked, is refused here before torch sees the file. A `.safetensors` holds tensors and text and needs no such care.
 """
+import errno
 import io
 import json
 import pathlib
@@ -45,8 +46,10 @@ def read_checkpoint(path):
     try:
         _check_pth(path)
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except OSError:
-        raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a place before the file's start, as a damaged archive states it
+            raise
+        raise _unreadable(path, error) from None
     except Exception as error:  # torch raises many types for a damaged or unsafe file; all mean the same to the user
         raise _unreadable(path, error) from None
     if not isinstance(content, dict):
