@@ -1,9 +1,12 @@
-"""Look at what a run has learned: lay its segmentation over an image, or over every image of a folder.
+"""Look at what a run has learned: lay its segmentation over images, or write it as labels to correct by hand.
 
 python pyscripts/inference/segment.py snapshots/demo/data/VOC2012-test/JPEGImages --run snapshots/demo/spml_scribble
 
-Each picture shows the image with its classes in colour, and a legend with their shares below. The softmax head labels;
-use inference.py for label maps, lists of images, or retrieval.
+python pyscripts/inference/segment.py photos --run snapshots/mine/spml --format labelme --save_dir mine/corrected
+
+An overlay shows the image with its classes in colour, and a legend with their shares below. Labels, of any other
+format, come with the photos and the class list, for an annotation tool and for prepare_custom.py to take. The softmax
+head labels; use inference.py for lists of images, or retrieval.
 """
 import pathlib
 
@@ -12,56 +15,109 @@ from tqdm import tqdm
 from spml.api import load_segmenter
 from spml.cli import arguments
 from spml.data.readers import read_image
-from spml.errors import DataError
+from spml.errors import ConfigError, DataError
+from spml.prepare.custom_sources import image_name
+from spml.prepare.export import COCO, FORMATS, LABELME, Export, existing
 from spml.program import check_name, execute
 from spml.utils.formats import write_png
 from spml.visualization.overlay import class_shares, overlay
 
 ENDINGS = ('.jpg', '.jpeg', '.png')
+OVERLAY = 'overlay'
 
 
 def main():
-    """Parse the options, write a picture for each image, say where."""
+    """Parse the options, write what is asked for of each image, say where."""
     parser = arguments.build_parser(__doc__, cfg_default='the one the checkpoint carries')
-    parser.add_argument('image', type=pathlib.Path, metavar='IMAGE_OR_FOLDER', help='a JPEG or PNG, or a folder')
+    parser.add_argument('images', type=pathlib.Path, nargs='+', metavar='IMAGE_OR_FOLDER',
+                        help='JPEGs and PNGs, or folders of them')
     parser.add_argument('--run', type=pathlib.Path, required=True, metavar='RUN',
                         help="folder of a pipeline's run or of a training, or a model-*.pth")
+    parser.add_argument('--format', nargs='+', choices=(OVERLAY, *FORMATS), default=(OVERLAY,),
+                        help='what to write: pictures; label maps, PNGs of class ids; polygons for LabelMe or in a '
+                             'JSON of COCO; or run lengths of COCO')
     parser.add_argument('--save_dir', type=pathlib.Path,
-                        help='folder for the pictures (default: overlays/ in the folder of the run)')
+                        help='folder to write (default: overlays/ in the folder of the run, labels/ for labels)')
     parser.add_argument('--opacity', type=arguments.share, default=0.5, metavar='A', help='of the colours, 0 < A <= 1')
+    parser.add_argument('--tolerance', type=arguments.tolerance, default=0, metavar='PIXELS',
+                        help='how far polygons may be from the outlines, to have fewer points; 0: they give the very '
+                             'pixels')
     parser.add_argument('--multi_scale', action='store_true', help='scales 0.5 to 1.5 and their mirrors')
     parser.add_argument('--crf', action='store_true', help='sharpen the result with DenseCRF')
+    parser.add_argument('--overwrite', action='store_true', help='write over labels, which may have been corrected')
     args = parser.parse_args()
-    paths = find_images(args.image)
-    save_dir = args.save_dir or (args.run if args.run.is_dir() else args.run.parent) / 'overlays'
+    names = result_names(find_images(args.images))
+    formats = tuple(form for form in FORMATS if form in args.format)
+    if args.tolerance and not {COCO, LABELME} & set(formats):
+        raise ConfigError(f'--tolerance is of polygons; give --format {COCO} or {LABELME}, or leave it out')
+    save_dir = args.save_dir or ((args.run if args.run.is_dir() else args.run.parent)
+                                 / ('labels' if formats else 'overlays'))
+    there = existing(save_dir, formats)
+    if there and not args.overwrite:
+        raise DataError(f'{there[0]}: is there already, and may have been corrected by hand; give another --save_dir, '
+                        f'or --overwrite to write over {len(there)} of them')
     segmenter = load_segmenter(args.run, args.device, args.cfg_path, args.overrides)
-    color_map = segmenter.config.dataset.get('color_map')
-    for path in tqdm(paths, desc='segment', unit='image', dynamic_ncols=True, disable=len(paths) == 1):
+    dataset = segmenter.config.dataset
+    export = formats and Export(save_dir, formats, segmenter.class_names, dataset.get('color_map'), dataset.background,
+                                args.tolerance)
+    for path, name in tqdm(names.items(), desc='segment', unit='image', dynamic_ncols=True, disable=len(names) == 1):
         image = read_image(path)
         label = segmenter.predict(image, multi_scale=args.multi_scale, crf=args.crf).labels
-        picture = overlay(image, label, segmenter.class_names, args.opacity, color_map,
-                          segmenter.config.dataset.background)
-        write_png(save_dir / f'{path.stem}.png', picture)
-    if len(paths) == 1:
+        if OVERLAY in args.format:
+            write_png(save_dir / f'{name}.png', overlay(image, label, segmenter.class_names, args.opacity,
+                                                        dataset.get('color_map'), dataset.background))
+        if export:
+            export.add(name, path, label)
+    if len(names) == 1:
+        where = save_dir / f'{name}.png' if OVERLAY in args.format else save_dir
         shares = [f'{segmenter.class_names[index]} {100 * share:.1f} %' for index, share in class_shares(label)]
-        print(f'{save_dir / f"{path.stem}.png"}: {", ".join(shares)}')
+        print(f'{where}: {", ".join(shares)}')
     else:
-        print(f'{len(paths)} overlays: {save_dir}')
+        print(f'{len(names)} {"overlays" if OVERLAY in args.format else "photos with labels"}: {save_dir}')
+    if export:
+        export.close()
+        print('Corrected, they are labels to train on:')
+        for words in export.way_back():
+            print(f'  python pyscripts/data/prepare_custom.py {words} --out DATA --cfg_dir configs/NAME')
 
 
-def find_images(path):
-    """Return the image `path`, or those of the folder `path`, sorted."""
-    if not path.is_dir():
-        return [path]
-    found = sorted(check_name(item) for item in path.glob('[!.]*') if item.suffix.lower() in ENDINGS and item.is_file())
-    if not found:
-        raise DataError(f'{path}: holds no {", ".join(ENDINGS)}; name an image, or a folder of them')
-    names = {}
-    for item in found:
-        other = names.setdefault(item.stem, item)
-        if other is not item:
-            raise DataError(f'{item}: has the name of {other}, so one picture would overwrite the other; rename it')
-    return found
+def find_images(paths):
+    """Return the images of `paths`, each an image or a folder of them, which is sorted; each image once."""
+    images = {}
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(check_name(item) for item in path.glob('[!.]*')
+                           if item.suffix.lower() in ENDINGS and item.is_file())
+            if not found:
+                raise DataError(f'{path}: holds no {", ".join(ENDINGS)}; name an image, or a folder of them')
+        for item in found:
+            images.setdefault(item.resolve(), item)
+    return list(images.values())
+
+
+def result_names(paths):
+    """Return a dict from the path of each image to the name of its results.
+
+    That is its base name; of several with one base name (as prepare_custom.py sees it) with the ending, and with as
+    many folders above it as tell them apart.
+    """
+    names, depths = {path: path.stem for path in paths}, dict.fromkeys(paths, 0)
+    while twins := _twins(names):
+        for path in twins:
+            parts, depths[path] = path.resolve().parts[1:], depths[path] + 1
+            if depths[path] > len(parts):
+                raise DataError(f'{path}: its results would have the name of those of another image; rename it')
+            names[path] = '_'.join([*parts[-depths[path]:-1], path.stem, path.suffix[1:]])
+    return names
+
+
+def _twins(names):
+    """Return the keys whose values prepare_custom.py would take for one name."""
+    groups = {}
+    for path, name in names.items():
+        groups.setdefault(image_name(f'{name}.png'), []).append(path)
+    return [path for group in groups.values() if len(group) > 1 for path in group]
 
 
 if __name__ == '__main__':

@@ -130,5 +130,6 @@ share = number(float, lambda value: 0 < value <= 1, 'a number above 0 and at mos
 positive = number(float, lambda value: 0 < value < math.inf, 'a number greater than 0')
 at_least_one = number(int, lambda value: value >= 1, 'a positive integer')
 bound = number(float, lambda value: 0 <= value <= 1, 'a number from 0 to 1')
+tolerance = number(float, lambda value: 0 <= value <= 100, 'a number of pixels from 0 to 100')
 pixels = number(float, lambda value: 1 <= value <= 100, 'a number of pixels from 1 to 100')
 count = number(int, lambda value: value >= 0, 'a non-negative integer')

@@ -1,4 +1,9 @@
-"""segment.py: its pictures."""
+"""segment.py: its pictures, and the labels that it writes to be corrected."""
+import json
+import pathlib
+import runpy
+import shlex
+
 import numpy as np
 import pytest
 import torch
@@ -52,12 +57,78 @@ def test_one_image_into_another_folder_with_other_settings(place, run_dir, works
 
 
 def test_mistakes_are_named(place, run_dir, fails):
-    empty, twins = place.folder / 'empty', place.folder / 'twins'
-    for folder in (empty, twins):
-        folder.mkdir()
-    for name in ('a.png', 'a.PNG'):
-        (twins / name).write_bytes(place.label('a', 'image').read_bytes())
+    empty = place.folder / 'empty'
+    empty.mkdir()
     for image, run, word in ((place.folder / 'none.jpg', run_dir, 'none.jpg'), (empty, run_dir, 'empty'),
-                             (twins, run_dir, twins / 'a.png'), (place.label('a'), place.folder / 'no_run', 'no_run'),
+                             (place.label('a'), place.folder / 'no_run', 'no_run'),
                              (place.label('a'), empty, 'model-*.pth')):
         fails('segment', image, '--run', run, '--device', 'cpu', naming=[word])
+
+
+def named(*paths):
+    """The names of results of images."""
+    script = pathlib.Path(__file__).parents[2] / 'pyscripts/inference/segment.py'
+    return list(runpy.run_path(str(script))['result_names'](list(paths)).values())
+
+
+def test_no_result_overwrites_another(place, run_dir, works, tmp_path):
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    for folder, names in ((one, ('a.png', 'a.PNG', 'a b.png', 'c.png')), (two, ('a_b.png', 'c.png', 'd.png'))):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_bytes(place.label('a', 'image').read_bytes())
+    works('segment', one, two, two / 'd.png', '--run', run_dir, '--save_dir', place.out)
+    assert {path.name for path in place.out.iterdir()} == {
+        'a_png.png', 'a_PNG.png', 'one_a b_png.png', 'one_c_png.png', 'two_c_png.png', 'two_a_b_png.png', 'd.png'}
+
+
+def test_names_are_as_long_as_needed(tmp_path):
+    paths = [tmp_path / name for name in ('x/1/a.jpg', 'y/1/a.jpg', 'y/1/a.png', 'b.jpg', 'b_jpg.jpg', 'y/b.png')]
+    assert named(*paths) == ['x_1_a_jpg', 'y_1_a_jpg', 'a_png', f'{tmp_path.name}_b_jpg', 'b_jpg_jpg', 'b_png']
+
+
+def prepared_again(words, out, works):
+    """The label maps of photos after prepare_custom.py with the options that a line of output gives."""
+    works('prepare_custom', *shlex.split(words), '--out', out, '--base', 'demo', '--num_workers', 0)
+    return {path.stem: np.array(Image.open(path)) for path in (out / 'VOC2012/segcls').glob('*.png')}
+
+
+@pytest.mark.parametrize('settings', [
+    ['dataset.class_names=[background, big cat, dog]'],
+    ['dataset.class_names=[sky, cat, dog]', 'dataset.background=true'],
+    ['dataset.class_names=[sky, cat, dog]', 'dataset.background=false',
+     'dataset.color_map=[[1, 2, 3], [200, 0, 0], [0, 9, 0]]']])
+def test_labels_come_back_as_they_were_written(place, run_dir, works, settings):
+    (place.folder / 'photos').mkdir()
+    for name in place.data.names:
+        image = np.array(Image.open(place.label(name, 'image')).convert('RGB'))
+        save_turned(place.folder / f'photos/{name}.png', image, 6 if name == 'b' else 1)
+    out = works('segment', place.folder / 'photos', '--run', run_dir, '--save_dir', place.out, '--format', 'masks',
+                'coco', 'labelme', 'coco_rle', 'overlay', '--set', *settings)
+    segmenter = spml.load_segmenter(run_dir, 'cpu', overrides=settings)
+    expected = {name: segmenter.predict(place.label(name, 'image')).labels for name in place.data.names}
+    lines = [line.split('prepare_custom.py ')[1].split(' --out ')[0] for line in out.splitlines() if '--images' in line]
+    assert len(lines) == 4
+    for number, words in enumerate(lines):
+        found = prepared_again(words, place.folder / f'again{number}', works)
+        assert found.keys() == expected.keys()
+        for name, label in expected.items():
+            np.testing.assert_array_equal(found[name], label)
+    content = json.loads((place.out / 'labelme/b.json').read_text())
+    assert (place.out / 'labelme' / content['imagePath']).resolve() == place.out / 'photos/b.png'
+    check_overlay(place.out / 'a.png', place.label('a', 'image'), segmenter, 0.5,
+                  segmenter.config.dataset.get('color_map'), segmenter.config.dataset.background)
+
+
+def test_labels_that_may_have_been_corrected_stay(place, run_dir, works, fails):
+    words = ['segment', place.label('a', 'image'), '--run', run_dir, '--device', 'cpu', '--set',
+             'dataset.class_names=[background, cat, dog]']
+    works(*words, '--format', 'labelme')
+    path = run_dir / 'labels/labelme/a.json'
+    path.write_text('{}')
+    fails(*words, '--format', 'masks', 'labelme', naming=[path, '--overwrite'])
+    assert path.read_text() == '{}'
+    works(*words, '--format', 'labelme', '--overwrite')
+    assert json.loads(path.read_text())['imagePath'] == '../photos/a.png'
+    fails(*words, '--format', 'masks', '--tolerance', 1, naming=['--tolerance'])
+    fails(*words[:-1], 'dataset.class_names=[background, void, dog]', '--format', 'masks', naming=['class_names'])
