@@ -53,7 +53,7 @@ custom_pipeline() {
         own_cams
         if kinds box; then cam_labels "$TRAIN_LIST" --boxes "$BOXES"; else cam_labels "$TRAIN_LIST"; fi
     fi
-    from_labels --keep_labels
+    from_labels --keep_labels --normalise auto
 }
 
 [ -n "$DATASET" ] || fail 'DATASET is not set; set it to the name that prepare_custom.py printed, or to demo'

@@ -13,7 +13,7 @@ from spml.cli import arguments
 from spml.inference import command
 from spml.inference.crf import CLIP
 from spml.inference.outputs import Finish
-from spml.inference.sources import NORMALISATIONS, SOURCES
+from spml.inference.sources import NORMALISATIONS, SOURCES, normalisation
 from spml.program import execute
 
 
@@ -36,10 +36,11 @@ def main():
     parser.add_argument('--keep_labels', action='store_true',
                         help='pixels that the weak label gives a class, or calls void, keep it; give the list of your '
                              'own labels. Images of the kind mask keep their label altogether')
-    parser.add_argument('--normalise', choices=NORMALISATIONS, default='class',
+    parser.add_argument('--normalise', choices=(*NORMALISATIONS, 'auto'), default='class',
                         help="what the softmax sources divide an image's scores of each class by: their maximum (the "
                              'default), so that small classes are not lost; the root of that; nothing; or what makes '
-                             'them agree with the weak label at its pixels')
+                             'them agree with the weak label at its pixels. auto: labels where the data have no '
+                             'background (dataset.background), else class')
     # Classes that the weak label does not contain have no scores: what is computed of them together is exact.
     command.add_crf_arguments(parser, merge_below=CLIP)
     args = parser.parse_args()
@@ -56,8 +57,9 @@ def main():
             parts['classifier'] = trained.classifier(device)
         if 'predictor' in source.takes:
             parts['predictor'] = trained.retrieval(parts['embedder'], args.semantic_memory_dir, parts['grid'])
-        if args.normalise != 'class':
-            parts['normalise'] = args.normalise
+        normalise = normalisation(args.normalise, trained.config.dataset.background)
+        if normalise != 'class':
+            parts['normalise'] = normalise
         finish = Finish(command.crf_parameters(args), args.confidence_threshold)
         job = command.job(args, trained.config, finish, args.num_workers)
         make_pseudo_labels(job, args.source, parts, args.cam_dir, args.list_out, args.keep_labels)

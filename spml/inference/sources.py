@@ -10,6 +10,17 @@ import pathlib
 # makes them agree with the weak label.
 NORMALISATIONS = ('class', 'root', 'none', 'labels')
 
+
+def normalisation(choice, background):
+    """Return one of NORMALISATIONS; `auto` is what was better in our measurements (BENCHMARKS.md).
+
+    That is `class` with a background, which is larger than what lies on it, and `labels` where all classes are alike.
+    """
+    if choice != 'auto':
+        return choice
+    return 'class' if background else 'labels'
+
+
 # The options that have to be given for something that a source takes.
 _OPTIONS = {'cams': ('cam_dir',), 'predictor': ('semantic_memory_dir', 'kmeans_num_clusters'),
             'grid': ('kmeans_num_clusters',)}

@@ -280,7 +280,7 @@ def test_own_data_without_boxes_and_tags_needs_no_cams(place):
     assert plan.stages['train_embedding'].options['--cfg_path'].endswith('voc12/scribble.yaml')
     pseudo = plan.stages['pseudo_labels'].options
     assert pseudo['--data_list'] == str(place.data / 'lists/train.txt')
-    assert pseudo['--keep_labels'] is True
+    assert (pseudo['--keep_labels'], pseudo['--normalise']) == (True, 'auto')
 
 
 def test_own_data_with_tags_gets_cams_but_keeps_only_what_people_drew(place):

@@ -75,6 +75,16 @@ def test_the_options_of_pseudo_labels_arrive_and_training_takes_the_result(place
         assert '--confidence_threshold' in err
 
 
+@pytest.mark.parametrize(('background', 'meant', 'other'), [('true', 'class', 'labels'), ('false', 'labels', 'class')])
+def test_data_without_background_are_normalised_by_their_labels(place, background, meant, other):
+    options = 'pseudo_label', '--set', f'dataset.background={background}'
+    place.works(*options, source='softmax', normalise='auto')
+    place.works(*options, source='softmax', normalise=meant)
+    assert '3 of 3 images are done already' in place.printed
+    place.works(*options, source='softmax', normalise=other)
+    assert 'done already' not in place.printed
+
+
 def run_process(*command):
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
     return subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=environment,
