@@ -47,9 +47,11 @@ def command_of(sweep, run, gpu=None, overwrite=False):
         # The one GPU that it sees is number 0, whatever the YAML names.
         return (words, {}) if gpu is None else ([*words, 'gpus=0'], {'CUDA_VISIBLE_DEVICES': gpu})
     environment = {**run.settings, 'RUN_NAME': run.name, 'SNAPSHOT_ROOT': str(sweep.out.absolute())}
-    for name, grid in (('SET_EMBEDDING', 'set'), ('SET_CLASSIFIER', 'set_classifier')):
+    # Where a pipeline trains a classifier of tags, that has the run's seed, too.
+    for name, words in (('SET_EMBEDDING', run.words('set')), ('SET_CLASSIFIER', run.words('set_classifier')),
+                        ('SET_CAM', [f'seed={run.seed}'])):
         given = run.settings.get(name, os.environ.get(name, ''))
-        environment[name] = ' '.join([given, *run.words(grid)]).strip()
+        environment[name] = ' '.join([given, *words]).strip()
     environment.setdefault('SPML_PYTHON', os.environ.get('SPML_PYTHON') or sys.executable)
     added = {'GPUS': gpu, 'OVERWRITE': '1' if overwrite else None}
     return ['bash', str(run.pipeline)], environment | {name: value for name, value in added.items() if value}

@@ -176,12 +176,17 @@ def test_the_shipped_comparison_gives_each_the_same_budget_and_labels():
     plan = read_sweep(SWEEPS / 'demo_quality.yaml', [7])
     assert [run.name for run in plan.runs] == [
         *(f'{method}_{labels}_7' for labels in ('scribble', 'point', 'box', 'tag')
-          for method in ('joint', 'published', 'cross_entropy')), 'cross_entropy_full_7']
+          for method in ('joint', 'published', 'cross_entropy')), 'own_cams_tag_7', 'joint_mix_7',
+        'cross_entropy_full_7']
     for run in plan.runs:
-        labels, baseline = run.name.split('_')[-2], run.name.startswith('cross')
-        assert run.pipeline.name == ('train_cross_entropy.sh' if baseline else f'train_spml_{labels}.sh')
+        labels, baseline, mix = run.name.split('_')[-2], run.name.startswith('cross'), run.name.startswith('joint_mix')
+        assert run.pipeline.name == (
+            'train_cross_entropy.sh' if baseline else 'train_spml.sh' if mix else f'train_spml_{labels}.sh')
         assert run.settings.get('LABELS') == (labels if baseline else None)
-        assert baseline or run.settings['RECIPE'] == run.name.split('_')[0]
+        assert run.settings.get('CAM_DIR') == ('' if run.name.startswith('own_cams') else None)
+        # The mix is drawn with another list, so by another command.
+        assert run.settings['DATAROOT'].endswith('_mix') == mix
+        assert run.settings['RECIPE'] == ('published' if run.name.startswith('published') else 'joint')
         assert run.overrides['set']['train.max_iteration'] == (200 + 60 if baseline else 200)
         assert run.overrides['set_classifier']['train.max_iteration'] == 60
         assert {overrides['train.precision'] for overrides in run.overrides.values()} == {'bf16'}

@@ -17,7 +17,7 @@ SCRIPT = ROOT / 'pyscripts' / 'train' / 'sweep.py'
 
 # Records its settings, fails while $FAIL names its run, and writes a score that depends on the learning rate.
 PIPELINE = """
-echo "$RUN_NAME|$SET_EMBEDDING|$SET_CLASSIFIER|$GPUS|$DATASET" >> "$SNAPSHOT_ROOT/calls"
+echo "$RUN_NAME|$SET_EMBEDDING|$SET_CLASSIFIER|$GPUS|$DATASET|$SET_CAM" >> "$SNAPSHOT_ROOT/calls"
 trap 'echo saved > "$SNAPSHOT_ROOT/$RUN_NAME/saved"; exit 130' INT
 mkdir -p "$SNAPSHOT_ROOT/$RUN_NAME/scores"
 [ -z "$OVERWRITE" ] || echo "$OVERWRITE" >> "$SNAPSHOT_ROOT/overwrites"
@@ -72,13 +72,16 @@ class Place:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.delenv('GPUS', raising=False)
-    monkeypatch.delenv('SET_EMBEDDING', raising=False)
+    for name in ('SET_EMBEDDING', 'SET_CLASSIFIER', 'SET_CAM'):
+        monkeypatch.delenv(name, raising=False)
     return Place(tmp_path)
 
 
 def test_every_run_gets_its_settings(place, works):
-    runs = [(f'base_lr={lr},seed={seed}', f'train.base_lr={lr} seed={seed}', f'seed={seed}', '', 'demo')
+    runs = [(f'base_lr={lr},seed={seed}', f'train.base_lr={lr} seed={seed}', f'seed={seed}', '', 'demo',
+             f'train.precision=bf16 seed={seed}')
             for lr in ('0.25', '0.5') for seed in (0, 1)]
+    place.write(seeds=[0, 1], settings={'DATASET': 'demo', 'SET_CAM': 'train.precision=bf16'})
     for _ in range(2):  # what is done already is the pipeline's to say
         assert run_sweep(place.sweep) == {}
         assert place.calls() == runs
@@ -124,7 +127,7 @@ def test_commands_can_be_seen_before(place, works):
     assert len(lines) == 2
     # The line is a command: run in a shell it does what the sweep would do.
     subprocess.run(['bash', '-c', lines[0].partition(': ')[2]], check=True)
-    assert place.calls() == [('base_lr=0.25,seed=0', 'train.base_lr=0.25 seed=0', 'seed=0', '', 'demo')]
+    assert place.calls() == [('base_lr=0.25,seed=0', 'train.base_lr=0.25 seed=0', 'seed=0', '', 'demo', 'seed=0')]
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
