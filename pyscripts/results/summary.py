@@ -7,7 +7,7 @@ import pathlib
 from spml.cli import arguments
 from spml.errors import DataError
 from spml.evaluation.scores import format_summary
-from spml.pipeline.record import read_record
+from spml.pipeline.record import NO_TRUTH, lacks_truth, read_record
 from spml.program import execute
 
 
@@ -16,7 +16,10 @@ def main():
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--run_dir', type=pathlib.Path, required=True, help='folder of a run')
     run_dir = parser.parse_args().run_dir
-    scores = [(stage.title, stage.output) for stage in read_record(run_dir).stages if stage.title and stage.is_done]
+    record = read_record(run_dir)
+    scores = [(stage.title, stage.output) for stage in record.stages if stage.title and stage.is_done]
+    if not scores and lacks_truth(record.settings):
+        raise DataError(f'{run_dir}: has no scores, for {NO_TRUTH}; look at its pictures')
     if not scores:
         raise DataError(f'{run_dir}: has no scores yet; run its script to the end')
     print(format_summary(scores))

@@ -20,6 +20,7 @@ from spml.errors import DataError
 from spml.utils.formats import append_line
 
 FILE_NAME = 'run.jsonl'
+NO_TRUTH = 'there is no truth to score against (VAL_LIST and FULL_LIST are empty)'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,11 @@ class Record:
     settings: dict
     made: str
     stages: list
+
+
+def lacks_truth(settings):
+    """Return whether a pipeline's settings say that there is nothing to score against."""
+    return settings.get('VAL_LIST') == '' and not settings.get('FULL_LIST')
 
 
 class Recorder:

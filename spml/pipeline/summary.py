@@ -1,5 +1,6 @@
 """What a pipeline prints at its end: its scores, and where results and pictures are."""
 from spml.evaluation.scores import format_summary
+from spml.pipeline.record import NO_TRUTH, lacks_truth
 
 
 def closing(run_dir, plan):
@@ -11,6 +12,8 @@ def closing(run_dir, plan):
     scores = [(stage.title, stage.output) for stage in plan.stages if stage.title]
     pictures = [stage.output for stage in plan.stages if stage.output.suffix == '.png']
     lines = ['', format_summary(scores), ''] if scores else ['']
+    if not scores and lacks_truth(plan.settings):
+        lines.append(f'scores:   none; {NO_TRUTH}')
     lines.append(f'results:  {run_dir}')
     lines += [f'pictures: {path} (overview)' for path in pictures]
     lines.append(f'          {run_dir}/*/semantic_color (each prediction, in colour)')

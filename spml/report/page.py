@@ -7,8 +7,9 @@ from tqdm import tqdm
 from spml.config.schema import REQUIRED, SCHEMA, Derived
 from spml.data.lists import read_list
 from spml.names import __version__
+from spml.pipeline.record import NO_TRUTH
 from spml.report import charts, pictures
-from spml.report.prototypes import prototype_statistics
+from spml.report.prototypes import evenly, prototype_statistics
 from spml.utils.formats import write_text
 from spml.visualization.fonts import shown_names
 from spml.visualization.palette import legend_entries
@@ -36,7 +37,8 @@ def write_page(runs, path, data_dir=None, num_images=3, segmenters=None):
         names = f'{len(runs)} runs'
     text = environment.get_template('page.html').render(
         title=f'SPML: {names}', runs=runs, draw=_draw, version=__version__, plotly=plotly.offline.get_plotlyjs(),
-        sections=[(key, name) for key, name in _SECTIONS.items() if content.get(key)], **content)
+        no_truth=NO_TRUTH, sections=[(key, name) for key, name in _SECTIONS.items() if content.get(key)],
+        **content)
     write_text(path, text)
 
 
@@ -96,27 +98,45 @@ def _truths(run, data_dir):
 
 def _images(runs, truths, folder, num_images, segmenters):
     """Return (heading, note, {group: rows}) for the validation and the training images of the first run."""
-    first, images = runs[0], []
+    first, images, shown = runs[0], [], set()
     if folder is None:
         print(f'note: {first.path}: the folder of its data is not there, so no images are shown; give --data_dir')
         return []
-    for part, maps in (('Validation images', first.predictions), ('Training images', first.pseudo_labels)):
+    if first.pseudo_labels is not None:  # what is predicted of these without truth is shown beside them
+        shown = {entry.name for entry in read_list(first.pseudo_labels.image_list, folder, unique_names=False)}
+    for maps in (first.predictions, first.pseudo_labels):
         if maps is None:
             continue
         is_training = maps is first.pseudo_labels
         entries = {entry.name: entry for entry in read_list(maps.image_list, folder, unique_names=False)}
-        ranked = pictures.scored_images(entries.values(), truths, maps.folder, len(first.class_names))
-        chosen = zip(('Best', 'Worst', 'Random'), pictures.choose(ranked, num_images), strict=True)
+        if not is_training and maps.truth_list is None:
+            entries = {name: entry for name, entry in entries.items() if name not in shown}
+        part = 'Training images' if is_training else 'Other images' if maps.truth_list is None else 'Validation images'
+        note, chosen = _choose(first, maps, entries.values(), truths, num_images)
         flat = [(group, *pair) for group, pairs in chosen for pair in pairs]
         groups = {group: [] for group, _, _ in flat}
         for group, entry, value in tqdm(flat, desc=part.lower(), unit='image', dynamic_ncols=True):
             groups[group].append(_row(runs, entry, value, truths, is_training, segmenters))
-        note = (f'Ranked by the mean IoU of {first.name}, {maps.title}, over the classes that occur in an image; '
-                f'{len(ranked)} images.')
         if is_training and segmenters:
             note += ' Predictions are those of the last weights at a single scale.'
-        images.append((part, note, groups))
+        if groups or maps.truth_list is not None:
+            images.append((part, note, groups))
     return images
+
+
+def _choose(run, maps, entries, truths, count):
+    """Return a note and (group, [(entry, value)]) of the images to show, `count` a group.
+
+    The value is the image's mean IoU; of maps that are not scored it is None, and there is one group of `3 * count`.
+    """
+    ranked = pictures.scored_images(entries, truths, maps.folder, len(run.class_names))
+    if ranked or maps.truth_list is not None:
+        note = (f'Ranked by the mean IoU of {run.name}, {maps.title}, over the classes that occur in an image; '
+                f'{len(ranked)} images.')
+        return note, list(zip(('Best', 'Worst', 'Random'), pictures.choose(ranked, count), strict=True))
+    there = [entry for entry in entries if (maps.folder / f'{entry.name}.png').is_file()]
+    chosen = [(there[index], None) for index in evenly(len(there), 3 * count)] if count else []
+    return f'Not ranked, for they are not scored; {len(there)} images.', [('Some', chosen)]
 
 
 def _row(runs, entry, value, truths, is_training, segmenters):
@@ -130,7 +150,7 @@ def _row(runs, entry, value, truths, is_training, segmenters):
             label = segmenters[run.name].predict(entry.image).labels
         labels.append((f'prediction{suffix}', label))
     labels.append(('truth', truths.get(entry.name)))
-    heading = f'{entry.name}: {100 * value:.1f} %'
+    heading = entry.name if value is None else f'{entry.name}: {100 * value:.1f} %'
     return pictures.make_row(heading, entry, labels, runs[0].class_names, runs[0].color_map)
 
 

@@ -11,17 +11,18 @@ import yaml
 
 from spml.errors import DataError
 from spml.evaluation.scores import read_score
-from spml.pipeline.record import read_record
+from spml.pipeline.record import lacks_truth, read_record
 from spml.utils.formats import read_json_lines
 
 # Settings that only say where things are: not a difference between runs that a reader looks for.
 _PLACES = ('SNAPSHOT_ROOT', 'RUN_NAME')
 _TRAININGS = ('train_cam.py', 'train.py', 'train_classifier.py')
 _LABELLING = ('cam_label.py', 'pseudo_label.py')  # scripts that label training images
+_PREDICTING = 'inference.py'
 
 
 class LabelMaps(NamedTuple):
-    """Label maps that a run made, `<folder>/<image name>.png`, with the list of their images."""
+    """Label maps that a run made, `<folder>/<image name>.png`, with the list of their images and of their truth."""
 
     title: str
     folder: pathlib.Path
@@ -49,8 +50,8 @@ class Run:
     metrics: dict  # from a training to the rows of its `metrics.jsonl`
     scores: list  # of Score, in the order of the pipeline
     costs: dict  # from a stage to its StageRecord
-    predictions: LabelMaps | None  # the last scored ones of validation images
-    pseudo_labels: LabelMaps | None  # of training images
+    predictions: LabelMaps | None  # the last scored ones of validation images; without scores the last of any images
+    pseudo_labels: LabelMaps | None  # of training images, the last scored ones if there are any
     prototypes: list  # folders that prototype.py wrote
     data_dir: pathlib.Path | None  # folder that the paths in the lists start from
 
@@ -67,6 +68,11 @@ class Run:
         """The classes' colours, a list of [R, G, B], where the configuration has its own; else None."""
         found = (config.get('dataset.color_map') for config in self.configs.values())
         return next((colours for colours in found if colours), None)
+
+    @property
+    def has_no_truth(self):
+        """Whether it was told that there is nothing to score against."""
+        return not self.scores and lacks_truth(self.settings)
 
     def described(self):
         """Return all that was set, as one dict from a readable key to a value."""
@@ -110,7 +116,10 @@ def _read_run(path, name):
         raise DataError(f'{path}: holds neither a training nor a score yet; run its script to the end')
     pseudo = {stage.output / 'semantic_gray': stage.options for script in _LABELLING
               for stage in by_script.get(script, [])}
-    maps = [maps for stage in scored if (maps := _label_maps(path, stage, pseudo))]
+    # What is scored comes last, for the last is shown.
+    made = [stage for script in (*_LABELLING, _PREDICTING) for stage in by_script.get(script, []) if stage.is_done]
+    maps = [maps for stage in made if (maps := _unscored_maps(path, stage))]
+    maps += [maps for stage in scored if (maps := _label_maps(path, stage, pseudo))]
     data_dirs = [pathlib.Path(folder) for stage in record.stages if (folder := stage.options.get('--data_dir'))]
     return Run(path, name, record.made, record.settings, configs, metrics,
                [Score(stage.name, stage.title, read_score(stage.output)) for stage in scored],
@@ -127,6 +136,12 @@ def _label_maps(path, stage, pseudo):
     truth_list = _own_copy(path, stage.options.get('--gt_list'))
     image_list = _own_copy(path, pseudo[folder]['--data_list']) if folder in pseudo else truth_list
     return LabelMaps(stage.title, folder, image_list, truth_list) if folder.is_dir() and image_list else None
+
+
+def _unscored_maps(path, stage):
+    """Return the LabelMaps that a stage made, without truth, or None where they are gone."""
+    folder, image_list = stage.output / 'semantic_gray', _own_copy(path, stage.options.get('--data_list'))
+    return LabelMaps(stage.name, folder, image_list, None) if folder.is_dir() and image_list else None
 
 
 def _own_copy(path, list_path):

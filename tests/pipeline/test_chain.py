@@ -463,3 +463,12 @@ def test_a_checkpoint_of_another_network_is_found_before_the_first_stage_and_a_g
     status, _, error = without_training(place, path)
     assert (status, place.calls) == (2, [])
     assert f'CHECKPOINT={path}: does not fit the configured network' in error
+
+
+def test_without_truth_the_end_says_so(place):
+    place.drop += ['score', 'score_final']
+    says = 'scores:   none; there is no truth to score against (VAL_LIST and FULL_LIST are empty)'
+    assert says in ok(place.run(VAL_LIST='', FULL_LIST='')).splitlines()
+    assert says not in ok(place.run(VAL_LIST='', FULL_LIST='x'))
+    place.drop = ['demo_data']
+    assert says not in ok(place.run(VAL_LIST='', FULL_LIST=''))
