@@ -14,7 +14,7 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, overload
+from typing import Any, Final, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -29,9 +29,11 @@ from spml.inference.outputs import Finish, Prediction, finish
 from spml.inference.predictors import Embedder, SoftmaxPredictor, cut, for_finish, predict_pixels
 from spml.inference.trained import Trained
 from spml.inference.views import View, shrunk_size, single_scale_size
+from spml.names import VOID
 from spml.segsort.segments import nearest_resize
 from spml.utils.device import pick_device
 from spml.utils.model_files import newest_model
+from spml.visualization.palette import class_colours
 
 StrPath: TypeAlias = str | os.PathLike[str]
 # A file, or the pixels themselves: (H, W, 3) uint8 RGB.
@@ -70,14 +72,22 @@ class Segmenter:
     Attributes:
         config: the resolved configuration, an EasyDict of sections.
         class_names: C strings.
+        colours: C tuples (R, G, B) in which pictures show the classes.
+        has_background: whether class 0 is whatever no other class covers; otherwise it is a class as the others.
+        void: what a label map has where a pixel is no class and does not count; never predicted.
         device: torch.device it computes on.
         embedder: the embedding network with its sliding window.
     """
+
+    void: Final = VOID
 
     def __init__(self, config: Any, embedder: Embedder, classifier: torch.nn.Module) -> None:
         """Take both networks, in eval mode and on one device."""
         self.config = config
         self.class_names: tuple[str, ...] = tuple(config.dataset.class_names)
+        self.colours: tuple[tuple[int, int, int], ...] = tuple(
+            class_colours(len(self.class_names), config.dataset.get('color_map')))
+        self.has_background: bool = config.dataset.background
         self.device: torch.device = embedder.device
         self.embedder, self.classifier = embedder, classifier
 
