@@ -31,7 +31,8 @@ def main():
                              'images get box labels')
     parser.add_argument('--boxes_incomplete', action='store_true',
                         help='there may be objects outside all boxes of an image, as a file by prepare_custom.py says '
-                             'by itself; else that is background')
+                             'by itself: background is what the CAMs call so, the rest is unlabelled; else all '
+                             'outside is background')
     parser.add_argument('--alpha', type=arguments.positive, default=BACKGROUND_POWER, metavar='N',
                         help="power of background's score in tag labels")
     parser.add_argument('--threshold', type=arguments.share, default=TAG_THRESHOLD, metavar='N',

@@ -48,7 +48,7 @@ class Rule(NamedTuple):
     box_threshold: float = BOX_THRESHOLD
     classes: ClassList | None = None  # in which the boxes' classes are looked up
     background: bool = True  # whether class 0 is the background
-    complete: bool = True  # whether what is outside all boxes of an image is background
+    complete: bool = True  # whether all outside an image's boxes is background, or only what its CAMs call so
     keep: bool = False  # pixels that the list's own label map gives a class, or void, keep it
 
 
@@ -189,7 +189,12 @@ def _scores(item, rule, notes):
     boxes = read_boxes(item.boxes, size, rule.classes, None, notes, rule.background)
     label, score = box_scores(cams, boxes, size, rule.background)
     if not rule.complete:
-        label[np.isinf(score)] = UNLABELLED
+        # Background is where the CAMs find none of the classes: without any of it, training would never see background.
+        outside, by_cam = np.isinf(score), np.full(size, UNLABELLED, np.uint8)
+        if cams and rule.background:
+            by_cam, top = tag_scores(cams, size, rule.alpha, rule.normalised)
+            by_cam[(by_cam != 0) | (top < rule.threshold)] = UNLABELLED
+        label[outside] = by_cam[outside]
     return label, score
 
 

@@ -80,7 +80,9 @@ def prepare(sources, out, num_workers, overwrite=False):
     _warn_of_tags(classes, known)
     _write_boxes(out, rules, shares['train'])
     lists = _write_lists(out, shares, known)
-    _check(out, lists, classes, num_workers)
+    # CAMs of an image with tags or boxes also say where none of its classes is.
+    by_cams = has_background and any(one.kind in ('box', 'tag') for one in known.values())
+    _check(out, lists, classes, num_workers, classes.names[:int(by_cams)])
     _print_table(classes, shares, known)
     longest_side = max(max(image_size(out / sample.image_path)) for sample in samples)
     return Prepared(classes, has_background, lists, out / 'lists' / 'train.txt', longest_side)
@@ -185,8 +187,11 @@ def _fields(name, sample, known):
     return [f'{FOLDERS[kind]}/{sample.name}.png', regions]
 
 
-def _check(out, lists, classes, num_workers):
-    """Look at the labels of the lists as check_data.py does, say what those to train on hold, and warn."""
+def _check(out, lists, classes, num_workers, implied):
+    """Look at the labels of the lists as check_data.py does, say what those to train on hold, and warn.
+
+    The classes called `implied` will be in labels to train on, whatever these show.
+    """
     for name, what, so in (('train', 'training label', ', so nothing will be predicted as it'),
                            ('val', 'label to score on', '')):
         if lists[name]:
@@ -195,7 +200,7 @@ def _check(out, lists, classes, num_workers):
                 print(f'of {len(lists[name])} training labels '
                       + ', '.join(f'{checked.images[index]} have {one}' for index, one in enumerate(classes.names)))
             for index, one in enumerate(classes.names):
-                if not checked.images[index]:
+                if not checked.images[index] and not (name == 'train' and one in implied):
                     logger.warning('WARNING: no %s has %s%s', what, one, so)
             for kind in SUSPICIOUS:
                 found = [finding for finding in checked.findings if finding.kind == kind]

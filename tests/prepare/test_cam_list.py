@@ -177,5 +177,11 @@ def test_boxes_that_may_be_incomplete(place, works, by_file):
     works('cam_label', *place.arguments('--boxes', path, *([] if by_file else ['--boxes_incomplete']),
                                         data_list=data_list))
     expected = np.full(SIZE, 254)
+    expected[:, :5] = 0  # where (1 - CAM)^6 is more than the CAM
+    expected[2:12, 3:7] = 254
     expected[2:12, 7:11] = 1  # the right half of the box
     np.testing.assert_array_equal(place.label('b'), expected)
+    np.save(place.folder / 'cams/b.npy', {})
+    works('cam_label', *place.arguments('--boxes', path, *([] if by_file else ['--boxes_incomplete']),
+                                        data_list=data_list))
+    assert (place.label('b') == 254).all()

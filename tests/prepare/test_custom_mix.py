@@ -144,7 +144,7 @@ def test_options_of_labels_that_are_not_given(mix, fails, options, of):
     fails('prepare_custom', *mix.arguments('tags', more=options), naming=[options[0], f'--{of}'])
 
 
-def test_tags_alone(mix, works):
+def test_tags_alone(mix, works, caplog):
     printed = works('prepare_custom', *mix.arguments('tags'))
     assert load_config(mix.out / 'configs/scribble.yaml').dataset.background
     assert {name: fields[2:] for name, fields in lines(mix).items()} == {
@@ -152,6 +152,7 @@ def test_tags_alone(mix, works):
     assert {path.stem for path in (mix.out / 'lists').iterdir()} == {'train', 'test', 'all'}
     assert 'seen in tags alone: cat (2 images), dog (3 images), horse (1 images)' in printed
     assert 'custom/train_spml.sh' in printed
+    assert 'nothing will be predicted' not in caplog.text  # CAMs show where background is
 
 
 def test_what_changes_is_made_again(mix, works):
