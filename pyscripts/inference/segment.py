@@ -52,7 +52,7 @@ def main():
         raise ConfigError(f'--tolerance is of polygons; give --format {COCO} or {LABELME}, or leave it out')
     save_dir = args.save_dir or ((args.run if args.run.is_dir() else args.run.parent)
                                  / ('labels' if formats else 'overlays'))
-    there = existing(save_dir, formats)
+    there = existing(save_dir, formats, names.values())
     if there and not args.overwrite:
         raise DataError(f'{there[0]}: is there already, and may have been corrected by hand; give another --save_dir, '
                         f'or --overwrite to write over {len(there)} of them')

@@ -25,10 +25,13 @@ _FILES = {COCO: 'coco.json', COCO_RLE: 'coco_rle.json'}
 _LABELME_VERSION = '5.5.0'  # of the form of its files
 
 
-def existing(folder, formats):
-    """Return the paths of the labels that a folder holds already in some of `FORMATS`: they may have been corrected."""
-    paths = [pathlib.Path(folder) / _FILES.get(form, form) for form in formats]
-    return [found for path in paths if path.exists() for found in (sorted(path.iterdir()) if path.is_dir() else [path])]
+def existing(folder, formats, names):
+    """Return the paths of what would be written over: labels of `names`, or a JSON of COCO, which may be corrected."""
+    folder, paths = pathlib.Path(folder), []
+    for form in formats:
+        ending = {MASKS: 'png', LABELME: 'json'}.get(form)
+        paths += [folder / form / f'{name}.{ending}' for name in names] if ending else [folder / _FILES[form]]
+    return [path for path in paths if path.exists()]
 
 
 class Export:

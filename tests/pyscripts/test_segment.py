@@ -127,8 +127,13 @@ def test_labels_that_may_have_been_corrected_stay(place, run_dir, works, fails):
     path = run_dir / 'labels/labelme/a.json'
     path.write_text('{}')
     fails(*words, '--format', 'masks', 'labelme', naming=[path, '--overwrite'])
+    works('segment', place.label('b', 'image'), *words[2:], '--format', 'labelme')
     assert path.read_text() == '{}'
+    assert (path.parent / 'b.json').is_file()
     works(*words, '--format', 'labelme', '--overwrite')
     assert json.loads(path.read_text())['imagePath'] == '../photos/a.png'
+    works(*words, '--format', 'coco', 'masks', '--save_dir', place.out)
+    fails('segment', place.label('b', 'image'), *words[2:], '--format', 'coco', '--save_dir', place.out,
+          naming=[place.out / 'coco.json'])
     fails(*words, '--format', 'masks', '--tolerance', 1, naming=['--tolerance'])
     fails(*words[:-1], 'dataset.class_names=[background, void, dog]', '--format', 'masks', naming=['class_names'])
