@@ -10,6 +10,7 @@ list, too: its `__ignore__` is void and its `_background_` the background.
 """
 import pathlib
 import re
+import unicodedata
 from typing import NamedTuple
 
 from spml.errors import ConfigError, DataError
@@ -35,6 +36,16 @@ class ClassList(NamedTuple):
     names: tuple
     colours: tuple | None
     values: dict
+
+    def find(self, name):
+        """Return the id of a class by its name, or None.
+
+        Names that differ in case, blanks or Unicode form alone are one name, unless the list tells them apart.
+        """
+        if name in self.names:
+            return self.names.index(name)
+        alike = [index for index, one in enumerate(self.names) if _plain(one) == _plain(name)]
+        return alike[0] if len(alike) == 1 else None
 
     def has_background(self, choice=None):
         """Return whether the first class is the background: by the user's `choice`, or by its name where None is made.
@@ -77,6 +88,10 @@ def read_class_list(path):
     values = {colour: index for index, (_, _, colour) in enumerate(classes)}
     values |= {colour: _NO_CLASSES[name.lower()] for _, name, colour in entries if name.lower() in _NO_CLASSES}
     return ClassList(path, names, tuple(colour for _, _, colour in classes), values)
+
+
+def _plain(name):
+    return ' '.join(unicodedata.normalize('NFC', name).casefold().split())
 
 
 def _parse(place, line):

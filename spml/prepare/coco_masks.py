@@ -151,12 +151,22 @@ def _run_lengths(text):
     return None if shift else runs
 
 
+def are_shares(numbers, size):
+    """Return whether numbers, meant as pixels of an image of `size` (H, W), are shares of it: fractions in 0..1."""
+    return (min(size) > 1 and all(0 <= number <= 1 for number in numbers)
+            and any(number != int(number) for number in numbers))
+
+
 def _fill(polygons, size, where):
     limit = 2 * max(size)  # far coordinates and NaN would crash the library
+    if polygons and all(type(number) in (int, float) for number in polygons):
+        polygons = [polygons]  # as VGG's annotator writes a single one
     good = all(isinstance(polygon, list) and len(polygon) % 2 == 0 for polygon in polygons)
     if not good or not all(type(number) in (int, float) and -limit <= number <= limit
                            for number in itertools.chain.from_iterable(polygons)):
         raise DataError(f'{where}: polygons must be lists [x, y, x, y, ...] of pixels; fetch the file again')
+    if are_shares(list(itertools.chain.from_iterable(polygons)), size):
+        raise DataError(f'{where}: all x and y are in 0..1; they must be pixels, not shares of the image')
     polygons = [polygon for polygon in polygons if len(polygon) >= 6]  # three points
     if not polygons:
         return np.zeros(size, bool)

@@ -82,7 +82,8 @@ def draw_coco(image, size, rules, notes):
     for where, value, segmentation in image.annotations:
         mask = decode_mask(segmentation, tuple(size), where)
         masks.append((value, mask))
-        short = [polygon for polygon in segmentation if len(polygon) < 6] if isinstance(segmentation, list) else []
+        short = [polygon for polygon in segmentation if isinstance(polygon, list) and len(polygon) < 6] if (
+            isinstance(segmentation, list)) else []
         if short or not mask.any():
             notes.append((noted.NOTHING, f'{where}, a polygon of {len(short[0]) // 2} points' if short else
                           f'{where}, which covers no pixel of the image'))
@@ -123,7 +124,8 @@ def shape_value(shape, classes, others, has_background=True):
 
 def class_value(name, classes, others, where):
     """Return the label value of a class name; DataError for one that is not in the class list, if `others` is None."""
-    value = classes.names.index(name) if name in classes.names else others
+    value = classes.find(name)
+    value = others if value is None else value
     if value is None:
         raise DataError(f'{where}: {name!r} is not in {classes.path}; add it there, or give --others background or '
                         'void')

@@ -4,6 +4,7 @@ A CSV may be separated by commas, semicolons or tabs and may have a header and a
 """
 import contextlib
 import csv
+import logging
 import math
 import pathlib
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from spml.prepare import notes as noted
 from spml.prepare.shapes import class_value, shape_value
 from spml.program import check_name
 from spml.utils.formats import as_int, read_lines
+
+logger = logging.getLogger(__name__)
 
 # Words, in small letters, by which a first line is known as a header, and its columns.
 _COLUMNS = {'image': ('image', 'images', 'image_id', 'image_name', 'img', 'file', 'filename', 'file_name', 'name',
@@ -36,7 +39,8 @@ def read_tags(path, classes, others=None):
 
     Args:
         path: a CSV, `image,class,class ...` on each line (several lines of an image add up; a field may hold several
-            classes with `;` or `|` between them), or a folder with a folder of images for each class.
+            classes with `;` or `|` between them), a CSV with a column of 0 and 1 for each class that its header
+            names, or a folder with a folder of images for each class.
         classes: ClassList; its names or ids are given.
         others: as in `shapes.ShapeRules`; if not None, what is not in the list is left out.
 
@@ -51,10 +55,9 @@ def read_tags(path, classes, others=None):
                 if file.suffix.lower() in _ENDINGS and not file.name.startswith('.'):
                     tags.setdefault(check_name(file).name, set()).update(ids)
     else:
-        _, rows = read_table(path)
-        for where, fields in rows:
-            of_image = tags.setdefault(_file_name(where, fields[0]), set())
-            for field in filter(None, fields[1:]):
+        for where, image, fields in _tag_rows(path, classes):
+            of_image = tags.setdefault(_file_name(where, image), set())
+            for field in filter(None, fields):
                 of_image.update(_ids(where, field, classes, others))
     return {name: tuple(sorted(ids)) for name, ids in tags.items()}
 
@@ -140,6 +143,41 @@ def read_table(path):
     return header, rows
 
 
+def _tag_rows(path, classes):
+    """Yield (FILE:LINE, image, list of fields that name its classes) of the lines of a CSV of tags."""
+    header, rows = read_table(path)
+    if header is None and len(rows) > 1 and _are_switches(rows[1:], len(rows[0][1])) and all(
+            classes.find(name) is not None for name in rows[0][1][1:]):
+        header = rows.pop(0)[1]  # of a column without a name, or with one that is not known
+    titles = [] if header is None else header[1:]
+    kept = [not title or title.lower().rstrip('0123456789_-. ') in _COLUMNS['class'] for title in titles]
+    of_classes = [classes.find(title) is not None for title in titles]
+    if titles and not any(kept) and (all(of_classes) or len(titles) > 1):
+        if not _are_switches(rows, len(header)):
+            if any(of_classes) or any(as_int(field) is not None for _, fields in rows for field in fields[1:]):
+                raise DataError(f'{path}: the columns {",".join(titles)}: where each is a class, its fields must be 0 '
+                                'or 1; call a column of names or ids of classes `class`')
+        else:
+            for where, fields in rows:
+                yield where, fields[0], [title for title, field in zip(titles, fields[1:], strict=True)
+                                         if as_int(field)]
+            return
+    others = [title for title, is_kept in zip(titles, kept, strict=True) if not is_kept] if any(kept) else []
+    if others:
+        logger.warning('WARNING: %s: %d columns are not used, for example %s; classes are read from those called class',
+                       path, len(others), others[0])
+    for where, fields in rows:
+        # What lies beyond the titles belongs to the last.
+        yield where, fields[0], [field for number, field in enumerate(fields[1:])
+                                 if not others or kept[min(number, len(kept) - 1)]]
+
+
+def _are_switches(rows, number):
+    """Return whether all rows of a table have `number` fields that are 0 or 1, or empty, behind the first."""
+    return all(len(fields) == number and all(field == '' or as_int(field) in (0, 1) for field in fields[1:])
+               for _, fields in rows)
+
+
 def _file_name(where, text):
     name = pathlib.PureWindowsPath(text).name  # which takes / for \ too
     if not name:
@@ -149,17 +187,17 @@ def _file_name(where, text):
 
 def _ids(where, text, classes, others, kept=False):
     """Return the ids of the classes in a field; if not `kept`, what is not in the list is left out."""
-    parts = [text] if text in classes.names else [part.strip() for part in text.replace('|', ';').split(';')]
+    parts = [text] if classes.find(text) is not None else [part.strip() for part in text.replace('|', ';').split(';')]
     ids = []
     for part in filter(None, parts):
-        number = as_int(part)
-        if part not in classes.names and number is not None:
+        number, is_listed = as_int(part), classes.find(part) is not None
+        if not is_listed and number is not None:
             if not 0 <= number < len(classes.names):
                 raise DataError(f'{where}: the class {part}, but {classes.path} has 0..{len(classes.names) - 1}')
             ids.append(number)
         else:
             value = class_value(part, classes, others, where)
-            if part in classes.names or (kept and value):
+            if is_listed or (kept and value):
                 ids.append(value)
     return ids
 

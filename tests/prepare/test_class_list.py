@@ -68,3 +68,12 @@ def test_names_of_what_is_no_class_in_any_case_and_spelling(class_list):
     for text in ('void\nroad\ncar\n', 'road\nUnlabelled\ncar\n'):
         with pytest.raises(DataError, match=r'classes\.txt:[12]: .*move it to the end'):
             class_list(text)
+
+
+def test_names_that_are_written_in_another_way(class_list):
+    classes = class_list('background\ncaf\u00e9\npalm tree\nA\na\nB\nb\n')
+    for name, index in (('Background', 0), ('cafe\u0301 ', 1), ('Palm  Tree', 2), ('A', 3), ('a', 4), ('b', 6)):
+        assert classes.find(name) == index
+    for name in ('cafe', 'palmtree', 'a b', '', 'B b'):
+        assert classes.find(name) is None
+    assert class_list('background\nCat\nCAT\n').find('cat') is None  # either

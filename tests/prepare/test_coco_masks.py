@@ -71,3 +71,14 @@ def test_without_pycocotools_one_line_says_what_to_install(monkeypatch):
     assert decode_mask({'size': [1, 2], 'counts': [1, 1]}, (1, 2), 'here').tolist() == [[False, True]]
     with pytest.raises(SpmlError, match=r"pip install -e '\.\[data\]'"):
         decode_mask([[0, 0, 2, 0, 2, 2]], (3, 3), 'here')
+
+
+def test_a_polygon_that_is_not_in_a_list_of_its_own():
+    block = np.zeros((48, 64), bool)
+    block[4:20, 4:24] = True
+    np.testing.assert_array_equal(decode_mask([4, 4, 24, 4, 24, 20, 4, 20], (48, 64), 'here'), block)
+
+
+def test_polygons_in_shares_of_the_image():
+    with pytest.raises(DataError, match=r'here: all x and y are in 0\.\.1; they must be pixels'):
+        decode_mask([[.0625, .08, .375, .08, .375, .4, .0625, .4]], (48, 64), 'here')

@@ -36,6 +36,29 @@ def test_tags_in_every_form(table, classes, text):
     assert read_tags(table(text), classes) == {'a.jpg': (1, 3), 'b.x.png': (2,), 'c.jpg': ()}
 
 
+@pytest.mark.parametrize('text', [
+    'filename, cat, palm tree, dog\na.jpg, 1, 0, 1\nb.x.png, 0, 1, 0\nc.jpg, 0, 0, 0\n',
+    ',Dog,CAT,background,palm tree\r\na.jpg,1.0,1,1,\r\nb.x.png,0,0,0,1\r\nc.jpg,,,1,\r\n',
+    'id;palm tree;dog;cat\n"a.jpg";0;1;1\n"b.x.png";1;0;0\nc.jpg;0;0;0\n'])
+def test_a_column_for_each_class(table, classes, text):
+    found = read_tags(table(text), classes)
+    assert {name: tuple(tag for tag in tags if tag) for name, tags in found.items()} == {
+        'a.jpg': (1, 3), 'b.x.png': (2,), 'c.jpg': ()}
+
+
+def test_columns_that_are_no_classes(table, classes, caplog):
+    text = 'image,width,label,confidence,label_2\na.jpg,2,cat,1.0,dog\nb.jpg,3,"palm  Tree ",1,\n'
+    assert read_tags(table(text), classes) == {'a.jpg': (1, 3), 'b.jpg': (2,)}
+    assert '2 columns are not used, for example width' in caplog.text
+
+
+@pytest.mark.parametrize('text', ['image,cat,dog\na.jpg,0,2\n', 'image,cat,dog\na.jpg,1\n', 'image,cat\na.jpg,dog\n',
+                                  'image,first,second\na.jpg,1,3\n'])
+def test_columns_that_may_mean_two_things(table, classes, text):
+    with pytest.raises(DataError, match=r'table\.csv: the columns .* must be 0 or 1'):
+        read_tags(table(text), classes)
+
+
 def test_a_folder_for_each_class(tmp_path, classes):
     for file in ('cat/a.jpg', 'dog/a.jpg', 'palm tree/b.x.png', 'cat/notes.md', 'cat/.hidden.jpg'):
         (tmp_path / 'tags' / file).parent.mkdir(parents=True, exist_ok=True)
