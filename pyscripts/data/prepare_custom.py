@@ -97,8 +97,9 @@ def main():
                         help='what the first class is: the background, or a class as the others (default: the '
                              'background if it is called so)')
     parser.add_argument('--palettes', choices=('ids', 'colours'),
-                        help='what says the class in indexed files: their numbers or their colours (default: '
-                             'colours if the class list has them, else what agrees over all files)')
+                        help='what says the class in indexed files, and in grey ones where greys are in the class '
+                             'list: their numbers or their colours (default: of indexed files colours if the class '
+                             'list has them, else what agrees over all files; of grey ones numbers)')
     parser.add_argument('--fix', action='extend', nargs='+', default=[], metavar='VALUE=CLASS',
                         help='what a value in masks of ids means: an id or a name of the class list, void or '
                              'unlabelled; 255=1 for masks of 0 and 255')

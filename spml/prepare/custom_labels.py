@@ -120,10 +120,10 @@ def _options(rules, option):
     if option == 'boxes':
         return {'outside boxes': rules.outside}
     undrawn = {'undrawn': sources.undrawn} if option == 'scribbles' else {}
-    by_colour, fixes = rules.codings[option]
+    by_colour, fixes, greys_too = rules.codings[option]
     usual = rules.classes.colours is not None
     return {**undrawn, **({} if by_colour == usual else {f'colours of {option}': by_colour}),
-            **({'fix': fixes} if fixes else {})}
+            **({f'greys of {option}': True} if greys_too else {}), **({'fix': fixes} if fixes else {})}
 
 
 def convert(rules, out, sample):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spml.data.orientation import UPRIGHT, orientation
 from spml.data.readers import opened_image, read_bytes
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
@@ -35,18 +36,20 @@ class Coding(NamedTuple):
     """How the files of a folder say which class a pixel has.
 
     `by_colour`: the colours of palettes do, not the indices. `fixes`: pairs (value, what it is written as), of ids.
+    `greys_too`: grey files are in the greys of the class list, instead of in ids.
     """
 
     by_colour: bool
     fixes: tuple = ()
+    greys_too: bool = False
 
 
 class Survey(NamedTuple):
     """What was seen in a drawing before any was read as labels.
 
-    `values` are the ids in it, (256,) bool, None where colours say the class; `palette` is a dict from the indices that
-    occur to their colours, None without a palette; `drawn`, `snapped` and `lost` count pixels of scribbles in colours:
-    all that are drawn, those in colours near one of the class list, and those in colours near none.
+    occur to their colours, None without a palette; `greys` the values in a grey drawing; `drawn`, `snapped` and `lost`
+    count pixels of scribbles in colours: all that are drawn, those in colours near one of the class list, and those in
+    colours near none.
     """
 
     path: pathlib.Path
@@ -55,17 +58,18 @@ class Survey(NamedTuple):
     drawn: int = 0
     snapped: int = 0
     lost: int = 0
+    greys: tuple = ()
 
 
 def read_mask(path, classes, coding=None):
     """Read a mask, a file of the forms above that says the class of every pixel, as an (H, W) uint8 label map.
 
-    Grey values are ids; palette indices too, unless `coding` says otherwise (default: unless the ClassList has
-    colours). 255 is void, 254 unlabelled; in colours they are what the class list says. DataError: the file is missing,
-    damaged, of another form, or holds a value or a colour of no class.
+    Grey values are ids unless `coding` says otherwise; palette indices too (default: unless the ClassList has colours).
+    255 is void, 254 unlabelled; in colours they are what the class list says. DataError: the file is missing, damaged,
+    of another form, or holds a value or a colour of no class.
     """
     coding = coding or Coding(classes.colours is not None)
-    ids, pixels, opaque, _ = _read(path, coding.by_colour)
+    ids, pixels, opaque, _ = _read(path, coding.by_colour, coding.greys_too)
     if not opaque.all():
         raise DataError(f'{path}: has transparent pixels, but a mask says the class of every pixel; fill them, or give '
                         'it as scribbles')
@@ -94,7 +98,7 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
     if isinstance(undrawn, int):
         undrawn = (undrawn,) * 3
     coding = coding or Coding(classes.colours is not None)
-    ids, pixels, opaque, _ = _read(path, coding.by_colour)
+    ids, pixels, opaque, _ = _read(path, coding.by_colour, coding.greys_too)
     if ids is not None:
         labels = ids.astype(int) - (undrawn == (0, 0, 0))
         missing = ids == undrawn[0] if undrawn and len(set(undrawn)) == 1 else np.zeros(labels.shape, bool)
@@ -115,8 +119,9 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
 
 def survey_mask(path):
     """Return the Survey of a mask; DataError as in `read_mask`, of the file's form alone."""
-    ids, _, _, palette = _read(path, False)
-    return Survey(path, None if ids is None else np.bincount(ids.ravel(), minlength=256) > 0, palette)
+    ids, _, opaque, palette = _read(path, False)
+    return Survey(path, None if ids is None else np.bincount(ids.ravel(), minlength=256) > 0, palette,
+                  greys=_greys(ids, opaque, palette))
 
 
 def survey_scribbles(classes, undrawn, path):
@@ -128,7 +133,7 @@ def survey_scribbles(classes, undrawn, path):
         if palette is not None:
             palette = {index: colour for index, colour in palette.items()
                        if index in ids[opaque] and (not undrawn or set(undrawn) != {index}) and colour != undrawn}
-        return Survey(path, None, palette)
+        return Survey(path, None, palette, greys=_greys(ids, opaque, palette))
     labels, drawn, exact = _nearest(pixels, opaque, classes, undrawn)
     return Survey(path, None, None, int(drawn.sum()), int((drawn & (labels >= 0) & ~exact).sum()),
                   int((drawn & (labels < 0)).sum()))
@@ -138,11 +143,14 @@ def coding(surveys, classes, palettes=None, fixes=()):
     """Return the Coding of a folder's drawings, of which `surveys` were made.
 
     `palettes` is `ids` or `colours` where the user says so. Otherwise colours count where the ClassList has them; ids
-    where every index has one colour in all files, and no other index has it. DataError: neither can be, or the colours
-    are those of other classes by PASCAL VOC's rule.
+    where every index has one colour in all files, and no other index has it. Grey files hold ids, unless the ClassList
+    has colours and the user says `colours`. DataError: neither can be, the colours are those of other classes by PASCAL
+    VOC's rule, or grey values may be ids as well as greys of the ClassList.
     """
+    if palettes is None and classes.colours is not None:
+        _refuse_greys(surveys, classes)
     if palettes is not None or classes.colours is not None:
-        return Coding(palettes != 'ids', fixes)
+        return Coding(palettes != 'ids', fixes, palettes == 'colours' and classes.colours is not None)
     colours, indices, number = {}, {}, len(classes.names)
     for survey in surveys:
         used = {index: colour for index, colour in (survey.palette or {}).items() if index < number}
@@ -172,16 +180,38 @@ def coding(surveys, classes, palettes=None, fixes=()):
     return Coding(False, fixes)
 
 
+def _refuse_greys(surveys, classes):
+    """Refuse grey files whose values are greys of the class list and mean something else as ids.
+
+    They do not where a value is the id of a class and no grey of the list, and no grey of the list is too high an id.
+    """
+    number, values = len(classes.names), {value for survey in surveys for value in survey.greys}
+    greys = {value: classes.values[value, value, value] for value in values if (value,) * 3 in classes.values}
+    strange = sorted(value for value, label in greys.items() if label != value)
+    if strange and (not any(value < number and value not in greys for value in values)
+                    or any(number <= value < UNLABELLED for value in greys)):
+        path = next(survey.path for survey in surveys if strange[0] in survey.greys)
+        raise DataError(f'{path}: a grey file with the value {strange[0]}, but ({strange[0]}, {strange[0]}, '
+                        f'{strange[0]}) is a colour of {classes.path}; give --palettes colours if that counts, or '
+                        '--palettes ids if its values are class ids')
+
+
 def check_void(surveys, classes, by):
-    """Look for masks, read by a Coding, in which 255 is a class and not void: refuse them, or warn where it may be so.
+    """Look for masks, read by a Coding, in which 255 is a class or ids count from 1: refuse or warn of them.
 
     DataError: all that masks of ids hold is the first class and 255.
     """
-    seen = [survey for survey in surveys if survey.values is not None and not (by.by_colour and survey.palette)]
+    seen = [survey for survey in surveys if survey.values is not None and not (
+        by.by_colour and survey.palette) and not (by.greys_too and survey.greys)]
     holding = [survey for survey in seen if survey.values[VOID]]
+    used = np.any([survey.values for survey in seen], axis=0) if seen else np.ones(256, bool)
+    if not used[0] and not by.fixes and used[1:len(classes.names)].all():
+        shifts = ' '.join(f'{index + 1}={index}' for index in range(min(3, len(classes.names) - 1)))
+        logger.warning('WARNING: no mask of ids has the value 0, %s, and all others occur; if ids count from 1, give '
+                       '--fix %s%s', classes.names[0], shifts, ' ...' * (len(classes.names) > 4))
     if not holding or VOID in dict(by.fixes):
         return
-    values = _fixed(by.fixes)[np.flatnonzero(np.any([survey.values for survey in seen], axis=0))]
+    values = _fixed(by.fixes)[np.flatnonzero(used)]
     absent = [name for index, name in enumerate(classes.names) if index not in values]
     if absent == list(classes.names[1:]):
         raise DataError(f'{holding[0].path}: holds 255, which means void, and no mask of ids has '
@@ -249,7 +279,12 @@ def _nearest(pixels, opaque, classes, undrawn):
     return labels, is_drawn, is_exact
 
 
-def _read(path, by_colour):
+def _greys(ids, opaque, palette):
+    """Return the values in a drawing that is grey, see `_read`, () of others."""
+    return () if ids is None or palette is not None else tuple(np.unique(ids[opaque]).tolist())
+
+
+def _read(path, by_colour, greys_too=False):
     """Return the ids, the colours, what is opaque, and the palette of a drawing.
 
     They are (H, W) uint8, None where colours say the class; (H, W, 3) uint8 RGB; (H, W) bool; and a dict from the
@@ -262,8 +297,14 @@ def _read(path, by_colour):
             raise DataError(f'{path}: a {depth}-bit {image.format} of mode {image.mode}; it must be {_FORM}')
         if image.info.get('compression') in _LOSSY_TIFF:
             raise DataError(f'{path}: a TIFF with lossy compression, which changes the values; save it without')
+        if _pages(image) > 1:
+            raise DataError(f'{path}: a {image.format} of {_pages(image)} pages; which of them is the label? Save that '
+                            'alone')
+        if image.format == 'PNG' and orientation(image) != UPRIGHT:
+            raise DataError(f'{path}: has an EXIF orientation, as a photo that was stored turned, so which way up it '
+                            'was drawn is not known; save it upright, without EXIF')
         rgba = np.array(image.convert('RGBA'))
-        has_ids = image.mode in ('L', 'LA') or (image.mode == 'P' and not by_colour)
+        has_ids = (image.mode in ('L', 'LA') and not greys_too) or (image.mode == 'P' and not by_colour)
         ids = np.array(image.getchannel(0)) if has_ids else None
         palette = None
         if image.mode == 'P':
@@ -272,6 +313,19 @@ def _read(path, by_colour):
                 indices.tolist(), rgba.reshape(-1, 4)[first, :3].tolist(), strict=True)}
     # Threshold the brush's soft edge.
     return ids, rgba[..., :3], rgba[..., 3] >= 128, palette
+
+
+def _pages(image):
+    """Return how many pages of a file have the size of the first: smaller ones are previews. The first stays open."""
+    number = getattr(image, 'n_frames', 1)
+    if number == 1:
+        return 1
+    count, size = 0, image.size
+    for page in range(number):
+        image.seek(page)
+        count += image.size == size
+    image.seek(0)
+    return count
 
 
 def _depth(image, content):

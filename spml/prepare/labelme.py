@@ -147,6 +147,9 @@ def _embedded_mask(shape, size):
     try:
         content = base64.b64decode(shape.record['mask'], validate=True)
         with opened_image(f'{where}: its mask', content, ('PNG',), 'PNG in base64') as image:
+            if image.mode not in ('1', 'L'):  # what is transparent would count, or a palette's colours
+                raise DataError(f'{where}: a mask of mode {image.mode}; it must be grey or of one bit: export the '
+                                'file again')
             # The last pixel may be counted in or not.
             if image.width - (right - left) not in (0, 1) or image.height - (bottom - top) not in (0, 1):
                 raise DataError(f'{where}: a mask of {image.width}x{image.height} pixels between x = {left}, y = {top} '

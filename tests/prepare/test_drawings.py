@@ -275,3 +275,64 @@ def test_soft_strokes_on_paper_in_the_colour_of_a_class(tmp_path, coloured):
     labels = read_scribbles(path, coloured, (0, 0, 0))
     assert (labels[3:6, 4:20] == 1).all()
     assert (labels == 254).sum() == 600 - 48
+
+
+@pytest.mark.parametrize(('lines', 'values'), [
+    ('background 128 128 128\ncat 0 0 0\n', (128, 0)), ('background 255 255 255\ncat 0 0 0\n', (255, 0)),
+    ('background 1 1 1\ncat 0 0 0\n', (1, 0)), ('background 0 0 0\ncat 255 255 255\n', (0, 255))])
+@pytest.mark.parametrize('mode', ['L', 'LA'])
+def test_greys_of_the_class_list_are_no_ids(tmp_path, class_list, rng, lines, values, mode):
+    # Programs that save as few bytes as they can write grey files where no pixel has another colour.
+    classes, path = class_list(lines), tmp_path / 'a.png'
+    labels = rng.integers(0, 2, (9, 11))
+    labels[0, :2] = 0, 1
+    grey = Image.fromarray(np.array(values, np.uint8)[labels])
+    grey.convert(mode).save(path)
+    surveys = [survey_mask(path)]
+    with pytest.raises(DataError, match=r'a\.png: a grey file .* --palettes colours .* --palettes ids'):
+        coding(surveys, classes)
+    found = coding(surveys, classes, 'colours')
+    np.testing.assert_array_equal(read_mask(path, classes, found), labels)
+    assert not coding(surveys, classes, 'ids').greys_too
+
+
+def test_grey_scribbles_in_the_greys_of_the_class_list(tmp_path, class_list):
+    classes, path = class_list('background 128 128 128\ncat 0 0 0\n'), tmp_path / 'a.png'
+    expected = np.full((48, 64), 254)
+    expected[8:12, 6:20], expected[30:34] = 1, 0
+    Image.fromarray(np.select([expected == 1, expected == 0], [0, 128], 255).astype(np.uint8)).save(path)
+    surveys = [survey_scribbles(classes, None, path)]
+    with pytest.raises(DataError, match='--palettes colours'):
+        coding(surveys, classes)
+    np.testing.assert_array_equal(read_scribbles(path, classes, None, coding(surveys, classes, 'colours')), expected)
+
+
+def test_ids_beside_greys_of_the_class_list(tmp_path, class_list):
+    # Black is what has no class in street scenes, and 0 the first class.
+    classes, path = class_list('road 128 64 128\ncar 0 0 142\nvoid 0 0 0\n'), tmp_path / 'a.png'
+    labels = np.arange(6).reshape(2, 3) % 2
+    Image.fromarray(labels.astype(np.uint8)).save(path)
+    np.testing.assert_array_equal(read_mask(path, classes, coding([survey_mask(path)], classes)), labels)
+
+
+@pytest.mark.parametrize('ending', ['tif', 'png'])
+def test_files_of_several_pages(tmp_path, plain, ids, ending):
+    pages = [Image.fromarray((ids % 3 * number).astype(np.uint8)) for number in (0, 1)]
+    pages[0].save(tmp_path / f'a.{ending}', save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match=rf'a\.{ending}: a .* of 2 pages'):
+        read_mask(tmp_path / f'a.{ending}', plain)
+    if ending == 'tif':  # a preview is no page
+        pages[1].save(tmp_path / 'b.tif', save_all=True, append_images=[pages[1].resize((3, 2))])
+        np.testing.assert_array_equal(read_mask(tmp_path / 'b.tif', plain), ids % 3)
+
+
+def test_a_mask_with_the_orientation_of_its_photo(tmp_path, plain, ids):
+    tags = Image.Exif()
+    for value in (1, 3, 6):
+        tags[0x0112] = value
+        Image.fromarray((ids % 3).astype(np.uint8)).save(tmp_path / 'a.png', exif=tags)
+        if value == 1:
+            np.testing.assert_array_equal(read_mask(tmp_path / 'a.png', plain), ids % 3)
+        else:
+            with pytest.raises(DataError, match=r'a\.png: has an EXIF orientation'):
+                read_mask(tmp_path / 'a.png', plain)
