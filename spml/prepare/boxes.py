@@ -15,7 +15,7 @@ from spml.data.readers import check_size
 from spml.errors import DataError, first_line
 from spml.prepare import labelme, voc_xml
 from spml.prepare import notes as noted
-from spml.prepare.coco_masks import read_records
+from spml.prepare.coco_masks import are_shares, read_records
 from spml.prepare.photos import SAME_PHOTO
 from spml.prepare.shapes import class_value, shape_value
 from spml.program import check_name
@@ -99,6 +99,8 @@ def read_boxes(boxes, size, classes, others, notes, has_background=True):
             notes.append((noted.CUT, f'{where}, {place}, of an image of {size[1]}x{size[0]} pixels'))
         if value != 0 or not has_background:
             found.append((value, inside))
+        elif others != 0:
+            notes.append((noted.BACKGROUND, where))
     return found
 
 
@@ -127,7 +129,8 @@ def _coco(content, size, classes, others, notes, has_background):
     place, stated, annotations = content
     _check_stated(place, stated, size)
     for where, name, category, box in annotations:
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or min(box[2:]) < 0:
+        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)) or min(box[2:]) < 0 or (
+                are_shares(box, size)):
             raise DataError(f'{where}: has the bbox {reprlib.repr(box)}; it must be [x, y, width, height] in pixels')
         x, y, width, height = box
         yield where, class_value(name, classes, others, category), (x, y, x + width, y + height)

@@ -95,10 +95,12 @@ def gather(sources, classes):
     """Return the `Sample`s of all images, by name; ConfigError and DataError as in `custom.prepare`."""
     if not sources.labels:
         raise ConfigError(f'no labels: give one or more of {", ".join(f"--{option}" for option in OPTIONS)}')
-    images = _find_images(sources.images)
+    images = _find_images(sources)
     labels = {name: {} for name in images}
     for option, path in sources.labels.items():
         kind = OPTIONS[option].kind(sources.rules)
+        if path.is_dir() and option in _ENDINGS:
+            _warn_of_folders(path, _ENDINGS[option], sources)
         found = OPTIONS[option].find(path, sources, classes, images)
         if not found.keys() & images.keys():
             raise DataError(f'{path}: --{option} gives no label of an image in {sources.images}; labels are called '
@@ -152,7 +154,7 @@ def _coco(path, sources, classes, images):
 
 
 def _boxes(path, sources, classes, images):
-    _warn_of_unused(path, FORMATS, images)
+    _warn_of_unused(path, _ENDINGS['boxes'], images)
     return _by_name(path, find_boxes(path, classes, classes.has_background(sources.background)).items())
 
 
@@ -190,6 +192,11 @@ OPTIONS = {
 }
 
 
+# Of the files that are read from a folder; those of tags lie in folders of their own.
+_ENDINGS = {'scribbles': drawings.ENDINGS, 'masks': drawings.ENDINGS, 'labelme': ('.json',), 'points': ('.json',),
+            'boxes': tuple(FORMATS)}
+
+
 def _label_files(folder, endings, images, unfit=()):
     """Return the files of a folder with one of these endings by image, and say which others it holds.
 
@@ -218,6 +225,17 @@ def _warn_of_unused(path, endings, images):
                        unused[0].name, f'ends in {", ".join(endings)}' if endings else 'lies in a folder a class')
 
 
+def _warn_of_folders(path, endings, sources):
+    """Say how many folders in a folder hold files of these endings, which nothing looks for, and name one."""
+    given = {place.resolve() for place in (sources.images, *sources.labels.values())}
+    inner = sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith('.')
+                   and place.resolve() not in given
+                   and any(file.suffix.lower() in endings for file in place.iterdir()))
+    if inner:
+        logger.warning('WARNING: %s: %d folders in it are not looked into, for example %s; put all files into one '
+                       'folder', path, len(inner), inner[0].name)
+
+
 def _by_name(path, pairs):
     """Return the dict from image name to content of pairs (file name, content); DataError if an image comes twice."""
     labels, files = {}, {}
@@ -230,7 +248,8 @@ def _by_name(path, pairs):
     return labels
 
 
-def _find_images(folder):
+def _find_images(sources):
+    folder = sources.images
     images, others = {}, []
     for path in files_of(folder):
         name = image_name(path.name)
@@ -240,6 +259,7 @@ def _find_images(folder):
             raise DataError(f'{path}: has the base name of {images[name]}; rename one of them')
         else:
             images[name] = path
+    _warn_of_folders(folder, _IMAGE_ENDINGS, sources)
     if not images:
         raise DataError(f'{folder}: holds no image: no file that ends in {", ".join(_IMAGE_ENDINGS)}')
     if others:

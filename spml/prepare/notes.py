@@ -10,6 +10,7 @@ logger = logging.getLogger(__name__)
 NOTHING = 'annotations draw nothing'
 CUT = 'boxes reach out of their image and are cut at its edge'
 RENAMED = "files name another image than that which they are called like; the file's own name counts"
+BACKGROUND = 'boxes are of the class background and left out'
 NO_BOX = 'shapes are no rectangles and give no box'
 NO_POINT = 'shapes are no points and are left out of these'
 

@@ -154,7 +154,7 @@ def test_shapes_of_labelme_that_are_no_boxes_are_noted(writer, classes):
     (path / 'a.json').write_text(json.dumps(content))
     notes = []
     assert boxes_of(path, classes, notes) == [(1, BOX), (255, (30, 30, 40, 40)), (1, BOX)]
-    assert [kind for kind, _ in notes] == [noted.NO_BOX, noted.NOTHING]
+    assert [kind for kind, _ in notes] == [noted.BACKGROUND, noted.NO_BOX, noted.NOTHING]
 
 
 @pytest.mark.parametrize(('name', 'text'), [
@@ -194,3 +194,18 @@ def test_folders_of_several_formats_or_none(writer, classes):
     assert find_boxes(writer.folder / 'empty', classes) == {}
     with pytest.raises(DataError, match='cannot read'):
         find_boxes(writer.folder / 'missing.json', classes)
+
+
+def test_boxes_of_the_background_are_noted(writer, classes):
+    # A copy of the class list beside YOLO's files, whose own numbers do not count the background.
+    (writer.yolo([('background', BOX), ('Cat ', BOX)]) / 'classes.txt').write_text('background\ncat\npalm tree\n')
+    notes = []
+    (writer.folder / 'a.txt').write_text(f'0 {SHARES}\n1 {SHARES}\n')
+    assert boxes_of(writer.folder, classes, notes) == [(1, BOX)]
+    (kind, place), = notes
+    assert kind == noted.BACKGROUND
+    assert place.endswith('a.txt:1')
+
+
+def test_names_of_boxes_that_differ_in_case(writer, classes):
+    assert boxes_of(writer.voc([('Cat', BOX), ('PALM  tree', BOX)]), classes, others=0) == [(1, BOX), (2, BOX)]

@@ -211,3 +211,33 @@ def test_photos_and_masks_replaced_by_older_ones(photos, works):
         made = read(entry.regions)
         assert (made != regions[name]).any()
         assert made[0, 0] != made[0, 63]
+
+
+def test_folders_in_the_folders(photos, works, caplog):
+    photos.photo('sub/a.png')
+    photos.masks(photos.names)
+    photos.masks(['a'], folder='masks/more')
+    works('prepare_custom', *photos.arguments('masks'))
+    assert f'{photos.folder}/photos: 1 folders in it are not looked into, for example sub' in caplog.text
+    assert f'{photos.folder}/masks: 1 folders in it are not looked into, for example more' in caplog.text
+
+
+def test_masks_whose_ids_count_from_1(photos, works, caplog):
+    photos.classes('background\ncat\ndog\n')
+    photos.masks(photos.names, (1, 2))
+    works('prepare_custom', *photos.arguments('masks'))
+    assert 'no mask of ids has the value 0, background' in caplog.text
+    assert '--fix 1=0 2=1' in caplog.text
+    caplog.clear()
+    works('prepare_custom', *photos.arguments('masks', more=['--fix', '1=0', '2=1', '--overwrite']))
+    assert 'count from 1' not in caplog.text
+    np.testing.assert_array_equal(photos.label('00'), BLOCK)
+
+
+def test_shapes_of_names_in_another_case_are_of_no_other_class(photos, works):
+    photos.labelme(photos.names)
+    for name in photos.names:
+        path = photos.folder / f'labelme/{name}.json'
+        path.write_text(path.read_text().replace('"cat"', '"Cat "'))
+    works('prepare_custom', *photos.arguments('labelme', more=['--others', 'background']))
+    np.testing.assert_array_equal(photos.label('00'), BLOCK)
