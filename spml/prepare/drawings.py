@@ -47,6 +47,7 @@ class Coding(NamedTuple):
 class Survey(NamedTuple):
     """What was seen in a drawing before any was read as labels.
 
+    `values` are the ids in it, (256,) bool, None where colours say the class; `palette` is a dict from the indices that
     occur to their colours, None without a palette; `greys` the values in a grey drawing; `drawn`, `snapped` and `lost`
     count pixels of scribbles in colours: all that are drawn, those in colours near one of the class list, and those in
     colours near none.
