@@ -162,7 +162,10 @@ def _tag_rows(path, classes):
                 yield where, fields[0], [title for title, field in zip(titles, fields[1:], strict=True)
                                          if as_int(field)]
             return
-    others = [title for title, is_kept in zip(titles, kept, strict=True) if not is_kept] if any(kept) else []
+    # Of further columns those that hold nothing but numbers, sizes or shares, are no names of classes.
+    kept = [is_kept or not any(kept) or not _are_numbers(fields[number:number + 1] for _, fields in rows)
+            for number, is_kept in enumerate(kept, 1)]
+    others = [title for title, is_kept in zip(titles, kept, strict=True) if not is_kept]
     if others:
         logger.warning('WARNING: %s: %d columns are not used, for example %s; classes are read from those called class',
                        path, len(others), others[0])
@@ -170,6 +173,15 @@ def _tag_rows(path, classes):
         # What lies beyond the titles belongs to the last.
         yield where, fields[0], [field for number, field in enumerate(fields[1:])
                                  if not others or kept[min(number, len(kept) - 1)]]
+
+
+def _are_numbers(columns):
+    """Return whether all fields in lists of such are numbers or empty."""
+    with contextlib.suppress(ValueError):
+        for field in filter(None, (field for fields in columns for field in fields)):
+            float(field)
+        return True
+    return False
 
 
 def _are_switches(rows, number):

@@ -105,7 +105,7 @@ def test_mistakes_are_one_line(place, works, fails, tmp_path, caplog):
         write_boxes(annotations / f'{name}.xml', [('cat', 1, 1, 99, 5)])
     works('prepare_cam', *arguments(place, '--boxes', annotations))
     assert '3 boxes reach out of their image and are cut at its edge' in caplog.text
-    for name, tag in (('08_d', 'steed'), ('07_a', 'Cat')):
+    for name, tag in (('08_d', 'steed'), ('07_a', 'cats')):
         write_boxes(annotations / f'{name}.xml', [(tag, 1, 1, 5, 5)])
         fails('prepare_cam', *arguments(place, '--boxes', annotations), naming=[annotations / f'{name}.xml', tag])
 
