@@ -6,7 +6,8 @@
 
 Coloured masks are decoded by these, or by PASCAL VOC's colours where the list has none. Two more names may have a
 colour without being classes: `void` (pixels to be thrown away) and `unlabelled`. LabelMe's own `labels.txt` is a class
-list, too: its `__ignore__` is void and its `_background_` the background.
+list, too: its `__ignore__` is void and its `_background_` the background. So is CVAT's `labelmap.txt`, `cat:128,0,0::`.
+Lines that begin with `# ` are comments.
 """
 import pathlib
 import re
@@ -18,7 +19,9 @@ from spml.names import UNLABELLED, VOID
 from spml.utils.formats import read_lines
 from spml.visualization.palette import class_colours
 
-_LINE = re.compile(r'(?P<name>.*?)(?:\s+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6}))?')
+# Of CVAT's `labelmap.txt`, `name:R,G,B:parts:actions`, what follows the colour is no matter.
+_LINE = re.compile(r'(?P<name>.*?)(?:[\s,:]+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6})(?::[^:]*:[^:]*)?)?')
+_COMMENT = '# '
 _IGNORED = '__ignore__'
 _NO_CLASSES = {'void': VOID, _IGNORED: VOID, 'unlabelled': UNLABELLED, 'unlabeled': UNLABELLED}  # in any case
 _LABELME_BACKGROUND = '_background_'
@@ -66,7 +69,8 @@ def read_class_list(path):
     """
     path = pathlib.Path(path)
     lines = read_lines(path, 'a list with one class per line')
-    entries = [_parse(f'{path}:{number}', line) for number, line in enumerate(lines, 1) if line.strip()]
+    entries = [_parse(f'{path}:{number}', line) for number, line in enumerate(lines, 1)
+               if line.strip() and not line.startswith(_COMMENT)]
     classes = [entry for entry in entries if entry[1].lower() not in _NO_CLASSES]
     if not 2 <= len(classes) < UNLABELLED:
         raise DataError(f'{path}: {len(classes)} classes; give 2 to {UNLABELLED - 1}, a line each, background first')

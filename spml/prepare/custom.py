@@ -77,7 +77,8 @@ def prepare(sources, out, num_workers, overwrite=False):
               f'{turned[0]}; {photos.TURNING[sources.drawn_on]}')
     known = dict(zip([sample.name for sample in shares['train']], run_items(
         functools.partial(_look, rules, out), shares['train'], num_workers, 'look at labels'), strict=True))
-    _warn_of_tags(classes, known)
+    tagged = [sample for sample in shares['val'] if 'tag' in sample.labels]
+    _warn_of_tags([*known.values(), *run_items(functools.partial(_look, rules, out), tagged, 0, 'look at tags')])
     _write_boxes(out, rules, shares['train'])
     lists = _write_lists(out, shares, known)
     # CAMs of an image with tags or boxes also say where none of its classes is.
@@ -124,8 +125,8 @@ def _look(rules, out, sample):
                  contradiction)
 
 
-def _warn_of_tags(classes, known):
-    found = [one.contradiction for one in known.values() if one.contradiction]
+def _warn_of_tags(known):
+    found = [one.contradiction for one in known if one.contradiction]
     if found:
         logger.warning('WARNING: the tags of %d images contradict their own labels, for example of %s; the labels '
                        'count', len(found), found[0])

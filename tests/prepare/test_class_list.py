@@ -77,3 +77,11 @@ def test_names_that_are_written_in_another_way(class_list):
     for name in ('cafe', 'palmtree', 'a b', '', 'B b'):
         assert classes.find(name) is None
     assert class_list('background\nCat\nCAT\n').find('cat') is None  # either
+
+
+def test_the_label_map_of_cvat(class_list):
+    for text in ('# label:color_rgb:parts:actions\nbackground:0,0,0::\npalm tree:250,50,83:leaf,stem:sway\n',
+                 'background,0,0,0\r\npalm tree,250,50,83\r\n'):
+        classes = class_list(text)
+        assert classes.names == ('background', 'palm tree')
+        assert classes.colours == ((0, 0, 0), (250, 50, 83))

@@ -241,3 +241,12 @@ def test_shapes_of_names_in_another_case_are_of_no_other_class(photos, works):
         path.write_text(path.read_text().replace('"cat"', '"Cat "'))
     works('prepare_custom', *photos.arguments('labelme', more=['--others', 'background']))
     np.testing.assert_array_equal(photos.label('00'), BLOCK)
+
+
+def test_tags_that_contradict_masks_to_score_on(photos, works, caplog):
+    photos.classes('background\ncat\ndog\n')
+    photos.masks(photos.names[:3])
+    (photos.folder / 'tags').write_text('image,class\n' + ''.join(f'{name},dog\n' for name in photos.names))
+    works('prepare_custom', *photos.arguments('masks', 'tags'))
+    assert sorted(photos.list('val')) == photos.names[:3]
+    assert 'the tags of 3 images contradict their own labels, for example of 00: tagged dog' in caplog.text
