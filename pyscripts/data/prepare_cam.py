@@ -20,6 +20,7 @@ from spml.config.schema import VOC_CLASS_NAMES
 from spml.data.cam_labels import BACKGROUND_POWER, BOX_THRESHOLD, TAG_THRESHOLD
 from spml.errors import ConfigError
 from spml.prepare import cam
+from spml.prepare.boxes import are_complete
 from spml.prepare.class_list import ClassList
 from spml.program import execute
 
@@ -53,6 +54,9 @@ def main():
         return
     if args.alpha or args.normalise:
         raise ConfigError('--alpha and --normalise belong to tag labels; leave them out with --boxes')
+    if not are_complete(args.boxes):
+        raise ConfigError(f'{args.boxes}: says that there may be objects outside its boxes, but here all outside is '
+                          'background; take cam_label.py')
     cam.prepare_boxes(cams, args.boxes, args.out, args.threshold or BOX_THRESHOLD, args.num_workers,
                       args.overwrite, args.data_list)
 

@@ -189,7 +189,7 @@ def test_images_of_any_ending(place, works):
     assert (place.out / 'lists/train_tag.txt').read_text() == train_list(TAGS).replace('07_a.jpg', '07_a.png')
 
 
-def test_own_classes_and_boxes_in_any_form(tmp_path, works, rng):
+def test_own_classes_and_boxes_in_any_form(tmp_path, works, fails, rng):
     """Of own photos: boxes in a JSON of COCO, two classes, a list without masks, images of another ending."""
     out, size = tmp_path / 'data', (20, 30)
     for folder in ('VOC2012/JPEGImages', 'lists'):
@@ -202,12 +202,15 @@ def test_own_classes_and_boxes_in_any_form(tmp_path, works, rng):
                                  'annotations': [{'image_id': 1, 'category_id': 7, 'bbox': [3, 2, 10, 8]}]}))
     cams = {0: rng.random(size, np.float32)}
     np.save(tmp_path / 'a.npy', cams)
-    printed = works('prepare_cam', '--cam_dir', tmp_path, '--out', out, '--boxes', boxes, '--num_classes', 2,
-                    '--class_names', 'background,elk', '--num_workers', 0)
+    words = ['--cam_dir', tmp_path, '--out', out, '--boxes', boxes, '--num_classes', 2, '--class_names',
+             'background,elk', '--num_workers', 0]
+    printed = works('prepare_cam', *words)
     np.testing.assert_array_equal(read(out / BOXES / 'a.png'), box_labels(cams, [(1, (3, 2, 13, 10))], size))
     assert (out / 'lists/train_box.txt').read_text() == (
         f'VOC2012/JPEGImages/a.png {BOXES}/a.png VOC2012/hed/a.png\n')
     assert '1 label maps written' in printed
+    boxes.write_text(json.dumps(json.loads(boxes.read_text()) | {'info': {'complete': False}}))
+    fails('prepare_cam', *words, naming=[boxes, 'outside', 'cam_label.py'])
 
 
 def test_keys_are_compared_with_the_tags_of_a_list(tmp_path, fails, rng):
