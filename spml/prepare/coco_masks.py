@@ -151,6 +151,17 @@ def _run_lengths(text):
     return None if shift else runs
 
 
+def is_rectangle(segmentation):
+    """Return whether a COCO segmentation is a single polygon of the four corners of an upright rectangle."""
+    polygon = segmentation[0] if isinstance(segmentation, list) and len(segmentation) == 1 else None
+    if not isinstance(polygon, list) or len(polygon) not in (8, 10) or not all(
+            type(number) in (int, float) for number in polygon):
+        return False
+    xs, ys = polygon[::2], polygon[1::2]
+    return len(set(xs)) == len(set(ys)) == 2 and len(set(zip(xs, ys, strict=True))) == 4 and (
+        len(xs) == 4 or (xs[0], ys[0]) == (xs[-1], ys[-1]))
+
+
 def are_shares(numbers, size):
     """Return whether numbers, meant as pixels of an image of `size` (H, W), are shares of it: fractions in 0..1."""
     return (min(size) > 1 and all(0 <= number <= 1 for number in numbers)

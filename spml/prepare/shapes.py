@@ -1,4 +1,5 @@
 """Annotations as shapes, of LabelMe and of COCO, as label maps."""
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +9,10 @@ from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
 from spml.prepare import labelme, strokes
 from spml.prepare import notes as noted
-from spml.prepare.coco_masks import decode_mask, read_records
+from spml.prepare.coco_masks import decode_mask, is_rectangle, read_records
 from spml.prepare.photos import SAME_PHOTO
+
+logger = logging.getLogger(__name__)
 
 # What a rectangle of LabelMe is: an area to be filled, or the box around an object. The latter, as an annotation of
 # COCO that has a box alone, is then left to `spml.prepare.boxes`.
@@ -110,6 +113,10 @@ def read_coco(path, classes, rules):
             value = class_value(category.name, classes, rules.others, category.where)
             annotations.append((where, value, annotation['segmentation']))
         result[image.file_name] = CocoImage(image.where, image.size, annotations)
+    drawn = [segmentation for image in result.values() for _, _, segmentation in image.annotations]
+    if drawn and all(map(is_rectangle, drawn)):
+        logger.warning('WARNING: %s: all %d segmentations are upright rectangles, and are filled; if they are boxes '
+                       'around objects, as some tools write them, give the file as --boxes', path, len(drawn))
     return result
 
 

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco
 
 from spml.errors import DataError, SpmlError
-from spml.prepare.coco_masks import decode_mask
+from spml.prepare.coco_masks import decode_mask, is_rectangle
 
 
 def blobs(rng, size):
@@ -82,3 +82,15 @@ def test_a_polygon_that_is_not_in_a_list_of_its_own():
 def test_polygons_in_shares_of_the_image():
     with pytest.raises(DataError, match=r'here: all x and y are in 0\.\.1; they must be pixels'):
         decode_mask([[.0625, .08, .375, .08, .375, .4, .0625, .4]], (48, 64), 'here')
+
+
+def test_which_segmentations_are_rectangles(rng):
+    (left, right), (top, bottom) = (np.sort(rng.random((2, 2))) * 60).tolist()
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    for turned in (corners, corners[::-1], corners[1:] + corners[:1], [*corners, corners[0]]):
+        assert is_rectangle([[number for corner in turned for number in corner]])
+    for other in (corners[:3], [*corners[:3], [left, bottom + 1]], [*corners, corners[1]], [*corners, [0, 0]],
+                  [corners[0], corners[1], corners[0], corners[2]]):
+        assert not is_rectangle([[number for corner in other for number in corner]])
+    assert not is_rectangle({'size': [48, 64], 'counts': [48 * 64]})
+    assert not is_rectangle([[4, 4, 24, 4, 24, 20, 4, 20]] * 2)

@@ -2,6 +2,7 @@
 
 Photos of 64 x 48, twelve of them, with a red block at x 4..23, y 4..19 (320 pixels) that is a cat.
 """
+import json
 import os
 import unicodedata
 
@@ -250,3 +251,15 @@ def test_tags_that_contradict_masks_to_score_on(photos, works, caplog):
     works('prepare_custom', *photos.arguments('masks', 'tags'))
     assert sorted(photos.list('val')) == photos.names[:3]
     assert 'the tags of 3 images contradict their own labels, for example of 00: tagged dog' in caplog.text
+
+
+@pytest.mark.parametrize('polygon', [[4, 4, 24, 4, 24, 20, 4, 20], [4, 4, 24, 4, 24, 20, 4, 20, 4, 12]])
+def test_a_file_of_coco_of_nothing_but_rectangles(photos, works, caplog, polygon):
+    annotations = [{'id': number, 'image_id': number, 'category_id': 1, 'segmentation': [polygon]}
+                   for number in range(len(photos.names))]
+    (photos.folder / 'coco').write_text(json.dumps({
+        'images': [{'id': number, 'file_name': f'{name}.png'} for number, name in enumerate(photos.names)],
+        'categories': [{'id': 0, 'name': 'animal'}, {'id': 1, 'name': 'cat'}], 'annotations': annotations}))
+    works('prepare_custom', *photos.arguments('coco'))
+    np.testing.assert_array_equal(photos.label('00'), BLOCK)
+    assert ('all 12 segmentations are upright rectangles' in caplog.text) == (len(polygon) == 8)
