@@ -146,7 +146,7 @@ def coding(surveys, classes, palettes=None, fixes=()):
     `palettes` is `ids` or `colours` where the user says so. Otherwise colours count where the ClassList has them; ids
     where every index has one colour in all files, and no other index has it. Grey files hold ids, unless the ClassList
     has colours and the user says `colours`. DataError: neither can be, the colours are those of other classes by PASCAL
-    VOC's rule, or grey values may be ids as well as greys of the ClassList.
+    VOC's rule, black is not the first, or grey values may be ids as well as greys of the ClassList.
     """
     if palettes is None and classes.colours is not None:
         _refuse_greys(surveys, classes)
@@ -178,6 +178,10 @@ def coding(surveys, classes, palettes=None, fixes=()):
         raise DataError(f'{colours[index][0]}: number {index} has the colour that PASCAL VOC gives to the class '
                         f'{value}, so which of both counts? Give --palettes ids or --palettes colours, or write '
                         f'the colours into {classes.path}')
+    black = next((index for index, (_, colour) in colours.items() if colour == (0, 0, 0)), 0)
+    if is_informative and black:
+        raise DataError(f'{colours[black][0]}: number {black} is black, as the class 0 usually is, so which of both '
+                        f'counts? Write the colours into {classes.path}, or give --palettes ids')
     return Coding(False, fixes)
 
 

@@ -336,3 +336,19 @@ def test_a_mask_with_the_orientation_of_its_photo(tmp_path, plain, ids):
         else:
             with pytest.raises(DataError, match=r'a\.png: has an EXIF orientation'):
                 read_mask(tmp_path / 'a.png', plain)
+
+
+def test_a_palette_in_which_black_is_not_the_first(tmp_path, class_list, rng):
+    # Programs order the colours of a palette as they like, here the light one first.
+    labels = rng.integers(0, 2, (9, 11)).astype(np.uint8)
+    labels[0, :2] = 0, 1
+    image = Image.frombytes('P', labels.shape[::-1], (1 - labels).tobytes())
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    image.save(tmp_path / 'a.png')
+    surveys, classes = [survey_mask(tmp_path / 'a.png')], class_list('background\ncat\n')
+    with pytest.raises(DataError, match=r'a\.png: number 1 is black'):
+        coding(surveys, classes)
+    np.testing.assert_array_equal(
+        read_mask(tmp_path / 'a.png', classes, coding(surveys, classes, 'ids')), 1 - labels)
+    classes = class_list('background 0 0 0\ncat 255 255 255\n')
+    np.testing.assert_array_equal(read_mask(tmp_path / 'a.png', classes, coding(surveys, classes)), labels)
