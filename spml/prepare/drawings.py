@@ -104,6 +104,10 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
         labels = ids.astype(int) - (undrawn == (0, 0, 0))
         missing = ids == undrawn[0] if undrawn and len(set(undrawn)) == 1 else np.zeros(labels.shape, bool)
         missing |= (labels < 0) | (labels >= len(classes.names))
+        number = len(classes.names)
+        if undrawn is None and opaque.all() and ids.max() == number and np.bincount(ids.ravel()).argmax() == 0:
+            raise DataError(f'{path}: most of it is 0, and its largest value {number} is the number of classes; if ids '
+                            f'count from 1, give --undrawn 0; if {number} is what is not drawn, --undrawn {number}')
     else:
         labels, _, _ = _nearest(pixels, opaque, classes, undrawn)
         missing = labels < 0

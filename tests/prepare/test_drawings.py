@@ -77,6 +77,7 @@ def test_masks_in_vocs_colours(tmp_path, plain, ids):
 
 @pytest.mark.parametrize('undrawn', [3, 254, 255])
 def test_scribbles_of_ids(tmp_path, plain, coloured, ids, undrawn):
+    ids[5:] = 3  # most of it is not drawn
     drawn = np.where(ids == 3, undrawn, ids)
     expected = np.where(ids == 3, 254, ids)
     for classes in (plain, coloured):
@@ -88,6 +89,17 @@ def test_scribbles_whose_zero_or_value_of_a_class_is_not_drawn(tmp_path, plain, 
     path = save(tmp_path, (ids + 1) % 4)  # the first class is 1, and so on
     np.testing.assert_array_equal(read_scribbles(path, plain, 0), np.where(ids == 3, 254, ids))
     np.testing.assert_array_equal(read_scribbles(save(tmp_path, ids), plain, 1), np.where(ids % 2 == 1, 254, ids))
+
+
+def test_ids_that_may_count_from_one_are_asked_about(tmp_path, plain, ids):
+    # A thick stroke of the last class, on paper of 0: as ids from 0, the paper would be drawn with the first class.
+    drawn = np.zeros((9, 11), int)
+    drawn[2], drawn[4], drawn[6:8] = 1, 2, 3
+    path = save(tmp_path, drawn)
+    with pytest.raises(DataError, match=r'drawing\.png: .*--undrawn 0.*--undrawn 3'):
+        read_scribbles(path, plain)
+    np.testing.assert_array_equal(read_scribbles(path, plain, 0), np.where(drawn == 0, 254, drawn - 1))
+    np.testing.assert_array_equal(read_scribbles(path, plain, 3), np.where(drawn == 3, 254, drawn))
 
 
 def test_scribbles_in_colours(tmp_path, coloured, ids):
