@@ -20,7 +20,7 @@ def test_two_generations_are_equal_byte_by_byte_and_a_third_does_nothing(tmp_pat
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
     assert not synthetic.generate(tmp_path / 'one', **TINY)
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
-    assert len(one) == 3 * (1 + 1 + 1 + 1 + 5 + 2 + 1) + 2 * 3 + 1 + 10 + 1
+    assert len(one) == 3 * (1 + 1 + 1 + 1 + 5 + 2 + 1) + 2 * 3 + 1 + 10 + 2
 
 
 def test_an_image_depends_on_its_seed_split_and_index_alone(tmp_path):
