@@ -1,57 +1,40 @@
 """Reading images, label maps, CAMs and prototypes from files, each checked before it is used.
 
-JPEG is decoded by OpenCV, because decoders differ by a grey level and the published results used this one; everything
-else by Pillow, which notices damage. Labels are only taken as the 8-bit single-channel PNG they must be: converting
-anything else silently would turn class ids into something plausible and wrong.
+Labels are only taken as the 8-bit single-channel PNG they must be: converting anything else silently would turn class
+ids into something plausible and wrong. `spml.data.decoding` gets the pixels out of the bytes.
 """
 import contextlib
 import io
-import logging
-import os
 import pickle
-import re
 import reprlib
-import struct
-import threading
 
-import cv2
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
+from spml.data.decoding import (
+    MAX_BYTES,
+    check_pixels,
+    decode_image,
+    decoding,
+    png_header,
+    png_pixels,
+    read_bytes,
+    rgb_pixels,
+    unread_content,
+    warn_of_damage,
+)
 from spml.data.lists import located
-from spml.data.orientation import orientation, upright, upright_size
+from spml.data.orientation import orientation, upright_size
 from spml.data.safe_pickle import load_object
 from spml.errors import DataError, WrongEncodingError, first_line
 from spml.names import UNLABELLED
-from spml.program import warn_once
 from spml.utils.archives import check_arrays
 from spml.utils.maps import tags_of
 from spml.visualization.palette import class_colours, ids_of_colours
 
-logger = logging.getLogger(__name__)
-
-# Decoding is refused beyond this: a small hostile file cannot fill the memory. It lies below Pillow's own limit.
-MAX_PIXELS = 80_000_000
-# The same for whole files, and for what compressed arrays grow to: no reader takes a gibibyte, copies included.
-MAX_BYTES = 1 << 28
-
 # CAMs are scaled to 0..1; rounding may leave that by this much.
 _CAM_TOLERANCE = 1e-3
 _CAM_FORM = 'a .npy dict {class - 1: H x W}'
-
-# What libjpeg says of a file that it decodes all the same, with pixels that may be wrong.
-_COMPLAINT = re.compile(rb'(?:Corrupt JPEG data: |Premature end of JPEG|Inconsistent progression sequence)[^\r\n]*\n?')
-# The decoder writes to the standard error of the whole process, which one thread at a time may listen to.
-_LISTENING = threading.Lock()
-
-_PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-_PNG_KINDS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
-
-
-def warn_of_damage(text):
-    """Log, once a file, that an image is damaged and read all the same."""
-    warn_once(logger, text)
-
 
 def read_image(path, on_damage=warn_of_damage):
     """Read a JPEG or PNG as (H, W, 3) uint8 RGB; grey becomes RGB.
@@ -60,7 +43,7 @@ def read_image(path, on_damage=warn_of_damage):
     called with a line of text where the decoder had to guess a part of the pixels. DataError: the file is missing,
     damaged, truncated, too large, of 16 bits, or neither JPEG nor PNG.
     """
-    return _decode_image(path, read_bytes(path), on_damage)
+    return decode_image(path, read_bytes(path), on_damage)
 
 
 def image_pixels(image, name='image'):
@@ -70,15 +53,15 @@ def image_pixels(image, name='image'):
     errors call it.
     """
     if isinstance(image, Image.Image):
-        content = _unread_content(image)
-        return _rgb(name, image) if content is None else _decode_image(name, content, warn_of_damage)
+        content = unread_content(image)
+        return rgb_pixels(name, image) if content is None else decode_image(name, content, warn_of_damage)
     pixels = np.empty(0, object)
     with contextlib.suppress(ValueError):  # lists of several lengths
         pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise WrongEncodingError(f'{name}: {pixels.dtype} of shape {pixels.shape}, but pixels must be uint8 (H, W, 3) '
                                  'RGB in 0..255; convert them, or give the path of the file')
-    _check_pixels(name, pixels.shape[1::-1])
+    check_pixels(name, pixels.shape[1::-1])
     return pixels
 
 
@@ -88,7 +71,7 @@ def read_label(path):
     DataError: the file is missing, damaged, too large, or any other kind of image.
     """
     content = read_bytes(path)
-    depth, kind, size = _png_header(path, content)
+    depth, kind, size = png_header(path, content)
     if (depth, kind) != (8, 'grey'):
         way_out = 'write the class ids as bytes, one channel'
         if kind == 'palette':
@@ -96,7 +79,7 @@ def read_label(path):
                        'Image.fromarray(np.asarray(Image.open(\'IN.png\'))).save(\'OUT.png\')"`')
         raise WrongEncodingError(f'{path}: a {depth}-bit {kind} PNG, but a label must be an 8-bit single-channel PNG; '
                                  f'{way_out}')
-    _check_pixels(path, size)
+    check_pixels(path, size)
     return png_pixels(path, content)
 
 
@@ -107,12 +90,12 @@ def read_colour_label(path):
     missing, damaged, too large, of another kind, or holds a colour of no id.
     """
     content = read_bytes(path)
-    depth, kind, size = _png_header(path, content)
+    depth, kind, size = png_header(path, content)
     if (depth, kind) == (8, 'grey'):
         return read_label(path)
     if kind not in ('palette', 'RGB') or depth > 8:
         raise DataError(f'{path}: a {depth}-bit {kind} PNG; a label must be a palette, RGB or 8-bit single-channel PNG')
-    _check_pixels(path, size)
+    check_pixels(path, size)
     colours = png_pixels(path, content, 'RGB')
     ids = ids_of_colours(colours, {colour: index for index, colour in enumerate(class_colours(256))})
     if ids.min() < 0:
@@ -135,54 +118,6 @@ def stored_orientation(path):
     """Return the EXIF orientation that a JPEG or PNG is stored with, 1 to 8; DataError: its header cannot be read."""
     with decoding(path, 'JPEG or PNG image'), Image.open(path, formats=('JPEG', 'PNG')) as image:
         return orientation(image)
-
-
-def png_pixels(name, content, mode=None):
-    """Decode the bytes of a PNG: as the (H, W, ...) array that it stores, or converted to a `mode` of Pillow.
-
-    DataError, which calls it `name`: it is damaged, too large, or no PNG.
-    """
-    with opened_image(name, content, ('PNG',), 'PNG') as image:
-        return _array(image, mode)
-
-
-def read_bytes(path):
-    """Return what a file holds; DataError: it cannot be read, or has more than `MAX_BYTES`."""
-    try:
-        with open(path, 'rb') as source:
-            if os.fstat(source.fileno()).st_size > MAX_BYTES:
-                raise DataError(f'{path}: a file of more than {MAX_BYTES} bytes; is it the right one?')
-            return source.read()
-    except FileNotFoundError:
-        raise DataError(f'{path}: no such file') from None
-    except OSError as error:
-        raise DataError(f'{path}: cannot read the file: {error.strerror}') from None
-
-
-@contextlib.contextmanager
-def decoding(path, what):
-    """Have whatever a decoder raises inside the `with` block say in one line that the file is not a readable `what`."""
-    try:
-        yield
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(f'{path}: no such file') from None
-    except Image.DecompressionBombError:
-        raise DataError(f'{path}: more than {MAX_PIXELS} pixels; scale it down') from None
-    except Exception as error:  # decoders fail on damaged files in any way
-        raise DataError(f'{path}: not a readable {what} ({first_line(error)}); replace the file') from None
-
-
-@contextlib.contextmanager
-def opened_image(name, content, formats, what):
-    """Yield a PIL image of the bytes of a file, which errors call `name`: its size is checked, nothing decoded yet."""
-    with decoding(name, what), Image.open(io.BytesIO(content), formats=formats) as image:
-        _check_pixels(name, image.size)
-        if image.format == 'PNG' and _headers_of_png(content) != 1:
-            # Pillow goes by the last one, other checks by the first.
-            raise DataError(f'{name}: a damaged PNG (more than one header); replace the file')
-        yield image
 
 
 def check_same_size(entry, image, label, path):
@@ -292,121 +227,6 @@ def read_prototypes(path, dim=None):
     if label.size and not 0 <= label.min() <= label.max() <= 255:
         raise DataError(f'{path}: prototype labels outside 0..255; compute them again')
     return prototype, label.astype(np.int64)
-
-
-def _png_header(path, content):
-    """Return the bit depth, the kind and the (width, height) that a PNG's first chunk states."""
-    if not content.startswith(_PNG_SIGNATURE):
-        raise WrongEncodingError(f'{path}: not a PNG file, but a label must be an 8-bit single-channel PNG')
-    # Pillow silently widens 2- and 4-bit grey values to 0..255, so the file's own depth decides.
-    if len(content) < 26 or content[12:16] != b'IHDR':
-        raise DataError(f'{path}: a damaged PNG (no header); replace the file')
-    width, height, depth, kind = struct.unpack('>IIBB', content[16:26])
-    return depth, _PNG_KINDS.get(kind, 'strange'), (width, height)
-
-
-def _check_pixels(path, size):
-    if 0 in size:
-        raise DataError(f'{path}: {size[0]}x{size[1]} pixels; an image must have at least one')
-    if size[0] * size[1] > MAX_PIXELS:
-        raise DataError(f'{path}: {size[0]}x{size[1]} pixels are more than {MAX_PIXELS}; scale the image down')
-
-
-def _headers_of_png(content):
-    """Return how many headers a PNG has before its pixels."""
-    at, count = len(_PNG_SIGNATURE), 0
-    while at + 8 <= len(content):
-        length, kind = struct.unpack_from('>I4s', content, at)
-        if kind == b'IDAT':
-            break
-        count += kind == b'IHDR'
-        at += 12 + length
-    return count
-
-
-def _decode_image(name, content, on_damage):
-    """Return the bytes of a JPEG or PNG as (H, W, 3) uint8 RGB."""
-    with opened_image(name, content, ('JPEG', 'PNG'), 'JPEG or PNG image') as image:
-        if image.format == 'PNG':
-            return _rgb(name, image)
-        size, turned = image.size, orientation(image)
-        if not content.rstrip(b'\0').endswith(b'\xff\xd9'):
-            image.load()  # no end marker: OpenCV 4 would fill what is missing with grey, Pillow raises
-    pixels, complaint = _decode_jpeg(content)
-    if pixels is None or pixels.shape[1::-1] != size:
-        raise DataError(f'{name}: a damaged JPEG; replace the file')
-    if complaint:
-        on_damage(f'{name}: a damaged JPEG, a part of its pixels is likely to be wrong ({complaint}); replace the file')
-    return upright(pixels[:, :, ::-1], turned)
-
-
-def _decode_jpeg(content):
-    """Return a JPEG's (H, W, 3) uint8 BGR pixels, or None, and what libjpeg complained of, or ''.
-
-    OpenCV has libjpeg write complaints to standard error and returns nothing of them.
-    """
-    with _LISTENING, contextlib.ExitStack() as stack:
-        caught = None
-        with contextlib.suppress(OSError):  # nobody may have left standard error open
-            shown = os.dup(2)
-            stack.callback(os.close, shown)
-            caught = stack.enter_context(open(os.memfd_create('complaints'), 'r+b'))
-            os.dup2(caught.fileno(), 2)
-        pixels = None
-        try:
-            with contextlib.suppress(cv2.error):
-                # Turned by the caller, as PNGs are: OpenCV knows fewer of the places that the tag may be in.
-                pixels = cv2.imdecode(np.frombuffer(content, np.uint8),
-                                      cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        finally:
-            if caught is not None:
-                os.dup2(shown, 2)
-        if caught is None:
-            return pixels, ''
-        caught.seek(0)
-        said = caught.read()
-    found = _COMPLAINT.search(said)
-    if others := _COMPLAINT.sub(b'', said):
-        os.write(2, others)  # of another thread
-    return pixels, found[0].decode('ascii', 'replace').strip() if found else ''
-
-
-def _unread_content(image):
-    """Return the bytes of the file that a PIL image is still to be read from; None where its pixels were read."""
-    if not isinstance(image, ImageFile.ImageFile) or image.format not in ('JPEG', 'PNG') or not image.tile:
-        return None
-    try:
-        place = image.fp.tell()
-        image.fp.seek(0)
-        content = image.fp.read(MAX_BYTES)
-        image.fp.seek(place)
-        with Image.open(io.BytesIO(content)) as again:
-            return content if again.size == image.size else None  # `draft` has made it smaller
-    except (AttributeError, OSError, ValueError, Image.DecompressionBombError):
-        return None
-
-
-def _rgb(name, image):
-    """Return a PIL image upright as (H, W, 3) uint8 RGB; DataError unless it has 8 bits per channel and can be read."""
-    _check_pixels(name, image.size)
-    stored = [image.mode, *(tile[3] for tile in getattr(image, 'tile', ()))]  # Pillow reads 16 bits of colour as 8
-    if image.mode.startswith(('I', 'F')) or ';16' in str(stored):
-        depth = 32 if image.mode in ('I', 'F') and ';16' not in str(stored) else 16
-        what = f'a {depth}-bit {image.format or "image"}'
-        raise WrongEncodingError(f'{name}: {what}; images must have 8 bits per channel')
-    with decoding(name, 'image'):
-        turned = orientation(image)
-        return upright(_array(image, 'RGB'), turned)
-
-
-def _array(image, mode=None):
-    """Return the pixels of a PIL image as an array, converted to a mode where one is given."""
-    if mode in (None, image.mode):
-        return np.array(image)
-    converted = image.convert(mode)
-    if isinstance(image, ImageFile.ImageFile):
-        image.close()  # both and the array would be three copies
-    return np.array(converted)
 
 
 def _check_cam(path, key, cam):

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from spml.data.readers import check_size, opened_image
+from spml.data.decoding import opened_image
+from spml.data.readers import check_size
 from spml.errors import DataError, first_line
 from spml.prepare import notes as noted
 from spml.prepare.photos import SAME_PHOTO

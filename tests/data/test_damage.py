@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from raw_files import png
 
-from spml.data import readers
+from spml.data import decoding
 from spml.data.readers import image_pixels, read_image, read_label
 from spml.errors import DataError
 
@@ -157,7 +157,7 @@ def test_images_without_pixels_and_with_too_many_are_refused(monkeypatch):
     for empty in (np.zeros((0, 3, 3), np.uint8), Image.new('RGB', (0, 4))):
         with pytest.raises(DataError, match='at least one'):
             image_pixels(empty)
-    monkeypatch.setattr(readers, 'MAX_PIXELS', 11)
+    monkeypatch.setattr(decoding, 'MAX_PIXELS', 11)
     for large in (np.zeros((4, 3, 3), np.uint8), Image.new('RGB', (4, 3))):
         with pytest.raises(DataError, match=r'4x3|3x4'):
             image_pixels(large)

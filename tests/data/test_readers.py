@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from raw_files import Evil, as_object, object_npy, png
 
-from spml.data import readers
+from spml.data import decoding, readers
 from spml.data.lists import Entry, read_list
 from spml.data.readers import (
     entry_tags,
@@ -73,7 +73,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch):
     for read in (read_image, read_label):
         with pytest.raises(DataError, match='pixels'):
             read(path)
-    monkeypatch.setattr(readers, 'MAX_PIXELS', 99)
+    monkeypatch.setattr(decoding, 'MAX_PIXELS', 99)
     with pytest.raises(DataError, match='10x10 pixels'):
         read_image(save(tmp_path / 'a.jpg', np.zeros((10, 10, 3), np.uint8)))
 
@@ -87,7 +87,7 @@ def test_a_missing_file(tmp_path, read):
 @pytest.mark.parametrize('read', [read_image, read_label, read_cam, read_prototypes])
 def test_a_file_of_gigabytes_is_refused_before_reading(tmp_path, read):
     with open(tmp_path / 'a', 'wb') as out:
-        out.truncate(readers.MAX_BYTES + 1)
+        out.truncate(decoding.MAX_BYTES + 1)
     with pytest.raises(DataError, match='bytes'):
         read(tmp_path / 'a')
 

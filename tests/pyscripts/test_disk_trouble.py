@@ -8,7 +8,7 @@ import tempfile
 import pytest
 import torch
 
-from spml.data import readers
+from spml.data import decoding
 from spml.training import loop
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -151,7 +151,7 @@ def test_a_data_folder_that_vanishes_during_inference_leaves_what_is_complete(pl
     place.works(script, **options)
     whole = files(place.out)
     shutil.rmtree(place.out)
-    away, decode, calls = place.folder / 'away', readers._array, []
+    away, decode, calls = place.folder / 'away', decoding._array, []
 
     def vanish(image, *args, **more):
         calls.append(image)
@@ -160,7 +160,7 @@ def test_a_data_folder_that_vanishes_during_inference_leaves_what_is_complete(pl
         return decode(image, *args, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(readers, '_array', vanish)
+        patch.setattr(decoding, '_array', vanish)
         place.fails(script, **options, naming=[f'{place.data.list}:{line}', 'no such file'])
     left = files(place.out)
     assert whole['made_from.jsonl'].startswith(left.pop('made_from.jsonl'))
