@@ -64,8 +64,8 @@ def _rules(args, labels, classes):
                       BOXES if is_boxes else args.rectangles, has_background)
 
 
-def main():
-    """Parse, convert, over-segment, write the configurations and say how to train."""
+def _parser():
+    """Return the parser of the options."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--images', type=pathlib.Path, required=True, metavar='DIR', help='JPEGs and PNGs')
     parser.add_argument('--classes', type=pathlib.Path, required=True, metavar='FILE', help='the class list')
@@ -116,14 +116,24 @@ def main():
                              'annotation tools show them, or as they are stored')
     oversegmentation.add_arguments(parser)
     arguments.add_preparation_arguments(parser)
-    args = parser.parse_args()
-    labels = {option: path for option in OPTIONS if (path := getattr(args, option)) is not None}
+    return parser
+
+
+def _check_options(args, labels):
+    """Raise ConfigError for an option that says how to read labels that are not given."""
     for option, given, of in (('fix', args.fix, ('masks',)), ('undrawn', args.undrawn is not None, ('scribbles',)),
                               ('palettes', args.palettes, ('masks', 'scribbles')),
                               ('boxes_incomplete', args.boxes_incomplete, ('boxes',))):
         if given and not labels.keys() & set(of):
             raise ConfigError(f'--{option} says how to read {" and ".join(f"--{name}" for name in of)}; give '
                               f'{"one of these" if len(of) > 1 else "that"}, or leave it out')
+
+
+def main():
+    """Parse, convert, over-segment, write the configurations and say how to train."""
+    args = _parser().parse_args()
+    labels = {option: path for option in OPTIONS if (path := getattr(args, option)) is not None}
+    _check_options(args, labels)
     classes = read_class_list(args.classes)
     sources = Sources(args.images, args.classes, labels, args.val, args.undrawn, _rules(args, labels, classes),
                       args.orientation, args.background, args.palettes, tuple(_fix(text, classes) for text in args.fix),
