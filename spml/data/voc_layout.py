@@ -5,7 +5,7 @@ either.
 """
 import pathlib
 
-from spml.utils.formats import write_text
+from spml.utils.formats import write_json, write_text
 
 IMAGES, TEST_IMAGES = 'VOC2012/JPEGImages', 'VOC2012-test/JPEGImages'
 TRUTH, INSTANCES, REGIONS = 'VOC2012/segcls', 'VOC2012/seginst', 'VOC2012/hed'
@@ -44,4 +44,22 @@ def write_lines(out, name, lines):
     """Write `lists/<name>.txt` under the data root `out` and return its path."""
     path = pathlib.Path(out) / 'lists' / f'{name}.txt'
     write_text(path, ''.join(f'{line}\n' for line in lines))
+    return path
+
+
+def write_boxes(out, images, class_names, **info):
+    """Write the boxes of images to `BOXES_FILE` in COCO's format, with `info` about them, and return its path.
+
+    `images` is a list of (file name, (H, W), list of (class, (left, top, right, bottom))), right and bottom excluded.
+    """
+    path, annotations = pathlib.Path(out) / BOXES_FILE, []
+    for index, (_, _, boxes) in enumerate(images):
+        for label, (left, top, right, bottom) in boxes:
+            annotations.append({'id': len(annotations), 'image_id': index, 'category_id': label,
+                                'bbox': [int(value) for value in (left, top, right - left, bottom - top)]})
+    write_json(path, {
+        'info': info, 'annotations': annotations,
+        'images': [{'id': index, 'file_name': name, 'height': height, 'width': width}
+                   for index, (name, (height, width), _) in enumerate(images)],
+        'categories': [{'id': index, 'name': name} for index, name in enumerate(class_names)]})
     return path

@@ -22,7 +22,6 @@ from spml.prepare.class_list import ClassList, read_class_list
 from spml.prepare.custom_labels import FOLDERS, convert, read_rules, resolve, result_folders, train_label
 from spml.prepare.custom_sources import gather, split
 from spml.prepare.runner import is_prepared, make, run_items, summary
-from spml.utils.formats import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -139,18 +138,9 @@ def _write_boxes(out, rules, samples):
     if not boxed:
         path.unlink(missing_ok=True)
         return
-    images, annotations = [], []
-    for index, sample in enumerate(boxed):
-        height, width = image_size(out / sample.image_path)
-        images.append({'id': index, 'file_name': pathlib.PurePath(sample.image_path).name, 'height': height,
-                       'width': width})
-        annotations += [{'id': len(annotations) + number, 'image_id': index, 'category_id': value,
-                         'bbox': [left, top, right - left, bottom - top]}
-                        for number, (value, (left, top, right, bottom)) in enumerate(
-                            box for box in sample.labels['box'].content if box[0] < UNLABELLED)]
-    categories = [{'id': index, 'name': name} for index, name in enumerate(rules.classes.names)]
-    write_json(path, {'info': {'complete': rules.outside == 0}, 'images': images, 'categories': categories,
-                      'annotations': annotations})
+    images = [(pathlib.PurePath(sample.image_path).name, image_size(out / sample.image_path),
+               [box for box in sample.labels['box'].content if box[0] < UNLABELLED]) for sample in boxed]
+    layout.write_boxes(out, images, rules.classes.names, complete=rules.outside == 0)
     print(f'boxes of {len(boxed)} images: {path}')
 
 

@@ -66,7 +66,8 @@ def generate(out, num_train=120, num_val=24, num_test=4, size=(120, 160), num_cl
         samples = [_write_sample(out, split, index, name, options)
                    for split in SPLITS for index, name in enumerate(names[split])]
         layout.write_lists(out, **names)
-        _write_boxes(out, samples[:num_train], meta['class_names'])
+        layout.write_boxes(out, [(f'{name}.jpg', shape, boxes) for name, shape, boxes in samples[:num_train]],
+                           meta['class_names'])
         if mix:
             _write_mix(out, samples[:num_train])
         write_json(out / 'meta.json', meta)
@@ -131,18 +132,6 @@ def _write_mix(out, samples):
         if kind == 'box':
             write_png(out / semantic, box_labels({}, boxes, shape))
     layout.write_lines(out, 'train', lines)
-
-
-def _write_boxes(out, samples, names):
-    """Write the boxes of the training images in COCO's format; `samples` as `_write_sample` returns them."""
-    images, annotations = [], []
-    for index, (name, shape, boxes) in enumerate(samples):
-        images.append({'id': index, 'file_name': f'{name}.jpg', 'height': shape[0], 'width': shape[1]})
-        annotations += [{'id': len(annotations) + number, 'image_id': index, 'category_id': label,
-                         'bbox': [int(value) for value in (left, top, right - left, bottom - top)]}
-                        for number, (label, (left, top, right, bottom)) in enumerate(boxes)]
-    categories = [{'id': label, 'name': name} for label, name in enumerate(names)]
-    write_json(out / layout.BOXES_FILE, {'images': images, 'categories': categories, 'annotations': annotations})
 
 
 def _write_sample(out, split, index, name, options):
