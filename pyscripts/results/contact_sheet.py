@@ -14,7 +14,7 @@ from spml.data.lists import read_list
 from spml.data.readers import read_image, read_label
 from spml.errors import ConfigError, DataError
 from spml.program import execute
-from spml.report.prototypes import evenly
+from spml.utils.sampling import evenly
 from spml.visualization.contact_sheet import Row, contact_sheet
 
 HEADERS = ('image', 'weak label', 'pseudo label', 'prediction', 'truth')

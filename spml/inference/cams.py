@@ -1,7 +1,6 @@
 """Class activation maps of a list's images, by a trained classifier of tags (METHOD.md, "Class activation maps")."""
 import dataclasses
 import logging
-import math
 import pathlib
 
 import numpy as np
@@ -12,7 +11,7 @@ from spml.data.readers import read_entry
 from spml.data.tags import read_tags
 from spml.inference.predictors import normalised
 from spml.inference.resume import Results, describe
-from spml.inference.views import bilinear, pyramid, resize_view
+from spml.inference.views import bilinear, pyramid, resize_view, shrunk_size
 from spml.utils import distributed
 from spml.utils.atomic import remove_abandoned
 from spml.utils.formats import write_npy
@@ -51,7 +50,7 @@ class CamPredictor:
         size = image.shape[:2]
         if not len(classes):
             return {}
-        image = resize_view(image, working_size(size)).image
+        image = resize_view(image, shrunk_size(size, MOST_PIXELS)).image
         channels = [index - self.first_class for index in classes]
         total = 0
         for view in pyramid(image, CAM_RATIOS, mirrors=True):
@@ -64,12 +63,6 @@ class CamPredictor:
             top = activation.max()
             found[int(label)] = (activation.div_(top) if top > 0 else activation).cpu().numpy()
         return found
-
-
-def working_size(size):
-    """Return the (h, w) at which an image of `size` is looked at: its own, or that of MOST_PIXELS."""
-    ratio = math.sqrt(MOST_PIXELS / (size[0] * size[1]))
-    return tuple(size) if ratio >= 1 else tuple(max(1, int(ratio * side)) for side in size)
 
 
 def make_cams(job, predictor):

@@ -18,6 +18,7 @@ from spml.prepare.custom_sources import image_name
 from spml.prepare.weak_labels import Labels, annotation_files, train_images, write_labels
 from spml.utils.files import place_file
 from spml.utils.formats import write_npy
+from spml.utils.sampling import evenly
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def check_keys(cams, files, known, what):
 
     DataError: read in the other way, the keys fit better. A key of 0 in every file is warned of, where nothing tells.
     """
-    names = sorted(files)[::-(-len(files) // _LOOKED_AT) or 1]
+    names = _some(files)
     keys = {name: set(read_cam(files[name])) for name in names}
     keys = {name: found for name, found in keys.items() if found}
     classes = known(list(keys))
@@ -154,12 +155,18 @@ def _known_boxes(cams, files, found, names):
 
 def _print_unlabelled(cams, files, scores, threshold):
     """Say how many pixels of the labels are unlabelled, and at which thresholds more were; of some files, if many."""
-    top, names = TopScores(), sorted(files)
-    for name in names[::-(-len(names) // _LOOKED_AT) or 1]:
+    top = TopScores()
+    for name in _some(files):
         maps = cams.read(files[name])
         if maps:  # else all is background
             top.add(scores(name, maps, next(iter(maps.values())).shape))
     print(top.describe(threshold))
+
+
+def _some(files):
+    """Return the names of the files to look at, all of them if they are few."""
+    names = sorted(files)
+    return [names[index] for index in evenly(len(names), _LOOKED_AT)]
 
 
 def _labels(kind, usual, folder):

@@ -29,6 +29,7 @@ from spml.prepare.notes import warn
 from spml.prepare.runner import make, results, summary
 from spml.recipe import FileDigests
 from spml.utils.formats import write_png, write_text
+from spml.utils.sampling import evenly
 
 # Background thresholds that a sweep tries, and how many images it looks at, spread over the list.
 SWEEP = np.round(np.arange(0.05, 0.8, 0.05), 2)
@@ -109,8 +110,8 @@ def unlabelled(items, rule):
     for boxed, threshold, option in ((True, rule.box_threshold, '--box_threshold'),
                                      (False, rule.threshold, '--threshold')):
         some, top = [item for item in items if (item.boxes is not None) == boxed], TopScores()
-        for item in some[::-(-len(some) // _MOST_IMAGES) or 1]:
-            top.add(_scores(item, rule, [])[1])
+        for index in evenly(len(some), _MOST_IMAGES):
+            top.add(_scores(some[index], rule, [])[1])
         if some:
             yield top.describe(threshold, option)
 
@@ -129,8 +130,8 @@ def sweep(cam_dir, data_dir, gt_list, num_classes, background=True):
     if not entries:
         raise DataError(f'{gt_list}: {cam_dir} holds CAMs of none of its images; check --cam_dir')
     counts = np.zeros((len(SWEEP) + 1, num_classes, num_classes + 1), np.int64)
-    for entry in tqdm(entries[::-(-len(entries) // _MOST_IMAGES)], desc='threshold sweep', unit='image',
-                      dynamic_ncols=True):
+    for index in tqdm(evenly(len(entries), _MOST_IMAGES), desc='threshold sweep', unit='image', dynamic_ncols=True):
+        entry = entries[index]
         truth = read_label(entry.semantic)
         cams = read_cam(cam_path(cam_dir, entry), num_classes, truth.shape, background=background)
         counts += _counts(cams, truth, num_classes, int(background))

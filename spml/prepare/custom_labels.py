@@ -13,7 +13,8 @@ from spml.data.readers import check_size
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
 from spml.prepare import boxes, drawings, notes, photos, shapes, strokes, tables
-from spml.prepare.runner import Digests, results, run_items
+from spml.prepare.runner import results, run_items
+from spml.recipe import FileDigests
 from spml.utils.formats import write_png
 
 # Folders of the label maps of each kind that has pixels; a later one beats an earlier one.
@@ -80,7 +81,7 @@ def _resolve(rules, sample):
 
 def result_folders(rules, samples, out):
     """Return (ResultFolder, names) of the images, of the labels of each kind and of the combined ones, for `make`."""
-    sources, digests, by_name = rules.sources, Digests(), {sample.name: sample for sample in samples}
+    sources, digests, by_name = rules.sources, FileDigests(), {sample.name: sample for sample in samples}
     folders = [(results(out / layout.IMAGES, {'images': str(sources.images.resolve()), **sources.turning()},
                         lambda name: [out / by_name[name].image_path], lambda name: [by_name[name].image], digests),
                 list(by_name))]

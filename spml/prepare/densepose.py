@@ -15,7 +15,8 @@ from spml.data.voc_layout import write_lines
 from spml.errors import DataError
 from spml.prepare.coco_masks import check_records
 from spml.prepare.densepose_parts import is_annotated, part_map, point_map
-from spml.prepare.runner import Digests, make, results, summary
+from spml.prepare.runner import make, results, summary
+from spml.recipe import FileDigests
 from spml.utils.files import place_file
 from spml.utils.formats import read_json, write_png
 
@@ -69,7 +70,7 @@ def prepare(coco, densepose, out, train_splits, num_prototype_images, points, nu
                      lambda name: [out / 'images' / items[name].file, *_label_paths(out, items[name])],
                      # The annotations without their places in files.
                      lambda name: [coco / items[name].file, [[annotation for _, annotation in people] for people in (
-                         items[name].unannotated, items[name].bodies)]], Digests())
+                         items[name].unannotated, items[name].bodies)]], FileDigests())
     made = make(functools.partial(_convert, coco, out, points), items, [(folder, items)], num_workers, 'DensePose',
                 overwrite)
     for place, what in ((TRUTH, 'part maps'), (POINTS, 'point labels')):

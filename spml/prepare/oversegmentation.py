@@ -10,13 +10,15 @@ import numpy as np
 from PIL import Image
 
 from spml.cli import arguments
+from spml.data.decoding import decoding
 from spml.data.lists import check_files, check_unique, located, read_list
-from spml.data.readers import check_same_size, check_size, decoding, read_entry, read_label
+from spml.data.readers import check_same_size, check_size, read_entry, read_label
 from spml.errors import DataError, SpmlError
 from spml.evaluation.boundary_recall import boundary_recall
 from spml.prepare.hed_weights import HED, PLACE
 from spml.prepare.owt_ucm import MAX_REGIONS, regions_from_contours, require_higra
-from spml.prepare.runner import Digests, make, results, run_items, summary
+from spml.prepare.runner import make, results, run_items, summary
+from spml.recipe import FileDigests
 from spml.scenes.regions import over_segmentation
 from spml.utils.formats import write_png
 from spml.utils.maps import nearest_resize
@@ -108,7 +110,7 @@ def oversegment_list(data_dir, data_list, save_dir, contours_from, threshold, ma
     options = {'contours': HED if by_hed else contours_from and str(contours_from.resolve()),
                'threshold': threshold, 'max_regions': max_regions}
     folder = results(save_dir, options, lambda name: [save_dir / f'{name}.png'],
-                     lambda name: [items[name][0].image, *([items[name][1]] if contours_from else [])], Digests())
+                     lambda name: [items[name][0].image, *([items[name][1]] if contours_from else [])], FileDigests())
     made = make(functools.partial(_write_regions, save_dir, threshold, max_regions), items, [(folder, items)],
                 num_workers, 'over-segmentation', overwrite)
     summary('over-segmentations', save_dir, len(made), len(entries))

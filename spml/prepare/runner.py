@@ -12,13 +12,11 @@ import pathlib
 import cv2
 from tqdm import tqdm
 
-from spml.recipe import FileDigests, Recipe, ResultFolder, combine, is_path
+from spml.recipe import Recipe, ResultFolder, combine, is_path
 from spml.utils.formats import read_json_or_none, write_json
 from spml.utils.workers import worker_pool
 
 logger = logging.getLogger(__name__)
-
-Digests = FileDigests  # as preparations call it
 
 _NAME = '.made'  # of the two files of a ResultFolder: hidden, for the folder holds images
 _OPTIONS_BEFORE = '.prepared_with.json'  # in which version 0.1.0 noted options, and nothing of what was made from what

@@ -13,7 +13,8 @@ from spml.data import voc_layout as layout
 from spml.data.readers import check_size, image_size, read_colour_label
 from spml.errors import DataError, first_line
 from spml.names import VOID
-from spml.prepare.runner import Digests, make, results, summary
+from spml.prepare.runner import make, results, summary
+from spml.recipe import FileDigests
 from spml.utils.files import place_file
 from spml.utils.formats import read_lines, write_png
 
@@ -39,7 +40,7 @@ def prepare(voc, sbd, out, num_workers, voc_test=None, overwrite=False):
     splits['test'] = read_names(test_root / _SPLITS / 'test.txt') if has_test else []
     items = {name: (name, name in splits['sbd']) for name in sorted({*splits['train'], *splits['val']})}
     folder = results(out / 'VOC2012', {}, lambda name: [out / path for path in _outputs(*items[name])],
-                     functools.partial(_inputs, voc, sbd), Digests())
+                     functools.partial(_inputs, voc, sbd), FileDigests())
     made = make(functools.partial(_convert, voc, sbd, out), items, [(folder, items)], num_workers, 'VOC and SBD',
                 overwrite)
     for name in splits['test']:

@@ -12,7 +12,8 @@ from spml.data.lists import read_list
 from spml.data.readers import image_size
 from spml.errors import DataError
 from spml.prepare import notes
-from spml.prepare.runner import Digests, make, results, summary
+from spml.prepare.runner import make, results, summary
+from spml.recipe import FileDigests
 from spml.utils.formats import write_png
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
     if not items:
         raise DataError(f'none of the {len(entries)} images of {full} has {title}; check the path of the annotations: '
                         'they are called like the images')
-    digests = Digests()
+    digests = FileDigests()
 
     def inputs(name):
         entry, source = items[name]

@@ -9,8 +9,9 @@ from spml.data.lists import read_list
 from spml.names import __version__
 from spml.pipeline.record import NO_TRUTH
 from spml.report import charts, pictures
-from spml.report.prototypes import evenly, prototype_statistics
+from spml.report.prototypes import prototype_statistics
 from spml.utils.formats import write_text
+from spml.utils.sampling import evenly
 from spml.visualization.fonts import shown_names
 from spml.visualization.palette import legend_entries
 

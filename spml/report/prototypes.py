@@ -10,6 +10,7 @@ from PIL import Image
 
 from spml.data.readers import read_label, read_prototypes
 from spml.errors import DataError
+from spml.utils.sampling import evenly
 
 MAX_IMAGES = 200
 MAX_PROTOTYPES = 2000
@@ -115,8 +116,3 @@ def _read_clusters(path):
             return np.asarray(image).astype(np.int64)
     except (OSError, SyntaxError, ValueError):
         raise DataError(f'{path}: not a readable cluster map; write it again with prototype.py') from None
-
-
-def evenly(count, most):
-    """Return at most `most` indices below `count`, evenly spaced, ascending."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)) if count else np.arange(0)

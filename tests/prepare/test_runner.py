@@ -11,7 +11,8 @@ import cv2
 import pytest
 
 from spml.errors import DataError, SpmlError
-from spml.prepare.runner import Digests, make, results, run_items
+from spml.prepare.runner import make, results, run_items
+from spml.recipe import FileDigests
 from spml.utils.formats import write_text
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -57,7 +58,7 @@ class Doubler:
     def make(self, names='abc', **options):
         """Return the names that are made, which the results on disk confirm."""
         folder = results(self.out, self.options, lambda name: [self.out / f'{name}.txt'],
-                         lambda name: [self.inputs / f'{name}.txt', self.values.get(name)], Digests())
+                         lambda name: [self.inputs / f'{name}.txt', self.values.get(name)], FileDigests())
         before = contents(self.out)
         made = make(self.double, {name: name for name in names}, [(folder, list(names))], 0, 'doubles', **options)
         assert [name for name in names if contents(self.out)[name] != before.get(name)] == list(made)
