@@ -43,7 +43,7 @@ setup(
         'hed': HED,
         'safetensors': SAFETENSORS,
         'report': REPORT,
-        'test': ['pytest>=7.4', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15', 'hypothesis>=6.80',
-                 'scikit-image>=0.20', *DATA, *HED, *LITE, *REPORT, *SAFETENSORS],
+        'test': ['pytest>=7.4', 'pytest-xdist>=3.3', 'ruff>=0.5', 'mypy>=1.8', 'selenium>=4.15',
+                 'hypothesis>=6.80', 'scikit-image>=0.20', *DATA, *HED, *LITE, *REPORT, *SAFETENSORS],
     },
 )

@@ -4,7 +4,7 @@
 #     bash bashscripts/test.sh        # lint and unit tests
 #     bash bashscripts/test.sh all    # also the slow tests (the whole pipeline) and the conformance kits
 #
-# OMP_NUM_THREADS: threads of each process (default 2).
+# TEST_PROCESSES: that test side by side, on one thread each (default: one a core, at most 8).
 
 if [ "${BASH_SOURCE:-}" != "$0" ]; then # sourced: stay out of the user's shell
     (exec bash "${BASH_SOURCE:-$0}" "$@")
@@ -22,23 +22,36 @@ part() {
     summary+=("$(printf '%-24s %s, %s s' "$name" "$verdict" "$((SECONDS - start))")")
 }
 
+# conformance KIT: compare with what is recorded. What is written for it, a few GB, goes; what failed says why first.
+conformance() {
+    local status=0 work log
+    work=$(mktemp -d) || return
+    "$SPML_PYTHON" tests/conformance/check.py "tests/conformance/$1" --keep "$work" || status=$?
+    if [ "$status" -ne 0 ]; then
+        for log in "$work"/*.log; do printf -- '-- %s\n' "${log##*/}" && tail -n 5 "$log"; done
+    fi
+    rm -rf "$work"
+    return "$status"
+}
+
 main() {
     local failed=0 summary=()
     case ${1:-} in '' | all) ;; *) fail "test.sh $1: the only argument is: all" ;; esac
     bash "$ROOT/bashscripts/setup.sh" test || exit
     choose_python
     cd "$ROOT" || exit
-    export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+    local tests=(env OMP_NUM_THREADS=1 "$SPML_PYTHON" -m pytest -n "${TEST_PROCESSES:-auto}" --maxprocesses 8
+        --dist loadgroup)
     trap 'echo "test.sh: interrupted" >&2; exit 130' INT
 
     part lint "$SPML_PYTHON" -m ruff check .
     part types "$SPML_PYTHON" -m mypy
     if [ "${1:-}" = all ]; then
-        part 'tests, slow ones too' "$SPML_PYTHON" -m pytest
-        part 'conformance kit_a' "$SPML_PYTHON" tests/conformance/check.py tests/conformance/kit_a
-        part 'conformance kit_c' "$SPML_PYTHON" tests/conformance/check.py tests/conformance/kit_c
+        part 'tests, slow ones too' "${tests[@]}"
+        part 'conformance kit_a' conformance kit_a
+        part 'conformance kit_c' conformance kit_c
     else
-        part 'unit tests' "$SPML_PYTHON" -m pytest -m 'not slow'
+        part 'unit tests' "${tests[@]}" -m 'not slow'
     fi
     printf '\n== summary\n'
     printf '%s\n' "${summary[@]}"

@@ -37,6 +37,11 @@ def pytest_addoption(parser):
     parser.addoption('--seed', type=int, default=secrets.randbelow(10 ** 6), help='of the random inputs')
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, so that no process is left alone with it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker('slow') is None)
+
+
 def pytest_report_header(config):
     return f'random inputs: --seed {config.getoption("seed")} draws them again'
 
@@ -44,7 +49,8 @@ def pytest_report_header(config):
 @pytest.fixture(autouse=True)
 def _random_inputs(request, monkeypatch):
     """Seed torch, and numpy's `default_rng()`, by the seed of the run and the name of the test."""
-    seeds = np.random.SeedSequence([request.config.getoption('seed'), zlib.crc32(request.node.nodeid.encode())])
+    path, _, name = request.node.location
+    seeds = np.random.SeedSequence([request.config.getoption('seed'), zlib.crc32(f'{path}::{name}'.encode())])
     make = np.random.default_rng
     monkeypatch.setattr(np.random, 'default_rng', lambda seed=None: make(seeds.spawn(1)[0] if seed is None else seed))
     torch.manual_seed(int(seeds.generate_state(1)[0]))

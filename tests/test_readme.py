@@ -100,6 +100,7 @@ def project(tmp_path_factory, copy_project):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group('readme')
 def test_the_commands_on_the_built_in_data_run_as_they_are(project):
     folder, environment = project
     for block in SCRIPTS:
@@ -109,6 +110,7 @@ def test_the_commands_on_the_built_in_data_run_as_they_are(project):
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group('readme')
 def test_the_example_of_the_python_interface_runs(project):
     folder, environment = project
     code = next(block for block in PYTHON if 'load_segmenter' in block)

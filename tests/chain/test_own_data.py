@@ -76,7 +76,8 @@ def project(tmp_path_factory, copy_project):
     return folder, copy_project(folder) | SETTINGS
 
 
-@pytest.fixture(scope='module', params=['mine', 'tagged'])
+@pytest.fixture(scope='module', params=[
+    pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ('mine', 'tagged')])
 def run(request, project):
     """The name of the data, their folder, that of the results, and what the commands printed."""
     folder, environment = project

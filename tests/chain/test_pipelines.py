@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp('chain')
 
 
-@pytest.fixture(scope='module', params=PIPELINES)
+@pytest.fixture(scope='module', params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in PIPELINES])
 def pipeline(request, folder):
     """Return the name, the folder of the run and what the script printed."""
     result = run_pipeline(folder, request.param)

@@ -12,6 +12,8 @@ from spml.report.page import write_page
 from spml.report.run_folder import read_runs
 
 DESKTOP, PHONE = 1280, 390
+# One browser for all.
+pytestmark = pytest.mark.xdist_group('browser')
 PAGE_COLOURS = {'light': (255, 255, 255), 'dark': (18, 21, 26)}
 
 

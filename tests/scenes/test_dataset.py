@@ -12,6 +12,7 @@ from spml.evaluation import miou
 from spml.scenes import dataset as synthetic
 from spml.scenes.regions import over_segmentation
 
+pytestmark = pytest.mark.xdist_group('scenes')
 TRAIN, VAL, TEST, CLASSES = 24, 12, 2, 6
 SCRIBBLES = ('dilate_3', 'dilate_3_0.8', 'dilate_3_0.5', 'dilate_3_0.3', 'dilate_6_0.0')
 
