@@ -161,7 +161,7 @@ own_cams() {
 # cam_labels LIST [OPTION...]: label the images of TAG_LIST by their CAMs into $RUN/cam_labels, write LIST with
 # these labels, and score them against the training truth, if there is one.
 cam_labels() {
-    stage cam_labels "$RUN/cam_labels" pyscripts/data/cam_label.py --cam_dir "$RUN/cams/cam_npy" \
+    stage cam_labels "$RUN/cam_labels" pyscripts/data/prepare_cam.py --cam_dir "$RUN/cams/cam_npy" \
         --data_dir "$DATAROOT" --data_list "$TAG_LIST" --save_dir "$RUN/cam_labels" --list_out "$1" "${CLASSES[@]}" \
         ${FULL_LIST:+--gt_list "$FULL_LIST"} "${@:2}"
     [ -z "$FULL_LIST" ] || score score_cam 'labels from own CAMs' "$RUN/cam_labels/semantic_gray" "$FULL_LIST"

@@ -3,8 +3,8 @@ r"""Write the class activation maps (CAMs) of a list's images, by the classifier
 python pyscripts/inference/cam.py --data_dir DATA --data_list LIST --snapshot_dir TAG_CLASSIFIER --save_dir OUT
 
 OUT/cam_npy/<image>.npy is a pickled dict {class - 1: H x W in 0..1} of the image's tags ({class: ...} with
-dataset.background: false): the classes in its label map and those of the fourth field of its line. prepare_cam.py,
-cam_label.py and pseudo_label.py read these files.
+dataset.background: false): the classes in its label map and those of the fourth field of its line. prepare_cam.py
+and pseudo_label.py read these files.
 """
 import functools
 

@@ -29,7 +29,7 @@ from spml.recipe import Answer, FileDigests, Recipe, judge
 from spml.utils.model_files import PROJECT
 
 _ON_SEVERAL = ('train.py', 'train_cam.py', 'prototype.py', 'inference.py', 'pseudo_label.py', 'cam.py')
-_WITH_WORKERS = ('inference.py', 'pseudo_label.py', 'cam_label.py')
+_WITH_WORKERS = ('inference.py', 'pseudo_label.py', 'prepare_cam.py')
 _LISTS = ('TRAIN_LIST', 'FULL_LIST', 'VAL_LIST')
 
 

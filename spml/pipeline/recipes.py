@@ -16,11 +16,12 @@ from spml.utils.model_files import model_path, weights_path
 KINDS = {'train.py': 'embedding', 'train_classifier.py': 'classifier', 'prototype.py': 'prototypes',
          'inference.py': 'inference', 'pseudo_label.py': 'pseudo labels', 'benchmark_by_mIoU.py': 'classes',
          'benchmark_by_instance.py': 'classes', 'contact_sheet.py': 'classes', 'train_cam.py': 'cam', 'cam.py': 'cams',
-         'cam_label.py': 'classes'}
+         'prepare_cam.py': 'classes'}
 # How many columns of its list a script reads: image, semantic, instance; and which read tags and kind as well.
 _COLUMNS = {'train.py': 3, 'train_classifier.py': 2, 'prototype.py': 2, 'inference.py': 1, 'pseudo_label.py': 2,
-            'train_cam.py': 2, 'cam.py': 2, 'cam_label.py': 2}
-_READ_TAGS = 'train.py', 'pseudo_label.py', 'train_cam.py', 'cam.py', 'cam_label.py'
+            'train_cam.py': 2, 'cam.py': 2, 'prepare_cam.py': 2}
+_READ_TAGS = 'train.py', 'pseudo_label.py', 'train_cam.py', 'cam.py', 'prepare_cam.py'
+_BEFORE = {'prepare_cam.py': 'cam_label.py'}  # names in the records of runs that began before they changed
 _LISTS = ('--data_list', '--gt_list', '--train_list', '--full_list', '--val_list')
 _WITHOUT_EFFECT = frozenset((
     '--cfg_path', '--set', '--data_dir', '--gt_dir', '--save_dir', '--snapshot_dir', '--json', '--out', '--list_out',
@@ -47,7 +48,7 @@ def recipe_of(stage, digests, run_dir=None, processes=None):
         SpmlError: the configuration or a list cannot be used.
     """
     script = pathlib.PurePath(stage.script).name
-    values, files = {'script': script}, {}
+    values, files = {'script': _BEFORE.get(script, script)}, {}
     config = configuration(stage)
     if config is not None:
         values |= effective_keys(stage, config)

@@ -31,7 +31,7 @@ class Labels(NamedTuple):
 
 def write_labels(out, kinds, sources, draw, num_workers, title, options=None, overwrite=False,
                  data_list=None):
-    """Write the label maps of all training images that have a source, and the lists of these; return their names.
+    """Write the label maps of all training images that have a source, and the lists of these; return their entries.
 
     Args:
         out, num_workers, overwrite: data root, and as in `runner.make`.
@@ -73,7 +73,7 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
         logger.warning('WARNING: %d of %d training images have no %s and are left out of these lists, for example %s',
                        len(entries) - len(items), len(entries), title,
                        next(entry.name for entry in entries if entry.name not in sources))
-    return list(items)
+    return [entry for entry, _ in items.values()]
 
 
 def train_images(out):

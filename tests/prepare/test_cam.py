@@ -8,8 +8,7 @@ from PIL import Image
 
 from spml.config.schema import VOC_CLASS_NAMES
 from spml.data.cam_labels import box_labels, tag_labels
-from spml.prepare.cam import Cams, check_keys
-from spml.prepare.class_list import ClassList
+from spml.prepare.cam_keys import check_keys
 
 TAGS, BOXES = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_th0.5'
 
@@ -110,9 +109,6 @@ def test_mistakes_are_one_line(place, works, fails, tmp_path, caplog):
         fails('prepare_cam', *arguments(place, '--boxes', annotations), naming=[annotations / f'{name}.xml', tag])
 
 
-NO_CLASSES = ClassList(None, (), None, {})
-
-
 def keyed_by_class(cams, shape):
     """As dicts by class id with a background entry."""
     return {0: np.ones(shape, np.float32), **{key + 1: cam for key, cam in cams.items()}}
@@ -170,12 +166,12 @@ def test_a_key_of_0_in_every_file_is_warned_of_where_nothing_tells(tmp_path, rng
     for name in 'abc':
         files[name] = tmp_path / f'{name}.npy'
         np.save(files[name], {0: rng.random((3, 4)), int(rng.integers(1, 9)): rng.random((3, 4))})
-    check_keys(Cams(tmp_path, NO_CLASSES), files, lambda names: {}, '')
+    check_keys(tmp_path, files, lambda names: {}, '')
     assert f'{tmp_path}: every file looked at has the key 0' in caplog.text
     caplog.clear()
-    check_keys(Cams(tmp_path, NO_CLASSES, True), files, lambda names: {}, '')
+    check_keys(tmp_path, files, lambda names: {}, '', True)
     np.save(files['b'], {4: rng.random((3, 4))})
-    check_keys(Cams(tmp_path, NO_CLASSES), files, lambda names: {}, '')
+    check_keys(tmp_path, files, lambda names: {}, '')
     assert not caplog.text
 
 
@@ -210,7 +206,7 @@ def test_own_classes_and_boxes_in_any_form(tmp_path, works, fails, rng):
         f'VOC2012/JPEGImages/a.png {BOXES}/a.png VOC2012/hed/a.png\n')
     assert '1 label maps written' in printed
     boxes.write_text(json.dumps(json.loads(boxes.read_text()) | {'info': {'complete': False}}))
-    fails('prepare_cam', *words, naming=[boxes, 'outside', 'cam_label.py'])
+    fails('prepare_cam', *words, naming=[boxes, 'outside', '--save_dir'])
 
 
 def test_keys_are_compared_with_the_tags_of_a_list(tmp_path, fails, rng):

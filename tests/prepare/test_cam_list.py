@@ -8,7 +8,8 @@ from PIL import Image
 
 from spml.data.cam_labels import TopScores, background_power, box_labels, box_scores, tag_labels, tag_scores
 from spml.evaluation.miou import confusion, iou_from_confusion
-from spml.prepare.cam_list import SWEEP, sweep
+from spml.prepare.cam import Rule, label_list
+from spml.prepare.cam_sweep import SWEEP, sweep
 
 NAMES, CLASSES, SIZE = ('a', 'b', 'c', 'd'), 5, (18, 23)
 
@@ -56,7 +57,7 @@ def place(tmp_path, rng):
 @pytest.mark.parametrize(('options', 'rule'), [
     ([], (6, 0.2, False)), (['--alpha', 2, '--threshold', 0.4, '--normalise'], (2, 0.4, True))])
 def test_labels_of_tags(place, works, options, rule):
-    printed = works('cam_label', *place.arguments(*options, data_list=place.tags()))
+    printed = works('prepare_cam', *place.arguments(*options, data_list=place.tags()))
     assert '4 label maps written' in printed
     assert '0 images with boxes, 4 with tags alone, 0 keep their own label' in printed
     for name in NAMES:
@@ -74,9 +75,10 @@ def test_each_image_takes_what_its_kind_says(place, works):
     key = next(iter(place.cams['b']))
     names = ['background', 'w', 'x', 'y', 'z']
     names[key + 1] = 'dog'
+    tags = ','.join(str(key + 1) for key in place.cams['d'])
     data_list = place.write_list('mix', {'a': 'label/a.png - - scribble', 'b': 'label/b.png - - box',
-                                         'c': 'label/c.png - 1 tag', 'd': '- - 2 tag'})
-    printed = works('cam_label', *place.arguments('--boxes', place.folder / 'boxes.json', '--class_names',
+                                         'c': 'label/c.png - 1 tag', 'd': f'- - {tags} tag'})
+    printed = works('prepare_cam', *place.arguments('--boxes', place.folder / 'boxes.json', '--class_names',
                                                   ','.join(names), '--keep_labels', data_list=data_list))
     assert '1 images with boxes, 2 with tags alone, 1 keep their own label' in printed
     assert place.new()[0][1] == str(place.folder / 'label' / 'a.png')
@@ -89,29 +91,55 @@ def test_each_image_takes_what_its_kind_says(place, works):
 
 def test_a_second_run_makes_what_has_changed(place, works):
     data_list = place.tags()
-    works('cam_label', *place.arguments(data_list=data_list))
-    assert '0 label maps written' in works('cam_label', *place.arguments(data_list=data_list))
+    works('prepare_cam', *place.arguments(data_list=data_list))
+    assert '0 label maps written' in works('prepare_cam', *place.arguments(data_list=data_list))
     np.save(place.folder / 'cams' / 'b.npy', place.cams['a'])
-    assert '1 label maps written' in works('cam_label', *place.arguments(data_list=data_list))
+    assert '1 label maps written' in works('prepare_cam', *place.arguments(data_list=data_list))
     np.testing.assert_array_equal(place.label('b'), tag_labels(place.cams['a'], SIZE))
 
 
 def test_wrong_input_is_named(place, fails):
     tags = place.tags()
     (place.folder / 'cams' / 'c.npy').unlink()
-    fails('cam_label', *place.arguments(data_list=tags), naming=[f'{tags}:3', 'c.npy: no CAMs', '--cam_dir'])
+    fails('prepare_cam', *place.arguments(data_list=tags), naming=[f'{tags}:3', 'c.npy: no CAMs', '--cam_dir'])
     masks = place.write_list('masks', {'a': 'label/a.png - - mask'})
-    fails('cam_label', *place.arguments(data_list=masks), naming=[masks, 'masks, scribbles or points'])
+    fails('prepare_cam', *place.arguments(data_list=masks), naming=[masks, 'masks, scribbles or points'])
     np.save(place.folder / 'cams' / 'c.npy', {0: np.zeros((3, 4), np.float32)})
-    fails('cam_label', *place.arguments(data_list=tags), naming=['c.npy', '3x4', '18x23'])
+    fails('prepare_cam', *place.arguments(data_list=tags), naming=['c.npy', '3x4', '18x23'])
     np.save(place.folder / 'cams' / 'c.npy', {4: np.zeros(SIZE, np.float32)})
-    fails('cam_label', *place.arguments(data_list=tags), naming=['c.npy', 'the key 4'])
+    fails('prepare_cam', *place.arguments(data_list=tags), naming=['c.npy', 'the key 4'])
+
+
+def test_options_of_the_other_of_both_ways_are_named(place, fails):
+    fails('prepare_cam', '--cam_dir', place.folder, '--save_dir', place.folder, '--num_classes', 5,
+          naming=['--data_dir', '--data_list'])
+    for option in (['--keep_labels'], ['--list_out', 'x'], ['--data_dir', 'x'], ['--boxes_incomplete']):
+        fails('prepare_cam', '--cam_dir', place.folder, '--out', place.folder, *option,
+              naming=[option[0], '--save_dir'])
+
+
+def test_keys_are_compared_with_the_tags_of_the_list(place, works, fails):
+    tags = place.tags()
+    for name in NAMES:
+        np.save(place.folder / 'cams' / f'{name}.npy', {key + 1: cam for key, cam in place.cams[name].items()})
+    fails('prepare_cam', *place.arguments(data_list=tags), naming=[place.folder / 'cams', '--cam_keys class'])
+    works('prepare_cam', *place.arguments('--cam_keys', 'class', data_list=tags))
+    for name in NAMES:
+        np.testing.assert_array_equal(place.label(name), tag_labels(place.cams[name], SIZE))
+
+
+def test_keys_are_the_classes_where_there_is_no_background(place):
+    """They cannot be taken for class ids - 1, however they fit."""
+    own = place.write_list('own', {name: f'- - {",".join(map(str, place.cams[name]))} tag' for name in NAMES})
+    label_list(Rule(CLASSES, background=False), place.folder / 'cams', place.folder, own, place.folder / 'out')
+    for name in NAMES:
+        np.testing.assert_array_equal(place.label(name), tag_labels(place.cams[name], SIZE, background=False))
 
 
 @pytest.mark.parametrize('background', [True, False])
 def test_the_sweep_is_the_score_of_tag_labels_at_each_threshold(place, background):
     gt_list = place.write_list('truth', {name: f'truth/{name}.png' for name in NAMES})
-    rows = sweep(place.folder / 'cams', place.folder, gt_list, CLASSES, background)
+    rows = sweep(Rule(CLASSES, background=background), place.folder / 'cams', place.folder, gt_list)
     assert [threshold for threshold, _, _ in rows] == SWEEP.tolist()
     for threshold, alpha, mean in rows:
         assert (1 - threshold) ** alpha == pytest.approx(threshold)
@@ -124,10 +152,10 @@ def test_the_sweep_is_the_score_of_tag_labels_at_each_threshold(place, backgroun
 
 def test_the_table_of_a_sweep(place, works):
     gt_list = place.write_list('truth', {name: f'truth/{name}.png' for name in NAMES})
-    printed = works('cam_label', *place.arguments('--gt_list', gt_list, data_list=place.tags()))
+    printed = works('prepare_cam', *place.arguments('--gt_list', gt_list, data_list=place.tags()))
     rows = [line.split() for line in printed.splitlines() if line.endswith('best')]
     (threshold, _, mean, _), = rows
-    wanted = max(sweep(place.folder / 'cams', place.folder, gt_list, CLASSES), key=lambda row: row[2])
+    wanted = max(sweep(Rule(CLASSES), place.folder / 'cams', place.folder, gt_list), key=lambda row: row[2])
     assert (float(threshold), float(mean)) == (wanted[0], pytest.approx(100 * wanted[2], abs=0.006))
 
 
@@ -174,7 +202,7 @@ def test_boxes_that_may_be_incomplete(place, works, by_file):
     path.write_text(json.dumps(content | ({'info': {'complete': False}} if by_file else {})))
     np.save(place.folder / 'cams/b.npy', {0: np.ones(SIZE, np.float32) * np.arange(SIZE[1], dtype=np.float32) / 22})
     data_list = place.write_list('boxed', {'b': '- - 1 box'})
-    works('cam_label', *place.arguments('--boxes', path, *([] if by_file else ['--boxes_incomplete']),
+    works('prepare_cam', *place.arguments('--boxes', path, *([] if by_file else ['--boxes_incomplete']),
                                         data_list=data_list))
     expected = np.full(SIZE, 254)
     expected[:, :5] = 0  # where (1 - CAM)^6 is more than the CAM
@@ -182,6 +210,6 @@ def test_boxes_that_may_be_incomplete(place, works, by_file):
     expected[2:12, 7:11] = 1  # the right half of the box
     np.testing.assert_array_equal(place.label('b'), expected)
     np.save(place.folder / 'cams/b.npy', {})
-    works('cam_label', *place.arguments('--boxes', path, *([] if by_file else ['--boxes_incomplete']),
+    works('prepare_cam', *place.arguments('--boxes', path, *([] if by_file else ['--boxes_incomplete']),
                                         data_list=data_list))
     assert (place.label('b') == 254).all()

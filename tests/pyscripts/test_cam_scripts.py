@@ -22,7 +22,7 @@ def test_from_tags_to_labels(place):
     assert [cam.keys() for cam in cams.values()] == [{0, 1}, {1}, set()]
     place.out = place.folder / 'labels'
     new = place.folder / 'new.txt'
-    place.works('cam_label', checkpoint=None, cam_dir=place.folder / 'cams' / 'cam_npy', list_out=new)
+    place.works('prepare_cam', checkpoint=None, cam_dir=place.folder / 'cams' / 'cam_npy', list_out=new)
     for name, cam in cams.items():
         np.testing.assert_array_equal(place.gray(name), tag_labels(cam, (40, 36)))
     assert [line.split()[2:] for line in new.read_text().splitlines()] == [['-', '1,2'], ['instance/b.png'],

@@ -60,7 +60,7 @@ def test_labels_from_cams_are_labels_of_training_images(made):
     recorder.write('run', run_dir=str(run), script='x.sh', version='1.2', torch='3.4', settings={})
     for script, output, arguments in (
             ('train/train_cam.py', 'cam_classifier', []),
-            ('data/cam_label.py', 'cam_labels', ['--data_list', str(made.data / 'train.txt')]),
+            ('data/prepare_cam.py', 'cam_labels', ['--data_list', str(made.data / 'train.txt')]),
             ('benchmark/benchmark_by_mIoU.py', 'scores/score_pseudo.json',
              ['--pred_dir', str(run / 'cam_labels/semantic_gray'), '--gt_list', str(made.data / 'full.txt')])):
         recorder.write('stage', stage=output, title='labels' if 'score' in output else '', status='done', seconds=1,
