@@ -4,7 +4,7 @@ python pyscripts/results/contact_sheet.py --data_dir data --train_list train.txt
     --pseudo_dir pseudo/semantic_gray --val_list val.txt --pred_dir out/semantic_gray --num_classes 21 \
     --out sheet.png
 
-A column whose folder or list is left out stays empty.
+A column whose folder or list is left out is not there.
 """
 import pathlib
 
@@ -38,7 +38,7 @@ def main(argv=None):
     classes = resolve_classes(args, default_number=21)
     for folder in (args.pseudo_dir, args.pred_dir):
         if folder is not None and not folder.is_dir():
-            raise DataError(f'{folder}: no such folder; leave its option out to leave its column empty')
+            raise DataError(f'{folder}: no such folder; leave its option out to leave its column out')
     truth = _labels(args.full_list, args) | _labels(args.val_list, args)
     rows = []
     for part, list_path in (('train', args.train_list), ('val', args.val_list)):

@@ -215,11 +215,14 @@ def _of_one_label(entry, histogram, num_classes):
 def _of_the_labels(checked, data_list, num_classes):
     if checked.counts[1] == 0 and not checked.images.any():
         return []
-    instead = (f'; 255, void, occurs in {checked.images[VOID]} labels: if that is what it means, --fix class=255:{{0}} '
-               'helps') if checked.images[VOID] else ''
+    other = np.flatnonzero(checked.pixels[num_classes:VOID]) + num_classes
+    # Weak labels have unlabelled pixels anyway, but hardly beside a single class.
+    is_other = len(other) == 1 and np.count_nonzero(checked.pixels[:num_classes]) == 1
+    value, meaning = (VOID, 'void') if checked.images[VOID] or not is_other else (other[0], 'unlabelled')
+    instead = (f'; {value}, {meaning}, occurs in {checked.images[value]} labels: if that is what it means, --fix '
+               f'class={value}:{{0}} helps') if checked.images[value] else ''
     findings = [Finding('absent', str(data_list), f'class {value}{instead.format(value)}')
                 for value in range(num_classes) if checked.images[value] == 0]
-    other = np.flatnonzero(checked.pixels[num_classes:VOID]) + num_classes
     if len(other) > 1:
         held = ', '.join(f'{value} in {checked.images[value]}' for value in other[:8])
         more = f' and {len(other) - 8} more' if len(other) > 8 else ''

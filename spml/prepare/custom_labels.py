@@ -47,7 +47,7 @@ def read_rules(sources, classes, has_background, samples, num_workers):
             fixes = sources.fixes if option == 'masks' else ()
             codings[option] = drawings.coding(surveys, classes, sources.palettes, fixes)
             if option == 'masks':
-                drawings.check_void(surveys, classes, codings[option])
+                drawings.check_no_class(surveys, classes, codings[option])
             else:
                 drawings.warn_of_colours(surveys)
     outside = 0 if has_background and not sources.boxes_incomplete else UNLABELLED

@@ -205,32 +205,32 @@ def _refuse_greys(surveys, classes):
                         '--palettes ids if its values are class ids')
 
 
-def check_void(surveys, classes, by):
-    """Look for masks, read by a Coding, in which 255 is a class or ids count from 1: refuse or warn of them.
+def check_no_class(surveys, classes, by):
+    """Look for masks, read by a Coding, in which 255 or 254 is a class or ids count from 1: refuse or warn of them.
 
-    DataError: all that masks of ids hold is the first class and 255.
+    DataError: all that masks of ids hold is a single class and 255, void, or 254, unlabelled.
     """
     seen = [survey for survey in surveys if survey.values is not None and not (
         by.by_colour and survey.palette) and not (by.greys_too and survey.greys)]
-    holding = [survey for survey in seen if survey.values[VOID]]
     used = np.any([survey.values for survey in seen], axis=0) if seen else np.ones(256, bool)
     if not used[0] and not by.fixes and used[1:len(classes.names)].all():
         shifts = ' '.join(f'{index + 1}={index}' for index in range(min(3, len(classes.names) - 1)))
         logger.warning('WARNING: no mask of ids has the value 0, %s, and all others occur; if ids count from 1, give '
                        '--fix %s%s', classes.names[0], shifts, ' ...' * (len(classes.names) > 4))
-    if not holding or VOID in dict(by.fixes):
-        return
     values = _fixed(by.fixes)[np.flatnonzero(used)]
     absent = [name for index, name in enumerate(classes.names) if index not in values]
-    if absent == list(classes.names[1:]):
-        raise DataError(f'{holding[0].path}: holds 255, which means void, and no mask of ids has '
-                        f'{", ".join(absent[:3])}{" ..." * (len(absent) > 3)}; give --fix 255='
-                        f'{absent[0] if len(absent) == 1 else "NAME"} if 255 is a class, and --fix 255=void '
-                        'if it is not')
-    if absent:
-        logger.warning('WARNING: %d of %d masks hold 255, which means void, for example %s, and none has %s; if 255 '
-                       'is that, give --fix 255=%s', len(holding), len(seen), holding[0].path, ', '.join(absent),
-                       absent[0])
+    for value, meaning in ((VOID, 'void'), (UNLABELLED, 'unlabelled')):
+        holding = [survey for survey in seen if survey.values[value]]
+        if not holding or not absent or value in dict(by.fixes):
+            continue
+        if len(absent) >= len(classes.names) - 1:
+            raise DataError(f'{holding[0].path}: holds {value}, which means {meaning}, and no mask of ids has '
+                            f'{", ".join(absent[:3])}{" ..." * (len(absent) > 3)}; give --fix {value}='
+                            f'{absent[0] if len(absent) == 1 else "NAME"} if {value} is a class, and --fix '
+                            f'{value}={meaning} if it is not')
+        logger.warning('WARNING: %d of %d masks hold %d, which means %s, for example %s, and none has %s; if %d is '
+                       'that, give --fix %d=%s', len(holding), len(seen), value, meaning, holding[0].path,
+                       ', '.join(absent), value, value, absent[0])
 
 
 def warn_of_colours(surveys):

@@ -113,11 +113,12 @@ def _images(runs, truths, folder, num_images, segmenters):
         if not is_training and maps.truth_list is None:
             entries = {name: entry for name, entry in entries.items() if name not in shown}
         part = 'Training images' if is_training else 'Other images' if maps.truth_list is None else 'Validation images'
-        note, chosen = _choose(first, maps, entries.values(), truths, num_images)
+        known = {name: truths[name] for name in entries.keys() & truths.keys()}
+        note, chosen = _choose(first, maps, entries.values(), known, num_images)
         flat = [(group, *pair) for group, pairs in chosen for pair in pairs]
         groups = {group: [] for group, _, _ in flat}
         for group, entry, value in tqdm(flat, desc=part.lower(), unit='image', dynamic_ncols=True):
-            groups[group].append(_row(runs, entry, value, truths, is_training, segmenters))
+            groups[group].append(_row(runs, entry, value, known, is_training, segmenters))
         if is_training and segmenters:
             note += ' Predictions are those of the last weights at a single scale.'
         if groups or maps.truth_list is not None:
@@ -150,7 +151,8 @@ def _row(runs, entry, value, truths, is_training, segmenters):
         if is_training and run.name in segmenters:
             label = segmenters[run.name].predict(entry.image).labels
         labels.append((f'prediction{suffix}', label))
-    labels.append(('truth', truths.get(entry.name)))
+    if truths:
+        labels.append(('truth', truths.get(entry.name)))
     heading = entry.name if value is None else f'{entry.name}: {100 * value:.1f} %'
     return pictures.make_row(heading, entry, labels, runs[0].class_names, runs[0].color_map)
 

@@ -1,8 +1,8 @@
 """One picture that shows what happened to some images: a row for each, a column for each kind of map.
 
-Labels are drawn in the class colours, with a legend below; what an image does not have stays an empty grey cell.
+Labels are drawn in the class colours, with a legend below; what an image does not have stays an empty grey cell, and
+what none has gets no column.
 """
-
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,9 @@ def contact_sheet(rows, headers, path, class_names, color_map=None, cell_width=2
     are captions of columns, the image's first; `class_names` are C names for the legend, and label values C..254 are
     drawn as unlabelled; `color_map` is as in `colourise`.
     """
+    kept = [index for index in range(len(headers) - 1) if any(row.labels[index] is not None for row in rows)]
+    headers = [headers[0], *(headers[index + 1] for index in kept)]
+    rows = [row._replace(labels=[row.labels[index] for index in kept]) for row in rows]
     width = GAP + len(headers) * (cell_width + GAP)
     heights = [max(round(cell_width * row.image.shape[0] / row.image.shape[1]), 1) for row in rows]
     legend = Legend(legend_entries(shown_names(class_names), color_map), width)

@@ -107,13 +107,14 @@ def test_classes_that_never_occur(data):
     assert not checked.is_wrong
 
 
-def test_masks_of_0_and_255(data):
+@pytest.mark.parametrize(('value', 'meaning'), [(255, 'void'), (254, 'unlabelled'), (7, 'unlabelled')])
+def test_masks_of_0_and_a_value_that_is_no_class(data, value, meaning):
     for number in range(6):
-        data.save(f's{number}.png', np.where(data.label(number) == 1, 255, 0))
+        data.save(f's{number}.png', np.where(data.label(number) == 1, value, 0))
     found = [finding.text for finding in data.check().findings if finding.kind == 'absent']
     assert [text.partition(';')[0] for text in found] == ['class 1', 'class 2']
-    assert '255, void, occurs in 6 labels' in found[0]
-    assert '--fix class=255:1' in found[0]
+    assert f'{value}, {meaning}, occurs in 6 labels' in found[0]
+    assert f'--fix class={value}:1' in found[0]
 
 
 def test_labels_alone_are_checked_without_images_and_regions(data):

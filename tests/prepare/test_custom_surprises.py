@@ -20,12 +20,26 @@ def photos(tmp_path):
     return Photos(tmp_path)
 
 
-def test_masks_of_0_and_255(photos, works, fails):
-    photos.masks(photos.names, (0, 255))
-    fails('prepare_custom', *photos.arguments('masks'), naming=['masks/00.png', '255', '--fix 255=cat'])
-    works('prepare_custom', *photos.arguments('masks', more=['--fix', '255=1']))
+@pytest.mark.parametrize(('value', 'meaning'), [(255, 'void'), (254, 'unlabelled')])
+def test_masks_of_a_single_class_and_a_value_that_is_none(photos, works, fails, value, meaning):
+    photos.masks(photos.names, (0, value))
+    fails('prepare_custom', *photos.arguments('masks'),
+          naming=['masks/00.png', f'{value}, which means {meaning}', f'--fix {value}=cat', f'--fix {value}={meaning}'])
+    works('prepare_custom', *photos.arguments('masks', more=['--fix', f'{value}=1']))
     for name in photos.names:
         np.testing.assert_array_equal(photos.label(name), BLOCK)
+    photos.masks(photos.names, (value, 1))
+    fails('prepare_custom', *photos.arguments('masks'), naming=['masks/00.png', f'--fix {value}=background'])
+    works('prepare_custom', *photos.arguments('masks', more=['--fix', f'{value}=background', '--overwrite']))
+    np.testing.assert_array_equal(photos.label('05'), BLOCK)
+
+
+@pytest.mark.parametrize('value', [2, 100, 253])
+def test_masks_of_0_and_a_value_beyond_the_classes(photos, works, fails, value):
+    photos.masks(photos.names, (0, value))
+    fails('prepare_custom', *photos.arguments('masks'), naming=['masks/00.png', f'value {value}', f'--fix {value}='])
+    works('prepare_custom', *photos.arguments('masks', more=['--fix', f'{value}=cat']))
+    np.testing.assert_array_equal(photos.label('05'), BLOCK)
 
 
 def test_masks_to_score_on_of_0_and_255(photos, works, fails, caplog):

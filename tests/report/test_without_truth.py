@@ -53,7 +53,7 @@ def test_the_report_shows_the_training_images_and_says_that_there_is_no_truth(ru
     # Image and prediction of 4 others; image, weak label, pseudo label and prediction of 5, of which one has no label.
     assert len(page.all('img')) == 4 * 2 + 5 * 4 - 1
     assert page.text.count('none weak label') == 1
-    assert page.text.count('none truth') == 9
+    assert 'truth' not in page.text.partition('Other images')[2].partition('Curves')[0]
     for part, names in (('Other images', OTHERS), ('Training images', WEAK)):
         text = page.text.partition(part)[2]
         assert text.startswith(f' Not ranked, for they are not scored; {len(names)} images.')
@@ -79,6 +79,16 @@ def test_pseudo_labels_without_truth_beside_scores(made):
     assert not found.has_no_truth
 
 
+def test_a_part_without_truth_has_no_column_of_it(made, works):
+    record = made.runs[0] / 'run.jsonl'
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    record.write_text(''.join(f'{json.dumps(row)}\n' for row in rows if row.get('stage') != 'score_pseudo'))
+    works('report', made.runs[0], '--no-predict')
+    scored, _, others = Page(made.runs[0] / 'report.html').text.partition('Training images')
+    assert scored.count(' truth') >= 4
+    assert ' truth' not in others.partition('Curves')[0]
+
+
 def test_results_of_stages_that_did_not_end_are_left_out(run):
     record = run / 'run.jsonl'
     record.write_text(record.read_text().replace('"status": "done"', '"status": "failed"'))
@@ -93,12 +103,13 @@ def test_the_contact_sheet_has_every_column_but_the_truth(run, made, works):
           out, '--num_images', 9)
     sheet = np.array(Image.open(out))
     empty, (cell, height, gap, text) = (228, 228, 228), (200, 222, 6, 20)  # 200 * 40 / 36
+    assert sheet.shape[1] == gap + 4 * (cell + gap)
     for row, name in enumerate(WEAK):
         top = text + row * (height + text + gap)
         for column, folder in enumerate((made.data / 'weak', run / 'labelled/semantic_gray',
-                                         run / 'predicted/semantic_gray', None), 1):
+                                         run / 'predicted/semantic_gray'), 1):
             found = sheet[top:top + height, gap + column * (cell + gap):][:, :cell]
-            if folder is None or (column == 1 and name == 't4'):
+            if column == 1 and name == 't4':
                 assert (found == empty).all()
                 continue
             label = np.array(Image.open(folder / f'{name}.png'))

@@ -33,6 +33,18 @@ def test_cells_hold_what_they_should(tmp_path):
         assert sheet[top:top + TEXT].min() < 100
 
 
+def test_a_column_of_which_no_image_has_anything_is_left_out(tmp_path):
+    label, image = np.ones((4, 8), np.uint8), np.full((4, 8, 3), 9, np.uint8)
+    rows = [Row('a', image, (None, None, label, None)), Row('b', image, (None, label * 2, None, None))]
+    contact_sheet(rows, ('image', 'weak', 'pseudo', 'prediction', 'truth'), tmp_path / 'sheet.png', 'abc',
+                  cell_width=80)
+    sheet = np.asarray(Image.open(tmp_path / 'sheet.png'))
+    assert sheet.shape[1] == GAP + 3 * (80 + GAP)
+    tops, grey = (TEXT, TEXT + 40 + TEXT + GAP), (228, 228, 228)
+    assert [[centre(sheet, top, 40, column, 80) for column in (1, 2)] for top in tops] == [
+        [grey, (128, 0, 0)], [(0, 128, 0), grey]]
+
+
 def test_label_edges_stay_sharp(tmp_path):
     label = np.zeros((7, 7), np.uint8)
     label[:, 3:] = 1
