@@ -152,6 +152,33 @@ def test_trainings_are_as_long_as_the_images_are_many(tmp_path, classes, capsys,
     assert f'{images} images to train on: {steps} steps of 16 images' in capsys.readouterr().out
 
 
+def test_configurations_are_renewed_for_more_images_unless_they_were_edited(tmp_path, classes, capsys, caplog):
+    write_configs(SHIPPED / 'voc12', tmp_path, classes, 375, 1058)
+    edited = tmp_path / 'classifier.yaml'
+    edited.write_text(edited.read_text().replace('max_iteration: 400', 'max_iteration: 500'))
+    write_configs(SHIPPED / 'voc12', tmp_path, classes, 375, 1058)
+    assert not caplog.text
+    assert load_config(tmp_path / 'spml_joint.yaml').train.max_iteration == 3000
+    capsys.readouterr()
+    write_configs(SHIPPED / 'voc12', tmp_path, classes, 500, 2116)
+    printed = capsys.readouterr().out
+    train = load_config(tmp_path / 'spml_joint.yaml').train
+    assert (train.max_iteration, train.crop_size) == (6000, [512, 512])
+    assert load_config(tmp_path / 'cam.yaml').train.max_iteration == 2000
+    assert f'{tmp_path}/base.yaml (renewed, for it was made for 1058 images of up to 375 pixels)' in printed
+    assert '2116 images to train on: 6000 steps of 16 images' in printed
+    assert load_config(edited).train.max_iteration == 500
+    assert f'{edited}: train.max_iteration is 500, set for 1058 images; for 2116 images' in caplog.text
+    assert caplog.text.count('WARNING: ') == 1
+    # What was written before files said for what.
+    caplog.clear()
+    base = tmp_path / 'base.yaml'
+    base.write_text(base.read_text().partition('\n')[2])
+    write_configs(SHIPPED / 'voc12', tmp_path, classes, 500, 3174)
+    assert f'{base}: train.max_iteration is 6000; for 3174 images to train on it would be 9000' in caplog.text
+    assert '3174 images to train on: 6000 steps' in capsys.readouterr().out
+
+
 def test_a_mix_is_trained_with_the_published_numbers_of_each_kind(tmp_path, classes):
     write_configs(SHIPPED / 'voc12', tmp_path, classes, 500, 100)
     config = load_config(tmp_path / 'scribble.yaml')
