@@ -32,32 +32,31 @@ list_if_there() {
 }
 
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train.txt}     # every image with a label; its kind is the fifth field
-# Full truth of training images; empty: no oracle, no scores of labels. Own images that have it are trained on it, so that
-# it says nothing of pseudo labels.
+# Full truth of training images; empty: no oracle, no scores of labels. Own images that have it are trained on it, so
+# that it says nothing of pseudo labels.
 [ "$DATASET" != demo ] || FULL_LIST=${FULL_LIST-$DATAROOT/lists/train_full.txt}
 FULL_LIST=${FULL_LIST-}
 VAL_LIST=${VAL_LIST-$(list_if_there val)}               # images to score on; empty: no scores, but pictures
 IMAGE_LIST=${IMAGE_LIST:-$DATAROOT/lists/all.txt}       # where VAL_LIST is empty: images to predict
 BOXES=${BOXES:-$DATAROOT/boxes.json}                    # of the images whose kind is box
+PATHS+=(TAG_LIST IMAGE_LIST BOXES)
 
 # kinds KIND...: whether an image of OWN_LIST has labels of one of these kinds.
 kinds() {
-    [ "$DATASET" = demo ] || awk -v kinds=" $* " 'index(kinds, " " $5 " ") { found = 1 } END { exit !found }' "$OWN_LIST"
+    [ "$DATASET" = demo ] ||
+        awk -v kinds=" $* " 'index(kinds, " " $5 " ") { found = 1 } END { exit !found }' "$OWN_LIST"
 }
 
 custom_pipeline() {
-    demo_data
     OWN_LIST=$TRAIN_LIST # people's own labels, which pseudo labels keep; what CAMs suggest they do not
     if kinds box tag; then
-        TAG_LIST=$TRAIN_LIST TRAIN_LIST=$RUN/lists/train.txt
-        own_cams
-        if kinds box; then cam_labels "$TRAIN_LIST" --boxes "$BOXES"; else cam_labels "$TRAIN_LIST"; fi
+        TAG_LIST=$TRAIN_LIST
+        if kinds box; then own_cams "$RUN/lists/train.txt" --boxes "$BOXES"; else own_cams "$RUN/lists/train.txt"; fi
     fi
-    from_labels --keep_labels --normalise auto
+    from_labels --source softmax_random_walk --keep_labels --normalise auto
 }
 
 [ -n "$DATASET" ] || fail 'DATASET is not set; set it to the name that prepare_custom.py printed, or to demo'
-[ "$DATASET" = demo ] || [ -f "$TRAIN_LIST" ] || fail "$TRAIN_LIST: no such list; set DATAROOT to what prepare_custom.py wrote"
-choose_recipe scribble spml_joint
-prepare "$CONFIG" classifier TAG_LIST IMAGE_LIST BOXES
-run_pipeline custom_pipeline
+[ "$DATASET" = demo ] || [ -f "$TRAIN_LIST" ] ||
+    fail "$TRAIN_LIST: no such list; set DATAROOT to what prepare_custom.py wrote"
+run_pipeline custom_pipeline classifier scribble spml_joint

@@ -26,18 +26,8 @@ VAL_LIST=${VAL_LIST:-$DATAROOT/lists/val.txt}             # minival2014
 CLUSTERS=${CLUSTERS:-24,24}                               # initial k-means grid of inference
 
 densepose_pipeline() {
-    demo_data
-    train_embedding
-    oracle_retrieval
-    infer softmax_joint 'embedding, joint softmax head' "${EMBEDDING[@]}" --predictor softmax
-    pseudo_label pseudo 'pseudo labels on the training images' "${EMBEDDING[@]}" --source densepose_random_walk \
-        "${CLUSTERING[@]}"
-    train_classifier classifier "$RUN/lists/train_pseudo.txt"
-    final_inference classifier
-    picture pseudo_labels
+    from_labels --source densepose_random_walk @clusters
 }
 
 own=$([ "$DATASET" != demo ] || printf densepose_)
-choose_recipe "${own}point" "${own:-spml_}joint"
-prepare "$CONFIG" "${own}classifier"
-run_pipeline densepose_pipeline
+run_pipeline densepose_pipeline "${own}classifier" "${own}point" "${own:-spml_}joint"

@@ -4,8 +4,9 @@
 # lines NAME=${NAME:-default} of SCRIPT and of lib/*.sh, and PRETRAINED; those that the user has set are passed on even
 # when they were not exported.
 
+default='s/^ *\([A-Z_][A-Z_]*\)=["$]*{\{0,1\}\1:\{0,1\}-.*/\1/p'
 # shellcheck disable=SC2013
-for name in PRETRAINED $(sed -n 's/^ *\([A-Z_][A-Z_]*\)=["$]*{\{0,1\}\1:\{0,1\}-.*/\1/p' "$1" "$(dirname "$1")"/../lib/*.sh); do
+for name in PRETRAINED $(sed -n "$default" "$1" "$(dirname "$1")"/../lib/*.sh); do
     # shellcheck disable=SC2163
     if eval "[ -n \"\${$name+given}\" ]"; then export "$name"; fi
 done

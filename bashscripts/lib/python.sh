@@ -12,13 +12,9 @@ fail() {
 # environment_prefix: print the folder of the active environment (venv or conda, except conda's base), else that of
 # .venv.
 environment_prefix() {
-    if [ -n "${VIRTUAL_ENV:-}" ]; then
-        printf '%s\n' "$VIRTUAL_ENV"
-    elif [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-}" != base ]; then
-        printf '%s\n' "$CONDA_PREFIX"
-    else
-        printf '%s\n' "$ROOT/.venv"
-    fi
+    local conda=${CONDA_PREFIX:-}
+    [ "${CONDA_DEFAULT_ENV:-}" != base ] || conda=
+    printf '%s\n' "${VIRTUAL_ENV:-${conda:-$ROOT/.venv}}"
 }
 
 # choose_python: set and export SPML_PYTHON (kept when given: an interpreter that has everything) and let it find spml
@@ -27,7 +23,8 @@ choose_python() {
     SPML_PYTHON=${SPML_PYTHON:-$(environment_prefix)/bin/python}
     command -v -- "$SPML_PYTHON" >/dev/null ||
         fail "$SPML_PYTHON: no such Python; run \`bash bashscripts/setup.sh\` first"
-    "$SPML_PYTHON" -c 'import importlib.util as u; [u.find_spec(n).name for n in ("numpy", "torch", "yaml")]' 2>/dev/null ||
+    "$SPML_PYTHON" -c 'import importlib.util as u
+[u.find_spec(name).name for name in ("numpy", "torch", "yaml")]' 2>/dev/null ||
         fail "$SPML_PYTHON: has not all that this project needs; run \`bash bashscripts/setup.sh\` first"
     export SPML_PYTHON
     export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}

@@ -17,17 +17,16 @@ fi
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/voc12.sh"
 
 LABELS=${LABELS:-scribble} # scribble, point, box, tag or full
-case $LABELS in scribble | point | box | tag | full) ;; *) fail "LABELS=$LABELS: must be scribble, point, box, tag or full" ;; esac
+case $LABELS in
+    scribble | point | box | tag | full) ;;
+    *) fail "LABELS=$LABELS: must be scribble, point, box, tag or full" ;;
+esac
 RUN_NAME=${RUN_NAME:-cross_entropy_$LABELS}                     # folder of the results
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_$LABELS.txt}     # with these labels
 
 cross_entropy_pipeline() {
-    demo_data
     train_embedding
-    infer single 'cross-entropy, single scale' "${EMBEDDING[@]}" --predictor softmax
-    infer final 'cross-entropy, multi scale + CRF' "${EMBEDDING[@]}" --predictor softmax --multi_scale --crf
-    picture ''
+    finish cross-entropy '' @stage1
 }
 
-prepare cross_entropy classifier
-run_pipeline cross_entropy_pipeline
+run_pipeline cross_entropy_pipeline classifier cross_entropy

@@ -20,16 +20,15 @@ fi
 . "$(dirname "${BASH_SOURCE[0]}")/../lib/voc12.sh"
 
 RUN_NAME=${RUN_NAME:-spml_box}                         # folder of the results
-CAM_DIR=${CAM_DIR-given}                               # empty: CAMs and labels are made here
-BOXES=${BOXES:-$DATAROOT/boxes.json}                   # for that: JSON of COCO, or a folder of XML (VOC's Annotations)
-own_lists box
+CAM_DIR=${CAM_DIR-given}                               # empty: CAMs and labels are made here,
+[ -n "$CAM_DIR" ] || TAG_LIST=${TAG_LIST:-${TRAIN_LIST:-$DATAROOT/lists/train_full.txt}} # from the tags of this list
+BOXES=${BOXES:-$DATAROOT/boxes.json}                   # and these: JSON of COCO, or a folder of XML (VOC's Annotations)
+TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_box.txt} # labels from boxes and CAMs, unless they are made here
+PATHS+=(TAG_LIST BOXES)
 
 box_pipeline() {
-    demo_data
-    [ -n "$CAM_DIR" ] || { own_cams; cam_labels "$TRAIN_LIST" --boxes "$BOXES"; }
-    from_labels
+    [ -n "$CAM_DIR" ] || own_cams "$RUN/lists/train_box.txt" --boxes "$BOXES"
+    from_labels --source softmax_random_walk
 }
 
-choose_recipe tag_box spml_joint
-prepare "$CONFIG" classifier TAG_LIST BOXES
-run_pipeline box_pipeline
+run_pipeline box_pipeline classifier tag_box spml_joint

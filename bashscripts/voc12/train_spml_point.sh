@@ -19,6 +19,8 @@ fi
 RUN_NAME=${RUN_NAME:-spml_point}                         # folder of the results
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_point.txt} # with the weak labels
 
-choose_recipe point spml_joint
-prepare "$CONFIG" classifier
-run_pipeline one_classifier
+point_pipeline() {
+    from_labels --source softmax_random_walk
+}
+
+run_pipeline point_pipeline classifier point spml_joint

@@ -20,6 +20,8 @@ SCRIBBLE=${SCRIBBLE:-dilate_3} # or a shortened one: dilate_3_0.8, dilate_3_0.5,
 RUN_NAME=${RUN_NAME:-spml_scribble${SCRIBBLE#dilate_3}}                          # folder of the results
 TRAIN_LIST=${TRAIN_LIST:-$DATAROOT/lists/train_scribble${SCRIBBLE#dilate_3}.txt} # with the weak labels
 
-choose_recipe scribble spml_joint
-prepare "$CONFIG" classifier
-run_pipeline one_classifier
+scribble_pipeline() {
+    from_labels --source softmax_random_walk
+}
+
+run_pipeline scribble_pipeline classifier scribble spml_joint

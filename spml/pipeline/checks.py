@@ -1,37 +1,25 @@
 """Mistakes that can be found before the first stage of a pipeline: a typo found on the third day costs three days."""
-import re
 import subprocess
 import sys
 
 from spml.errors import SpmlError
 from spml.names import PRETRAINED_NAMES
 from spml.pipeline.recipes import configuration
+from spml.pipeline.settings import OPTIONS
 from spml.utils.model_files import weights_path
 
 # The variable that a pipeline derives a key from.
 _VARIABLES = {'network.pretrained': 'PRETRAINED', 'network.stem': 'PRETRAINED',
               'network.backbone_types': 'PRETRAINED', 'train.total_batch_size': 'BATCH'}
-# Variables that become options of scripts, unless SET_EMBEDDING gives the key.
-_OPTIONS = {'gpus': 'GPUS', 'dataset.num_classes': 'NUM_CLASSES', 'dataset.class_names': 'CLASS_NAMES'}
 _FOLDERS = ('--data_dir', '--gt_dir')
-_POSITIVE = r'[1-9]\d*'
-# What settings that no configuration checks may be, where they are given.
-_SETTINGS = {'BATCH': (_POSITIVE, 'a positive integer'), 'PROCESSES': (_POSITIVE, 'a positive integer'),
-             'NUM_WORKERS': (r'\d+', 'an integer of at least 0'), 'NUM_CLASSES': (_POSITIVE, 'a positive integer'),
-             'CLUSTERS': (f'{_POSITIVE},{_POSITIVE}', 'two numbers such as 12,12'), 'OVERWRITE': ('1', '1 or empty'),
-             'GPUS': (r'\d+(,\d+)*', 'numbers such as 0,1')}
 
 
 def check_plan(plan):
     """Check configurations and inputs of all stages; return dict from a stage's name to its configuration.
 
     Raises:
-        SpmlError: a setting or a configuration is wrong, or a file is missing that no earlier stage makes.
+        SpmlError: a configuration is wrong, or a file is missing that no earlier stage makes.
     """
-    for name, (pattern, expected) in _SETTINGS.items():
-        value = plan.settings.get(name)
-        if value and not re.fullmatch(pattern, value):
-            raise SpmlError(f'{name}={value}: must be {expected}')
     configs, made = {}, []
     for stage in plan.stages:
         configs[stage.name] = configuration(stage)
@@ -52,7 +40,7 @@ def overruled(plan):
     """Return a line for each word of the user that another of his words replaces, or that no stage reads."""
     lines, settings = {}, plan.settings
     for word in settings.get('SET_EMBEDDING', '').split():
-        name = _OPTIONS.get(word.partition('=')[0], '')
+        name = OPTIONS.get(word.partition('=')[0], '')
         if settings.get(name):
             lines[f'note: {word} overrules {name}={settings[name]}'] = None
     scripts = [stage.script for stage in plan.stages]

@@ -1,13 +1,15 @@
 """What a pipeline's bash script lists: its settings, and its stages in order.
 
 The list comes as words that end in NUL: first the number of words of an item, then these words,
-`setting NAME VALUE` or `stage TITLE NAME OUTPUT SCRIPT ARGUMENT...`.
+`setting NAME VALUE`, `configurations FOLDER CLASSIFIER PUBLISHED [JOINT]` or `stage TITLE NAME OUTPUT SCRIPT
+ARGUMENT...`, in any order. Arguments that begin with @ stand for what `settings` says.
 """
 import dataclasses
 import pathlib
 
 from spml.errors import SpmlError
 from spml.pipeline.record import options_of
+from spml.pipeline.settings import check_values, expand, resolve_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,16 +93,16 @@ class Plan:
 
 
 def read_plan(stream):
-    """Return the Plan that a binary stream holds."""
+    """Return the Plan that a binary stream holds; SpmlError where a setting or a word in it cannot be used."""
     words = stream.read().decode(errors='surrogateescape').split('\0')[:-1]
-    settings, stages = {}, []
+    items = {'setting': [], 'configurations': [], 'stage': []}
     while words:
         count = int(words[0])
-        kind, *item = words[1:count + 1]
+        items[words[1]].append(words[2:count + 1])
         words = words[count + 1:]
-        if kind == 'setting':
-            settings[item[0]] = item[1]
-        else:
-            title, name, output, script, *arguments = item
-            stages.append(Stage(name, title, pathlib.Path(output), script, arguments))
-    return Plan(settings, stages)
+    settings, meanings = dict(items['setting']), {}
+    check_values(settings)
+    for names in items['configurations']:
+        settings, meanings = resolve_settings(settings, *names)
+    return Plan(settings, [Stage(name, title, pathlib.Path(output), script, expand(arguments, meanings, output))
+                           for title, name, output, script, *arguments in items['stage']])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from spml.errors import SpmlError
+from spml.pipeline.settings import embedding_keys
 
 
 def count_processes(settings, configs):
@@ -17,8 +18,7 @@ def count_processes(settings, configs):
         SpmlError: GPUS or PROCESSES ask for more GPUs than can be used.
     """
     config = next((config for config in configs.values() if config is not None), None)
-    own_word = any(word.startswith('gpus=') for word in settings.get('SET_EMBEDDING', '').split())
-    gpus = (settings.get('GPUS') if not own_word else '') or (config.gpus if config else '0')
+    gpus = (settings.get('GPUS') if 'gpus' not in embedding_keys(settings) else '') or (config.gpus if config else '0')
     asked = bool(settings.get('GPUS') or settings.get('PROCESSES'))
     wanted = int(settings.get('PROCESSES') or len(gpus.split(',')))
     if wanted == 1 and not settings.get('GPUS'):
