@@ -6,6 +6,7 @@ file. A box is (label value, (left, top, right, bottom)) in whole pixels from 0,
 import contextlib
 import math
 import pathlib
+import re
 import reprlib
 from typing import NamedTuple
 
@@ -50,9 +51,11 @@ def find_boxes(path, classes, has_background=True):
     """
     path = pathlib.Path(path)
     if not path.is_dir():
+        records = read_records(path)
+        _check_corners(path, records)
         return {image.file_name: Boxes('coco', [image.where, image.size, [
             [where, category.name, category.where, record.get('bbox')] for where, category, record in
-            image.annotations]]) for image in read_records(path)}
+            image.annotations]]) for image in records}
     files = {}
     for file in sorted(path.iterdir()):
         ending = file.suffix.lower()
@@ -62,8 +65,8 @@ def find_boxes(path, classes, has_background=True):
         raise DataError(f'{path}: holds {" and ".join(sorted(files))} files; give a folder with boxes of one format')
     ending, found = next(iter(files.items()), ('', []))
     if FORMATS.get(ending) == 'yolo':
-        names = _yolo_names(path, classes, has_background)
-        return {file.name: Boxes('yolo', [str(file), names, _yolo_rows(file)]) for file in found}
+        names, fields = _yolo_names(path, classes, has_background), _yolo_fields(path)
+        return {file.name: Boxes('yolo', [str(file), names, _yolo_rows(file, fields)]) for file in found}
     return {file.name: Boxes(FORMATS[ending], file) for file in found}
 
 
@@ -119,6 +122,9 @@ def _labelme(path, size, classes, others, notes, has_background):
 def _voc(path, size, classes, others, notes, has_background):
     objects, stated, named = voc_xml.read_objects(path)
     _check_stated(path, stated, size)
+    if are_shares([number for _, _, (left, top, right, bottom) in objects for number in (
+            left + 1, top + 1, right, bottom)], size):
+        raise DataError(f'{path}: all x and y are in 0..1; they must be pixels, not shares of the image')
     if named and labelme.stem(named) != labelme.stem(str(path)):
         notes.append((noted.RENAMED, f'{path}: {named}'))
     for where, name, corners in objects:
@@ -164,6 +170,22 @@ def _check_stated(where, stated, size):
         check_size(where, stated, 'the image', size, SAME_PHOTO)
 
 
+def _check_corners(path, records):
+    """Refuse `bbox`es that are corners x1, y1, x2, y2: those that most leave their image, but would not as corners."""
+    found = [(record.get('bbox'), image.size) for image in records if image.size
+             for _, _, record in image.annotations]
+    found = [(box, size) for box, size in found if isinstance(box, list) and len(box) == 4 and all(
+        map(_is_number, (*box, *size)))]
+    leaving = [box for (box, (height, width)) in found
+               if box[0] + box[2] > width + _SLACK or box[1] + box[3] > height + _SLACK]
+    if 2 * len(leaving) > len(found) and all(
+            box[0] <= box[2] <= width + _SLACK and box[1] <= box[3] <= height + _SLACK
+            for box, (height, width) in found):
+        raise DataError(f'{path}: {len(leaving)} of {len(found)} bboxes leave their image, for example '
+                        f'{leaving[0]}, and none would if it were x1, y1, x2, y2; a bbox of COCO is x, y, width, '
+                        'height')
+
+
 def _is_number(value):
     return type(value) in (int, float) and -_FAR <= value <= _FAR
 
@@ -177,8 +199,16 @@ def _share(where, text):
     return value
 
 
-def _yolo_rows(path):
-    return [[number, line.split()] for number, line in enumerate(read_lines(path, 'boxes of YOLO'), 1) if line.strip()]
+def _yolo_rows(path, fields):
+    return [[number, line.split()[:fields]] for number, line in enumerate(read_lines(path, 'boxes of YOLO'), 1)
+            if line.strip()]
+
+
+def _yolo_fields(folder):
+    """Return how many fields of a line count: 5 where keypoints follow the box, which would pass for a polygon."""
+    described = [path for path in (folder / 'data.yaml', folder.parent / 'data.yaml') if path.is_file()]
+    return 5 if any(re.match('kpt_shape *:', line) for path in described
+                    for line in read_lines(path, "YOLO's description of the data")) else None
 
 
 def _yolo_names(folder, classes, has_background):
@@ -197,6 +227,11 @@ def _names_of_yaml(path):
     try:
         content = yaml.safe_load('\n'.join(read_lines(path, "YOLO's description of the data")))
         names = content['names']
-        return [str(names[number]) for number in sorted(names)] if isinstance(names, dict) else [*map(str, names)]
+        if isinstance(names, dict):
+            if sorted(names) != list(range(len(names))):
+                raise DataError(f'{path}: the numbers of `names` are {reprlib.repr(sorted(names))}; they must count '
+                                'from 0 without a gap')
+            names = [names[number] for number in range(len(names))]
+        return [*map(str, names)]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise DataError(f'{path}: has no list `names` ({first_line(error)}); give one, or classes.txt') from None

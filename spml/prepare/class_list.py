@@ -6,8 +6,9 @@
 
 Coloured masks are decoded by these, or by PASCAL VOC's colours where the list has none. Two more names may have a
 colour without being classes: `void` (pixels to be thrown away) and `unlabelled`. LabelMe's own `labels.txt` is a class
-list, too: its `__ignore__` is void and its `_background_` the background. So is CVAT's `labelmap.txt`, `cat:128,0,0::`.
-Lines that begin with `# ` are comments.
+list, too: its `__ignore__` is void and its `_background_` the background. So is CVAT's `labelmap.txt`, `cat:128,0,0::`,
+and a list in which all lines begin with the id, `1,cat`, perhaps below a heading, as Roboflow's `_classes.csv`. Lines
+that begin with `# ` are comments.
 """
 import pathlib
 import re
@@ -21,6 +22,7 @@ from spml.visualization.palette import class_colours
 
 # Of CVAT's `labelmap.txt`, `name:R,G,B:parts:actions`, what follows the colour is no matter.
 _LINE = re.compile(r'(?P<name>.*?)(?:[\s,:]+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6})(?::[^:]*:[^:]*)?)?')
+_NUMBERED = re.compile(r'(?P<id>\d+)\s*[\s,;:.]\s*(?P<rest>[^\W\d].*)')  # `1 cat`, `1,cat,128,0,0`
 _COMMENT = '# '
 _IGNORED = '__ignore__'
 _NO_CLASSES = {'void': VOID, _IGNORED: VOID, 'unlabelled': UNLABELLED, 'unlabeled': UNLABELLED}  # in any case
@@ -53,8 +55,13 @@ class ClassList(NamedTuple):
     def has_background(self, choice=None):
         """Return whether the first class is the background: by the user's `choice`, or by its name where None is made.
 
-        ConfigError: no choice is made, and the name is none of the usual ones.
+        ConfigError: no choice is made, and the name is none of the usual ones; or it is that of a later class.
         """
+        later = [name for name in self.names[1:] if name.lower() in _USUAL_BACKGROUND[:2]]
+        if later and choice != 'none' and self.names[0].lower() not in _USUAL_BACKGROUND:
+            raise ConfigError(f'{self.path}: the background must be the first class; move {later[0]} to the first line'
+                              + (', and if ids of masks count the lines as they are, give --fix for each (--fix 2=0)'
+                                 if self.colours is None else ''))
         if choice is None and self.names[0].lower() not in _USUAL_BACKGROUND:
             raise ConfigError(f'{self.path}: is the first class, {self.names[0]}, the background, that is, whatever no '
                               'other class covers? Give --background first if it is, and --background none if all '
@@ -69,8 +76,9 @@ def read_class_list(path):
     """
     path = pathlib.Path(path)
     lines = read_lines(path, 'a list with one class per line')
-    entries = [_parse(f'{path}:{number}', line) for number, line in enumerate(lines, 1)
-               if line.strip() and not line.startswith(_COMMENT)]
+    lines = [(f'{path}:{number}', line.strip()) for number, line in enumerate(lines, 1)
+             if line.strip() and not line.startswith(_COMMENT)]
+    entries = [_parse(place, line) for place, line in _without_numbers(lines)]
     classes = [entry for entry in entries if entry[1].lower() not in _NO_CLASSES]
     if not 2 <= len(classes) < UNLABELLED:
         raise DataError(f'{path}: {len(classes)} classes; give 2 to {UNLABELLED - 1}, a line each, background first')
@@ -94,20 +102,37 @@ def read_class_list(path):
     return ClassList(path, names, tuple(colour for _, _, colour in classes), values)
 
 
+def _without_numbers(lines):
+    """Return (place, line) without the ids that all lines begin with, if they do, and without a heading of columns.
+
+    DataError: the ids are others than the lines' own.
+    """
+    found = [_NUMBERED.fullmatch(line) for _, line in lines]
+    if len(lines) > 2 and found[0] is None and re.search(r'[,;\t]', lines[0][1]):
+        lines, found = lines[1:], found[1:]
+    if not lines or None in found:
+        return lines
+    for index, ((place, line), match) in enumerate(zip(lines, found, strict=True)):
+        if int(match['id']) != _NO_CLASSES.get(match['rest'].lower(), index):
+            raise DataError(f'{place}: {line!r}, but ids count the classes from 0; list the classes alone, in their '
+                            'order, and give --fix VALUE=CLASS for masks that hold other values')
+    return [(place, match['rest']) for (place, _), match in zip(lines, found, strict=True)]
+
+
 def _plain(name):
     return ' '.join(unicodedata.normalize('NFC', name).casefold().split())
 
 
 def _parse(place, line):
     """Return (place, name, colour or None) of a line."""
-    match = _LINE.fullmatch(line.strip())
+    match = _LINE.fullmatch(line)
     name, text = ' '.join(match['name'].split()), match['colour']
     if text is None:
         return place, name, None
     parts = bytes.fromhex(text[1:]) if text[0] == '#' else re.split(r'[\s,]+', text)
     colour = tuple(int(part) for part in parts)
     if max(colour) > 255 or not name:
-        raise DataError(f'{place}: {line.strip()!r} is not `name` or `name R G B` with numbers in 0..255')
+        raise DataError(f'{place}: {line!r} is not `name` or `name R G B` with numbers in 0..255')
     return place, name, colour
 
 

@@ -40,7 +40,7 @@ def read_records(path):
     damaged or of another form; two images or two categories have one id, or two images one file name; or an annotation
     is of an image or a category that the file does not have.
     """
-    content = read_json(path, 'export it again')
+    content = read_json(path, 'it must be a JSON of COCO')
     images = {}
     for identity, record in _by_id(path, content, 'images', 'file_name').items():
         images[identity] = ImageRecord(f'{path}: image {identity}', record['file_name'].replace('\\', '/'),
@@ -101,7 +101,7 @@ def check_records(path, content, group, **fields):
     """Return the list `group` in the content of a JSON of COCO; DataError unless it has fields of these types."""
     records = content.get(group) if isinstance(content, dict) else None
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise DataError(f'{path}: has no list of {group}; is it a file of COCO?')
+        raise DataError(f'{path}: has no list of {group}, so it is no JSON of COCO; export it as that')
     for record in records:
         for field, kind in fields.items():
             if not isinstance(record.get(field), kind):

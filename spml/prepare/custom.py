@@ -2,6 +2,7 @@
 
 `custom_sources` says which image is which, `custom_labels` makes the label maps.
 """
+import collections
 import functools
 import logging
 import pathlib
@@ -22,6 +23,7 @@ from spml.prepare.class_list import ClassList, read_class_list
 from spml.prepare.custom_labels import FOLDERS, convert, read_rules, resolve, result_folders, train_label
 from spml.prepare.custom_sources import gather, split
 from spml.prepare.runner import is_prepared, make, run_items, summary
+from spml.recipe import FileDigests
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,7 @@ def prepare(sources, out, num_workers, overwrite=False):
     if (out / 'lists').exists() and not is_prepared(out / layout.IMAGES):
         raise DataError(f'{out}: holds other data; choose another folder')
     shares = split(samples, sources.val)
+    _warn_of_copies(shares)
     rules = read_rules(sources, classes, has_background, samples, num_workers)
     samples, odd = resolve(rules, samples, num_workers)
     by_name = {sample.name: sample for sample in samples}
@@ -122,6 +125,28 @@ def _look(rules, out, sample):
     kind = next(kind for kind in LABEL_KINDS if kind in sample.labels)
     return Known(tuple(sorted(all_tags - in_pixels)), kind, bool(pixels - {UNLABELLED}), tuple(sorted(shown)),
                  contradiction)
+
+
+def _warn_of_copies(shares):
+    """Say how many images to score on are copies of images to train on: scores would say little of other images.
+
+    Copies are files of one content, and what Roboflow's augmentation makes of one photo, `name_jpg.rf.HASH.jpg`.
+    """
+    sizes = collections.Counter(sample.image.stat().st_size for name in ('train', 'val') for sample in shares[name])
+    digests = FileDigests()
+
+    def origins(sample):
+        same_size = sizes[sample.image.stat().st_size] > 1  # others need not be read
+        of_tool, separator, _ = sample.name.rpartition('.rf.')
+        return [digests(sample.image)] * same_size + [of_tool] * bool(separator)
+
+    trained_on = {origin: sample for sample in shares['train'] for origin in origins(sample)}
+    copies = [(sample, trained_on[same[0]]) for sample in shares['val']
+              if (same := [origin for origin in origins(sample) if origin in trained_on])]
+    if copies:
+        logger.warning('WARNING: %d of %d images to score on are copies of images to train on, for example %s of %s; '
+                       'remove these, or name others by --val', len(copies), len(shares['val']), copies[0][0].image,
+                       copies[0][1].image)
 
 
 def _warn_of_tags(known):
@@ -190,9 +215,15 @@ def _check(out, lists, classes, num_workers, implied):
             if name == 'train':
                 print(f'of {len(lists[name])} training labels '
                       + ', '.join(f'{checked.images[index]} have {one}' for index, one in enumerate(classes.names)))
-            for index, one in enumerate(classes.names):
-                if not checked.images[index] and not (name == 'train' and one in implied):
-                    logger.warning('WARNING: no %s has %s%s', what, one, so)
+            absent = [one for index, one in enumerate(classes.names)
+                      if not checked.images[index] and not (name == 'train' and one in implied)]
+            if name == 'train' and len(absent) > len(classes.names) - 2:
+                there = ', '.join(one for one in classes.names if one not in absent) or 'no class'
+                raise DataError(f'{out / "lists" / name}.txt: all training labels together show {there} alone, and '
+                                'nothing can be learned of a single class; are the labels read as they are meant '
+                                '(--fix, --undrawn, names of classes)?')
+            for one in absent:
+                logger.warning('WARNING: no %s has %s%s', what, one, so)
             for kind in SUSPICIOUS:
                 found = [finding for finding in checked.findings if finding.kind == kind]
                 if found and kind != 'absent':

@@ -7,6 +7,7 @@ unless the user names others. Where that leaves nothing to score, every fifth im
 Where there are no weak labels, the masks are trained on.
 """
 import logging
+import os
 import pathlib
 import re
 import unicodedata
@@ -104,7 +105,8 @@ def gather(sources, classes):
         found = OPTIONS[option].find(path, sources, classes, images)
         if not found.keys() & images.keys():
             raise DataError(f'{path}: --{option} gives no label of an image in {sources.images}; labels are called '
-                            'like their images')
+                            f'like their images, {f"but the first is {min(found)}" if found else "but it has none"}, '
+                            f'and the first image is {min(images)}')
         strange = sorted(found.keys() - images.keys())
         if strange:
             logger.warning('WARNING: %s: %d labels have no image and are left out, for example of %s', path,
@@ -202,7 +204,12 @@ def _label_files(folder, endings, images, unfit=()):
 
     `unfit` is a dict from endings that cannot be read to the reason. DataError: an image has such a file alone.
     """
-    found = _by_name(folder, ((file.name, file) for file in files_of(folder) if file.suffix.lower() in endings))
+    files = [file for file in files_of(folder) if file.suffix.lower() in endings]
+    both = {file.resolve() for file in files} & {path.resolve() for path in images.values()}
+    if both:
+        raise DataError(f'{min(both)}: is an image and a label at once; put labels into a folder of their own, each '
+                        'called like its image')
+    found = _by_name(folder, ((file.name, file) for file in files))
     for file in _unused(folder, endings, images):
         name, reason = image_name(file.name), file.suffix.lower() in unfit and unfit[file.suffix.lower()]
         if reason and name in images and name not in found:
@@ -269,10 +276,14 @@ def _find_images(sources):
 
 
 def files_of(folder):
-    """Return the files of a folder that are not hidden, in order; DataError: there is none."""
+    """Return the files of a folder that are not hidden, in order; DataError: no folder, or a broken link."""
     if not folder.is_dir():
         raise DataError(f'{folder}: no such folder')
-    return sorted(check_name(path) for path in folder.iterdir() if path.is_file() and not path.name.startswith('.'))
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
+    for path in paths:
+        if not path.exists():
+            raise DataError(f'{path}: a link to {os.readlink(path)}, which is not there; remove it, or bring that back')
+    return [check_name(path) for path in paths if path.is_file()]
 
 
 def image_name(file_name):

@@ -76,14 +76,17 @@ def read_mask(path, classes, coding=None):
                         'it as scribbles')
     if ids is not None:
         ids = _fixed(coding.fixes)[ids]
-        _refuse(path, (ids >= len(classes.names)) & (ids < UNLABELLED), lambda y, x: f'the value {ids[y, x]}',
-                lambda y, x: f'{classes.path} has the classes 0..{len(classes.names) - 1}; list what is missing, or '
-                f'give --fix {ids[y, x]}=void (or =unlabelled, or the name of a class)')
+        number = len(classes.names)
+        from_one = (f', or, if ids count from 1 and 0 is none, --fix 0=void 1=0 2=1{" ..." * (number > 2)}'
+                    if ids[ids < UNLABELLED].max(initial=0) == number and not coding.fixes else '')
+        _refuse(path, (ids >= number) & (ids < UNLABELLED), lambda y, x: f'the value {ids[y, x]}',
+                lambda y, x: f'{classes.path} has the classes 0..{number - 1}; list what is missing, or '
+                f'give --fix {ids[y, x]}=void (or =unlabelled, or the name of a class){from_one}')
         return ids
     labels = ids_of_colours(pixels, classes.values)
     _refuse(path, labels < 0, lambda y, x: f'the colour {tuple(pixels[y, x].tolist())}',
             lambda y, x: f'no line of {classes.path} does; list it (as void, if it is not a class), and draw without '
-            'soft edges')
+            f'soft edges{"; class ids must be saved as grey" * (len(set(pixels[y, x].tolist())) == 1)}')
     return labels.astype(np.uint8)
 
 

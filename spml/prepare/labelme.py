@@ -14,6 +14,7 @@ from spml.data.decoding import opened_image
 from spml.data.readers import check_size
 from spml.errors import DataError, first_line
 from spml.prepare import notes as noted
+from spml.prepare.coco_masks import are_shares
 from spml.prepare.photos import SAME_PHOTO
 from spml.utils.formats import as_int, read_json
 
@@ -61,7 +62,10 @@ def read_shapes(path, size, notes):
     named = content.get('imagePath')
     if isinstance(named, str) and named and stem(named) != stem(str(path)):
         notes.append((noted.RENAMED, f'{path}: {named}'))
-    return [_check_shape(f'{path}: shape {number}', shape, size) for number, shape in enumerate(shapes)]
+    shapes = [_check_shape(f'{path}: shape {number}', shape, size) for number, shape in enumerate(shapes)]
+    if are_shares([number for shape in shapes for number in shape.points.ravel().tolist()], size):
+        raise DataError(f'{path}: all x and y are in 0..1; they must be pixels, not shares of the image')
+    return shapes
 
 
 def area(shape, size):
@@ -98,7 +102,8 @@ def stem(path):
 def _shapes(path, content):
     shapes = content.get('shapes') if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
-        raise DataError(f'{path}: has no list of shapes; is it a file of LabelMe?')
+        raise DataError(f'{path}: has no list of shapes, so it is no file of LabelMe; export it as that, or as COCO '
+                        'for --coco')
     for number, shape in enumerate(shapes):
         if not isinstance(_kind(shape), str) or _kind(shape) not in _NUM_POINTS:
             raise DataError(f'{path}: shape {number}: the kind {reprlib.repr(_kind(shape))}; known are '

@@ -86,7 +86,8 @@ def find_points(path):
         row = [where, named['class'], *(_number(where, named[axis]) for axis in 'xy')]
         points.setdefault(_file_name(where, named['image']), []).append(row)
     numbers = [number for rows in points.values() for row in rows for number in row[2:]]
-    if len(numbers) > 2 * _FEW and max(numbers) <= 1 and min(numbers) >= 0:
+    if max(numbers) <= 1 and min(numbers) >= 0 and (
+            len(numbers) > 2 * _FEW or any(number != int(number) for number in numbers)):
         raise DataError(f'{path}: all x and y are in 0..1; they must be pixels, not shares of the image')
     return {name: Points(rows) for name, rows in points.items()}
 

@@ -60,6 +60,9 @@ def read_objects(path):
     rise.
     """
     root, objects = _parse(path), []
+    if root.tag != 'annotation':
+        raise DataError(f'{path}: a file of another kind than those of VOC (it begins with {root.tag!r} instead of '
+                        "'annotation'); export it in the format of VOC or COCO")
     for number, thing in enumerate(root.findall('object'), start=1):
         where = f'{path}: object {number}'
         box = thing.find('bndbox')

@@ -205,12 +205,14 @@ def test_what_no_shape_covers_where_there_is_no_background(place):
     place.write_classes('sky', 'cat')
     place.photos(*'abc')
     for name in 'abc':
-        place.labelme(name, ('cat', 'polygon', CORNERS))
+        place.labelme(name, ('cat', 'polygon', CORNERS), ('sky', 'polygon', [[0, 40], [63, 40], [63, 47], [0, 47]]))
     place.fails('labelme', naming=['sky', '--background'])
     place.fails('labelme', '--background', 'none', naming=['--rest void'])
     place.run('labelme', '--background', 'none', '--rest', 'void')
+    expected = np.where(BLOCK, 1, 255)
+    expected[40:] = 0
     for _, label in place.labels().values():
-        np.testing.assert_array_equal(label, np.where(BLOCK, 1, 255))
+        np.testing.assert_array_equal(label, expected)
 
 
 def test_two_labels_or_two_photos_of_one_name(place):

@@ -114,6 +114,8 @@ def test_configurations_are_ready(own, works, fails, caplog):
     own.classes.write_text('background\ncat\ntree\n')
     for label in (own.folder / 'scribbles').iterdir():
         Image.fromarray(np.where(np.array(Image.open(label))[..., 3] == 0, 255, 1).astype(np.uint8)).save(label)
+    Image.fromarray(np.where(np.arange(32).reshape(4, 8) < 9, 0, 255).astype(np.uint8)).resize(
+        own.ids['a'].shape[::-1], Image.Resampling.NEAREST).save(own.folder / 'scribbles/a.png')
     own.out = own.out.with_name('third')
     printed = works('prepare_custom', *own.arguments('scribbles', more=['--base', 'demo']))
     config = load_config(own.configs / 'scribble.yaml')

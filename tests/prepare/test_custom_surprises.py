@@ -66,6 +66,7 @@ def test_255_beside_a_class_that_never_occurs(photos, works, caplog):
 
 def test_a_value_that_means_void(photos, works, fails):
     photos.masks(photos.names, (11, 1))
+    photos.masks(['05'])
     fails('prepare_custom', *photos.arguments('masks'), naming=['masks/00.png', 'value 11', '--fix 11=void'])
     works('prepare_custom', *photos.arguments('masks', more=['--fix', '11=void']))
     np.testing.assert_array_equal(photos.label('00'), np.where(BLOCK, 1, 255))
@@ -99,6 +100,8 @@ def test_labelmes_own_class_list(photos, works):
 def test_a_class_list_without_background(photos, works, fails):
     photos.classes('sky\ncat\n')
     photos.labelme(photos.names)
+    path = photos.folder / 'labelme/05.json'
+    path.write_text(path.read_text().replace('"cat"', '"sky"'))
     arguments = photos.arguments('labelme')
     fails('prepare_custom', *arguments, naming=['classes.txt', 'sky', '--background first', '--background none'])
     fails('prepare_custom', *arguments, '--background', 'none', naming=['--rest void'])
