@@ -7,10 +7,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from spml.names import __version__
+from spml.utils import interrupt
 
 if TYPE_CHECKING:
     from spml import segsort
     from spml.api import Segmentation, Segmenter, load_segmenter
+
+interrupt.leave_while_importing()
 
 __all__ = ['Segmentation', 'Segmenter', '__version__', 'load_segmenter', 'segsort']
 

@@ -12,30 +12,28 @@ import threading
 
 from spml.errors import OutputClosedError, SpmlError
 from spml.names import LAUNCHED
-from spml.utils import usage
+from spml.utils import interrupt, usage
 from spml.utils.memory import is_out_of_memory
 
 
 def execute(main):
     """Call `main()` and exit with its status; a user's mistake is one line and status 2, SIGTERM is like Ctrl-C."""
     try:
-        with _sigterm_as_interrupt():
+        with _signals_as_interrupts():
             _check_words(sys.argv[1:])
             status = main()
     except SpmlError as error:
         if not (error.is_secondary and LAUNCHED in os.environ):
             # What was asked for is no mistake.
-            _complain(error, prefix='' if error.exit_status == 130 else 'error: ')
+            _complain(error, prefix='' if error.exit_status == interrupt.STATUS else 'error: ')
         status = error.exit_status
     except SystemExit as error:
         # Of several processes, those that leave the message to another one.
         _leave_group(error.code)
         raise
     except KeyboardInterrupt:
-        # A pipeline that runs this as a stage says how to continue; of several processes one reports for all.
-        if 'SPML_STAGE' not in os.environ and os.environ.get('RANK', '0') == '0':
-            print('\ninterrupted; what was complete is kept, run the same command again to continue', file=sys.stderr)
-        status = 130
+        interrupt.report()
+        status = interrupt.STATUS
     except BrokenPipeError:
         # The reader went away (`| head`): nothing to report, but no success.
         status = OutputClosedError.exit_status
@@ -86,16 +84,21 @@ def _leave_group(status):
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt():
-    """Raise KeyboardInterrupt on SIGTERM too, so that temporary files and worker processes are cleared away."""
+def _signals_as_interrupts():
+    """Raise KeyboardInterrupt on SIGINT and SIGTERM, so that temporary files and worker processes are cleared away."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
+    if signal.getsignal(signal.SIGINT) is interrupt.leave:
+        before[signal.SIGINT] = interrupt.leave
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 _LONGEST = 1800  # letters of a message

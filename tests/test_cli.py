@@ -3,6 +3,7 @@ import errno
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 
 import cv2
@@ -13,6 +14,8 @@ from spml.cli import arguments
 from spml.errors import CheckpointError, ConfigError, DataError, SpmlError
 from spml.program import check_name, execute
 from spml.training.stopping import InterruptedTrainingError
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def status_of(main):
@@ -77,6 +80,49 @@ def test_sigterm_ends_a_script_as_an_interrupt_does(capsys):
     assert cleaned
     assert 'run the same command again to continue' in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+SCRIPTS = [['pyscripts/train/train.py'], ['pyscripts/inference/segment.py'], ['pyscripts/data/make_synthetic.py'],
+           ['-m', 'spml.pipeline'], ['-m', 'spml.config']]
+
+
+def interrupted_import(folder, words, **variables):
+    """Start a script whose import of yaml gets a Ctrl-C, and swallows the exception if there is one."""
+    (folder / 'yaml.py').write_text('import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n'
+                                    '    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise ImportError("lost")\n')
+    environment = {**os.environ, 'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}', **variables}
+    return subprocess.run([sys.executable, *words], env=environment, cwd=ROOT, capture_output=True, text=True,
+                          check=False, timeout=60)
+
+
+@pytest.mark.parametrize('words', SCRIPTS)
+def test_an_interrupt_while_a_script_imports_is_one_line(tmp_path, words):
+    ended = interrupted_import(tmp_path, words)
+    assert (ended.returncode, ended.stdout) == (130, '')
+    assert ended.stderr == '\ninterrupted; what was complete is kept, run the same command again to continue\n'
+
+
+@pytest.mark.parametrize('variables', [{'SPML_STAGE': 'train_embedding'}, {'RANK': '1'}])
+def test_an_interrupt_while_importing_is_reported_by_one(tmp_path, variables):
+    ended = interrupted_import(tmp_path, SCRIPTS[0], **variables)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, '', '')
+
+
+def test_programs_that_import_spml_keep_their_interrupts(tmp_path):
+    program = tmp_path / 'train.py'
+    program.write_text('import signal, spml\nassert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n')
+    subprocess.run([sys.executable, str(program)], check=True, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+
+
+def test_within_execute_an_interrupt_is_an_exception_again():
+    program = ('import signal\nfrom spml.program import execute\nfrom spml.utils import interrupt\n'
+               'signal.signal(signal.SIGINT, interrupt.leave)\n'
+               'def main():\n    try:\n        signal.raise_signal(signal.SIGINT)\n'
+               '    except KeyboardInterrupt:\n        print("cleaned")\n        raise\n'
+               'execute(main)\n')
+    ended = subprocess.run([sys.executable, '-c', program], env={**os.environ, 'PYTHONPATH': str(ROOT)}, text=True,
+                           capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (130, 'cleaned\n')
 
 
 def test_of_several_processes_one_says_that_they_were_interrupted(capsys, monkeypatch):

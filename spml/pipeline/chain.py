@@ -26,6 +26,7 @@ from spml.pipeline.recipes import recipe_of
 from spml.pipeline.record import Recorder
 from spml.pipeline.state import States
 from spml.recipe import Answer, FileDigests, Recipe, judge
+from spml.utils import interrupt
 from spml.utils.model_files import PROJECT
 
 _ON_SEVERAL = ('train.py', 'train_cam.py', 'prototype.py', 'inference.py', 'pseudo_label.py', 'cam.py')
@@ -186,7 +187,7 @@ class Chain:
         if status == 0 and not stage.output.exists():
             print(f'{stage.output} is missing although the stage reported success')
             status = 1
-        interrupted = status != 0 and (stop.requested or status == 130)
+        interrupted = status != 0 and (stop.requested or status == interrupt.STATUS)
         word = 'done' if status == 0 else 'interrupted' if interrupted else 'failed'
         self.recorder.write('stage', **about, status=word, exit_status=status, seconds=round(ended.seconds, 2),
                             memory=ended.memory, gpu_memory=ended.gpu_memory)
@@ -197,7 +198,7 @@ class Chain:
         if interrupted or stop.requested:
             again = 'again without FORCE' if self.plan.settings.get('FORCE') else 'again'
             raise StageFailedError(f'{label} interrupted; run the same script {again} to continue, finished stages are '
-                                   'skipped', 141 if ended.reader_gone else 130)
+                                   'skipped', 141 if ended.reader_gone else interrupt.STATUS)
         if status:
             hint = ' (killed, perhaps out of memory)' if status == 137 else ''
             raise StageFailedError(

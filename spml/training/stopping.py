@@ -13,7 +13,7 @@ import sys
 import time
 
 from spml.errors import SpmlError
-from spml.utils import distributed
+from spml.utils import distributed, interrupt
 
 # Launchers pass on a signal that the terminal or the cluster has already sent to every process.
 ECHO_SECONDS = 2.0
@@ -22,7 +22,7 @@ ECHO_SECONDS = 2.0
 class InterruptedTrainingError(SpmlError):
     """The training was asked to stop; its state is saved."""
 
-    exit_status = 130
+    exit_status = interrupt.STATUS
 
 
 class Wish(enum.IntEnum):

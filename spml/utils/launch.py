@@ -18,7 +18,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from spml.errors import ConfigError, SpmlError
 from spml.names import LAUNCHED
-from spml.utils import distributed
+from spml.utils import distributed, interrupt
 from spml.utils.device import pick_device
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 _MONITOR_INTERVAL = 1.0
 # All processes are on this machine; its name need not resolve.
 _LOOPBACK = '127.0.0.1'
-# Exit status after Ctrl-C, or SIGTERM from the launcher.
-_INTERRUPTED = 130
 
 
 class ProcessDiedError(SpmlError):
@@ -104,7 +102,7 @@ def launch(devices):
         try:
             elastic_launch(config, sys.executable)('-u', *sys.argv)
         except SignalException:
-            return _INTERRUPTED
+            return interrupt.STATUS
         except ChildFailedError as error:
             return _status(error.failures, len(devices))
         finally:
@@ -118,7 +116,7 @@ def _status(failures, count):
     # The others end too, because they lost the connection or were stopped: they are not the cause.
     def order(rank):
         code = failures[rank].exitcode
-        return (code in (-signal.SIGTERM, _INTERRUPTED, distributed.LOST_PEER_STATUS), code < 0, rank)
+        return (code in (-signal.SIGTERM, interrupt.STATUS, distributed.LOST_PEER_STATUS), code < 0, rank)
 
     rank = min(failures, key=order)
     code = failures[rank].exitcode
