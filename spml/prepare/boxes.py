@@ -232,6 +232,8 @@ def _names_of_yaml(path):
                 raise DataError(f'{path}: the numbers of `names` are {reprlib.repr(sorted(names))}; they must count '
                                 'from 0 without a gap')
             names = [names[number] for number in range(len(names))]
+        if isinstance(names, str):
+            raise TypeError('it is a text')
         return [*map(str, names)]
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise DataError(f'{path}: has no list `names` ({first_line(error)}); give one, or classes.txt') from None

@@ -136,11 +136,13 @@ def test_keypoints_of_yolo_are_no_outlines(photos, works):
     np.testing.assert_array_equal(box_label(photos), BLOCK * 254)
 
 
-def test_numbers_of_yolos_names_with_a_gap(photos, fails):
+@pytest.mark.parametrize(('names', 'words'), [('{0: cat, 2: dog}', ['[0, 2]', 'without a gap']),
+                                              ('cat', ['no list `names`', 'classes.txt'])])
+def test_names_of_yolo_that_have_no_numbers(photos, fails, names, words):
     photos.classes('background\ncat\ndog\n')
     texts(photos, 'boxes', 'txt', '1 0.5 0.5 0.2 0.2\n')
-    (photos.folder / 'data.yaml').write_text('names: {0: cat, 2: dog}\n')
-    fails('prepare_custom', *photos.arguments('boxes'), naming=['data.yaml', '[0, 2]', 'without a gap'])
+    (photos.folder / 'data.yaml').write_text(f'names: {names}\n')
+    fails('prepare_custom', *photos.arguments('boxes'), naming=['data.yaml', *words])
 
 
 @pytest.mark.parametrize(('folder', 'ending', 'text'), [

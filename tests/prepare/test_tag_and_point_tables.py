@@ -70,6 +70,19 @@ def test_a_folder_for_each_class(tmp_path, classes):
     assert read_tags(tmp_path / 'tags', classes, others=0) == {'a.jpg': (1, 3), 'b.x.png': (2,)}
 
 
+def test_two_images_of_one_name_do_not_share_their_tags(tmp_path, table, classes):
+    for file, content in (('cat/1.jpg', 'a cat'), ('dog/1.jpg', 'a dog')):
+        (tmp_path / 'tags' / file).parent.mkdir(parents=True)
+        (tmp_path / 'tags' / file).write_text(content)
+    with pytest.raises(DataError, match=r'dog/1\.jpg: is another image than .*cat/1\.jpg'):
+        read_tags(tmp_path / 'tags', classes)
+    with pytest.raises(DataError, match=r'table\.csv:2: names val/1\.jpg, and a line before train/1\.jpg'):
+        read_tags(table('train\\1.jpg,cat\nval/1.jpg,dog\n'), classes)
+    with pytest.raises(DataError, match=r'table\.csv:2: names val/1\.jpg, and a line before 1\.jpg'):
+        find_points(table('1.jpg,2,2,cat\nval/1.jpg,3,3,dog\n'))
+    assert read_tags(table('./a/1.jpg,cat\na\\1.jpg,dog\n'), classes) == {'1.jpg': (1, 3)}
+
+
 def test_an_image_without_an_ending_keeps_its_whole_name(table, classes):
     assert read_tags(table('b.x,cat\nc,dog\n'), classes) == {'b.x.png': (1,), 'c.png': (3,)}
 
