@@ -12,7 +12,7 @@ import torch
 from spml.config import effective
 from spml.errors import DataError
 from spml.models.build import build_embedding
-from spml.pipeline.plan import read_plan
+from spml.pipeline.plan import Stage, read_plan
 from spml.pipeline.recipes import configuration, recipe_of
 from spml.pipeline.record import read_record
 from spml.recipe import FileDigests
@@ -200,6 +200,12 @@ def test_every_key_that_a_training_depends_on_is_in_its_recipe(place):
                                     'network.backbone_types=panoptic_deeplab_50']
     stage = read_plan(io.BytesIO(place.words())).stages[0]
     assert recipe_of(stage, digests).values['network.pretrained'] == 'torchvision'
+
+
+@pytest.mark.parametrize('script', ['cam_label.py', 'prepare_cam.py'])
+def test_labels_that_were_made_before_their_script_changed_its_name_stand(tmp_path, script):
+    stage = Stage('cam_labels', '', tmp_path, f'pyscripts/data/{script}', ['--alpha', '6'])
+    assert recipe_of(stage, FileDigests()).values == {'script': 'cam_label.py', '--alpha': '6'}
 
 
 def test_a_moved_run_continues(place):

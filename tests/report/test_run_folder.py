@@ -51,20 +51,21 @@ def test_a_training_alone_is_a_run_and_replaced_trainings_are_left_out(made):
     assert list(read_runs(made.runs[:1])[0].metrics) == ['stage1', 'classifier']
 
 
-def test_labels_from_cams_are_labels_of_training_images(made):
+@pytest.mark.parametrize('script', ['prepare_cam.py', 'cam_label.py'])  # the latter until it was one with the former
+def test_labels_from_cams_are_labels_of_training_images(made, script):
     """In a run that has come no further: the classifier of tags, labels from its CAMs, their score."""
     run, old = made.data / 'tags', made.runs[0]
     for before, after in (('stage1', 'cam_classifier'), ('labelled', 'cam_labels'), ('scores', 'scores')):
         shutil.copytree(old / before, run / after)
     recorder = Recorder(run)
     recorder.write('run', run_dir=str(run), script='x.sh', version='1.2', torch='3.4', settings={})
-    for script, output, arguments in (
+    for path, output, arguments in (
             ('train/train_cam.py', 'cam_classifier', []),
-            ('data/prepare_cam.py', 'cam_labels', ['--data_list', str(made.data / 'train.txt')]),
+            (f'data/{script}', 'cam_labels', ['--data_list', str(made.data / 'train.txt')]),
             ('benchmark/benchmark_by_mIoU.py', 'scores/score_pseudo.json',
              ['--pred_dir', str(run / 'cam_labels/semantic_gray'), '--gt_list', str(made.data / 'full.txt')])):
         recorder.write('stage', stage=output, title='labels' if 'score' in output else '', status='done', seconds=1,
-                       script=f'pyscripts/{script}', output=output,
+                       script=f'pyscripts/{path}', output=output,
                        arguments=['--data_dir', str(made.data), *arguments])
     found, = read_runs([run])
     assert list(found.metrics) == list(found.configs) == ['cam_classifier']
