@@ -4,7 +4,9 @@ LabelMe's rectangles (.json), VOC's XML and YOLO's text (.txt) are a file an ima
 file. A box is (label value, (left, top, right, bottom)) in whole pixels from 0, right and bottom excluded.
 """
 import contextlib
+import logging
 import math
+import os
 import pathlib
 import re
 import reprlib
@@ -21,6 +23,8 @@ from spml.prepare.photos import SAME_PHOTO
 from spml.prepare.shapes import class_value, shape_value
 from spml.program import check_name
 from spml.utils.formats import as_int, read_json, read_lines
+
+logger = logging.getLogger(__name__)
 
 FORMATS = {'.json': 'labelme', '.xml': 'voc', '.txt': 'yolo'}  # of files in a folder, by their ending
 _YOLO_NAMES = ('classes.txt', 'obj.names', 'data.yaml')  # what tools call the list of YOLO's classes
@@ -39,8 +43,8 @@ def find_boxes(path, classes, has_background=True):
     """Return a dict from the file name of each image, with any ending, to its `Boxes`.
 
     YOLO's numbers are looked up in a list of classes beside its files or in the folder above (`classes.txt`,
-    `obj.names` or `data.yaml`) other than the class list; without one, they count its classes, without the background,
-    from 0.
+    `obj.names` or `data.yaml`, the last also one further up) other than the class list; without one, they count its
+    classes, without the background, from 0.
 
     Args:
         path: a JSON of COCO, or a folder of files of one of the other formats.
@@ -206,21 +210,31 @@ def _yolo_rows(path, fields):
 
 def _yolo_fields(folder):
     """Return how many fields of a line count: 5 where keypoints follow the box, which would pass for a polygon."""
-    described = [path for path in (folder / 'data.yaml', folder.parent / 'data.yaml') if path.is_file()]
-    return 5 if any(re.match('kpt_shape *:', line) for path in described
+    return 5 if any(re.match('kpt_shape *:', line) for path in _yolo_lists(folder) if path.suffix == '.yaml'
                     for line in read_lines(path, "YOLO's description of the data")) else None
+
+
+def _yolo_lists(folder):
+    """Return the files that may list YOLO's classes, the nearest first: where there is a folder a split, further up."""
+    places = [folder / name for name in _YOLO_NAMES] + [folder.parent / name for name in _YOLO_NAMES]
+    places += [place / 'data.yaml' for place in pathlib.Path(os.path.abspath(folder)).parents[1:2]]
+    return [path for path in places if path.is_file()]
 
 
 def _yolo_names(folder, classes, has_background):
     """Return the names of YOLO's classes, in their order."""
-    for path in (place / name for place in (folder, folder.parent) for name in _YOLO_NAMES):
+    for path in _yolo_lists(folder):
         # The class list, which may lie there, begins with the background, which YOLO does not count.
-        if not path.is_file() or path.samefile(classes.path):
+        if path.samefile(classes.path):
             continue
         if path.suffix == '.yaml':
             return _names_of_yaml(path)
         return [line.strip() for line in read_lines(path, "YOLO's list of classes") if line.strip()]
-    return list(classes.names[1:] if has_background else classes.names)
+    names = list(classes.names[1:] if has_background else classes.names)
+    if len(names) > 1:
+        logger.warning('WARNING: %s: no list of classes (%s) is in it or above, so its numbers count those of %s: 0 is '
+                       '%s, 1 is %s ...', folder, ', '.join(_YOLO_NAMES), classes.path, *names[:2])
+    return names
 
 
 def _names_of_yaml(path):

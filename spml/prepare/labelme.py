@@ -26,6 +26,7 @@ _CORNERS = (2, 5)
 _NUM_POINTS = {'polygon': (3, math.inf), 'rectangle': _CORNERS, 'circle': (2, 2), 'mask': _CORNERS,
                'line': (2, math.inf), 'linestrip': (1, math.inf), 'point': (1, math.inf), 'points': (1, math.inf)}
 _WAY_OUT = 'export it again'
+_SLACK = 1  # pixels
 _SAME_CORNER = 0.5  # pixels by which points may differ that mean one corner
 
 
@@ -65,7 +66,20 @@ def read_shapes(path, size, notes):
     shapes = [_check_shape(f'{path}: shape {number}', shape, size) for number, shape in enumerate(shapes)]
     if are_shares([number for shape in shapes for number in shape.points.ravel().tolist()], size):
         raise DataError(f'{path}: all x and y are in 0..1; they must be pixels, not shares of the image')
+    if shapes and content.get('imageHeight') is content.get('imageWidth') is None:
+        note_outside(str(path), np.concatenate([shape.points for shape in shapes]), size, notes)
     return shapes
+
+
+def note_outside(where, points, size, notes):
+    """Note that points (N, 2), of a file without a stated size, leave their image of (H, W) by more than tools round.
+
+    Where the size is stated and right, who draws over the edge means it.
+    """
+    if (points < -_SLACK).any() or (points > np.array(size[::-1]) + _SLACK).any():
+        (left, top), (right, bottom) = points.min(0), points.max(0)
+        notes.append((noted.OUTSIDE, (f'{where}, from x = {left:g}, y = {top:g} to x = {right:g}, y = {bottom:g} in an '
+                                      f'image of {size[1]}x{size[0]} pixels')))
 
 
 def area(shape, size):

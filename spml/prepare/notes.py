@@ -9,6 +9,7 @@ logger = logging.getLogger(__name__)
 
 NOTHING = 'annotations draw nothing'
 CUT = 'boxes reach out of their image and are cut at its edge'
+OUTSIDE = 'times, shapes reach out of an image whose size the file does not state (was a larger one labelled?)'
 RENAMED = "files name another image than that which they are called like; the file's own name counts"
 BACKGROUND = 'boxes are of the class background and left out'
 NO_BOX = 'shapes are no rectangles and give no box'

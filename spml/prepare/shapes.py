@@ -85,6 +85,8 @@ def draw_coco(image, size, rules, notes):
     for where, value, segmentation in image.annotations:
         mask = decode_mask(segmentation, tuple(size), where)
         masks.append((value, mask))
+        if image.size is None and isinstance(segmentation, list):
+            labelme.note_outside(where, np.reshape(np.hstack(segmentation), (-1, 2)), size, notes)
         short = [polygon for polygon in segmentation if isinstance(polygon, list) and len(polygon) < 6] if (
             isinstance(segmentation, list)) else []
         if short or not mask.any():

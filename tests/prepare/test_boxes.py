@@ -160,19 +160,24 @@ def test_shapes_of_labelme_that_are_no_boxes_are_noted(writer, classes):
 @pytest.mark.parametrize(('name', 'text'), [
     ('classes.txt', 'palm tree\ncat\n'), ('obj.names', 'palm tree\n\ncat\n'), ('data.yaml', 'names: [palm tree, cat]'),
     ('data.yaml', 'names: {1: cat, 0: palm tree}\nnc: 2')])
-@pytest.mark.parametrize('above', [False, True])
-def test_the_list_of_classes_of_yolo(writer, classes, name, text, above):
-    (writer.folder / 'a.txt').write_text(f'1 {SHARES}\n\n0 0.5 0.5 1 1\n')
-    classes.path.rename(classes.path.with_name('mine.txt'))
-    classes = classes._replace(path=classes.path.with_name('mine.txt'))
-    (writer.folder.parent if above else writer.folder).joinpath(name).write_text(text)
-    assert boxes_of(writer.folder, classes) == [(1, BOX), (2, (0, 0, 64, 48))]
+@pytest.mark.parametrize('above', [0, 1, 2])
+def test_the_list_of_classes_of_yolo(writer, classes, monkeypatch, name, text, above):
+    is_read = above < 2 or name == 'data.yaml'  # the others, so far up, may be of something else
+    expected = [(1, BOX), (2, (0, 0, 64, 48))] if is_read else [(2, BOX), (1, (0, 0, 64, 48))]
+    folder = writer.folder / 'train' / 'labels'
+    folder.mkdir(parents=True)
+    (folder / 'a.txt').write_text(f'1 {SHARES}\n\n0 0.5 0.5 1 1\n')
+    [folder, *folder.parents][above].joinpath(name).write_text(text)
+    assert boxes_of(folder, classes) == expected
+    monkeypatch.chdir(folder.parent)
+    assert boxes_of(pathlib.Path('labels'), classes) == expected
 
 
-def test_numbers_of_yolo_without_a_list(writer, classes):
+def test_numbers_of_yolo_without_a_list(writer, classes, caplog):
     assert classes.path == writer.folder.parent / 'classes.txt'  # where YOLO's might be
     (writer.folder / 'a.txt').write_text(f'0 {SHARES}\n1 0.1 0.1 0.9 0.1 0.9 0.9\n')
     assert boxes_of(writer.folder, classes) == [(1, BOX), (2, (6, 5, 58, 43))]  # the second is a polygon
+    assert f'{classes.path}: 0 is cat, 1 is palm tree' in caplog.text
     assert boxes_of(writer.folder, classes, has_background=False) == [(0, BOX), (1, (6, 5, 58, 43))]
     for line, words in (('2 0.5 0.5 1 1', r'classes are 0\.\.1'), ('0 12 20 4 4', 'are these pixels'),
                         ('0 0.5 0.5 1', '4 fields'), ('0 0.5 0.5 1 1 0.9', '6 fields'), ('0', '1 fields'),

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from spml.errors import DataError
 from spml.prepare import notes as noted
-from spml.prepare.shapes import BOXES, REGIONS, ShapeRules, draw_coco, draw_labelme, read_coco
+from spml.prepare.shapes import BOXES, REGIONS, CocoImage, ShapeRules, draw_coco, draw_labelme, read_coco
 
 SIZE = (40, 50)
 DENSE, SPARSE = ShapeRules(0, None, 3, REGIONS), ShapeRules(254, None, 3, REGIONS)
@@ -241,6 +241,19 @@ def test_polygons_and_run_lengths_of_coco(tmp_path, classes, rng):
 
 
 SQUARE = [[10, 10, 20, 10, 20, 20, 10, 20]]
+
+
+def test_shapes_of_a_larger_photo_are_noted(labelme):
+    """Without a size that the file states; those that leave the image by a pixel are not."""
+    near = [[0, 0], [SIZE[1] + 1, 0], [SIZE[1] + 1, SIZE[0] + 1], [-1, SIZE[0]]]
+    far = [[x + 2, y] for x, y in near]
+    for points, count in ((near, 0), (far, 1)):
+        notes = []
+        labelme([('cat', 'polygon', points)], notes=notes, imageHeight=None, imageWidth=None)
+        flat = np.ravel(points).tolist()
+        for polygons in ([flat], flat):
+            draw_coco(CocoImage('x.json: image 1', None, [['x.json: annotation 1', 1, polygons]]), SIZE, DENSE, notes)
+        assert [kind for kind, _ in notes] == [noted.OUTSIDE] * (3 * count)
 
 
 def test_a_stated_size_is_compared_with_the_image(tmp_path, classes):
