@@ -1,6 +1,6 @@
 """The checked configuration: which keys there are, what their values may be, and what they matter to.
 
-`schema` is the table of keys, `kinds` what their values may be, `load` reads files, `effects` says which keys a result
+`schema` is the table of keys, `types` what their values may be, `load` reads files, `effects` says which keys a result
 depends on. `python -m spml.config` prints the table of keys, a file as resolved, or what two files differ in.
 """
 from spml.config.effects import effective, flatten, images_per_process

@@ -58,14 +58,14 @@ def images_per_process(config, processes):
     return max(1, round(total / processes)) if total else config['train']['batch_size']
 
 
-def effective(config, kind, *, processes=None, multi_scale=False, whole_image=False, clusters=True, head=True):
+def effective(config, result, *, processes=None, multi_scale=False, whole_image=False, clusters=True, head=True):
     """Return the part of a configuration that a result depends on, as a dict from `section.key` to values.
 
     Keys that the configuration itself disables, such as the weight of a relation that is off, are left out.
 
     Args:
         config: complete, as `load_config` gives it.
-        kind: of the result: `embedding`, `classifier` or `cam` (what the training ends with), `prototypes`,
+        result: `embedding`, `classifier` or `cam` (what the training ends with), `prototypes`,
             `inference`, `pseudo labels`, `cams`, or `classes` (tables and pictures: number, names and colours).
         processes: of a training: their number. `train.batch_size` then is the images of each of them, whichever of
             the two keys says so.
@@ -76,7 +76,7 @@ def effective(config, kind, *, processes=None, multi_scale=False, whole_image=Fa
     """
     flat = flatten(config)
     left_out = {*_idle(flat)}
-    if kind == 'classifier' and flat['train.freeze_embedding']:
+    if result == 'classifier' and flat['train.freeze_embedding']:
         left_out |= _OF_LEARNING_EMBEDDINGS
     if multi_scale or whole_image:
         left_out.add('test.image_size')
@@ -88,7 +88,7 @@ def effective(config, kind, *, processes=None, multi_scale=False, whole_image=Fa
         left_out.add('test.head_grid')
     if not clusters:
         left_out.add('network.kmeans_iterations')
-    values = {name: value for name, value in flat.items() if name in _KEYS[kind] and name not in left_out}
+    values = {name: value for name, value in flat.items() if name in _KEYS[result] and name not in left_out}
     if processes:
         values.pop('train.total_batch_size', None)
         values['train.batch_size'] = images_per_process(config, processes)

@@ -175,15 +175,15 @@ def _parse_override(override, where=None):
     if not equals or not name:
         raise ConfigError(f'{where}: expected section.key=value, for example train.base_lr=0.01')
     _require_known(name, where)
-    kind = SCHEMA[name].kind if name in SCHEMA else None
+    known = SCHEMA[name].type if name in SCHEMA else None
     try:
         value = _parse_yaml(raw)
-        if kind and kind.is_list and not isinstance(value, list) and (value is not None or not raw):
+        if known and known.is_list and not isinstance(value, list) and (value is not None or not raw):
             value = _parse_yaml(f'[{raw}]')
     except _YAML_ERRORS:
         value = raw
     # A path such as `123` or `a: b` is meant as it is written, whatever YAML makes of it.
-    return name, raw if kind and kind.is_text and not isinstance(value, (str, list)) else value
+    return name, raw if known and known.is_text and not isinstance(value, (str, list)) else value
 
 
 def _drop_obsolete(values, origins):
@@ -209,14 +209,14 @@ def _check_values(values, origins, source):
 
 
 def _check_value(name, value, where):
-    kind = SCHEMA[name].kind
+    known = SCHEMA[name].type
     try:
-        return kind.parse(value)
+        return known.parse(value)
     except (TypeError, ValueError):
         pass
     words = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
-    near = [match for word in words if word not in kind.choices for match in _near(word, kind.choices)]
-    raise ConfigError(f'{where}: {name} is {_show(value)}; expected {kind.expects}{_did_you_mean(near)}')
+    near = [match for word in words if word not in known.choices for match in _near(word, known.choices)]
+    raise ConfigError(f'{where}: {name} is {_show(value)}; expected {known.expects}{_did_you_mean(near)}')
 
 
 def _require_known(name, where):

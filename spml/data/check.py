@@ -22,7 +22,7 @@ from spml.names import VOID
 
 logger = logging.getLogger(__name__)
 
-# Kind of a finding: its heading. Those of WRONG are printed first.
+# Names of findings: their headings. Those of WRONG are printed first.
 WRONG = {
     'line': 'lines of the list that cannot be read',
     'missing': 'files that are missing',
@@ -47,9 +47,9 @@ _SAMPLE = 32
 
 
 class Finding(NamedTuple):
-    """One thing that was found: its kind (a key of WRONG or SUSPICIOUS), where it is and what it is."""
+    """One thing that was found: its name (a key of WRONG or SUSPICIOUS), where it is and what it is."""
 
-    kind: str
+    name: str
     place: str
     text: str
 
@@ -84,7 +84,7 @@ class Checked:
     @property
     def is_wrong(self):
         """Whether a run would stop."""
-        return any(finding.kind in WRONG for finding in self.findings)
+        return any(finding.name in WRONG for finding in self.findings)
 
 
 def parse_fix(text, num_classes):
@@ -145,12 +145,12 @@ def check_sample(entries, num_classes, with_regions):
                                                on_damage=warn_of_damage), sample)
     findings = [finding for found, _, _ in inspected for finding in found]
     for finding in findings:
-        if finding.kind in WRONG:
+        if finding.name in WRONG:
             raise DataError(str(finding))
-    for kind in ('void', 'empty', 'turned'):
-        found = [finding for finding in findings if finding.kind == kind]
+    for name in ('void', 'empty', 'turned'):
+        found = [finding for finding in findings if finding.name == name]
         if found:
-            logger.warning('%d of %d labels looked at: %s. The first: %s', len(found), len(sample), SUSPICIOUS[kind],
+            logger.warning('%d of %d labels looked at: %s. The first: %s', len(found), len(sample), SUSPICIOUS[name],
                            found[0])
     return findings
 
@@ -169,9 +169,9 @@ def inspect(entry, num_classes, with_regions=True, transform=None, with_image=Tr
             try:
                 found[number] = read_label(path) if number else read_image(path, on_damage or damage.append)
             except DataError as error:
-                kind = ('encoding' if isinstance(error, WrongEncodingError) else
+                name = ('encoding' if isinstance(error, WrongEncodingError) else
                         'corrupt' if path.is_file() else 'missing')
-                findings.append(Finding(kind, entry.place, str(error)))
+                findings.append(Finding(name, entry.place, str(error)))
     findings += [Finding('corrupt', entry.place, text) for text in damage]
     image, semantic, regions = found
     counts = np.array([content is not None for content in found], np.int64)

@@ -1,4 +1,4 @@
-"""What `check_data.py` prints and writes: findings by kind, the class balance, corrected labels and their list."""
+"""What `check_data.py` prints and writes: findings by name, the class balance, corrected labels and their list."""
 import os
 
 from spml.data.check import SUSPICIOUS, WRONG, check_list
@@ -50,11 +50,11 @@ def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num
 
 
 def _lines(checked, shown):
-    """Return the findings by kind as lines of text, at most `shown` (None: all) of each."""
+    """Return the findings by name as lines of text, at most `shown` (None: all) of each."""
     lines = []
-    for severity, kinds in (('wrong', WRONG), ('suspicious', SUSPICIOUS)):
-        for kind, title in kinds.items():
-            found = [finding for finding in checked.findings if finding.kind == kind]
+    for severity, headings in (('wrong', WRONG), ('suspicious', SUSPICIOUS)):
+        for name, title in headings.items():
+            found = [finding for finding in checked.findings if finding.name == name]
             if found:
                 lines += [f'{severity}: {title}: {len(found)}', *(f'    {finding}' for finding in found[:shown])]
                 if len(found) > len(found[:shown]):

@@ -32,7 +32,7 @@ _COMPLAINT = re.compile(rb'(?:Corrupt JPEG data: |Premature end of JPEG|Inconsis
 _LISTENING = threading.Lock()
 
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-_PNG_KINDS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
+_PNG_COLOURS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 
 
 def warn_of_damage(text):
@@ -89,14 +89,14 @@ def png_pixels(name, content, mode=None):
 
 
 def png_header(path, content):
-    """Return the bit depth, the kind and the (width, height) that a PNG's first chunk states."""
+    """Return the bit depth, the colour type and the (width, height) that a PNG's first chunk states."""
     if not content.startswith(_PNG_SIGNATURE):
         raise WrongEncodingError(f'{path}: not a PNG file, but a label must be an 8-bit single-channel PNG')
     # Pillow silently widens 2- and 4-bit grey values to 0..255, so the file's own depth decides.
     if len(content) < 26 or content[12:16] != b'IHDR':
         raise DataError(f'{path}: a damaged PNG (no header); replace the file')
-    width, height, depth, kind = struct.unpack('>IIBB', content[16:26])
-    return depth, _PNG_KINDS.get(kind, 'strange'), (width, height)
+    width, height, depth, colour = struct.unpack('>IIBB', content[16:26])
+    return depth, _PNG_COLOURS.get(colour, 'strange'), (width, height)
 
 
 def check_pixels(path, size):
@@ -111,10 +111,10 @@ def _headers_of_png(content):
     """Return how many headers a PNG has before its pixels."""
     at, count = len(_PNG_SIGNATURE), 0
     while at + 8 <= len(content):
-        length, kind = struct.unpack_from('>I4s', content, at)
-        if kind == b'IDAT':
+        length, chunk = struct.unpack_from('>I4s', content, at)
+        if chunk == b'IDAT':
             break
-        count += kind == b'IHDR'
+        count += chunk == b'IHDR'
         at += 12 + length
     return count
 

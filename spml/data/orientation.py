@@ -37,8 +37,8 @@ def _has_tags(stream):
     try:
         stream.seek(8)
         while len(header := stream.read(8)) == 8:
-            length, kind = struct.unpack('>I4s', header)
-            if kind in _TAG_CHUNKS:
+            length, chunk = struct.unpack('>I4s', header)
+            if chunk in _TAG_CHUNKS:
                 return True
             stream.seek(length + 4, os.SEEK_CUR)
         return False

@@ -71,14 +71,14 @@ def read_label(path):
     DataError: the file is missing, damaged, too large, or any other kind of image.
     """
     content = read_bytes(path)
-    depth, kind, size = png_header(path, content)
-    if (depth, kind) != (8, 'grey'):
+    depth, colour, size = png_header(path, content)
+    if (depth, colour) != (8, 'grey'):
         way_out = 'write the class ids as bytes, one channel'
-        if kind == 'palette':
+        if colour == 'palette':
             way_out = ('get the class ids with `python -c "import numpy as np; from PIL import Image; '
                        'Image.fromarray(np.asarray(Image.open(\'IN.png\'))).save(\'OUT.png\')"`')
-        raise WrongEncodingError(f'{path}: a {depth}-bit {kind} PNG, but a label must be an 8-bit single-channel PNG; '
-                                 f'{way_out}')
+        raise WrongEncodingError(
+            f'{path}: a {depth}-bit {colour} PNG, but a label must be an 8-bit single-channel PNG; {way_out}')
     check_pixels(path, size)
     return png_pixels(path, content)
 
@@ -90,11 +90,12 @@ def read_colour_label(path):
     missing, damaged, too large, of another kind, or holds a colour of no id.
     """
     content = read_bytes(path)
-    depth, kind, size = png_header(path, content)
-    if (depth, kind) == (8, 'grey'):
+    depth, colour, size = png_header(path, content)
+    if (depth, colour) == (8, 'grey'):
         return read_label(path)
-    if kind not in ('palette', 'RGB') or depth > 8:
-        raise DataError(f'{path}: a {depth}-bit {kind} PNG; a label must be a palette, RGB or 8-bit single-channel PNG')
+    if colour not in ('palette', 'RGB') or depth > 8:
+        raise DataError(f'{path}: a {depth}-bit {colour} PNG; '
+                        'a label must be a palette, RGB or 8-bit single-channel PNG')
     check_pixels(path, size)
     colours = png_pixels(path, content, 'RGB')
     ids = ids_of_colours(colours, {colour: index for index, colour in enumerate(class_colours(256))})

@@ -76,8 +76,8 @@ class _Reader:
     def _get(self, index):
         self.stack.append(self.memo[int(index)])
 
-    def _gather(self, kind):
-        self.stack.append(kind(self._since_mark()))
+    def _gather(self, collection):
+        self.stack.append(collection(self._since_mark()))
 
     def _extend(self, items):
         _expect(list, self.stack[-1]).extend(items)
@@ -133,9 +133,10 @@ _CONSTANTS = {'NONE': lambda: None, 'NEWTRUE': lambda: True, 'NEWFALSE': lambda:
               'EMPTY_LIST': list, 'EMPTY_DICT': dict}
 
 
-def _expect(kind, value):
-    if not isinstance(value, kind):
-        raise pickle.UnpicklingError(f'refused: the file treats a {type(value).__name__} as a {kind.__name__.lower()}')
+def _expect(expected, value):
+    if not isinstance(value, expected):
+        raise pickle.UnpicklingError(
+            f'refused: the file treats a {type(value).__name__} as a {expected.__name__.lower()}')
     return value
 
 

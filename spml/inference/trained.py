@@ -71,10 +71,10 @@ class Trained:
 
     def cam_predictor(self, device):
         """Return the CamPredictor, on `device`; ConfigError unless the weights are those of a tag classifier."""
-        kind = self.config.network.prediction_types
-        if kind != 'cam':
-            raise ConfigError(f'{self.path}: network.prediction_types is {kind}, class activation maps need cam; name '
-                              'the training of train_cam.py')
+        trained = self.config.network.prediction_types
+        if trained != 'cam':
+            raise ConfigError(f'{self.path}: network.prediction_types is {trained}, class activation maps need cam; '
+                              'name the training of train_cam.py')
         features, head = build_cam_network(self.config)
         load_embedding(features, self.path, content=self.content)
         load_classifier(head, self.path, self.content)

@@ -1,6 +1,6 @@
 """What each stage reads, stated in one place.
 
-Configuration keys that matter to the kind of result, lists with the files that they name, files and folders given as
+Configuration keys that matter to the result, lists with the files that they name, files and folders given as
 options: by content. All other options count as they are written, except those that only say where something is or
 how it is launched.
 """
@@ -12,8 +12,8 @@ from spml.names import PRETRAINED_NAMES, RELATIONS
 from spml.recipe import Recipe, bar_of_reading, combine
 from spml.utils.model_files import model_path, weights_path
 
-# The kind of result of each script, as `config.effective` knows it.
-KINDS = {'train.py': 'embedding', 'train_classifier.py': 'classifier', 'prototype.py': 'prototypes',
+# The result of each script, as `config.effective` knows it.
+RESULTS = {'train.py': 'embedding', 'train_classifier.py': 'classifier', 'prototype.py': 'prototypes',
          'inference.py': 'inference', 'pseudo_label.py': 'pseudo labels', 'benchmark_by_mIoU.py': 'classes',
          'benchmark_by_instance.py': 'classes', 'contact_sheet.py': 'classes', 'train_cam.py': 'cam', 'cam.py': 'cams',
          'prepare_cam.py': 'classes'}
@@ -69,14 +69,14 @@ def recipe_of(stage, digests, run_dir=None, processes=None):
 
 def effective_keys(stage, config, **narrower):
     """Return the keys of a configuration that matter to a stage, as `config.effective` does with further `narrower`."""
-    options, kind = stage.options, KINDS.get(pathlib.PurePath(stage.script).name, 'embedding')
+    options, result = stage.options, RESULTS.get(pathlib.PurePath(stage.script).name, 'embedding')
     if not stage.trains:
         by_retrieval = 'retrieval' in (options.get('--source'), options.get('--predictor'))
         narrower |= {'multi_scale': '--multi_scale' in options or options.get('--source') == 'retrieval',
                      'whole_image': '--source' in options and not by_retrieval,
                      'clusters': '--kmeans_num_clusters' in options,
                      'head': 'softmax' in options.get('--source', options.get('--predictor', ''))}
-    keys = effective(config, kind, **narrower)
+    keys = effective(config, result, **narrower)
     if keys.get('network.pretrained', '') not in ('', *PRETRAINED_NAMES):
         del keys['network.pretrained']  # the content of the weights counts
     images = keys.pop('train.total_batch_size', None), keys.pop('train.batch_size', None)
@@ -126,7 +126,7 @@ def _listed(stage, option, path, columns, with_tags, digests, run_dir):
 
 def _weights(stage, config, digests):
     """Return the digest of the weights that a stage starts from or computes with; {} where there are none."""
-    if config is None or KINDS[pathlib.PurePath(stage.script).name] == 'classes':
+    if config is None or RESULTS[pathlib.PurePath(stage.script).name] == 'classes':
         return {}
     if stage.trains:
         name = config.network.pretrained or str(stage.path('--embedding') or '')

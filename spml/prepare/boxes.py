@@ -113,8 +113,8 @@ def read_boxes(boxes, size, classes, others, notes, has_background=True):
 
 def _labelme(path, size, classes, others, notes, has_background):
     for shape in labelme.read_shapes(path, size, notes):
-        if shape.kind != 'rectangle':
-            notes.append((noted.NO_BOX, f'{shape.where}, a {shape.kind}'))
+        if shape.type != 'rectangle':
+            notes.append((noted.NO_BOX, f'{shape.where}, a {shape.type}'))
         elif not (shape.points[1] - shape.points[0]).all():
             notes.append((noted.NOTHING, f'{shape.where}, a rectangle of zero area'))
         else:  # the pixels that LabelMe fills

@@ -103,8 +103,8 @@ def check_records(path, content, group, **fields):
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(f'{path}: has no list of {group}, so it is no JSON of COCO; export it as that')
     for record in records:
-        for field, kind in fields.items():
-            if not isinstance(record.get(field), kind):
+        for field, expected in fields.items():
+            if not isinstance(record.get(field), expected):
                 raise DataError(f'{path}: one of the {group} has {field} = {reprlib.repr(record.get(field))}; use the '
                                 'original file')
     return records

@@ -224,11 +224,11 @@ def _check(out, lists, classes, num_workers, implied):
                                 'are read as they are meant (--fix, --undrawn, names of classes)')
             for one in absent:
                 logger.warning('WARNING: no %s has %s%s', what, one, so)
-            for kind in SUSPICIOUS:
-                found = [finding for finding in checked.findings if finding.kind == kind]
-                if found and kind != 'absent':
+            for flaw in SUSPICIOUS:
+                found = [finding for finding in checked.findings if finding.name == flaw]
+                if found and flaw != 'absent':
                     logger.warning('WARNING: %d of %d labels: %s. The first: %s', len(found), len(lists[name]),
-                                   SUSPICIOUS[kind], found[0])
+                                   SUSPICIOUS[flaw], found[0])
 
 
 def _print_table(classes, shares, known):

@@ -145,7 +145,7 @@ def _drawings(path, sources, classes, images):
 def _labelme(path, sources, classes, images):
     found = _label_files(path, ('.json',), images)
     if sources.rules.rectangles == BOXES:  # a file of nothing else has no shape
-        found = {name: file for name, file in found.items() if labelme.kinds(file) != {'rectangle'}}
+        found = {name: file for name, file in found.items() if labelme.shape_types(file) != {'rectangle'}}
     return found
 
 

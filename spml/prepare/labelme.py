@@ -20,8 +20,8 @@ from spml.utils.formats import as_int, read_json
 
 BACKGROUND, IGNORED = '_background_', '__ignore__'  # labels that are no classes, by LabelMe's own convention
 STROKES = ('line', 'linestrip', 'point', 'points')
-# The numbers of points that each kind may have, at least and at most. Corners: of a rectangle, which some tools write
-# as two that are opposite, others as all four.
+# The numbers of points that each type of shape may have, at least and at most. Corners: of a rectangle, which some
+# tools write as two that are opposite, others as all four.
 _CORNERS = (2, 5)
 _NUM_POINTS = {'polygon': (3, math.inf), 'rectangle': _CORNERS, 'circle': (2, 2), 'mask': _CORNERS,
                'line': (2, math.inf), 'linestrip': (1, math.inf), 'point': (1, math.inf), 'points': (1, math.inf)}
@@ -31,28 +31,28 @@ _SAME_CORNER = 0.5  # pixels by which points may differ that mean one corner
 
 
 class Shape(NamedTuple):
-    """A shape: its file and number, for messages; its label and kind; its points and its record in the file.
+    """A shape: its file and number, for messages; its label and type; its points and its record in the file.
 
     The points are (N, 2) float64 of x, y; those of rectangles and masks are two corners, the upper left one first.
     """
 
     where: str
     label: str
-    kind: str
+    type: str
     points: np.ndarray
     record: dict
 
 
-def kinds(path):
-    """Return the set of the kinds of shapes in a JSON of LabelMe; DataError: the file is missing or damaged."""
-    return {_kind(shape) for shape in _shapes(path, read_json(path, _WAY_OUT))}
+def shape_types(path):
+    """Return the set of the types of shapes in a JSON of LabelMe; DataError: the file is missing or damaged."""
+    return {_type(shape) for shape in _shapes(path, read_json(path, _WAY_OUT))}
 
 
 def read_shapes(path, size, notes):
     """Return the list of `Shape`s in a JSON of LabelMe of an image of `size` (H, W).
 
     `notes` takes what is odd (`spml.prepare.notes`). DataError: the file is missing, damaged, of another image's size,
-    or holds a shape without a label, of an unknown kind, or of a number of points that its kind cannot have.
+    or holds a shape without a label, of an unknown type, or of a number of points that its type cannot have.
     """
     content = read_json(path, _WAY_OUT)
     shapes = _shapes(path, content)
@@ -88,24 +88,24 @@ def area(shape, size):
     It is filled as by LabelMe itself. DataError: the mask in its record is damaged, of another size than its corners
     state, or leaves the image.
     """
-    if shape.kind == 'mask':
+    if shape.type == 'mask':
         mask = _embedded_mask(shape, size)
         return mask, '' if mask.any() else 'a mask without any pixel'
     canvas = Image.new('1', size[::-1])
     draw, points = ImageDraw.Draw(canvas), shape.points
-    if (shape.kind == 'polygon' and np.linalg.matrix_rank(points - points[0]) < 2) or (
-            shape.kind != 'polygon' and not (points[1] - points[0]).any()) or (
-            shape.kind == 'rectangle' and not (points[1] - points[0]).all()):
-        return np.array(canvas), f'a {shape.kind} of zero area'
-    if shape.kind == 'polygon':
+    if (shape.type == 'polygon' and np.linalg.matrix_rank(points - points[0]) < 2) or (
+            shape.type != 'polygon' and not (points[1] - points[0]).any()) or (
+            shape.type == 'rectangle' and not (points[1] - points[0]).all()):
+        return np.array(canvas), f'a {shape.type} of zero area'
+    if shape.type == 'polygon':
         draw.polygon([tuple(point) for point in points], fill=1, outline=1)
-    elif shape.kind == 'rectangle':
+    elif shape.type == 'rectangle':
         draw.rectangle([*points[0], *points[1]], fill=1, outline=1)
     else:
         radius = math.dist(*points)
         draw.ellipse([*(points[0] - radius), *(points[0] + radius)], fill=1, outline=1)
     covered = np.array(canvas)
-    return covered, '' if covered.any() else f'a {shape.kind} outside the image'
+    return covered, '' if covered.any() else f'a {shape.type} outside the image'
 
 
 def stem(path):
@@ -119,43 +119,43 @@ def _shapes(path, content):
         raise DataError(f'{path}: has no list of shapes, so it is no file of LabelMe; export it as that, or as COCO '
                         'for --coco')
     for number, shape in enumerate(shapes):
-        if not isinstance(_kind(shape), str) or _kind(shape) not in _NUM_POINTS:
-            raise DataError(f'{path}: shape {number}: the kind {reprlib.repr(_kind(shape))}; known are '
+        if not isinstance(_type(shape), str) or _type(shape) not in _NUM_POINTS:
+            raise DataError(f'{path}: shape {number}: the type {reprlib.repr(_type(shape))}; known are '
                             f'{", ".join(_NUM_POINTS)}')
     return shapes
 
 
-def _kind(shape):
+def _type(shape):
     return shape.get('shape_type') or 'polygon'
 
 
 def _check_shape(where, shape, size):
     if not isinstance(shape.get('label'), str):
         raise DataError(f'{where}: has no label; export the file again')
-    kind, points = _kind(shape), shape.get('points')
+    form, points = _type(shape), shape.get('points')
     limit = 2 * max(size)
     good = isinstance(points, list) and all(
         isinstance(point, list) and len(point) == 2 and all(
             type(number) in (int, float) and abs(number) <= limit for number in point)
         for point in points)
     if not good:
-        raise DataError(f'{where}: a {kind} of the points {reprlib.repr(points)}; they must be pairs [x, y] near '
+        raise DataError(f'{where}: a {form} of the points {reprlib.repr(points)}; they must be pairs [x, y] near '
                         'the image')
-    low, high = _NUM_POINTS[kind]
+    low, high = _NUM_POINTS[form]
     if not low <= len(points) <= high:
         number = f'at least {low}' if high == math.inf else f'{low}' if low == high else f'{low} or 4'
-        raise DataError(f'{where}: a {kind} of {len(points)} points; it must have {number}: export the file again')
+        raise DataError(f'{where}: a {form} of {len(points)} points; it must have {number}: export the file again')
     points = np.array(points, np.float64)
     if (low, high) == _CORNERS:
-        points = _opposite_corners(where, kind, points)
-    return Shape(where, shape['label'], kind, points, shape)
+        points = _opposite_corners(where, form, points)
+    return Shape(where, shape['label'], form, points, shape)
 
 
-def _opposite_corners(where, kind, points):
+def _opposite_corners(where, form, points):
     """Return the upper left and the lower right corner (2, 2) of the upright rectangle whose corners the points are."""
     corners = np.stack([points.min(0), points.max(0)])
     if (abs(points - corners[:, None]).min(0) > _SAME_CORNER).any():
-        raise DataError(f'{where}: a {kind} of {len(points)} points that are not the corners of an upright rectangle; '
+        raise DataError(f'{where}: a {form} of {len(points)} points that are not the corners of an upright rectangle; '
                         'make it a polygon')
     return corners
 

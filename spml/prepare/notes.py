@@ -1,6 +1,6 @@
 """What is odd in annotations, but no error: counted over all files and told once, with an example.
 
-Readers append pairs (one of the kinds below, place and detail) to a list that their caller gives.
+Readers append pairs (one of the texts below, place and detail) to a list that their caller gives.
 """
 import collections
 import logging
@@ -17,9 +17,9 @@ NO_POINT = 'shapes are no points and are left out of these'
 
 
 def warn(notes):
-    """Log a warning for each kind of notes: how many there are, and the first."""
-    kinds = collections.defaultdict(list)
-    for kind, text in notes:
-        kinds[kind].append(text)
-    for kind, texts in kinds.items():
-        logger.warning('WARNING: %d %s, for example %s', len(texts), kind, texts[0])
+    """Log a warning for each of these texts: how many there are, and the first."""
+    places = collections.defaultdict(list)
+    for text, place in notes:
+        places[text].append(place)
+    for text, found in places.items():
+        logger.warning('WARNING: %d %s, for example %s', len(found), text, found[0])

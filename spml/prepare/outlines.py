@@ -119,8 +119,8 @@ def labelme_shape(region, name, tolerance=0):
     return _shape(name, 'mask', corners, base64.b64encode(content.getvalue()).decode())
 
 
-def _shape(name, kind, points, mask):
-    return {'label': name, 'points': points, 'group_id': None, 'description': '', 'shape_type': kind, 'flags': {},
+def _shape(name, form, points, mask):
+    return {'label': name, 'points': points, 'group_id': None, 'description': '', 'shape_type': form, 'flags': {},
             'mask': mask}
 
 

@@ -29,21 +29,21 @@ def prepare_scribbles(folder, out, width, radius, aliases, num_workers, overwrit
     `out` is the data root that prepare_voc12.py wrote, `width` that of lines and `radius` that of points (0 %), in
     pixels; `aliases` are pairs (tag, class name) for tags that are not VOC's class names.
     """
-    kinds, cuts = [], []
+    labels, cuts = [], []
     for kind, (_, fraction, _) in layout.STROKES.items():
         half = radius if fraction == 0 else width / 2
-        kinds.append(_labels(kind, half, fraction))
+        labels.append(_labels(kind, half, fraction))
         cuts.append((fraction, half))
     draw = functools.partial(_draw_scribbles, class_table(aliases), cuts)
-    write_labels(out, kinds, annotation_files(folder, '.xml'), draw, num_workers, 'scribbles',
+    write_labels(out, labels, annotation_files(folder, '.xml'), draw, num_workers, 'scribbles',
                  {'aliases': sorted(map(list, aliases))}, overwrite)
 
 
 def prepare_clicks(path, out, radius, num_workers, overwrite=False):
     """Draw the clicked points of "What's the point" as discs of `radius` pixels; other arguments as above."""
     folder = f'VOC2012/scribble/clicks_{2 * radius:g}'
-    kinds = [Labels('click' if radius == 3 else f'click_{2 * radius:g}', folder)]
-    write_labels(out, kinds, read_clicks(path), functools.partial(_draw_clicks, path, radius), num_workers, 'clicks',
+    labels = [Labels('click' if radius == 3 else f'click_{2 * radius:g}', folder)]
+    write_labels(out, labels, read_clicks(path), functools.partial(_draw_clicks, path, radius), num_workers, 'clicks',
                  overwrite=overwrite)
 
 

@@ -56,21 +56,21 @@ def draw_labelme(path, size, classes, rules, notes):
     """
     labels = np.full(size, rules.rest, np.uint8)
     for shape in labelme.read_shapes(path, size, notes):
-        if shape.kind == 'rectangle' and rules.rectangles != REGIONS:
+        if shape.type == 'rectangle' and rules.rectangles != REGIONS:
             if rules.rectangles == BOXES:
                 continue
             raise DataError(f'{shape.where} is a rectangle; if it is an area to be filled, give --rectangles regions; '
                             'if it is the box around an object, give the folder as --boxes')
         value = shape_value(shape, classes, rules.others, rules.has_background)
-        if shape.kind not in labelme.STROKES:
+        if shape.type not in labelme.STROKES:
             covered, empty = labelme.area(shape, size)
         elif rules.rest != UNLABELLED:
-            raise DataError(f'{shape.where} is a {shape.kind}, which covers no area, but what no shape covers is not '
+            raise DataError(f'{shape.where} is a {shape.type}, which covers no area, but what no shape covers is not '
                             'unlabelled here; give --rest unlabelled if these are scribbles or points')
         else:
-            lines = [shape.points] if shape.kind.startswith('line') else shape.points[:, None]
+            lines = [shape.points] if shape.type.startswith('line') else shape.points[:, None]
             covered = strokes.draw([(value, line) for line in lines], size, rules.width / 2) != UNLABELLED
-            empty = '' if covered.any() else f'a {shape.kind} outside the image'
+            empty = '' if covered.any() else f'a {shape.type} outside the image'
         labels[covered] = value
         if empty:
             notes.append((noted.NOTHING, f'{shape.where}, {empty}'))

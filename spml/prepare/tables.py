@@ -110,11 +110,11 @@ def read_points(points, size, classes, others, notes, has_background=True):
             found += [(where, value, point) for value in _ids(where, name, classes, others, kept=True)]
     else:
         for shape in labelme.read_shapes(points.content, size, notes):
-            if shape.kind in ('point', 'points'):
+            if shape.type in ('point', 'points'):
                 value = shape_value(shape, classes, others, has_background)
                 found += [(shape.where, value, point) for point in shape.points.tolist()]
             else:
-                notes.append((noted.NO_POINT, f'{shape.where}, a {shape.kind}'))
+                notes.append((noted.NO_POINT, f'{shape.where}, a {shape.type}'))
     for where, _, (x, y) in found:
         if not (0 <= round(x) < size[1] and 0 <= round(y) < size[0]):
             raise DataError(f'{where}: the point x = {x:g}, y = {y:g} lies outside its image of {size[1]}x{size[0]} '

@@ -29,15 +29,15 @@ class Labels(NamedTuple):
     folder: str
 
 
-def write_labels(out, kinds, sources, draw, num_workers, title, options=None, overwrite=False,
+def write_labels(out, labels, sources, draw, num_workers, title, options=None, overwrite=False,
                  data_list=None):
     """Write the label maps of all training images that have a source, and the lists of these; return their entries.
 
     Args:
         out, num_workers, overwrite: data root, and as in `runner.make`.
-        kinds: list of `Labels`.
+        labels: list of `Labels`.
         sources: dict from image name to what `draw` makes the maps from: a path, a tuple of paths, or what JSON holds.
-        draw: function of a module from (source, (H, W)) to the list of (H, W) uint8 maps, one for each of `kinds`, and
+        draw: function of a module from (source, (H, W)) to the list of (H, W) uint8 maps, one for each of `labels`, and
             that of what is odd in the source, see `spml.prepare.notes`.
         title: what the annotations are, for bar and messages.
         options: dict of what changes the maps besides what the folders' names say.
@@ -58,15 +58,15 @@ def write_labels(out, kinds, sources, draw, num_workers, title, options=None, ov
         entry, source = items[name]
         return [image_size(entry.image), *(source if isinstance(source, tuple) else [source])]
 
-    folders = [out / kind.folder for kind in kinds]
+    folders = [out / one.folder for one in labels]
     found = [(results(folder, options or {}, lambda name, folder=folder: [folder / f'{name}.png'], inputs, digests),
               items) for folder in folders]
     made = make(functools.partial(_write, folders, draw), items, found, num_workers, title, overwrite)
     notes.warn([note for found in made.values() for note in found])
-    for kind in kinds:
-        summary('label maps', out / kind.folder, len(made), len(items))
-        path = layout.write_lines(out, f'train_{kind.kind}', [
-            f'{entry.fields[0]} {kind.folder}/{name}.png {layout.REGIONS}/{name}.png'
+    for one in labels:
+        summary('label maps', out / one.folder, len(made), len(items))
+        path = layout.write_lines(out, f'train_{one.kind}', [
+            f'{entry.fields[0]} {one.folder}/{name}.png {layout.REGIONS}/{name}.png'
             for name, (entry, _) in items.items()])
         print(f'  list of {len(items)} images: {path}')
     if len(items) < len(entries):

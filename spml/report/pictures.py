@@ -107,7 +107,7 @@ def _shrink(pixels, resampling):
     return image if scale == 1 else image.resize([max(1, round(side * scale)) for side in image.size], resampling)
 
 
-def _data_uri(image, kind, **options):
+def _data_uri(image, form, **options):
     buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
-    return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'
+    image.save(buffer, format=form, **options)
+    return f'data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}'

@@ -39,7 +39,7 @@ class DataFolder:
 
     def found(self, **options):
         """Return (kind, line) of every finding; line 0 is the list as a whole."""
-        places = [(finding.kind, str(finding.place)) for finding in self.check(**options).findings]
+        places = [(finding.name, str(finding.place)) for finding in self.check(**options).findings]
         prefix = f'{self.list}:'
         return {(kind, int(place.removeprefix(prefix)) if place.startswith(prefix) else 0) for kind, place in places}
 
@@ -72,7 +72,7 @@ def test_everything_wrong_is_found_and_not_only_the_first(data):
     data.save('i4.png', np.arange(900).reshape(30, 30))
     data.lines += ['../x.jpg', 'a b c d', 'late.jpg']
     checked = data.check()
-    kinds = [(finding.kind, finding.place.removeprefix(f'{data.list}:')) for finding in checked.findings]
+    kinds = [(finding.name, finding.place.removeprefix(f'{data.list}:')) for finding in checked.findings]
     assert sorted(kinds) == sorted([
         ('line', '7'), ('line', '8'), ('missing', '1'), ('missing', '1'), ('missing', '9'), ('corrupt', '2'),
         ('encoding', '2'), ('encoding', '3'), ('encoding', '4'), ('size', '5'), ('size', '5')])
@@ -103,7 +103,7 @@ def test_classes_that_never_occur(data):
         data.save(f's{number}.png', np.where(data.label(number) == 1, 0, data.label(number)))
     checked = data.check()
     finding, = checked.findings
-    assert (finding.kind, finding.place, finding.text) == ('absent', str(data.list), 'class 1')
+    assert (finding.name, finding.place, finding.text) == ('absent', str(data.list), 'class 1')
     assert not checked.is_wrong
 
 
@@ -111,7 +111,7 @@ def test_classes_that_never_occur(data):
 def test_masks_of_0_and_a_value_that_is_no_class(data, value, meaning):
     for number in range(6):
         data.save(f's{number}.png', np.where(data.label(number) == 1, value, 0))
-    found = [finding.text for finding in data.check().findings if finding.kind == 'absent']
+    found = [finding.text for finding in data.check().findings if finding.name == 'absent']
     assert [text.partition(';')[0] for text in found] == ['class 1', 'class 2']
     assert f'{value}, {meaning}, occurs in 6 labels' in found[0]
     assert f'--fix class={value}:1' in found[0]
@@ -122,7 +122,7 @@ def test_labels_alone_are_checked_without_images_and_regions(data):
     (data.folder / 'i1.png').write_bytes(b'junk')
     data.save('s2.png', np.full((30, 40), 254))
     checked = data.check(labels_only=True)
-    assert [finding.kind for finding in checked.findings] == ['empty']
+    assert [finding.name for finding in checked.findings] == ['empty']
     assert checked.counts.tolist() == [0, 6, 0]
 
 
@@ -131,7 +131,7 @@ def test_several_values_that_are_no_class(data):
     label[:2], label[2:4] = 3, 4
     data.save('s2.png', label)
     finding, = data.check().findings
-    assert finding.kind == 'values'
+    assert finding.name == 'values'
     for words in ('3 values', '3 in 1', '4 in 1', '254 in 6'):
         assert words in finding.text
 
@@ -170,7 +170,7 @@ def test_labels_are_checked_as_transformed(data):
         data.save(f's{number}.png', np.where(label == 254, 255, label) if number else np.full((30, 40), 255))
     fix = Fix(255, 254)
     checked = data.check(transform=lambda entry, label: fix(label))
-    assert [finding.kind for finding in checked.findings] == ['empty']
+    assert [finding.name for finding in checked.findings] == ['empty']
     assert checked.pixels[255] == 0
     assert checked.images[254] == 6
 

@@ -175,7 +175,7 @@ def test_masks_within_the_file(labelme):
     (('cat', 'polygon', [[1, 1], [2, 2], [3]]), 'pairs'), (('cat', 'polygon', [[1, 1], [2, 2], [3, '4']]), 'pairs'),
     (('cat', 'polygon', [[1, 1], [2, 2], [3, float('nan')]]), 'pairs'), (('cat', 'polygon', None), 'pairs'),
     (('cat', 'polygon', [[1, 1], [2, 2], [3, 1e9]]), 'near the image'),
-    (('cat', 'cube', [[1, 1]]), "the kind 'cube'; known"),
+    (('cat', 'cube', [[1, 1]]), "the type 'cube'; known"),
     ((None, 'point', [[1, 1]]), 'no label'),
 ])
 def test_shapes_that_cannot_be_drawn(labelme, shape, words):

@@ -75,10 +75,10 @@ def pipeline_rows(device, images=1, size=VOC_SIZE, depth=101, crop=512, num_work
     """
     plain, fast = ({**_networks(depth, crop, device, overrides), 'merge_below': merge_below}
                    for overrides, merge_below in (((), 0.0), (FAST, FAST_MERGE_BELOW)))
-    kinds = {'multi scale + CRF of': (_infer, Bar(2.5 if device.type == 'cpu' else 1.5)),
+    tasks = {'multi scale + CRF of': (_infer, Bar(2.5 if device.type == 'cpu' else 1.5)),
              'softmax_random_walk pseudo labels of': (_label, Bar(2) if device.type == 'cpu' else None)}
     with _noise_folder(images, size) as folder:
-        for title, (function, bar) in kinds.items():
+        for title, (function, bar) in tasks.items():
             functions = {name: lambda name=name, how=how, function=function: function(folder, name, num_workers, **how)
                          for name, how in (('direct', plain), ('fast', fast))}
             with contextlib.redirect_stdout(io.StringIO()):

@@ -1,7 +1,7 @@
-"""Kinds of configuration values: each turns what YAML gives into one plain value, or refuses it.
+"""Types of configuration values: each turns what YAML gives into one plain value, or refuses it.
 
 Strict where YAML is lax (neither true nor 3.0 is an integer, null is not a string) and lax only where YAML surprises
-(`3e-3`, a string in YAML 1.1, is a number here). A kind's `parse` returns the value in its one canonical form and
+(`3e-3`, a string in YAML 1.1, is a number here). A type's `parse` returns the value in its one canonical form and
 raises ValueError for any other; the caller, who knows the key and the file, writes the message from `expects`.
 """
 import itertools
@@ -14,7 +14,7 @@ from typing import NamedTuple
 _EXPONENT_FLOAT = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+')
 
 
-class Kind(NamedTuple):
+class Type(NamedTuple):
     """What a key accepts.
 
     `expects` completes "expected ..."; `parse` maps a YAML value to the canonical value or raises ValueError; `is_list`
@@ -39,14 +39,14 @@ def _distinct(items):
 
 
 def integer(low, high=None):
-    """Return the kind of integers in `low`..`high` (unbounded above when `high` is None)."""
+    """Return the type of integers in `low`..`high` (unbounded above when `high` is None)."""
     def parse(value):
         return _require(value, type(value) is int and low <= value and (high is None or value <= high))
-    return Kind(f'an integer of at least {low}' if high is None else f'an integer in {low}..{high}', parse)
+    return Type(f'an integer of at least {low}' if high is None else f'an integer in {low}..{high}', parse)
 
 
 def number(expects, allowed=lambda value: True):
-    """Return the kind of finite floats for which `allowed(value)` holds; `expects` says which these are."""
+    """Return the type of finite floats for which `allowed(value)` holds; `expects` says which these are."""
     def parse(value):
         _require(value, type(value) in (int, float) or (isinstance(value, str) and _EXPONENT_FLOAT.fullmatch(value)))
         try:
@@ -54,60 +54,60 @@ def number(expects, allowed=lambda value: True):
         except OverflowError:  # an integer beyond the largest float
             value = math.inf
         return _require(value, math.isfinite(value) and allowed(value))
-    return Kind(expects, parse)
+    return Type(expects, parse)
 
 
 def constant(only, why):
-    """Return the kind that has one value, `only`."""
-    return Kind(f'{only}: {why}', lambda value: _require(value, type(value) is type(only) and value == only))
+    """Return the type that has one value, `only`."""
+    return Type(f'{only}: {why}', lambda value: _require(value, type(value) is type(only) and value == only))
 
 
 def text(expects):
-    """Return the kind of strings, the empty one included."""
-    return Kind(expects, lambda value: _require(value, isinstance(value, str)), is_text=True)
+    """Return the type of strings, the empty one included."""
+    return Type(expects, lambda value: _require(value, isinstance(value, str)), is_text=True)
 
 
 def choice(*words):
-    """Return the kind of strings that are one of `words`."""
-    return Kind(f'one of {", ".join(words)}', lambda value: _require(value, isinstance(value, str) and value in words),
+    """Return the type of strings that are one of `words`."""
+    return Type(f'one of {", ".join(words)}', lambda value: _require(value, isinstance(value, str) and value in words),
                 is_text=True, choices=words)
 
 
 def listing(expects, item, allowed):
-    """Return the kind of lists of values of the kind `item` for which `allowed(list)` holds."""
+    """Return the type of lists of values of the type `item` for which `allowed(list)` holds."""
     def parse(value):
         _require(value, isinstance(value, (list, tuple)))
         items = [item.parse(part) for part in value]
         return _require(items, allowed(items))
-    return Kind(expects, parse, is_list=True)
+    return Type(expects, parse, is_list=True)
 
 
 def subset(*words):
-    """Return the kind of lists of some of `words`, each at most once; canonical in the order of `words`."""
+    """Return the type of lists of some of `words`, each at most once; canonical in the order of `words`."""
     some = listing(f'a list of some of {", ".join(words)}, each at most once', choice(*words), _distinct)
     return some._replace(parse=lambda value: sorted(some.parse(value), key=words.index), choices=words)
 
 
 def triple(expects, allowed=lambda value: True):
-    """Return the kind of lists of three finite floats (R, G, B) for each of which `allowed(value)` holds."""
+    """Return the type of lists of three finite floats (R, G, B) for each of which `allowed(value)` holds."""
     return listing(expects, number(expects, allowed), lambda items: len(items) == 3)
 
 
 def table(expects, rows, columns):
-    """Return the kind of dicts {row: {column: value}} of some of `rows`, words; `columns` maps words to kinds.
+    """Return the type of dicts {row: {column: value}} of some of `rows`, words; `columns` maps words to types.
 
     Canonical in the order of both.
     """
     def parse(value):
         _require(value, isinstance(value, dict) and value.keys() <= {*rows} and all(
             isinstance(row, dict) and row.keys() <= columns.keys() for row in value.values()))
-        return {name: {key: kind.parse(value[name][key]) for key, kind in columns.items() if key in value[name]}
+        return {name: {key: column.parse(value[name][key]) for key, column in columns.items() if key in value[name]}
                 for name in rows if name in value}
-    return Kind(expects, parse)
+    return Type(expects, parse)
 
 
 def device_numbers():
-    """Return the kind of GPU numbers: `0`, `'0,1'` or `[0, 1]`, canonically the string '0,1'."""
+    """Return the type of GPU numbers: `0`, `'0,1'` or `[0, 1]`, canonically the string '0,1'."""
     numbers = listing('numbers', integer(0), lambda items: items and _distinct(items))
 
     def parse(value):
@@ -118,10 +118,10 @@ def device_numbers():
         elif isinstance(value, list):
             value = [int(item) if isinstance(item, str) else item for item in value]
         return ','.join(map(str, numbers.parse(value)))
-    return Kind("distinct GPU numbers such as 0 or '0,1' (to use none, pass --device cpu)", parse, is_text=True)
+    return Type("distinct GPU numbers such as 0 or '0,1' (to use none, pass --device cpu)", parse, is_text=True)
 
 
-BOOLEAN = Kind('true or false', lambda value: _require(value, isinstance(value, bool)))
+BOOLEAN = Type('true or false', lambda value: _require(value, isinstance(value, bool)))
 PAIR = listing('[height, width], two integers of at least 1', integer(1), lambda items: len(items) == 2)
 INCREASING = listing('a list of increasing integers of at least 1', integer(1),
                      lambda items: all(low < high for low, high in itertools.pairwise(items)))
