@@ -3,8 +3,9 @@
 #
 #     bash bashscripts/quickstart.sh
 #
-# The pipeline's settings (see bashscripts/voc12/train_spml_scribble.sh) can be given in the environment. Run again,
-# it skips what is done.
+# The pipeline's settings (see bashscripts/voc12/train_spml_scribble.sh) can be given in the environment. It starts from
+# ImageNet weights that come with the installation, unless PRETRAINED says otherwise (empty: random ones of ResNet-14,
+# which take twice as long). Run again, it skips what is done.
 
 if [ "${BASH_SOURCE:-}" != "$0" ]; then # sourced: stay out of the user's shell
     (exec bash "${BASH_SOURCE:-$0}")
@@ -13,4 +14,4 @@ fi
 here=$(dirname "${BASH_SOURCE[0]}")
 
 bash "$here/setup.sh" || exit
-DATASET=demo exec bash "$here/voc12/train_spml_scribble.sh"
+DATASET=demo PRETRAINED=${PRETRAINED-efficientnet_lite0} exec bash "$here/voc12/train_spml_scribble.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Set up what is missing: a virtual environment in .venv unless one is active (venv or conda, except conda's base),
-# and this project in it. Done once, it returns at once.
+# and this project in it, with a small network and its ImageNet weights. Done once, it returns at once.
 #
 #     bash bashscripts/setup.sh [test]        # test: also what the tests need
 #
@@ -46,7 +46,7 @@ main() {
     fi
     printf 'setup: installing; this takes some minutes (log: %s)\n' "$log"
     cd "$ROOT" || exit
-    "$python" -m pip install --disable-pip-version-check --retries 10 -e ".${1:+[$1]}" >"$log" 2>&1 || fail \
+    "$python" -m pip install --disable-pip-version-check --retries 10 -e ".[${1:-lite}]" >"$log" 2>&1 || fail \
         "pip failed: $(grep -iE 'error|no space' "$log" | tail -n 1) (log: $log); for pydensecrf2 install a C++ compiler" \
         'and the headers of Python (Debian: g++ python3-dev); then run again'
     "$python" -c 'import sys, torch, torchvision, cv2, spml

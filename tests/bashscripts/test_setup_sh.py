@@ -52,7 +52,7 @@ def installations(prefix):
 def test_installs_into_the_active_environment_once(prefix):
     result = setup(prefix)
     assert result.returncode == 0, result.stderr
-    assert [line.split()[-2:] for line in installations(prefix)] == [['-e', '.']]
+    assert [line.split()[-2:] for line in installations(prefix)] == [['-e', '.[lite]']]
     assert 'done before' in setup(prefix).stdout
     assert installations(prefix) == []
     setup(prefix, 'test')
