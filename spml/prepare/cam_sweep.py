@@ -3,7 +3,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spml.data.cam_labels import background_power
-from spml.data.lists import check_files, read_list
+from spml.data.lists import located, read_list
 from spml.data.readers import read_label
 from spml.errors import DataError
 from spml.evaluation.miou import iou_from_confusion
@@ -25,15 +25,15 @@ def sweep(rule, cam_dir, data_dir, gt_list):
         DataError: no image of the list has CAMs, or a file is bad.
     """
     num_classes = rule.num_classes
-    entries = read_list(gt_list, data_dir, (2, 3), num_classes=num_classes)
-    check_files(entries)
-    entries = [entry for entry in entries if entry.semantic is not None and cam_path(cam_dir, entry).is_file()]
+    entries = [entry for entry in read_list(gt_list, data_dir, (2, 3), num_classes=num_classes)
+               if entry.semantic is not None and cam_path(cam_dir, entry).is_file()]
     if not entries:
         raise DataError(f'{gt_list}: {cam_dir} holds CAMs of none of its images; check --cam_dir')
     counts = np.zeros((len(SWEEP) + 1, num_classes, num_classes + 1), np.int64)
     for index in tqdm(evenly(len(entries), _MOST_IMAGES), desc='threshold sweep', unit='image', dynamic_ncols=True):
         entry = entries[index]
-        truth = read_label(entry.semantic)
+        with located(entry):
+            truth = read_label(entry.semantic)
         cams = rule.read(cam_path(cam_dir, entry), truth.shape)
         counts += _counts(cams, truth, num_classes, int(rule.background))
     # Entry k of the sums: the pixels that reach at least k thresholds, and keep the class of their largest CAM at each.

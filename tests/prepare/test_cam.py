@@ -8,7 +8,9 @@ from PIL import Image
 
 from spml.config.schema import VOC_CLASS_NAMES
 from spml.data.cam_labels import box_labels, tag_labels
+from spml.prepare.cam import Rule
 from spml.prepare.cam_keys import check_keys
+from spml.prepare.cam_sweep import describe_sweep, sweep
 
 TAGS, BOXES = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_th0.5'
 
@@ -68,13 +70,25 @@ def test_box_labels(place, works, rng):
     boxes = [(5, (3, 2, 9, 5)), (15, (7, 4, 10, 7)), (8, (11, 9, 13, 12))]
     cams = {key: rng.random(place.sizes['08_d'], np.float32) for key in (4, 14)}
     np.save(place.cam_dir / '08_d.npy', cams)
-    for more, folder, kind in (([], BOXES, 'box'), (['--threshold', 0.3], 'VOC2012/cam/seambox_a6_th0.3',
-                                                    'box_seambox_a6_th0.3')):
+    for more, folder, kind in (([], BOXES, 'box'), *(
+            ([option, 0.3], 'VOC2012/cam/seambox_a6_th0.3', 'box_seambox_a6_th0.3')
+            for option in ('--threshold', '--box_threshold'))):
         works('prepare_cam', *arguments(place, '--boxes', annotations, *more))
         want = box_labels(cams, boxes, place.sizes['08_d'], *more[1:])
         np.testing.assert_array_equal(read(place.out / folder / '08_d.png'), want)
         assert not read(place.out / folder / '07_a.png').any()
         assert (place.out / f'lists/train_{kind}.txt').read_text() == train_list(folder)
+
+
+@pytest.mark.parametrize('by_class', [False, True])
+def test_the_sweep_of_a_data_root(of_the_truth, works, by_class):
+    place, options = of_the_truth, ['--cam_keys', 'class'] if by_class else []
+    rule = Rule(len(VOC_CLASS_NAMES))
+    rows = sweep(rule, place.cam_dir, place.out, place.out / 'lists/train_full.txt')
+    for name in TRAIN_PLUS if by_class else ():
+        np.save(place.cam_dir / f'{name}.npy', keyed_by_class(place.cams[name], place.sizes[name]))
+    printed = works('prepare_cam', *arguments(place, *options, '--gt_list', place.out / 'lists/train_full.txt'))
+    assert printed.endswith(f'{describe_sweep(rows)}\n')
 
 
 def test_a_second_run_makes_what_is_replaced_again(place, works):
