@@ -39,6 +39,7 @@ SUSPICIOUS = {
     'regions': 'over-segmentations of a single region',
     'absent': 'classes that never occur',
     'name': 'images that share their name with another (results are stored by name, one would overwrite the other)',
+    'pairs': 'images with two label maps, and label maps of two images',
     'overlap': 'images that are also in the validation list',
 }
 # Void covers the borders of objects in full truth; where it covers most of a label, something else is meant.
@@ -128,7 +129,7 @@ def check_list(data_list, data_dir, num_classes, num_workers=1, val_list=None, a
             only_tagged = [tag for tag in entry.tags if histogram[tag] == 0]
             checked.images[only_tagged] += 1
     checked.findings += _of_the_labels(checked, data_list, num_classes)
-    checked.findings += _of_the_names(entries)
+    checked.findings += _of_the_names(entries) + _of_the_pairs(entries)
     if val_list is not None:
         checked.findings += _overlap(entries, parse_list(val_list, data_dir)[0], val_list)
     return checked
@@ -238,6 +239,19 @@ def _of_the_names(entries):
         other = seen.setdefault(entry.name, entry)
         if other.image != entry.image:
             findings.append(Finding('name', entry.place, f'{entry.image} and, on line {other.line}, {other.image}'))
+    return findings
+
+
+def _of_the_pairs(entries):
+    """Return the entries whose image or label map is on a line before with another partner; images may come twice."""
+    findings, before = [], {}
+    for entry in entries:
+        if entry.semantic is not None:
+            for path, partner in ((entry.image, entry.semantic), (entry.semantic, entry.image)):
+                other, line = before.setdefault(path, (partner, entry.line))
+                if other != partner:
+                    findings.append(Finding('pairs', entry.place, f'{path} with {partner}, and on line {line} with '
+                                                                  f'{other}'))
     return findings
 
 

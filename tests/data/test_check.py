@@ -143,7 +143,16 @@ def test_labels_without_a_class_single_regions_and_names_that_come_twice(data):
     (data.folder / 'deep').mkdir()
     data.save('deep/1.jpg', np.zeros((30, 40, 3)))
     data.lines += ['deep/1.jpg s1.png i1.png', data.lines[3]]  # an image may be listed twice, to count more
-    assert data.found() == {('empty', 1), ('empty', 6), ('regions', 3), ('name', 7)}
+    assert data.found() == {('empty', 1), ('empty', 6), ('regions', 3), ('name', 7), ('pairs', 7)}
+
+
+def test_images_with_two_label_maps_and_label_maps_of_two_images(data):
+    data.lines += ['0.jpg s0.png i0.png', '1.jpg s2.png i1.png', '3.jpg - i3.png']
+    found = [finding for finding in data.check().findings if finding.name == 'pairs']
+    assert {str(finding.place) for finding in found} == {f'{data.list}:8'}
+    assert [finding.text for finding in found] == [
+        f'{data.folder}/1.jpg with {data.folder}/s2.png, and on line 2 with {data.folder}/s1.png',
+        f'{data.folder}/s2.png with {data.folder}/1.jpg, and on line 3 with {data.folder}/2.jpg']
 
 
 def test_images_of_the_validation_list(data, tmp_path):
