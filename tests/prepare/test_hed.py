@@ -55,7 +55,8 @@ def write_wheel(path, weights):
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """HED of few channels."""
+    """HED of few channels, and none of an earlier test whose folder had the same name."""
+    load_hed.cache_clear()
     monkeypatch.setattr('spml.prepare.hed._BLOCKS', tuple(zip((4, 5, 6, 5, 4), DEPTHS, strict=True)))
 
 
