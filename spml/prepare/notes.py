@@ -8,6 +8,7 @@ import logging
 logger = logging.getLogger(__name__)
 
 NOTHING = 'annotations draw nothing'
+EMPTY = 'images have nothing annotated and count as background all over'
 CUT = 'boxes reach out of their image and are cut at its edge'
 OUTSIDE = 'times, shapes reach out of an image whose size the file does not state (was a larger one labelled?)'
 RENAMED = "files name another image than that which they are called like; the file's own name counts"

@@ -8,6 +8,7 @@ from own_photos import BLOCK, Photos
 from PIL import Image
 
 from spml.errors import ConfigError, DataError
+from spml.prepare import notes
 from spml.prepare.boxes import find_boxes
 
 OBJECT = '<object><name>cat</name><bndbox>{}</bndbox></object>'
@@ -181,6 +182,16 @@ def test_a_crowd_as_run_lengths_whose_category_is_not_the_first(photos, works):
     coco(photos, {'segmentation': {'size': [48, 64], 'counts': runs}, 'iscrowd': 1, 'bbox': [4, 4, 20, 16]})
     works('prepare_custom', *photos.arguments('coco'))
     np.testing.assert_array_equal(photos.label('00'), BLOCK)
+
+
+@pytest.mark.parametrize('option', ['coco', 'boxes'])
+def test_images_that_nobody_has_annotated_are_counted(photos, works, caplog, option):
+    coco(photos, {'bbox': [4, 4, 20, 16], 'segmentation': [[4, 4, 24, 4, 24, 20, 4, 20]]}, option)
+    content = json.loads((photos.folder / option).read_text())
+    content['annotations'] = content['annotations'][:9]
+    (photos.folder / option).write_text(json.dumps(content))
+    works('prepare_custom', *photos.arguments(option))
+    assert f'3 {notes.EMPTY}, for example {photos.folder}/photos/09.png' in caplog.text
 
 
 @pytest.mark.parametrize(('option', 'record'), [

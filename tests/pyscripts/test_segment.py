@@ -87,9 +87,11 @@ def test_names_are_as_long_as_needed(tmp_path):
     assert named(*paths) == ['x_1_a_jpg', 'y_1_a_jpg', 'a_png', f'{tmp_path.name}_b_jpg', 'b_jpg_jpg', 'b_png']
 
 
-def prepared_again(words, out, works):
+def prepared_again(words, out, call_script):
     """The label maps of photos after prepare_custom.py with the options that a line of output gives."""
-    works('prepare_custom', *shlex.split(words), '--out', out, '--base', 'demo', '--num_workers', 0)
+    status, _, err = call_script('prepare_custom', *shlex.split(words), '--out', out, '--base', 'demo', '--num_workers', 0)
+    # Random weights may predict one class everywhere; nothing could be learned of that, but it is written.
+    assert status == 0 or 'of a single class' in err, err
     return {path.stem: np.array(Image.open(path)) for path in (out / 'VOC2012/segcls').glob('*.png')}
 
 
@@ -98,7 +100,7 @@ def prepared_again(words, out, works):
     ['dataset.class_names=[sky, cat, dog]', 'dataset.background=true'],
     ['dataset.class_names=[sky, cat, dog]', 'dataset.background=false',
      'dataset.color_map=[[1, 2, 3], [200, 0, 0], [0, 9, 0]]']])
-def test_labels_come_back_as_they_were_written(place, run_dir, works, settings):
+def test_labels_come_back_as_they_were_written(place, run_dir, works, call_script, settings):
     (place.folder / 'photos').mkdir()
     for name in place.data.names:
         image = np.array(Image.open(place.label(name, 'image')).convert('RGB'))
@@ -110,7 +112,7 @@ def test_labels_come_back_as_they_were_written(place, run_dir, works, settings):
     lines = [line.split('prepare_custom.py ')[1].split(' --out ')[0] for line in out.splitlines() if '--images' in line]
     assert len(lines) == 4
     for number, words in enumerate(lines):
-        found = prepared_again(words, place.folder / f'again{number}', works)
+        found = prepared_again(words, place.folder / f'again{number}', call_script)
         assert found.keys() == expected.keys()
         for name, label in expected.items():
             np.testing.assert_array_equal(found[name], label)
