@@ -89,7 +89,8 @@ def test_names_are_as_long_as_needed(tmp_path):
 
 def prepared_again(words, out, call_script):
     """The label maps of photos after prepare_custom.py with the options that a line of output gives."""
-    status, _, err = call_script('prepare_custom', *shlex.split(words), '--out', out, '--base', 'demo', '--num_workers', 0)
+    status, _, err = call_script('prepare_custom', *shlex.split(words), '--out', out, '--base', 'demo',
+                                 '--num_workers', 0)
     # Random weights may predict one class everywhere; nothing could be learned of that, but it is written.
     assert status == 0 or 'of a single class' in err, err
     return {path.stem: np.array(Image.open(path)) for path in (out / 'VOC2012/segcls').glob('*.png')}
