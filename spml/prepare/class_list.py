@@ -103,20 +103,28 @@ def read_class_list(path):
 
 
 def _without_numbers(lines):
-    """Return (place, line) without the ids that all lines begin with, if they do, and without a heading of columns.
+    """Return (place, line) without the ids that all lines begin with and a heading of these, if there are ids.
 
     DataError: the ids are others than the lines' own.
     """
-    found = [_NUMBERED.fullmatch(line) for _, line in lines]
-    if len(lines) > 2 and found[0] is None and re.search(r'[,;\t]', lines[0][1]):
-        lines, found = lines[1:], found[1:]
+    # A line with a colour is a class, not a heading.
+    has_heading = (len(lines) > 2 and re.search(r'[,;\t]', lines[0][1]) is not None
+                   and _NUMBERED.fullmatch(lines[0][1]) is None and _parse(*lines[0])[2] is None)
+    numbered = lines[has_heading:]
+    found = [_NUMBERED.fullmatch(line) for _, line in numbered]
     if not lines or None in found:
         return lines
-    for index, ((place, line), match) in enumerate(zip(lines, found, strict=True)):
-        if int(match['id']) != _NO_CLASSES.get(match['rest'].lower(), index):
+    rests = [(place, match['rest']) for (place, _), match in zip(numbered, found, strict=True)]
+    names = [_parse(*rest)[1] for rest in rests]
+    if len(set(names)) < len(names):  # `1 euro` and `2 euro` are names
+        return lines
+    for index, ((place, line), match, name) in enumerate(zip(numbered, found, names, strict=True)):
+        is_none = name.lower() in _NO_CLASSES
+        if int(match['id']) != (_NO_CLASSES[name.lower()] if is_none else index):
+            other = f'; {name} is no class, so call it background if it is what no other class covers' * is_none
             raise DataError(f'{place}: {line!r}, but ids count the classes from 0; list the classes alone, in their '
-                            'order, and give --fix VALUE=CLASS for masks that hold other values')
-    return [(place, match['rest']) for (place, _), match in zip(lines, found, strict=True)]
+                            f'order, and give --fix VALUE=CLASS for masks that hold other values{other}')
+    return rests
 
 
 def _plain(name):
