@@ -86,13 +86,13 @@ SCRIPTS = [['pyscripts/train/train.py'], ['pyscripts/inference/segment.py'], ['p
            ['-m', 'spml.pipeline'], ['-m', 'spml.config']]
 
 
-def interrupted_import(folder, words, **variables):
+def interrupted_import(folder, words, stderr=subprocess.PIPE, **variables):
     """Start a script whose import of yaml gets a Ctrl-C, and swallows the exception if there is one."""
     (folder / 'yaml.py').write_text('import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n'
                                     '    time.sleep(60)\nexcept KeyboardInterrupt:\n    raise ImportError("lost")\n')
     environment = {**os.environ, 'PYTHONPATH': f'{folder}{os.pathsep}{ROOT}', **variables}
-    return subprocess.run([sys.executable, *words], env=environment, cwd=ROOT, capture_output=True, text=True,
-                          check=False, timeout=60)
+    return subprocess.run([sys.executable, *words], env=environment, cwd=ROOT, stdout=subprocess.PIPE,
+                          stderr=stderr, text=True, check=False, timeout=60)
 
 
 @pytest.mark.parametrize('words', SCRIPTS)
@@ -106,6 +106,14 @@ def test_an_interrupt_while_a_script_imports_is_one_line(tmp_path, words):
 def test_an_interrupt_while_importing_is_reported_by_one(tmp_path, variables):
     ended = interrupted_import(tmp_path, SCRIPTS[0], **variables)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, '', '')
+
+
+def test_an_interrupt_while_importing_ends_a_script_that_nobody_reads(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = interrupted_import(tmp_path, SCRIPTS[0], stderr=writer)
+    os.close(writer)
+    assert (ended.returncode, ended.stdout) == (130, '')
 
 
 def test_programs_that_import_spml_keep_their_interrupts(tmp_path):

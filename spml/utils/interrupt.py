@@ -21,8 +21,10 @@ def report():
 
 def leave(number, frame):
     """Handle a signal: end this process at once. An exception could be caught by whatever is being imported."""
-    report()
-    os._exit(STATUS)
+    try:
+        report()
+    finally:  # nobody may read what it says any more
+        os._exit(STATUS)
 
 
 def leave_while_importing():
