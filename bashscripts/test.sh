@@ -23,16 +23,14 @@ part() {
 }
 
 # conformance KIT: compare with what is recorded. What is written for it, a few GB, goes; what failed says why first.
-conformance() {
-    local status=0 work log
-    work=$(mktemp -d) || return
-    "$SPML_PYTHON" tests/conformance/check.py "tests/conformance/$1" --keep "$work" || status=$?
-    if [ "$status" -ne 0 ]; then
-        for log in "$work"/*.log; do printf -- '-- %s\n' "${log##*/}" && tail -n 5 "$log"; done
-    fi
-    rm -rf "$work"
-    return "$status"
-}
+conformance() (
+    work=$(mktemp -d) || exit
+    trap 'rm -rf "$work"' EXIT # after Ctrl-C, too
+    "$SPML_PYTHON" tests/conformance/check.py "tests/conformance/$1" --keep "$work" && exit
+    status=$?
+    for log in "$work"/*.log; do printf -- '-- %s\n' "${log##*/}" && tail -n 5 "$log"; done
+    exit "$status"
+)
 
 main() {
     local failed=0 summary=()

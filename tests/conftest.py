@@ -47,6 +47,12 @@ def pytest_report_header(config):
 
 
 @pytest.fixture(autouse=True)
+def _nothing_said_before(monkeypatch):
+    """Warnings that a command gives once are given again: a folder of a test that passed may come again."""
+    monkeypatch.setattr('spml.program._WARNED', set())
+
+
+@pytest.fixture(autouse=True)
 def _random_inputs(request, monkeypatch):
     """Seed torch, and numpy's `default_rng()`, by the seed of the run and the name of the test."""
     path, _, name = request.node.location
