@@ -242,10 +242,11 @@ def _names_of_yaml(path):
         content = yaml.safe_load('\n'.join(read_lines(path, "YOLO's description of the data")))
         names = content['names']
         if isinstance(names, dict):
-            if sorted(names) != list(range(len(names))):
-                raise DataError(f'{path}: the numbers of `names` are {reprlib.repr(sorted(names))}; they must count '
-                                'from 0 without a gap')
-            names = [names[number] for number in range(len(names))]
+            numbered = {as_int(number): name for number, name in names.items()}
+            if numbered.keys() != set(range(len(names))):
+                raise DataError(f'{path}: the numbers of `names` are {reprlib.repr(list(names))}; they must count from '
+                                '0 without a gap')
+            names = [numbered[number] for number in range(len(names))]
         if isinstance(names, str):
             raise TypeError('it is a text')
         return [*map(str, names)]

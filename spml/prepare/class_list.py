@@ -61,7 +61,8 @@ class ClassList(NamedTuple):
         if later and choice != 'none' and self.names[0].lower() not in _USUAL_BACKGROUND:
             raise ConfigError(f'{self.path}: the background must be the first class; move {later[0]} to the first line'
                               + (', and if ids of masks count the lines as they are, give --fix for each (--fix 2=0)'
-                                 if self.colours is None else ''))
+                                 if self.colours is None else '')
+                              + '; or give --background none if all classes are equal')
         if choice is None and self.names[0].lower() not in _USUAL_BACKGROUND:
             raise ConfigError(f'{self.path}: is the first class, {self.names[0]}, the background, that is, whatever no '
                               'other class covers? Give --background first if it is, and --background none if all '

@@ -141,7 +141,7 @@ def convert(rules, out, sample):
             if kind != 'box' and (maps[kind] >= UNLABELLED).all():
                 raise DataError(f'{original}: labels no pixel of {sample.image}; draw in it, or remove it')
             # Tools also export what nobody has looked at yet.
-            if label.option in ('coco', 'labelme', 'boxes') and not maps[kind].any():
+            if rules.has_background and label.option in ('coco', 'labelme', 'boxes') and not maps[kind].any():
                 odd.append((notes.EMPTY, str(sample.image)))
             write_png(out / FOLDERS[kind] / f'{sample.name}.png', maps[kind])
     if len(maps) > 1:

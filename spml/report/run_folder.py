@@ -17,7 +17,7 @@ from spml.utils.formats import read_json_lines
 # Settings that only say where things are: not a difference between runs that a reader looks for.
 _PLACES = ('SNAPSHOT_ROOT', 'RUN_NAME')
 _TRAININGS = ('train_cam.py', 'train.py', 'train_classifier.py')
-_LABELLING = ('cam_label.py', 'prepare_cam.py', 'pseudo_label.py')  # that label training images; the first is no more
+_LABELLING = ('prepare_cam.py', 'pseudo_label.py', 'cam_label.py')  # that label training images; the last in older runs
 _PREDICTING = 'inference.py'
 
 

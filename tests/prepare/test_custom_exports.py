@@ -83,7 +83,7 @@ def test_a_class_list_whose_background_is_not_first(class_list, text):
     """As CVAT may write it: what `--background first` says would be of the cat."""
     classes = class_list(text)
     for choice in (None, 'first'):
-        with pytest.raises(ConfigError, match='move background to the first line'):
+        with pytest.raises(ConfigError, match=r'move background to the first line.*--background none'):
             classes.has_background(choice)
     assert not classes.has_background('none')
 
@@ -153,6 +153,13 @@ def test_keypoints_of_yolo_are_no_outlines(photos, works):
     np.testing.assert_array_equal(box_label(photos), BLOCK * 254)
 
 
+def test_numbers_of_yolo_in_quotes(photos, class_list):
+    texts(photos, 'boxes', 'txt', '1 0.5 0.5 0.2 0.2\n')
+    (photos.folder / 'data.yaml').write_text("names: {'1': cat, '0': dog}\n")
+    found = find_boxes(photos.folder / 'boxes', class_list('background\ncat\ndog\n'))
+    assert found['00.txt'].content[1] == ['dog', 'cat']
+
+
 @pytest.mark.parametrize(('names', 'words'), [('{0: cat, 2: dog}', ['[0, 2]', 'without a gap']),
                                               ('cat', ['no list `names`', 'classes.txt'])])
 def test_names_of_yolo_that_have_no_numbers(photos, fails, names, words):
@@ -208,6 +215,18 @@ def test_images_that_nobody_has_annotated_are_counted(photos, works, caplog, opt
     (photos.folder / option).write_text(json.dumps(content))
     works('prepare_custom', *photos.arguments(option))
     assert f'3 {notes.EMPTY}, for example {photos.folder}/photos/09.png' in caplog.text
+
+
+def test_the_first_class_all_over_an_image_is_an_annotation(photos, works, caplog):
+    photos.classes('cat\ndog\n')
+    coco(photos, {'segmentation': [[0, 0, 64, 0, 64, 48, 0, 48]]})
+    content = json.loads((photos.folder / 'coco').read_text())
+    content['categories'].append({'id': 4, 'name': 'dog'})
+    content['annotations'][5]['category_id'] = 4
+    (photos.folder / 'coco').write_text(json.dumps(content))
+    works('prepare_custom', *photos.arguments('coco', more=['--background', 'none', '--rest', 'void']))
+    assert (photos.label('00') == 0).all()
+    assert notes.EMPTY not in caplog.text
 
 
 @pytest.mark.parametrize(('option', 'record'), [
