@@ -77,7 +77,7 @@ def _parser():
 
 
 def _check_options(args):
-    """Raise SpmlError for options that belong to the other of both ways, or to the other kind of labels."""
+    """Raise SpmlError for options that belong to the other of the two ways, or to the other kind of labels."""
     if args.save_dir is not None:
         arguments.require(args, '--save_dir', 'data_dir', 'data_list')
         return

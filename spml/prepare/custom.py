@@ -220,7 +220,7 @@ def _check(out, lists, classes, num_workers, implied):
             if name == 'train' and len(absent) > len(classes.names) - 2:
                 there = ', '.join(one for one in classes.names if one not in absent) or 'no class'
                 raise DataError(f'{out / "lists" / name}.txt: all training labels together show {there} alone, and '
-                                'nothing can be learned of a single class; label others, too, or see whether labels '
+                                'nothing can be learned from a single class; label others, too, or see whether labels '
                                 'are read as they are meant (--fix, --undrawn, names of classes)')
             for one in absent:
                 logger.warning('WARNING: no %s has %s%s', what, one, so)

@@ -91,8 +91,8 @@ def prepared_again(words, out, call_script):
     """The label maps of photos after prepare_custom.py with the options that a line of output gives."""
     status, _, err = call_script('prepare_custom', *shlex.split(words), '--out', out, '--base', 'demo',
                                  '--num_workers', 0)
-    # Random weights may predict one class everywhere; nothing could be learned of that, but it is written.
-    assert status == 0 or 'of a single class' in err, err
+    # Random weights may predict one class everywhere; nothing could be learned from that, but it is written.
+    assert status == 0 or 'from a single class' in err, err
     return {path.stem: np.array(Image.open(path)) for path in (out / 'VOC2012/segcls').glob('*.png')}
 
 
