@@ -36,6 +36,7 @@ PATHS=(DATAROOT SNAPSHOT_ROOT CHECKPOINT TRAIN_LIST FULL_LIST VAL_LIST) # settin
 # the classifier, and of the embedding for each RECIPE.
 run_pipeline() {
     local name settings
+    [ $# -ge 3 ] || fail "$0: run_pipeline needs the names of configurations; end it as bashscripts/voc12/*.sh do"
     choose_python
     for name in "${PATHS[@]}"; do # made absolute; an empty one stays empty
         case ${!name:-} in '' | /*) ;; *) printf -v "$name" '%s/%s' "$PWD" "${!name}" ;; esac

@@ -321,3 +321,11 @@ def test_own_data_that_is_not_there(place):
         assert result.returncode == 2
         assert words in result.stderr
         assert not place.told
+
+
+def test_an_own_script_of_the_version_before_is_told_what_changed(place):
+    command = f'. {ROOT}/bashscripts/lib/voc12.sh; RUN_NAME=mine; stages() {{ :; }}; run_pipeline stages'
+    result = place.run(['bash', '-c', command, 'mine.sh'])
+    assert result.returncode == 2
+    assert result.stderr == ('error: mine.sh: run_pipeline needs the names of configurations; end it as '
+                             'bashscripts/voc12/*.sh do\n')
