@@ -21,6 +21,7 @@ NUM_WORKERS=${NUM_WORKERS:-}         # processes for the CRF (default: what the 
 SET_EMBEDDING=${SET_EMBEDDING:-}     # blank-separated key=value overrides of the embedding's configuration
 SET_CLASSIFIER=${SET_CLASSIFIER:-}   # the same for the classifier's
 SET_CAM=${SET_CAM:-}                 # the same for the tag classifier's, where CAMs are made
+CAM_LABELS=${CAM_LABELS---alpha 1 --threshold 0.7} # options of prepare_cam.py for these: what they are sure of
 DEMO_OPTIONS=${DEMO_OPTIONS:-}       # options of make_synthetic.py for the built-in data (DATASET=demo)
 NUM_CLASSES=${NUM_CLASSES:-}         # for scores and pictures (default: the configuration's)
 CLASS_NAMES=${CLASS_NAMES:-}         # comma-separated, for tables and legends (default: the configuration's)
@@ -42,7 +43,7 @@ run_pipeline() {
         case ${!name:-} in '' | /*) ;; *) printf -v "$name" '%s/%s' "$PWD" "${!name}" ;; esac
     done
     settings=(DATASET RUN_NAME NUM_CLASSES CLASS_NAMES CLUSTERS RECIPE BATCH GPUS PROCESSES NUM_WORKERS FORCE OVERWRITE
-        SET_EMBEDDING SET_CLASSIFIER SET_CAM DEMO_OPTIONS "${PATHS[@]}" ${PRETRAINED+PRETRAINED})
+        SET_EMBEDDING SET_CLASSIFIER SET_CAM CAM_LABELS DEMO_OPTIONS "${PATHS[@]}" ${PRETRAINED+PRETRAINED})
     RUN=$SNAPSHOT_ROOT/$RUN_NAME TITLE=''
     PLAN=("$(($# + 1))" configurations "$ROOT/configs/$DATASET" "${@:2}")
     [ "$DATASET" != demo ] || stage demo_data "$VAL_LIST" pyscripts/data/make_synthetic.py --out "$DATAROOT" @demo
@@ -71,7 +72,7 @@ own_cams() {
     stage cams "$RUN/cams/cam_npy" pyscripts/inference/cam.py @list "$TAG_LIST" --save_dir "$RUN/cams" \
         --snapshot_dir "$RUN/cam_classifier" @cam
     stage cam_labels "$RUN/cam_labels" pyscripts/data/prepare_cam.py --cam_dir "$RUN/cams/cam_npy" @list "$TAG_LIST" \
-        --save_dir @output --list_out "$TRAIN_LIST" @classes ${FULL_LIST:+--gt_list "$FULL_LIST"} "${@:2}"
+        --save_dir @output --list_out "$TRAIN_LIST" @cam_labels @classes ${FULL_LIST:+--gt_list "$FULL_LIST"} "${@:2}"
     score cam 'labels from own CAMs' cam_labels "$FULL_LIST"
 }
 

@@ -11,6 +11,7 @@ recorded. An edited script may use any of them, or write the words out:
     @classifier  as @embedding, of the classifier: what PRETRAINED says of the network, SET_CLASSIFIER
     @cam         as @embedding, of the classifier of tags: PRETRAINED, BATCH, SET_CAM
     @clusters    CLUSTERS
+    @cam_labels  CAM_LABELS
     @demo        DEMO_OPTIONS
     @output      what the stage writes
 
@@ -89,7 +90,7 @@ def resolve_settings(settings, configs, classifier, published, joint=None):
                                       settings['SET_CLASSIFIER'].split()),
         '@cam': _configuration(*_of_tags(configs, embedding), network, training, settings['SET_CAM'].split()),
         '@clusters': ['--kmeans_num_clusters', settings['CLUSTERS'], '--label_divisor', '2048'],
-        '@demo': settings['DEMO_OPTIONS'].split()}
+        '@cam_labels': settings.get('CAM_LABELS', '').split(), '@demo': settings['DEMO_OPTIONS'].split()}
     given = ['--checkpoint', settings['CHECKPOINT']] if settings['CHECKPOINT'] else []
     words['@stage1'] = [*words['@embedding'], '--snapshot_dir', f'{run_dir}/stage1', *given]
     words['@classes'] = [*words['@embedding'], *_class_options(settings)]

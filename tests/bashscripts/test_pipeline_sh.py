@@ -118,6 +118,9 @@ def test_with_an_empty_cam_dir_the_cams_are_made_first(place, kind, between, cam
     assert labels['--list_out'] == stages['train_embedding']['--data_list'] == str(run / 'lists' / f'train_{kind}.txt')
     assert labels['--gt_list'] == str(lists / 'train_full.txt')
     assert labels.get('--boxes') == (str(place.data / 'boxes.json') if kind == 'box' else None)
+    assert (labels['--alpha'], labels['--threshold']) == ('1', '0.7')
+    labels = place.plan(CAM_DIR='', CAM_LABELS='--normalise').stages['cam_labels'].options
+    assert ('--alpha' in labels, labels['--normalise']) == (False, True)
     if cam_dir:
         assert stages['cam_walk_labels']['--cam_dir'] == cam_dir.format(run=run)
     assert {'--gt_list', 'score_cam'} & {*place.plan(CAM_DIR='', FULL_LIST='').stages, *place.plan(
