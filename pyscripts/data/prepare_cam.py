@@ -7,8 +7,8 @@ python pyscripts/data/prepare_cam.py --cam_dir CAMS --data_dir DATA --data_list 
 
 CAMS holds <image>.npy, pickled dicts {class - 1: H x W in 0..1} as cam.py and SEAM write them; no code in them is run.
 --out labels the training images of the layout of VOC, after prepare_voc12.py or prepare_custom.py: all by boxes or all
-by tags. --save_dir labels any list: by boxes where an image has some, by tags where not, and not at all where its line
-says that it has a mask, a scribble or a point.
+by tags. --save_dir labels any list: by boxes where an image has some, by tags where not or where its line says so, and
+not at all where its line says that it has a mask, a scribble or a point.
 Tag labels: the largest of the scores of the classes and of background, (1 - max)^alpha; a pixel whose largest is below
 the threshold is unlabelled. At the defaults that never happens: the smallest largest score is 0.2219. With --normalise,
 which divides the scores of a pixel by their sum first, it happens to images of five classes or more. The last line

@@ -1,7 +1,8 @@
 """Label maps from class activation maps, by one `Rule`: for a data root's training images, or for those of any list.
 
 In a data root, labels are tag labels, or box labels of all images, and their folders and lists have the names that the
-release gives them. In a list, images with boxes get box labels and others tag labels; the list is written anew.
+release gives them. In a list, images with boxes get box labels, and others, as those whose kind is tag, tag labels; the
+list is written anew.
 """
 import functools
 import pathlib
@@ -169,7 +170,7 @@ def label_list(rule, cam_dir, data_dir, data_list, save_dir, list_out=None, num_
             if not path.is_file():
                 raise DataError(f'{path}: no CAMs for the image of {entry.place}; check --cam_dir')
             items[entry.name] = Item(entry.name, entry.image, path, entry.semantic if rule.keep else None,
-                                     rule.boxes.get(entry.name))
+                                     None if entry.kind == 'tag' else rule.boxes.get(entry.name))
     if not items:
         raise DataError(f'{data_list}: all images have masks, scribbles or points; no label is made of CAMs')
     _check_tags(rule, cam_dir, {name: item.cam for name, item in items.items()}, entries)

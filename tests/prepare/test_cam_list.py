@@ -68,10 +68,13 @@ def test_labels_of_tags(place, works, options, rule):
 
 
 def test_each_image_takes_what_its_kind_says(place, works):
+    # The list says of d, which has boxes too, that its tags are to be used.
     (place.folder / 'boxes.json').write_text(json.dumps({
-        'images': [{'id': 1, 'file_name': 'b.jpg', 'height': SIZE[0], 'width': SIZE[1]}],
+        'images': [{'id': index, 'file_name': f'{name}.jpg', 'height': SIZE[0], 'width': SIZE[1]}
+                   for index, name in enumerate('bd')],
         'categories': [{'id': 7, 'name': 'dog'}],
-        'annotations': [{'id': 1, 'image_id': 1, 'category_id': 7, 'bbox': [3, 2, 9, 10]}]}))
+        'annotations': [{'id': index, 'image_id': index, 'category_id': 7, 'bbox': [3, 2, 9, 10]}
+                        for index in range(2)]}))
     key = next(iter(place.cams['b']))
     names = ['background', 'w', 'x', 'y', 'z']
     names[key + 1] = 'dog'
