@@ -146,12 +146,12 @@ class _EmbeddingKeeper(SoftmaxPredictor):
             embedding, logits = self.embedder.embed_and_classify(images, self.classifier)
             return torch.cat([logits, F.normalize(embedding, dim=1)], dim=1)
 
+        if view.size != self.size or view.mirrored:
+            return super().scores(view)
         values = cut(self.embedder.windows(view, both), view.size)
         num_classes: int = values.shape[1] - self.embedder.network.embedding_dim
-        if view.size == self.size and not view.mirrored:
-            self.embedding = F.normalize(values[0, num_classes:], dim=0)
-        logits: torch.Tensor = values[:, :num_classes]
-        return logits
+        self.embedding = F.normalize(values[0, num_classes:], dim=0)
+        return values[:, :num_classes]
 
 
 def load_segmenter(source: StrPath, device: str | torch.device | None = None,

@@ -110,7 +110,10 @@ def cluster_view(embedding, size, grid, iterations, span):
         span: (h, w) from the first pixel on that the grids of locations and initial clusters span.
     """
     location = cut(location_features(*span, device=embedding.device, dtype=embedding.dtype), size)
-    vectors = F.normalize(torch.cat([F.normalize(cut(embedding[0], size), dim=0), location]), dim=0)
+    # One copy of the embedding, normalised where it is: a large view's takes gigabytes.
+    vectors = torch.cat([cut(embedding[0], size), location])
+    for part in (vectors[:-len(location)], vectors):
+        F.normalize(part, dim=0, out=part)
     return cluster_image(vectors.permute(1, 2, 0), grid, iterations, span)[0]
 
 

@@ -113,4 +113,4 @@ def sliding_window(function, image, crop_size, stride):
         for window, values in zip(batch, results, strict=True):
             total[window] += values
             count[window] += 1
-    return total / count
+    return total.div_(count)

@@ -16,6 +16,8 @@ from spml.utils.device import chunk_elements
 # Vectors whose similarities are one product of a batch: several threads share a batch, but hardly ever one product of a
 # few vectors with many.
 TILE = 256
+# Numbers that are copied at a time for sums over bags of rows, where the vectors' channels are not side by side.
+_COPIED_AT_ONCE = 1 << 26
 
 
 def initial_clusters(height: int, width: int, grid: tuple[int, int], device: torch.device | None = None) -> Tensor:
@@ -69,7 +71,11 @@ class _SumsOnCpu:
         """Return sums and counts; a radix sort and sums over bags of rows take half the time of additions by index."""
         order = torch.from_numpy(labels.numpy().argsort(kind='stable'))
         counts = torch.bincount(labels, minlength=self.num_labels)
-        return F.embedding_bag(order, vectors, counts.cumsum(0) - counts, mode='sum'), counts
+        starts = counts.cumsum(0) - counts
+        # The bags copy vectors that are not contiguous: of a large image, some channels at a time.
+        channels = vectors.shape[1] if vectors.is_contiguous() else max(1, _COPIED_AT_ONCE // max(1, len(vectors)))
+        sums = [F.embedding_bag(order, part, starts, mode='sum') for part in vectors.split(channels, dim=1)]
+        return torch.cat(sums, dim=1), counts
 
 
 def spherical_kmeans(vectors: Tensor, labels: Tensor, num_clusters: int, iterations: int,

@@ -12,7 +12,8 @@ from spml import config as configuration
 from spml.errors import ResourceError
 from spml.inference import jobs
 from spml.inference.jobs import Job, make_predictions, make_pseudo_labels
-from spml.inference.predictors import Embedder, SoftmaxPredictor
+from spml.inference.predictors import Embedder, RetrievalPredictor, SoftmaxPredictor, predict
+from spml.inference.prototypes import image_prototypes
 
 GIBIBYTE = 1 << 30
 
@@ -53,6 +54,28 @@ def test_a_photo_of_12_megapixels_takes_less_than_2_gib(tmp_path, small_config, 
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
         peak = pool.submit(work_at, tmp_path, (3000, 4000), what, configuration.resolve(config)).result()
     assert peak < 2 * GIBIBYTE
+
+
+def copies_at(size, what):
+    """Cluster an image of `size`; return how much memory that took, in copies of its embedding."""
+    torch.set_num_threads(1)
+    embedder = Embedder(Light(3, 64, 1), (256, 256), (256, 256), torch.device('cpu'))
+    image = np.random.default_rng(0).normal(size=(*size, 3)).astype(np.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if what == 'prototypes':
+        image_prototypes(embedder, image, np.zeros(size, np.uint8), (4, 4), 2, 0, multi_scale=False)
+    else:
+        prototypes = torch.nn.functional.normalize(torch.randn(50, 64), dim=1)
+        predict(image, RetrievalPredictor(embedder, prototypes, torch.arange(50) % 3, 3, (4, 4), 2), 0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 1024 * (peak - before) / (4 * 64 * size[0] * size[1])
+
+
+@pytest.mark.parametrize('what', ['prototypes', 'retrieval'])
+def test_clustering_needs_little_more_than_a_copy_of_the_embedding(what):
+    """A view at 1.5 times the size of a photo of 2 million pixels has an embedding of more than a gigabyte."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+        assert pool.submit(copies_at, (1200, 1200), what).result() < 2.7
 
 
 @pytest.mark.parametrize(('what', 'overrides', 'named', 'not_named'), [
