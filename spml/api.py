@@ -147,11 +147,13 @@ class _EmbeddingKeeper(SoftmaxPredictor):
             return torch.cat([logits, F.normalize(embedding, dim=1)], dim=1)
 
         if view.size != self.size or view.mirrored:
-            return super().scores(view)
+            logits: torch.Tensor = super().scores(view)
+            return logits
         values = cut(self.embedder.windows(view, both), view.size)
         num_classes: int = values.shape[1] - self.embedder.network.embedding_dim
         self.embedding = F.normalize(values[0, num_classes:], dim=0)
-        return values[:, :num_classes]
+        logits = values[:, :num_classes]
+        return logits
 
 
 def load_segmenter(source: StrPath, device: str | torch.device | None = None,
