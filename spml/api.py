@@ -146,13 +146,13 @@ class _EmbeddingKeeper(SoftmaxPredictor):
             embedding, logits = self.embedder.embed_and_classify(images, self.classifier)
             return torch.cat([logits, F.normalize(embedding, dim=1)], dim=1)
 
-        if view.size != self.size or view.mirrored:
-            logits: torch.Tensor = super().scores(view)
-            return logits
-        values = cut(self.embedder.windows(view, both), view.size)
-        num_classes: int = values.shape[1] - self.embedder.network.embedding_dim
-        self.embedding = F.normalize(values[0, num_classes:], dim=0)
-        logits = values[:, :num_classes]
+        if view.size == self.size and not view.mirrored:
+            values = cut(self.embedder.windows(view, both), view.size)
+            num_classes: int = values.shape[1] - self.embedder.network.embedding_dim
+            self.embedding = F.normalize(values[0, num_classes:], dim=0)
+            logits: torch.Tensor = values[:, :num_classes]
+        else:
+            logits = super().scores(view)
         return logits
 
 
