@@ -73,7 +73,7 @@ own_cams() {
         --snapshot_dir "$RUN/cam_classifier" @cam
     stage cam_labels "$RUN/cam_labels" pyscripts/data/prepare_cam.py --cam_dir "$RUN/cams/cam_npy" @list "$TAG_LIST" \
         --save_dir @output --list_out "$TRAIN_LIST" @cam_labels @classes ${FULL_LIST:+--gt_list "$FULL_LIST"} "${@:2}"
-    score cam 'labels from own CAMs' cam_labels "$FULL_LIST"
+    score cam 'labels from own CAMs (unlabelled: wrong)' cam_labels "$FULL_LIST"
 }
 
 # infer NAME TITLE OPTION...: predict the validation images into $RUN/inference_NAME and score them under TITLE; without
