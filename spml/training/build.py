@@ -17,13 +17,10 @@ from spml.models.weights import load_embedding
 from spml.names import RELATIONS, split_architecture
 from spml.segsort.criterion import RelationCriterion, Settings
 from spml.segsort.memory_bank import MemoryBank
-from spml.training.cam_task import CamTask
-from spml.training.classifier_task import ClassifierTask
-from spml.training.embedding_task import EmbeddingTask
 from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 from spml.training.stopping import exit_together
-from spml.training.task import Training
+from spml.training.tasks import CamTask, ClassifierTask, EmbeddingTask, Training
 from spml.utils import distributed
 from spml.utils.device import convolutions
 from spml.utils.model_files import model_path
@@ -42,18 +39,14 @@ def train_embedding(config, data_dir, data_list, snapshot_dir, device, resume=Fa
     seed_everything(config.seed)
     task = build_embedding_task(config, _too_common(config, entries)).to(device)
     _start_backbone(task.embedding, config)
-    optimizer = FoldedSGD(parameter_groups(task.embedding.backbone, [task.embedding.head, task.classifier],
-                                           config.train.weight_decay), config.train.momentum)
     # With kinds of labels the task has weighted its losses already, each by the kinds of its pixels.
     loss_weights = dict.fromkeys(_weights(config.train), 1.0) if config.train.kinds else _weights(config.train)
     named = {entry.kind for entry in entries} - {None}
     if config.train.kinds and named and not named & config.train.kinds.keys():
         logger.warning('train.kinds has no effect: it says nothing of the kinds that %s names (%s)', data_list,
                        ', '.join(sorted(named)))
-    task = _with_batch_norm(task, config, device)
-    make_loader = _loader_maker(config, entries, task, device, EMBEDDING_AUGMENTATION)
-    _train(Training(task, optimizer, loss_weights, make_loader, config, pathlib.Path(snapshot_dir), device,
-                    digest(entries)), resume, accept_changes)
+    _train(config, entries, task, [task.embedding.head, task.classifier], loss_weights, EMBEDDING_AUGMENTATION,
+           snapshot_dir, device, resume, accept_changes)
 
 
 def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False,
@@ -73,17 +66,11 @@ def train_classifier(config, data_dir, data_list, snapshot_dir, device, resume=F
                           config.train.precision, frozen)
     load_embedding(task.embedding, weights)
     task.to(device)
-    if frozen:
-        groups = parameter_groups(None, [task.classifier], config.train.weight_decay)
-    else:
+    if not frozen:
         freeze_stages(task.embedding.backbone, config.network.frozen_stages)
-        groups = parameter_groups(task.embedding.backbone, [task.embedding.head, task.classifier],
-                                  config.train.weight_decay)
-        task = _with_batch_norm(task, config, device)
-    optimizer = FoldedSGD(groups, config.train.momentum)
-    make_loader = _loader_maker(config, entries, task, device, CLASSIFIER_AUGMENTATION)
-    _train(Training(task, optimizer, {'softmax_loss': 1.0}, make_loader, config, pathlib.Path(snapshot_dir), device,
-                    digest(entries)), resume, accept_changes)
+    heads = [task.classifier] if frozen else [task.embedding.head, task.classifier]
+    _train(config, entries, task, heads, {'softmax_loss': 1.0}, CLASSIFIER_AUGMENTATION, snapshot_dir, device, resume,
+           accept_changes)
 
 
 def train_cam(config, data_dir, data_list, snapshot_dir, device, resume=False, accept_changes=False):
@@ -94,13 +81,9 @@ def train_cam(config, data_dir, data_list, snapshot_dir, device, resume=False, a
     seed_everything(config.seed)
     task = build_cam_task(config).to(device)
     _start_backbone(task.embedding, config)
-    optimizer = FoldedSGD(parameter_groups(task.embedding.backbone, [task.classifier], config.train.weight_decay),
-                          config.train.momentum)
     loss_weights = {'tag_loss': 1.0, 'equivariance_loss': config.train.equivariance_loss_weight}
-    task = _with_batch_norm(task, config, device)
-    make_loader = _loader_maker(config, entries, task, device, EMBEDDING_AUGMENTATION)
-    _train(Training(task, optimizer, loss_weights, make_loader, config, pathlib.Path(snapshot_dir), device,
-                    digest(entries)), resume, accept_changes)
+    _train(config, entries, task, [task.classifier], loss_weights, EMBEDDING_AUGMENTATION, snapshot_dir, device, resume,
+           accept_changes)
 
 
 def build_cam_task(config):
@@ -204,9 +187,16 @@ def _loader_maker(config, entries, task, device, augmentation):
     return make_loader
 
 
-def _train(training, resume, accept_changes):
-    settings = training.config.train
-    with convolutions(settings.precision, training.device):
+def _train(config, entries, task, heads, loss_weights, augmentation, snapshot_dir, device, resume, accept_changes):
+    """Train a task on a list's entries: the backbone, unless the embedding is frozen, and the modules `heads`."""
+    settings, backbone = config.train, None if task.frozen else task.embedding.backbone
+    optimizer = FoldedSGD(parameter_groups(backbone, heads, settings.weight_decay), settings.momentum)
+    if backbone is not None:
+        task = _with_batch_norm(task, config, device)
+    make_loader = _loader_maker(config, entries, task, device, augmentation)
+    training = Training(task, optimizer, loss_weights, make_loader, config, pathlib.Path(snapshot_dir), device,
+                        digest(entries))
+    with convolutions(settings.precision, device):
         train(training, resume or settings.resume, accept_changes)
     if distributed.rank() == 0:
         print(f'snapshot: {model_path(training.snapshot_dir, settings.max_iteration - 1)}')
@@ -226,10 +216,8 @@ def _with_batch_norm(task, config, device):
     if wanted and not synchronised:
         logger.warning('network.use_syncbn: batch norm is synchronised on GPUs only; '
                        'each process uses its own statistics')
-    return _synchronise_batch_norm(task) if synchronised else task
-
-
-def _synchronise_batch_norm(task):
+    if not synchronised:
+        return task
     if all(type(module) is nn.BatchNorm2d for module in task.modules() if isinstance(module, nn.BatchNorm2d)):
         return nn.SyncBatchNorm.convert_sync_batchnorm(task)
     # timm's batch norms hold their activation, which torch's conversion drops.

@@ -8,11 +8,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spml import config as configuration
 from spml.errors import CheckpointError, OutputClosedError, SpmlError
-from spml.training.checkpoint import find_readable, find_snapshots, remove_orphaned_states
+from spml.training.checkpoint import SnapshotKeeper, find_readable, find_snapshots, remove_orphaned_states
 from spml.training.monitor import Monitor, Silence
-from spml.training.optimizer import clip_gradients
-from spml.training.schedule import learning_rate
-from spml.training.snapshot_keeper import SnapshotKeeper
+from spml.training.optimizer import clip_gradients, learning_rate
 from spml.training.stopping import InterruptedTrainingError, Wish, exit_together, output_closed, stop_requests
 from spml.utils import distributed
 from spml.utils.atomic import remove_abandoned

@@ -17,7 +17,7 @@ from spml.training.checkpoint import (
     save_snapshot,
 )
 from spml.training.optimizer import FoldedSGD
-from spml.training.task import Training
+from spml.training.tasks import Training
 from spml.utils.model_files import model_path
 
 CPU = torch.device('cpu')

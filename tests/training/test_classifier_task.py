@@ -10,7 +10,7 @@ from spml.errors import ConfigError
 from spml.models.build import build_classifier, build_embedding
 from spml.models.heads.softmax import SoftmaxClassifier, softmax_loss
 from spml.training.build import train_classifier
-from spml.training.classifier_task import ClassifierTask
+from spml.training.tasks import ClassifierTask
 
 CPU = torch.device('cpu')
 

@@ -14,12 +14,12 @@ from torch import nn
 
 from spml.errors import CheckpointError, DataError, OutputClosedError, ResourceError, SpmlError
 from spml.models.files import read_checkpoint
-from spml.training import loop, snapshot_keeper, stopping
+from spml.training import checkpoint, loop, stopping
 from spml.training.build import train_embedding
 from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD
 from spml.training.stopping import InterruptedTrainingError
-from spml.training.task import Training
+from spml.training.tasks import Training
 from spml.utils.atomic import atomic_path
 
 CPU = torch.device('cpu')
@@ -229,7 +229,7 @@ def test_stopgaps_come_every_so_many_minutes(tmp_path, small_config, monkeypatch
         clock.now += 30
         seen.append(models(tmp_path))
 
-    monkeypatch.setattr(snapshot_keeper, 'time', clock)
+    monkeypatch.setattr(checkpoint, 'time', clock)
     config = small_config('train.max_iteration=7', f'train.snapshot_minutes={minutes}')
     run(TinyTask(dict.fromkeys(range(7), half_a_minute)), config, tmp_path)
     assert [s for s in dict.fromkeys(map(tuple, seen)) if s] == [(iteration,) for iteration in expected]

@@ -8,7 +8,7 @@ from test_embedding_task import random_batch
 from spml.errors import ConfigError
 from spml.models.build import build_classifier, build_embedding
 from spml.training.build import build_embedding_task
-from spml.training.classifier_task import ClassifierTask
+from spml.training.tasks import ClassifierTask
 from spml.utils.device import convolutions
 
 pytestmark = pytest.mark.usefixtures('one_thread')

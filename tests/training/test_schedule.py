@@ -1,6 +1,6 @@
 import pytest
 
-from spml.training.schedule import learning_rate
+from spml.training.optimizer import learning_rate
 
 
 def warm(base, t, warmup):

@@ -20,7 +20,7 @@ from spml.errors import SpmlError
 from spml.inference.jobs import Job, make_prototypes
 from spml.inference.trained import Trained
 from spml.program import execute
-from spml.training import embedding_task, loop
+from spml.training import loop, tasks
 from spml.training.build import build_embedding_task, train_embedding
 from spml.utils import distributed
 
@@ -57,7 +57,7 @@ def on_iteration(wanted, action):
 
 
 def spoil_loss_in_rank_1():
-    forward = embedding_task.EmbeddingTask.forward
+    forward = tasks.EmbeddingTask.forward
     calls = []
 
     def patched(task, batch):
@@ -66,8 +66,8 @@ def spoil_loss_in_rank_1():
         if distributed.rank() == 1 and len(calls) == 2:
             losses['sem_ann_loss'] = losses['sem_ann_loss'] * float('nan')
         return losses, extras
-    embedding_task.EmbeddingTask.forward = patched
-    return lambda: setattr(embedding_task.EmbeddingTask, 'forward', forward)
+    tasks.EmbeddingTask.forward = patched
+    return lambda: setattr(tasks.EmbeddingTask, 'forward', forward)
 
 
 def outcome(config, data, data_list, folder, restore=lambda: None, **options):
