@@ -12,8 +12,8 @@ import threading
 
 from spml.errors import OutputClosedError, SpmlError
 from spml.names import LAUNCHED
-from spml.utils import interrupt, usage
-from spml.utils.memory import is_out_of_memory
+from spml.utils import interrupt
+from spml.utils.memory import is_out_of_memory, note_gpu_memory
 
 
 def execute(main):
@@ -50,7 +50,7 @@ def execute(main):
         status = 2
     closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
     status = status or (OutputClosedError.exit_status if closed else 0)
-    usage.note_gpu_memory()
+    note_gpu_memory()
     _leave_group(status)
     sys.exit(status)
 

@@ -20,7 +20,7 @@ from spml.prepare.custom_sources import image_name
 from spml.prepare.export import COCO, FORMATS, LABELME, Export, existing
 from spml.program import check_name, execute
 from spml.utils.formats import write_png
-from spml.visualization.overlay import class_shares, overlay
+from spml.visualization.pictures import class_shares, overlay
 
 ENDINGS = ('.jpg', '.jpeg', '.png')
 OVERLAY = 'overlay'

@@ -14,8 +14,8 @@ from spml.data.lists import read_list
 from spml.data.readers import read_image, read_label
 from spml.errors import ConfigError, DataError
 from spml.program import execute
-from spml.utils.sampling import evenly
-from spml.visualization.contact_sheet import Row, contact_sheet
+from spml.utils.maps import evenly
+from spml.visualization.pictures import Row, contact_sheet
 
 HEADERS = ('image', 'weak label', 'pseudo label', 'prediction', 'truth')
 

@@ -13,7 +13,7 @@ from spml.inference.predictors import normalised
 from spml.inference.resume import Results, describe
 from spml.inference.views import bilinear, pyramid, resize_view, shrunk_size
 from spml.utils import distributed
-from spml.utils.atomic import remove_abandoned
+from spml.utils.files import remove_abandoned
 from spml.utils.formats import write_npy
 from spml.utils.memory import memory_advice
 

@@ -23,7 +23,7 @@ from spml.inference.sources import SOURCES
 from spml.inference.views import shrink
 from spml.names import UNLABELLED, VOID
 from spml.utils import distributed
-from spml.utils.atomic import remove_abandoned
+from spml.utils.files import remove_abandoned
 from spml.utils.formats import write_npz, write_png, write_text
 from spml.utils.maps import nearest_resize
 from spml.utils.memory import memory_advice

@@ -26,8 +26,8 @@ from spml.inference.views import (
 )
 from spml.models.precision import ready_to_predict
 from spml.segsort.clustering import cluster_image
-from spml.segsort.location import location_features
 from spml.segsort.retrieval import NEIGHBOURS, cluster_prototypes, nearest_label_counts
+from spml.segsort.segments import location_features
 
 MULTI_SCALE_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5)
 

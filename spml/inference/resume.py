@@ -11,7 +11,7 @@ import torch
 from spml.names import __version__
 from spml.recipe import Recipe, ResultFolder
 from spml.utils import distributed
-from spml.utils.atomic import remove_abandoned
+from spml.utils.files import remove_abandoned
 
 # What folders of an earlier version hold in place of `made_with.json`.
 _EARLIER = 'arguments.json'

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from spml.data.lists import located, read_list
 from spml.data.readers import check_same_size, read_entry, read_label
 from spml.errors import DataError
-from spml.utils.atomic import atomic_path
+from spml.utils.files import atomic_path
 from spml.visualization.palette import voc_colour_map
 
 VOC_CLASSES = 21

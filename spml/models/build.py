@@ -3,7 +3,7 @@ from spml.errors import CheckpointError
 from spml.models.backbones import build_backbone
 from spml.models.cam import CamHead, FeatureNetwork
 from spml.models.embedding import EmbeddingNetwork
-from spml.models.heads.softmax import ALONE_DROPOUT, JOINT_DROPOUT, SoftmaxClassifier
+from spml.models.heads import ALONE_DROPOUT, JOINT_DROPOUT, SoftmaxClassifier
 from spml.models.named_weights import lite0_checkpoint, timm_checkpoint, torchvision_checkpoint
 from spml.names import BACKBONES, LITE0, TIMM, TORCHVISION, split_architecture
 from spml.utils.model_files import weights_path

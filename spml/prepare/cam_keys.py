@@ -3,7 +3,7 @@ import logging
 
 from spml.data.readers import read_cam
 from spml.errors import DataError
-from spml.utils.sampling import evenly
+from spml.utils.maps import evenly
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from spml.data.readers import read_label
 from spml.errors import DataError
 from spml.evaluation.miou import iou_from_confusion
 from spml.prepare.cam import cam_path
-from spml.utils.sampling import evenly
+from spml.utils.maps import evenly
 
 # Background thresholds that a sweep tries, and how many images it looks at, spread over the list.
 SWEEP = np.round(np.arange(0.05, 0.8, 0.05), 2)

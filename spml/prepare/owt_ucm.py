@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from spml.errors import SpmlError
-from spml.scenes.merging import merge_neighbours, neighbouring_pixels
+from spml.scenes.regions import merge_neighbours, neighbouring_pixels
 
 MAX_REGIONS = 255  # ids 0..254
 

@@ -12,8 +12,7 @@ from PIL import Image, JpegImagePlugin
 
 from spml.data import orientation
 from spml.data.readers import image_size, read_image, stored_orientation
-from spml.utils.atomic import atomic_path
-from spml.utils.files import place_file
+from spml.utils.files import atomic_path, place_file
 
 # Which pixels labels were drawn on.
 UPRIGHT, STORED = ORIENTATIONS = ('upright', 'stored')

@@ -2,7 +2,7 @@
 
 A preparation describes its folders of results (`spml.recipe.ResultFolder`, by `results`) and hands its items to
 `make`, which makes what is missing or was made from other files. `run_items` alone is for work that leaves no files.
-Files must be written by `spml.utils.atomic`: one that is there is then complete.
+Files must be written by `spml.utils.files`: one that is there is then complete.
 """
 import functools
 import logging

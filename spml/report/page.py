@@ -11,8 +11,8 @@ from spml.pipeline.record import NO_TRUTH
 from spml.report import charts, pictures
 from spml.report.prototypes import prototype_statistics
 from spml.utils.formats import write_text
-from spml.utils.sampling import evenly
-from spml.visualization.fonts import shown_names
+from spml.utils.maps import evenly
+from spml.visualization.legend import shown_names
 from spml.visualization.palette import legend_entries
 
 _SECTIONS = {'scores': 'Scores', 'confusion': 'Confusion', 'images': 'Images', 'curves': 'Curves',

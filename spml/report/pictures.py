@@ -11,8 +11,8 @@ from spml.data.readers import check_same_size, read_image, read_label
 from spml.errors import DataError
 from spml.evaluation.miou import confusion, iou_from_confusion, unions
 from spml.evaluation.pairs import map_images
-from spml.visualization.overlay import class_shares
 from spml.visualization.palette import colourise
+from spml.visualization.pictures import class_shares
 
 # Pixels of the longer side on the page.
 _LONGEST = 320

@@ -10,7 +10,7 @@ from PIL import Image
 
 from spml.data.readers import read_label, read_prototypes
 from spml.errors import DataError
-from spml.utils.sampling import evenly
+from spml.utils.maps import evenly
 
 MAX_IMAGES = 200
 MAX_PROTOTYPES = 2000

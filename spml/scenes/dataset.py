@@ -17,8 +17,7 @@ from spml.recipe import Answer, Recipe, judge
 from spml.scenes.labels import class_activations, draw_strokes, object_boxes, strokes
 from spml.scenes.regions import over_segmentation
 from spml.scenes.scene import MAX_CLASSES, class_names, render_scene
-from spml.utils.atomic import atomic_path
-from spml.utils.files import folder_lock
+from spml.utils.files import atomic_path, folder_lock
 from spml.utils.formats import read_json_or_none, write_json, write_npy, write_png, write_text
 
 __all__ = ['class_names', 'generate']

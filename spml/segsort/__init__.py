@@ -7,7 +7,6 @@ relations are also plain functions of tensors, for segments of any other origin.
 from spml.segsort.clustering import cluster_image, initial_clusters, spherical_kmeans, sum_by_label
 from spml.segsort.contrast import contrastive_loss
 from spml.segsort.criterion import RelationCriterion, retrieval_accuracy
-from spml.segsort.location import location_features
 from spml.segsort.memory_bank import MemoryBank
 from spml.segsort.relations import (
     co_occurrence_loss,
@@ -17,7 +16,7 @@ from spml.segsort.relations import (
     semantic_annotation_loss,
 )
 from spml.segsort.retrieval import cluster_prototypes, majority_labels, nearest_label_counts
-from spml.segsort.segments import Pixels, Segments, make_segments, nearest_resize
+from spml.segsort.segments import Pixels, Segments, location_features, make_segments, nearest_resize
 
 __all__ = [
     'MemoryBank', 'Pixels', 'RelationCriterion', 'Segments', 'cluster_image', 'cluster_prototypes',

@@ -137,3 +137,11 @@ def make_segments(embeddings: Tensor, local_features: Tensor, semantic: Tensor, 
         prototype_with_location=F.normalize(sum_by_label(with_location, ids, len(seg_image)), dim=1),
         semantic=seg_semantic, instance=seg_instance, image=seg_image + image_offset, tags=tags[seg_image])
     return Pixels(unit, with_location, ids, image, clusters.view(batch, height, width)), segments
+
+
+def location_features(height: int, width: int, device: torch.device | None = None,
+                      dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return (2, height, width): `linspace(0, 1) - 0.5` along y, then along x."""
+    y = torch.linspace(0, 1, height, device=device, dtype=dtype) - 0.5
+    x = torch.linspace(0, 1, width, device=device, dtype=dtype) - 0.5
+    return torch.stack(torch.meshgrid(y, x, indexing='ij'))

@@ -13,7 +13,7 @@ from spml.training.monitor import Monitor, Silence
 from spml.training.optimizer import clip_gradients, learning_rate
 from spml.training.stopping import InterruptedTrainingError, Wish, exit_together, output_closed, stop_requests
 from spml.utils import distributed
-from spml.utils.atomic import remove_abandoned
+from spml.utils.files import remove_abandoned
 from spml.utils.formats import write_text
 from spml.utils.memory import memory_advice
 from spml.utils.model_files import model_path

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spml.models.cam import equivariance_loss, tag_loss, tag_scores
-from spml.models.heads.softmax import softmax_loss
+from spml.models.heads import softmax_loss
 from spml.names import VOID
 from spml.segsort.criterion import retrieval_accuracy
 from spml.segsort.gather import gather_segments

@@ -1,12 +1,86 @@
-"""Locks on folders, and files in two places."""
+"""Files that are complete wherever they have their final names, files in two places, and locks on folders.
+
+What is written goes next to its destination under a temporary name and is renamed: on one file system a rename is
+atomic, so an interrupted or full-disk run leaves the old file or none, never half of one. A process that is killed
+outright leaves its temporary file behind; the name says whose it is, and `remove_abandoned` clears it away.
+"""
 import contextlib
 import fcntl
 import filecmp
 import os
 import pathlib
+import re
 import shutil
+import socket
+import tempfile
 
-from spml.utils.atomic import atomic_path
+# Letters that cannot be mistaken for the dashes between the parts of a temporary name.
+_HOST = re.sub(r'[^A-Za-z0-9]', '', socket.gethostname())[:32] or 'host'
+_TEMPORARY = re.compile(r'\.(?P<host>[A-Za-z0-9]+)-(?P<process>\d+)-[^-]*\.tmp')
+
+
+@contextlib.contextmanager
+def atomic_path(path, durable=False):
+    """Yield a temporary path in the folder of `path`; on success it becomes `path`, on an exception it is removed.
+
+    Args:
+        path: where the file will be; missing folders are made.
+        durable: have the disk itself hold the file before it gets its name, so that it outlives a machine that fails.
+            Too slow for thousands of small files that are easily made again.
+    """
+    path = pathlib.Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{_HOST}-{os.getpid()}-', suffix='.tmp')
+        os.close(handle)
+        yield pathlib.Path(temporary)
+        # mkstemp makes files private; results are as readable as the user's umask lets any new file be.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        if durable:
+            _synchronise(temporary)
+        os.replace(temporary, path)
+        if durable:
+            _synchronise(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            pathlib.Path(temporary).unlink(missing_ok=True)
+        # A write that fails does not know its file, and the temporary name means nothing to the user.
+        if isinstance(error, OSError) and (error.filename is None or _TEMPORARY.fullmatch(
+                os.path.basename(os.fsdecode(error.filename)))):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def remove_abandoned(folder):
+    """Remove the temporary files that killed processes of this machine left in a folder and those below it."""
+    for path in pathlib.Path(folder).rglob('.*.tmp'):
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and found['host'] == _HOST and not _is_alive(int(found['process'])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's; a number that no process has is not ours to remove
+        return True
+    # One that has ended stays known until its parent asks; in a container there may be none that does.
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] not in 'ZX'
+    return True
+
+
+def _synchronise(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from spml.errors import DataError, first_line
-from spml.utils.atomic import atomic_path
+from spml.utils.files import atomic_path
 
 
 def write_text(path, text):

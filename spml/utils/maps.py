@@ -1,4 +1,4 @@
-"""What is done to (H, W) maps of labels, regions or clusters with nothing but numpy."""
+"""What is done to (H, W) maps of labels, regions or clusters, and to indices, with nothing but numpy."""
 import numpy as np
 
 
@@ -22,3 +22,8 @@ def boundary(labels):
 def tags_of(label, number=256):
     """Return (number,) bool: which of the values 0..number-1 occur in an (H, W) uint8 label map."""
     return np.bincount(label.ravel(), minlength=256)[:number] > 0
+
+
+def evenly(count, most):
+    """Return at most `most` indices below `count`, evenly spaced, ascending."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)) if count else np.arange(0)

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from spml.evaluation.instance import instances_per_class, iou_by_instance
-from spml.evaluation.miou import confusion, iou_from_confusion
+from spml.evaluation.miou import confusion, instances_per_class, iou_by_instance, iou_from_confusion
 
 
 def naive_instances(instance, truth, num_classes):

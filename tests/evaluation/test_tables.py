@@ -4,7 +4,7 @@ import io
 import numpy as np
 import pytest
 
-from spml.evaluation.tables import mean_and_spread, plus_minus, to_csv, to_markdown
+from spml.sweep.tables import mean_and_spread, plus_minus, to_csv, to_markdown
 
 
 def test_mean_and_spread():

@@ -12,7 +12,7 @@ from PIL import Image
 from spml.errors import DataError
 from spml.inference import jobs, outputs
 from spml.inference.crf import CrfParameters
-from spml.utils.atomic import atomic_path
+from spml.utils.files import atomic_path
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 

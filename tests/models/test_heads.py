@@ -7,9 +7,7 @@ import torch.nn.functional as F
 from naive_layers import backbone, bilinear, bn, deeplab, embedding_network, pspnet, randomise_batch_norms
 
 from spml.models.build import build_classifier, build_embedding
-from spml.models.heads.deeplab import DeepLabHead
-from spml.models.heads.pspnet import PyramidPooling, pspnet_head
-from spml.models.heads.softmax import SoftmaxClassifier, softmax_loss
+from spml.models.heads import DeepLabHead, PyramidPooling, SoftmaxClassifier, pspnet_head, softmax_loss
 
 
 @torch.no_grad()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from naive_layers import bilinear, embedding_network
 
-from spml.models.local_features import ColourFeatures
-from spml.segsort.location import location_features
+from spml.models.embedding import ColourFeatures
+from spml.segsort.segments import location_features
 
 
 def naive_location(height, width):

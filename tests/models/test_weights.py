@@ -9,7 +9,7 @@ from naive_layers import embedding_network
 from spml.errors import CheckpointError
 from spml.models.backbones import build_backbone
 from spml.models.build import starting_weights
-from spml.models.heads.softmax import SoftmaxClassifier
+from spml.models.heads import SoftmaxClassifier
 from spml.models.weights import load_classifier, load_embedding, read_checkpoint
 
 DIM = 4

@@ -3,7 +3,7 @@ import pytest
 
 from spml.config import resolve
 from spml.errors import SpmlError
-from spml.pipeline import processes
+from spml.pipeline import checks as processes
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from spml.errors import DataError
 from spml.models.backbones.resnet import ResNetBackbone
 from spml.models.embedding import EmbeddingNetwork
-from spml.models.heads.softmax import SoftmaxClassifier
+from spml.models.heads import SoftmaxClassifier
 from spml.prepare import released_weights
 from spml.prepare.released_weights import Architecture, unpack
 

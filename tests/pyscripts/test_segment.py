@@ -12,7 +12,7 @@ from PIL import Image
 
 import spml
 from spml import config as configuration
-from spml.visualization.overlay import overlay
+from spml.visualization.pictures import overlay
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 

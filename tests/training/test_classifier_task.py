@@ -8,7 +8,7 @@ from torch import nn
 
 from spml.errors import ConfigError
 from spml.models.build import build_classifier, build_embedding
-from spml.models.heads.softmax import SoftmaxClassifier, softmax_loss
+from spml.models.heads import SoftmaxClassifier, softmax_loss
 from spml.training.build import train_classifier
 from spml.training.tasks import ClassifierTask
 

@@ -20,7 +20,7 @@ from spml.training.loop import train
 from spml.training.optimizer import FoldedSGD
 from spml.training.stopping import InterruptedTrainingError
 from spml.training.tasks import Training
-from spml.utils.atomic import atomic_path
+from spml.utils.files import atomic_path
 
 CPU = torch.device('cpu')
 WEIGHTS = {'sem_ann_loss': 0.5, 'softmax_loss': 2.0}

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from spml.models.backbones.resnet import ResNetBackbone
-from spml.models.heads.deeplab import DeepLabHead
-from spml.models.heads.softmax import SoftmaxClassifier
+from spml.models.heads import DeepLabHead, SoftmaxClassifier
 from spml.names import STAGES
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 

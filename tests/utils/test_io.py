@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.utils.atomic import atomic_path, remove_abandoned
-from spml.utils.files import place_file
+from spml.utils.files import atomic_path, place_file, remove_abandoned
 from spml.utils.formats import read_json_lines, write_json, write_npz, write_png, write_text
 
 

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from spml.utils.usage import note_gpu_memory
+from spml.utils.memory import note_gpu_memory
 
 
 @pytest.fixture

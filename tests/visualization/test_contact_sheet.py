@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.visualization.contact_sheet import Row, contact_sheet
+from spml.visualization.pictures import Row, contact_sheet
 
 GAP, TEXT = 6, 20
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from spml.visualization.embedding_pca import embedding_pca
+from spml.visualization.tensorboard import embedding_pca
 
 
 def naive_pca(embedding):

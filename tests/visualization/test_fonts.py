@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from spml.visualization import fonts
-from spml.visualization.fonts import escaped, font_for, shown_names
-from spml.visualization.overlay import overlay
+from spml.visualization import legend as fonts
+from spml.visualization.legend import escaped, font_for, shown_names
+from spml.visualization.pictures import overlay
 
 CYRILLIC, NOWHERE = 'кошка', '\ue123'  # the second is for private use: no font has to have it
 

@@ -1,7 +1,7 @@
 import numpy as np
 
-from spml.visualization.overlay import blend, class_shares, overlay
 from spml.visualization.palette import voc_colour_map
+from spml.visualization.pictures import blend, class_shares, overlay
 
 NAMES = ('background', 'cat', 'dog', 'cow')
 
