@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 from originals import Originals, write_palette, write_rgb
+from own_photos import Photos
 
 from spml.prepare import runner, voc12
 from spml.prepare.class_list import read_class_list
@@ -47,6 +48,11 @@ def _work_as_workers_get_it(monkeypatch):
             yield lambda *job: submit(*(job if num_workers else pickle.loads(pickle.dumps(job))))
 
     monkeypatch.setattr(runner, 'worker_pool', pickling_pool)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return Photos(tmp_path)
 
 
 @pytest.fixture

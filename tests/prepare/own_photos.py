@@ -9,6 +9,13 @@ from spml.data.lists import read_list
 
 BLOCK = np.zeros((48, 64), int)
 BLOCK[4:20, 4:24] = 1
+CORNERS = [[4, 4], [23, 4], [23, 19], [4, 19]]  # of the block, as LabelMe has them
+OUTLINE = [4, 4, 24, 4, 24, 20, 4, 20]  # as COCO has it
+
+
+def of_all(**fields):
+    """The same annotation of COCO in every image, of the first category."""
+    return [(image, 0, fields) for image in range(12)]
 
 
 class Photos:
@@ -45,11 +52,22 @@ class Photos:
             drawn[8:10, 6:20], drawn[30:32] = 1, 0
             self.save(f'scribbles/{name}.png', drawn)
 
-    def labelme(self, names):
+    def labelme(self, names, *shapes, **fields):
+        """Write JSONs of LabelMe; shapes are (label, kind, points), by default a cat in the block."""
         (self.folder / 'labelme').mkdir(exist_ok=True)
+        shapes = [{'label': label, 'shape_type': kind, 'points': points}
+                  for label, kind, points in shapes or [('cat', 'polygon', CORNERS)]]
         for name in names:
-            shapes = [{'label': 'cat', 'shape_type': 'polygon', 'points': [[4, 4], [23, 4], [23, 19], [4, 19]]}]
-            (self.folder / f'labelme/{name}.json').write_text(json.dumps({'shapes': shapes}))
+            (self.folder / f'labelme/{name}.json').write_text(json.dumps({'shapes': shapes} | fields))
+
+    def coco(self, annotations, file='coco', categories=('cat',)):
+        """Write a JSON of COCO; annotations are (number of the image, number of the category, further fields)."""
+        (self.folder / file).write_text(json.dumps({
+            'images': [{'id': number, 'file_name': f'{name}.png', 'height': 48, 'width': 64}
+                       for number, name in enumerate(self.names)],
+            'annotations': [{'id': number, 'image_id': image, 'category_id': category, **fields}
+                            for number, (image, category, fields) in enumerate(annotations)],
+            'categories': [{'id': number, 'name': name} for number, name in enumerate(categories)]}))
 
     def arguments(self, *labels, more=()):
         return ['--images', self.folder / 'photos', '--classes', self.folder / 'classes.txt', '--out', self.out,

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from own_photos import BLOCK, Photos
+from own_photos import BLOCK, OUTLINE, of_all
 from PIL import Image
 
 from spml.errors import ConfigError, DataError
@@ -12,11 +12,6 @@ from spml.prepare import notes
 from spml.prepare.boxes import find_boxes
 
 OBJECT = '<object><name>cat</name><bndbox>{}</bndbox></object>'
-
-
-@pytest.fixture
-def photos(tmp_path):
-    return Photos(tmp_path)
 
 
 def box_label(photos, name='00'):
@@ -27,14 +22,6 @@ def texts(photos, folder, ending, text):
     (photos.folder / folder).mkdir()
     for name in photos.names:
         (photos.folder / folder / f'{name}.{ending}').write_text(text)
-
-
-def coco(photos, record, folder='coco'):
-    images = [{'id': number, 'file_name': f'{name}.png', 'height': 48, 'width': 64}
-              for number, name in enumerate(photos.names)]
-    annotations = [{'id': number, 'image_id': number, 'category_id': 3, **record} for number in range(len(images))]
-    (photos.folder / folder).write_text(json.dumps({
-        'images': images, 'annotations': annotations if record else [], 'categories': [{'id': 3, 'name': 'cat'}]}))
 
 
 @pytest.mark.parametrize('text', [
@@ -182,19 +169,13 @@ def test_shares_of_the_image_instead_of_pixels(photos, fails, folder, ending, te
     fails('prepare_custom', *photos.arguments(folder), naming=[f'{folder}/00.{ending}', 'pixels, not shares'])
 
 
-def test_few_points_in_shares_of_the_image(photos, fails):
-    table = photos.folder / 'points'
-    table.write_text('image,x,y,class\n00.png,0.3,0.4,cat\n01.png,0.9,1,background\n')
-    fails('prepare_custom', *photos.arguments('points'), naming=[table, 'pixels, not shares'])
-
-
 def test_corners_instead_of_a_width_and_a_height(photos, fails, works, class_list):
-    coco(photos, {'bbox': [40, 30, 60, 45]}, 'boxes')
+    photos.coco(of_all(bbox=[40, 30, 60, 45]), 'boxes')
     fails('prepare_custom', *photos.arguments('boxes'), naming=[photos.folder / 'boxes', 'x1, y1, x2, y2', '12 of 12'])
     for corners in ([30, 20, 34, 29], [-3, 4, 20, 16]):  # large ones, and some that leave the image a little
-        coco(photos, {'bbox': corners}, 'boxes')
+        photos.coco(of_all(bbox=corners), 'boxes')
         assert len(find_boxes(photos.folder / 'boxes', class_list('background\ncat\n'))) == 12
-    coco(photos, {'bbox': [4, 4, 20, 16]}, 'boxes')
+    photos.coco(of_all(bbox=[4, 4, 20, 16]), 'boxes')
     works('prepare_custom', *photos.arguments('boxes'))
     np.testing.assert_array_equal(box_label(photos), BLOCK * 254)
 
@@ -202,38 +183,33 @@ def test_corners_instead_of_a_width_and_a_height(photos, fails, works, class_lis
 def test_a_crowd_as_run_lengths_whose_category_is_not_the_first(photos, works):
     flat = np.flatnonzero(np.diff(BLOCK.T.ravel(), prepend=0, append=0))
     runs = np.diff(flat, prepend=0, append=BLOCK.size).tolist()
-    coco(photos, {'segmentation': {'size': [48, 64], 'counts': runs}, 'iscrowd': 1, 'bbox': [4, 4, 20, 16]})
+    crowd = {'segmentation': {'size': [48, 64], 'counts': runs}, 'iscrowd': 1, 'bbox': [4, 4, 20, 16]}
+    photos.coco([(image, 1, crowd) for image in range(12)], categories=['animal', 'cat'])
     works('prepare_custom', *photos.arguments('coco'))
     np.testing.assert_array_equal(photos.label('00'), BLOCK)
 
 
 @pytest.mark.parametrize('option', ['coco', 'boxes'])
 def test_images_that_nobody_has_annotated_are_counted(photos, works, caplog, option):
-    coco(photos, {'bbox': [4, 4, 20, 16], 'segmentation': [[4, 4, 24, 4, 24, 20, 4, 20]]}, option)
-    content = json.loads((photos.folder / option).read_text())
-    content['annotations'] = content['annotations'][:9]
-    (photos.folder / option).write_text(json.dumps(content))
+    photos.coco(of_all(bbox=[4, 4, 20, 16], segmentation=[OUTLINE])[:9], option)
     works('prepare_custom', *photos.arguments(option))
     assert f'3 {notes.EMPTY}, for example {photos.folder}/photos/09.png' in caplog.text
 
 
 def test_the_first_class_all_over_an_image_is_an_annotation(photos, works, caplog):
     photos.classes('cat\ndog\n')
-    coco(photos, {'segmentation': [[0, 0, 64, 0, 64, 48, 0, 48]]})
-    content = json.loads((photos.folder / 'coco').read_text())
-    content['categories'].append({'id': 4, 'name': 'dog'})
-    content['annotations'][5]['category_id'] = 4
-    (photos.folder / 'coco').write_text(json.dumps(content))
+    whole = {'segmentation': [[0, 0, 64, 0, 64, 48, 0, 48]]}
+    photos.coco([(image, int(image == 5), whole) for image in range(12)], categories=['cat', 'dog'])
     works('prepare_custom', *photos.arguments('coco', more=['--background', 'none', '--rest', 'void']))
     assert (photos.label('00') == 0).all()
     assert notes.EMPTY not in caplog.text
 
 
-@pytest.mark.parametrize(('option', 'record'), [
-    ('coco', {}), ('boxes', {}), ('boxes', {'bbox': [4.2, 4.2, .3, .3]}),
-    ('coco', {'segmentation': [[4.2, 4.2, 4.4, 4.2, 4.4, 4.4]]})])
-def test_labels_that_show_a_single_class(photos, fails, option, record):
-    coco(photos, record, option)
+@pytest.mark.parametrize(('option', 'annotations'), [
+    ('coco', []), ('boxes', []), ('boxes', of_all(bbox=[4.2, 4.2, .3, .3])),
+    ('coco', of_all(segmentation=[[4.2, 4.2, 4.4, 4.2, 4.4, 4.4]]))])
+def test_labels_that_show_a_single_class(photos, fails, option, annotations):
+    photos.coco(annotations, option)
     fails('prepare_custom', *photos.arguments(option), naming=['lists/train.txt', 'show background alone'])
 
 

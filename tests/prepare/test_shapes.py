@@ -184,8 +184,8 @@ def test_shapes_that_cannot_be_drawn(labelme, shape, words):
 
 
 def test_labels_of_other_classes_by_request(labelme):
-    shapes = [('cat', 'rectangle', [[1, 1], [9, 9]]), ('dog', 'rectangle', [[5, 5], [12, 12]])]
-    for others in (0, 255):
+    shapes = [('Cat ', 'rectangle', [[1, 1], [9, 9]]), ('dog', 'rectangle', [[5, 5], [12, 12]])]
+    for others in (0, 255):  # a name in another case is of no other class
         expected = np.where(block(5, 5, 12, 12), others, block(1, 1, 9, 9))
         np.testing.assert_array_equal(labelme(shapes, ShapeRules(0, others, 3, REGIONS)), expected)
 

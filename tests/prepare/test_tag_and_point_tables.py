@@ -31,6 +31,7 @@ def table(tmp_path):
     'image,tags\na.jpg,cat;dog\nb.x.png,palm tree\nc.jpg,\n', 'Image ; Class\na.jpg ; cat|dog\nb.x.png ; 2\nc.jpg ;\n',
     'image,class\na.jpg,cat\na.jpg,dog\nb.x.png,palm tree\na.jpg,cat\nc.jpg,\n',
     'filename,class,class\nphotos/a.jpg,"dog",cat\n"C:\\photos\\b.x.png",palm tree\nc.jpg,,\n',
+    '\ufefffile;tags;more\r\na.jpg;cat;dog\r\nb.x.png;palm tree\r\nc.jpg;\r\n\r\n',
 ])
 def test_tags_in_every_form(table, classes, text):
     assert read_tags(table(text), classes) == {'a.jpg': (1, 3), 'b.x.png': (2,), 'c.jpg': ()}
@@ -118,7 +119,8 @@ def test_points_in_every_form(table, classes, text):
     ('a.jpg,4,nan,cat\n', "'nan' is not a number"), ('a.jpg,cat,4,19\n', "'cat' is not a number"),
     ('a.jpg,4,19,horse\n', "'horse' is not in"), ('a.jpg,4,19,9\n', 'the class 9'),
     ('a.jpg,64,9,cat\n', r'table\.csv:1: the point x = 64, y = 9 lies outside its image of 64x48 .*swapped'),
-    ('a.jpg,4,-3,cat\n', 'lies outside'), ('a.jpg,.1,.2,cat\n' * 5, 'not shares of the image')])
+    ('a.jpg,4,-3,cat\n', 'lies outside'), ('a.jpg,.1,.2,cat\n' * 5, 'not shares of the image'),
+    ('a.jpg,.3,.4,cat\nb.jpg,.9,1,dog\n', 'not shares of the image')])
 def test_tables_of_points_that_cannot_be_used(table, classes, text, words):
     with pytest.raises(DataError, match=words):
         points_of(table(text), classes)
