@@ -10,13 +10,17 @@ def voc_colour(label):
     return tuple(sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3))
 
 
+def indexed(array, palette):
+    """An indexed image of the colours of a palette, numbered as they come."""
+    image = Image.fromarray(np.asarray(array, np.uint8))
+    image.putpalette([value for colour in palette for value in colour])
+    return image
+
+
 def write_palette(path, label, order=None):
     """Write ids as VOC does: palette indices are the ids. `order` (a permutation of 0..255) shuffles the palette."""
     order = np.arange(256) if order is None else order
-    image = Image.fromarray(np.argsort(order)[label].astype(np.uint8), mode='L').convert('L')
-    image = Image.frombytes('P', image.size, image.tobytes())
-    image.putpalette([value for index in order for value in voc_colour(int(index))])
-    image.save(path)
+    indexed(np.argsort(order)[label], [voc_colour(int(index)) for index in order]).save(path)
 
 
 def write_rgb(path, label):
@@ -37,6 +41,16 @@ def write_scribbles(path, scribbles, size=None, form='<X>{}</X><Y>{}</Y>'):
         parts.insert(0, f'<size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>')
     path.write_text(f'<annotation><folder>VOC2012</folder><filename>{path.stem}.jpg</filename>{"".join(parts)}'
                     '</annotation>')
+
+
+def write_boxes(path, boxes):
+    """Write (class, xmin, ymin, xmax, ymax), from 1 and inclusive, as VOC does; parts have separate boxes."""
+    objects = ''.join(
+        f'<object><name>{name}</name><pose>Left</pose><difficult>0</difficult><bndbox><xmin>{left}</xmin><ymin>{top}'
+        f'</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox><part><name>head</name><bndbox><xmin>1</xmin>'
+        '<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part></object>'
+        for name, left, top, right, bottom in boxes)
+    path.write_text(f'<annotation><filename>{path.stem}.jpg</filename>{objects}</annotation>')
 
 
 TRAIN_PLUS = ('07_a', '07_b', '08_d', '08_e')  # of the miniature

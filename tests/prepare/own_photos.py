@@ -60,11 +60,11 @@ class Photos:
         for name in names:
             (self.folder / f'labelme/{name}.json').write_text(json.dumps({'shapes': shapes} | fields))
 
-    def coco(self, annotations, file='coco', categories=('cat',)):
-        """Write a JSON of COCO; annotations are (number of the image, number of the category, further fields)."""
+    def coco(self, annotations, file='coco', categories=('cat',), images=None):
+        """Write a JSON of COCO, of some images or all; annotations are (number of image, of category, more fields)."""
         (self.folder / file).write_text(json.dumps({
             'images': [{'id': number, 'file_name': f'{name}.png', 'height': 48, 'width': 64}
-                       for number, name in enumerate(self.names)],
+                       for number, name in enumerate(self.names) if images is None or name in images],
             'annotations': [{'id': number, 'image_id': image, 'category_id': category, **fields}
                             for number, (image, category, fields) in enumerate(annotations)],
             'categories': [{'id': number, 'name': name} for number, name in enumerate(categories)]}))

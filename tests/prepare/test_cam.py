@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 import pytest
-from originals import TRAIN_PLUS, read, train_list
+from originals import TRAIN_PLUS, read, train_list, write_boxes
 from PIL import Image
 
 from spml.config.schema import VOC_CLASS_NAMES
@@ -49,16 +49,6 @@ def test_tag_labels(place, works, options, folder, kind, rule):
         assert (place.out / 'VOC2012/cam_npy' / f'{name}.npy').read_bytes() == (
             place.cam_dir / f'{name}.npy').read_bytes()
     assert (place.out / f'lists/train_{kind}.txt').read_text() == train_list(f'VOC2012/cam/{folder}')
-
-
-def write_boxes(path, boxes):
-    """Write (class, xmin, ymin, xmax, ymax), from 1 and inclusive, as VOC does; parts have separate boxes."""
-    objects = ''.join(
-        f'<object><name>{name}</name><pose>Left</pose><difficult>0</difficult><bndbox><xmin>{left}</xmin><ymin>{top}'
-        f'</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox><part><name>head</name><bndbox><xmin>1</xmin>'
-        '<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part></object>'
-        for name, left, top, right, bottom in boxes)
-    path.write_text(f'<annotation><filename>{path.stem}.jpg</filename>{objects}</annotation>')
 
 
 def test_box_labels(place, works, rng):

@@ -85,3 +85,51 @@ def test_the_label_map_of_cvat(class_list):
         classes = class_list(text)
         assert classes.names == ('background', 'palm tree')
         assert classes.colours == ((0, 0, 0), (250, 50, 83))
+
+
+@pytest.mark.parametrize('text', [
+    '0 background\n1 cat\n', '0: background\n1: cat\n', '0,background\n1,cat\n',
+    'Pixel Value, Class\n0, background\n1, cat\n',
+    'id\tname\n0\tbackground\n1\tcat\n255\tvoid\n', '0 background 0 0 0\n1 cat 9 9 9\n',
+    '0,background,0,0,0\n1,cat,9,9,9\n255,void,7,7,7\n'])
+def test_a_class_list_with_the_ids(class_list, text):
+    assert class_list(text).names == ('background', 'cat')
+
+
+def test_names_of_classes_that_begin_with_numbers(class_list):
+    assert class_list('background\n2 doors\n4 doors\n').names == ('background', '2 doors', '4 doors')
+    assert class_list('3d\n2d\n').names == ('3d', '2d')
+    assert class_list('0\n1\n2\n').names == ('0', '1', '2')
+    coins = ('background', '1 euro', '2 euro', '2 cent')
+    assert class_list(''.join(f'{name}:{9 * index},0,0::\n' for index, name in enumerate(coins))).names == coins
+    assert class_list('1 euro\n2 euro\n').names == ('1 euro', '2 euro')
+
+
+@pytest.mark.parametrize('line', ['{},{},0,7', '{}:{},0,7::', '{}\t{}\t0\t7', '{}, or so'])
+def test_the_first_class_is_no_heading(class_list, line):
+    lines = [line.format(name, 9 * index) for index, name in enumerate(('background', 'cat', 'dog'))]
+    classes = class_list('\n'.join(lines))
+    if 'so' in line:
+        assert classes.names == tuple(lines)
+    else:
+        assert classes.names == ('background', 'cat', 'dog')
+        assert classes.colours == ((0, 0, 7), (9, 0, 7), (18, 0, 7))
+
+
+@pytest.mark.parametrize(('text', 'line'), [
+    ('1 background\n2 cat\n', '1 background'), ('id,name\n0,background\n7,cat\n', '7,cat'),
+    ('0 background\n1 void\n2 cat\n', '1 void'), ('Pixel Value, Class\n0, unlabeled\n1, cat\n', '0, unlabeled')])
+def test_a_class_list_with_other_ids(class_list, text, line):
+    with pytest.raises(DataError, match=f"txt:.*'{line}'.*--fix VALUE=CLASS") as caught:
+        class_list(text)
+    assert ('call it background' in str(caught.value)) == line.endswith(('void', 'unlabeled'))
+
+
+@pytest.mark.parametrize('text', ['cat:128,0,0::\nbackground:0,0,0::\n', 'cat\nbackground\n'])
+def test_a_class_list_whose_background_is_not_first(class_list, text):
+    """As CVAT may write it: what `--background first` says would be of the cat."""
+    classes = class_list(text)
+    for choice in (None, 'first'):
+        with pytest.raises(ConfigError, match=r'move background to the first line.*--background none'):
+            classes.has_background(choice)
+    assert not classes.has_background('none')

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from originals import read
+from originals import read, write_boxes
 from own_photos import BLOCK, Photos
 
 from spml.config import load_config
@@ -27,20 +27,15 @@ class Mix(Photos):
         self.classes('\n'.join(NAMES) + '\n')
         self.scribbles(['00', '01', '04', '10'])
         self.masks(['09', '10'])
-        self.coco()
+        self.boxes(BOXES)
         (folder / 'points').write_text('image,x,y,class\n05.png,10,10,cat\n05.png,40,40,background\n')
         (folder / 'tags').write_text('06,dog\n07,cat,horse\n08,dog\n10,cat,dog\n')
 
-    def coco(self):
-        images, annotations = [], []
-        for index, (name, boxes) in enumerate(BOXES.items()):
-            images.append({'id': index, 'file_name': f'{name}.png', 'width': 64, 'height': 48})
-            annotations += [{'image_id': index, 'category_id': NAMES.index(label),
-                             'bbox': [left, top, right - left, bottom - top]}
-                            for label, (left, top, right, bottom) in boxes]
-        categories = [{'id': index, 'name': name} for index, name in enumerate(NAMES)]
-        (self.folder / 'boxes').write_text(json.dumps(
-            {'images': images, 'categories': categories, 'annotations': annotations}))
+    def boxes(self, boxes, names=NAMES):
+        """Write boxes as COCO has them."""
+        self.coco([(int(name), names.index(label), {'bbox': [left, top, right - left, bottom - top]})
+                   for name, found in boxes.items() for label, (left, top, right, bottom) in found],
+                  'boxes', names, boxes)
 
 
 @pytest.fixture
@@ -126,11 +121,9 @@ def test_boxes_that_may_be_incomplete_say_nothing_of_what_is_outside(mix, works,
 
 
 def test_labels_without_a_background(mix, works):
-    mix.classes('\n'.join(NAMES).replace('background', 'sky') + '\n')
-    content = json.loads((mix.folder / 'boxes').read_text())
-    content['categories'][0]['name'] = 'sky'
-    content['annotations'].append({'image_id': 0, 'category_id': 0, 'bbox': [0, 30, 64, 18]})
-    (mix.folder / 'boxes').write_text(json.dumps(content))
+    names = ['sky', *NAMES[1:]]
+    mix.classes('\n'.join(names) + '\n')
+    mix.boxes(BOXES | {'02': [*BOXES['02'], ('sky', (0, 30, 64, 48))]}, names)
     (mix.folder / 'tags').write_text('06,sky,dog\n')
     works('prepare_custom', *mix.arguments('boxes', 'tags', more=['--background', 'none']))
     assert lines(mix)['02'] == ['-', 'VOC2012/hed/02.png', '0,1', 'box']
@@ -158,9 +151,7 @@ def test_tags_alone(mix, works, caplog):
 def test_what_changes_is_made_again(mix, works):
     works('prepare_custom', *mix.arguments(*ALL))
     mix.folder.joinpath('points').write_text('05,20,20,dog\n')
-    content = json.loads((mix.folder / 'boxes').read_text())
-    content['annotations'][0]['bbox'] = [30, 30, 10, 10]
-    (mix.folder / 'boxes').write_text(json.dumps(content))
+    mix.boxes(BOXES | {'02': [('cat', (30, 30, 40, 40))]})
     (mix.folder / 'tags').write_text('06,cat\n')
     printed = works('prepare_custom', *mix.arguments(*ALL))
     assert '2 images with their labels written' in printed
@@ -179,10 +170,7 @@ def test_bad_tables(mix, fails):
 
 
 def test_a_box_outside_its_image(mix, works, caplog):
-    content = json.loads((mix.folder / 'boxes').read_text())
-    content['annotations'][0]['bbox'] = [70, 4, 20, 20]
-    content['annotations'][1]['bbox'] = [50, 4, 40, 20]
-    (mix.folder / 'boxes').write_text(json.dumps(content))
+    mix.boxes(BOXES | {'02': [('cat', (70, 4, 90, 24))], '03': [('cat', (50, 4, 90, 24)), BOXES['03'][1]]})
     works('prepare_custom', *mix.arguments('boxes', 'tags'))
     assert not read(mix.out / lines(mix)['02'][0]).any()
     assert lines(mix)['02'][2:] == ['-', 'box']
@@ -192,22 +180,13 @@ def test_a_box_outside_its_image(mix, works, caplog):
     assert 'cut at its edge' in caplog.text
 
 
-@pytest.mark.parametrize('form', ['xml', 'txt', 'json'])
-def test_boxes_in_a_folder(mix, works, caplog, form):
+def test_boxes_in_a_folder(mix, works, caplog):
     folder = mix.folder / 'boxes'
     folder.unlink()
     folder.mkdir()
     for name, boxes in BOXES.items():
-        rows = {'xml': [f'<object><name>{label}</name><bndbox><xmin>{left + 1}</xmin><ymin>{top + 1}</ymin>'
-                        f'<xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox></object>'
-                        for label, (left, top, right, bottom) in boxes],
-                'txt': [f'{NAMES.index(label) - 1} {(left + right) / 128} {(top + bottom) / 96} {(right - left) / 64} '
-                        f'{(bottom - top) / 48}' for label, (left, top, right, bottom) in boxes],
-                'json': [{'label': label, 'shape_type': 'rectangle', 'points': [[left, top], [right - 1, bottom - 1]]}
-                         for label, (left, top, right, bottom) in boxes]}[form]
-        text = {'xml': f'<annotation>{"".join(map(str, rows))}</annotation>', 'txt': '\n'.join(map(str, rows)),
-                'json': json.dumps({'shapes': rows})}[form]
-        (folder / f'{name}.{form}').write_text(text)
+        write_boxes(folder / f'{name}.xml', [(label, left + 1, top + 1, right, bottom)
+                                             for label, (left, top, right, bottom) in boxes])
     (folder / 'readme.md').write_text('')
     works('prepare_custom', *mix.arguments('boxes'))
     assert '1 files are not used, for example readme.md' in caplog.text

@@ -3,7 +3,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from originals import read
+from originals import indexed, read
 from own_photos import BLOCK, OUTLINE, of_all
 from PIL import Image
 
@@ -59,9 +59,8 @@ def test_palettes_that_number_anew_in_every_file(photos, works):
     colours = {'cat': (128, 0, 0), 'dog': (0, 128, 0)}
     (photos.folder / 'masks').mkdir()
     for number, name in enumerate(photos.names):
-        image = Image.fromarray(BLOCK.astype(np.uint8))
-        image.putpalette([0, 0, 0, *colours['dog' if number % 2 else 'cat']])
-        image.save(photos.folder / f'masks/{name}.png')
+        palette = [(0, 0, 0), colours['dog' if number % 2 else 'cat']]
+        indexed(BLOCK, palette).save(photos.folder / f'masks/{name}.png')
     works('prepare_custom', *photos.arguments('masks'))
     for number, name in enumerate(photos.names):
         np.testing.assert_array_equal(photos.label(name), BLOCK * (1 + number % 2))

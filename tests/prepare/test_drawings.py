@@ -1,6 +1,7 @@
 """Masks and scribbles of every kind of PNG, pixel by pixel."""
 import numpy as np
 import pytest
+from originals import indexed
 from PIL import Image
 from raw_files import png
 
@@ -30,10 +31,7 @@ def ids():
 
 
 def save(tmp_path, array, mode=None, palette=None):
-    image = Image.fromarray(np.asarray(array, np.uint8))
-    if palette is not None:
-        image = Image.frombytes('P', image.size, image.tobytes())
-        image.putpalette([value for colour in palette for value in colour])
+    image = Image.fromarray(np.asarray(array, np.uint8)) if palette is None else indexed(array, palette)
     path = tmp_path / 'drawing.png'
     (image.convert(mode) if mode else image).save(path)
     return path
@@ -179,21 +177,14 @@ def test_values_of_masks_that_mean_something_else(tmp_path, plain, ids):
     np.testing.assert_array_equal(found, np.choose(ids, [0, 1, 2, 255]))
 
 
-def indexed(path, array, palette):
-    """An indexed PNG of the colours of a palette, numbered as they come."""
-    image = Image.frombytes('P', np.asarray(array).shape[::-1], np.asarray(array, np.uint8).tobytes())
-    image.putpalette([value for colour in palette for value in colour])
-    image.save(path)
-    return path
-
-
 VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0)]
 
 
 def masks_of(folder, classes, palettes):
     """Masks whose first row holds the numbers of each palette in turn, and their Coding."""
-    paths = [indexed(folder / f'{number}.png', [list(range(len(palette)))] * 2, palette)
-             for number, palette in enumerate(palettes)]
+    paths = [folder / f'{number}.png' for number in range(len(palettes))]
+    for path, palette in zip(paths, palettes, strict=True):
+        indexed([range(len(palette))] * 2, palette).save(path)
     return paths, coding([survey_mask(path) for path in paths], classes)
 
 
@@ -354,9 +345,7 @@ def test_a_palette_in_which_black_is_not_the_first(tmp_path, class_list, rng):
     # Programs order the colours of a palette as they like, here the light one first.
     labels = rng.integers(0, 2, (9, 11)).astype(np.uint8)
     labels[0, :2] = 0, 1
-    image = Image.frombytes('P', labels.shape[::-1], (1 - labels).tobytes())
-    image.putpalette([255, 255, 255, 0, 0, 0])
-    image.save(tmp_path / 'a.png')
+    indexed(1 - labels, [(255, 255, 255), (0, 0, 0)]).save(tmp_path / 'a.png')
     surveys, classes = [survey_mask(tmp_path / 'a.png')], class_list('background\ncat\n')
     with pytest.raises(DataError, match=r'a\.png: number 1 is black'):
         coding(surveys, classes)

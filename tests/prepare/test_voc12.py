@@ -3,7 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
-from originals import read, train_list, voc_colour, write_mat, write_palette, write_rgb
+from originals import indexed, read, train_list, voc_colour, write_mat, write_palette, write_rgb
 from PIL import Image
 from scipy.io import savemat
 
@@ -117,9 +117,7 @@ def test_every_id_and_void_come_out_of_all_three_forms(tmp_path, rng):
 
 def test_palettes_of_fewer_bits(tmp_path):
     label = np.random.default_rng().integers(0, 4, (9, 13))
-    image = Image.frombytes('P', label.shape[::-1], label.astype(np.uint8).tobytes())
-    image.putpalette([value for index in range(4) for value in voc_colour(index)])
-    image.save(tmp_path / 'a.png', bits=2)
+    indexed(label, map(voc_colour, range(4))).save(tmp_path / 'a.png', bits=2)
     assert (tmp_path / 'a.png').read_bytes()[24] == 2
     np.testing.assert_array_equal(read_colour_label(tmp_path / 'a.png'), label)
 
