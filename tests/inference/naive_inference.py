@@ -51,11 +51,6 @@ def unit(vectors, axis):
     return vectors / np.maximum(np.linalg.norm(vectors, axis=axis, keepdims=True), 1e-12)
 
 
-def nearest(label, size):
-    return np.array([[label[y * label.shape[0] // size[0], x * label.shape[1] // size[1]] for x in range(size[1])]
-                     for y in range(size[0])])
-
-
 def ends(size, crop, stride):
     count = math.ceil(Fraction(size - crop, stride)) + 1
     return [crop if count == 1 else crop + math.floor(Fraction(i * (size - crop), count - 1)) for i in range(count)]
@@ -147,6 +142,16 @@ def retrieve_pyramid(image, network, crop, stride, grid, iterations, ratios, sto
         shares = retrieve(embedding, clusters, stored, stored_labels, num_classes)
         total.append(resize(shares[:, :, ::-1] if mirrored else shares, image.shape[:2]))
     return np.mean(total, axis=0)
+
+
+def transition(embeddings, grid):
+    """The random walk's matrix between the cells of a grid: affinities whose columns sum to 1."""
+    total = 0
+    for embedding in embeddings:
+        vectors = unit(resize(embedding, grid), 0).reshape(len(embedding), -1)
+        total = total + np.exp(5 * (vectors.T @ vectors - 1)) / len(embeddings)
+    powered = total ** 20
+    return powered / powered.sum(axis=0)
 
 
 def crf(probability, image, iter_max=10, pos_xy_std=1, pos_w=3, bi_xy_std=67, bi_rgb_std=3, bi_w=4):

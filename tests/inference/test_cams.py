@@ -2,6 +2,7 @@
 import types
 
 import cv2
+import naive_inference as naive
 import numpy as np
 import pytest
 import torch
@@ -36,20 +37,9 @@ def naive_maps(model, image, classes):
                 pixels = torch.from_numpy(view[:, ::step].copy()).permute(2, 0, 1)[None]
                 maps = model.head(model.features(pixels))[0].double().numpy()
             for label in classes:
-                total[label] += resized(maps[label - model.first_class][:, ::step], image.shape[:2])
+                total[label] += naive.resize(maps[label - model.first_class][:, ::step], image.shape[:2])
     total = {label: np.maximum(values, 0) for label, values in total.items()}
     return {label: values / values.max() for label, values in total.items()}
-
-
-def resized(values, size):
-    """Interpolate between the centres of cells, and beyond the outer ones not at all."""
-    for axis, (old, new) in enumerate(zip(values.shape, size, strict=True)):
-        at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-        low = np.minimum(at.astype(int), old - 1)
-        high, share = np.minimum(low + 1, old - 1), at - low
-        share = share[:, None] if axis == 0 else share
-        values = values.take(low, axis) * (1 - share) + values.take(high, axis) * share
-    return values
 
 
 @pytest.mark.parametrize('first_class', [1, 0])

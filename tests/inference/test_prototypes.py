@@ -4,6 +4,7 @@ import naive_inference as naive
 import numpy as np
 import pytest
 import torch
+from naive_layers import nearest
 
 from spml.errors import DataError
 from spml.inference.predictors import Embedder
@@ -18,7 +19,7 @@ def expected_prototypes(network, view, label):
     embedding = naive.windows(lambda crop: naive.unit(network.embed(crop), 0), view, CROP, STRIDE)
     size = view.shape[1:]
     clusters = naive.cluster(embedding, size, GRID, ITERATIONS, span=embedding.shape[1:])
-    label, labels = naive.nearest(label, size), []
+    label, labels = nearest(label, size), []
     vectors = naive.prototypes(embedding[:, :size[0], :size[1]], clusters)
     for k in vectors:
         counts = collections.Counter(label[clusters == k].tolist())

@@ -5,6 +5,7 @@ import naive_inference as naive
 import numpy as np
 import pytest
 import torch
+from naive_layers import nearest
 
 from spml.inference import pseudo_labels
 from spml.inference.predictors import Embedder, RetrievalPredictor
@@ -23,16 +24,6 @@ def build(dtype=np.float64):
 def whole(network, view):
     """The embedding of the whole padded view in one pass, cut back."""
     return network.embed(naive.pad(view, CROP))[:, :view.shape[1], :view.shape[2]]
-
-
-def transition(embeddings, grid):
-    """Affinity -> columns of sum 1."""
-    total = 0
-    for embedding in embeddings:
-        vectors = naive.unit(naive.resize(embedding, grid), 0).reshape(len(embedding), -1)
-        total = total + np.exp(5 * (vectors.T @ vectors - 1)) / len(embeddings)
-    powered = total ** 20
-    return powered / powered.sum(axis=0)
 
 
 def walked(scores, matrix, size):
@@ -68,7 +59,7 @@ def test_cam_random_walk(size, rng):
                     maps[0] = (1 - maps[1:].max()) ** 6
                     scores[:, y, x] += maps / 4
     embeddings = [mirrored_back(whole(network, view), mirrored) for view, mirrored in naive.views(image, (1,))]
-    matrix = np.linalg.matrix_power(transition(embeddings, grid_of(size)), 64)
+    matrix = np.linalg.matrix_power(naive.transition(embeddings, grid_of(size)), 64)
     np.testing.assert_allclose(found.probability, walked(scores, matrix, size), atol=1e-3)
     assert found.size == size
     assert set(network.shown) == {(1, 3, max(size[0], 40), max(size[1], 48))}
@@ -110,6 +101,14 @@ def average_then_softmax(logits):
     return naive.softmax(np.mean(logits, axis=0))
 
 
+def whole_views(network, head, image, ratios):
+    """Embeddings of views and logits at the walk's cells, mirrored back."""
+    embeddings = [(whole(network, view), mirrored) for view, mirrored in naive.views(image, ratios)]
+    return ([mirrored_back(embedding, mirrored) for embedding, mirrored in embeddings],
+            [naive.resize(mirrored_back(head.logits(embedding), mirrored), grid_of(image.shape[:2]))
+             for embedding, mirrored in embeddings])
+
+
 @pytest.mark.parametrize(('normalise', 'power'), [({}, 1), ({'normalise': 'root'}, 0.5), ({'normalise': 'none'}, 0)])
 @pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize(('function', 'ratios', 'combine', 'steps'), [
@@ -119,13 +118,9 @@ def test_softmax(size, function, ratios, combine, steps, normalise, power):
     network, embedder = build()
     head, image = naive.FakeHead(), naive.random_image(*size)
     found = function(embedder, head, image, np.array([True, False, True]), **normalise)
-    embeddings, logits = [], []
-    for view, mirrored in naive.views(image, ratios):
-        embedding = whole(network, view)
-        embeddings.append(mirrored_back(embedding, mirrored))
-        logits.append(naive.resize(mirrored_back(head.logits(embedding), mirrored), grid_of(size)))
+    embeddings, logits = whole_views(network, head, image, ratios)
     assert len(logits) == 2 * len(ratios)
-    matrix = np.linalg.matrix_power(transition(embeddings, grid_of(size)), steps)
+    matrix = np.linalg.matrix_power(naive.transition(embeddings, grid_of(size)), steps)
     expected = walked(relative(combine(logits), {0, 2}, power), matrix, size)
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
     assert (found.probability[1] == 0).all()
@@ -158,14 +153,10 @@ def test_softmax_sources_may_follow_the_label(rng):
     size, head = SIZES[0], naive.FakeHead()
     image, label = naive.random_image(*size), rng.choice([0, 2, 200], size).astype(np.uint8)
     found = pseudo_labels.softmax_once(embedder, head, image, np.array([True, False, True]), 'labels', label=label)
-    embeddings, logits = [], []
-    for view, mirrored in naive.views(image, (0.75, 1)):
-        embedding = whole(network, view)
-        embeddings.append(mirrored_back(embedding, mirrored))
-        logits.append(naive.resize(mirrored_back(head.logits(embedding), mirrored), grid_of(size)))
+    embeddings, logits = whole_views(network, head, image, (0.75, 1))
     scores = relative(average_then_softmax(logits), {0, 2})
     fitted = pseudo_labels._fitted(torch.from_numpy(scores)[None], label)[0].numpy()
-    expected = walked(fitted, transition(embeddings, grid_of(size)), size)
+    expected = walked(fitted, naive.transition(embeddings, grid_of(size)), size)
     np.testing.assert_allclose(found.probability, expected, atol=1e-5)
 
 
@@ -221,12 +212,12 @@ def test_densepose_random_walk(size, rng):
 
     padded = network.embed(naive.pad(image.transpose(2, 0, 1), CROP))
     halved = naive.resize(padded, (padded.shape[1] // 2, padded.shape[2] // 2))[:, :half[0], :half[1]]
-    frequencies = propagated(halved, naive.nearest(label, half), naive.nearest(regions, half), grid, iterations)
+    frequencies = propagated(halved, nearest(label, half), nearest(regions, half), grid, iterations)
     scores = naive.resize(frequencies, grid_of(size))
     scores[1] = 0
     for index in (0, 2):
         scores[index] /= scores[index].max()
-    matrix = np.linalg.matrix_power(transition([halved], grid_of(size)), 64)
+    matrix = np.linalg.matrix_power(naive.transition([halved], grid_of(size)), 64)
     np.testing.assert_allclose(found.probability, walked(scores, matrix, size), atol=1e-5)
 
 

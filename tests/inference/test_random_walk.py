@@ -1,4 +1,5 @@
 """The walk's transition and its scores, on embeddings as trained networks give them, against float64."""
+import naive_inference as naive
 import numpy as np
 import pytest
 import torch
@@ -16,24 +17,13 @@ def clustered(rng, classes=8, channels=16, noise=0.05):
     return torch.from_numpy(vectors.transpose(2, 0, 1).astype(np.float32))[None]
 
 
-def naive_transition(embeddings):
-    """METHOD.md, "Pseudo labels", in float64."""
-    total = 0
-    for embedding in embeddings:
-        vectors = embedding[0].double().flatten(1).numpy()
-        vectors = vectors / np.linalg.norm(vectors, axis=0)
-        total = total + np.exp(5 * (vectors.T @ vectors - 1)) / len(embeddings)
-    powered = total ** 20
-    return powered / powered.sum(axis=0)
-
-
 @pytest.mark.parametrize('views', [1, 2])
 def test_no_entry_is_denormal_and_the_scores_are_the_formula_s(rng, views):
     embeddings = [clustered(rng)] * views if views == 1 else [clustered(rng), clustered(rng)]
     found = transition(affinity(embeddings, GRID))
     tiny = torch.finfo(torch.float32).tiny
     assert not ((found > 0) & (found < tiny)).any()
-    exact = naive_transition(embeddings)
+    exact = naive.transition([embedding[0].double().numpy() for embedding in embeddings], GRID)
     np.testing.assert_allclose(found.numpy(), exact, rtol=1e-4, atol=1e-29)
     scores = rng.random((4, GRID[0] * GRID[1])).astype(np.float32)
     for steps in (1, 64):
