@@ -154,16 +154,6 @@ def test_without_instances(build):
         build(fields=1, with_regions=False)
 
 
-def test_size_mismatch_and_missing_file_name_the_line(build, tmp_path):
-    dataset = build(sizes=((6, 6), (6, 6), (6, 6)))
-    Image.fromarray(np.zeros((6, 7), np.uint8)).save(tmp_path / 's1.png')
-    with pytest.raises(DataError, match=r'list\.txt:2: .*s1\.png'):
-        dataset[0, 1]
-    (tmp_path / '2.png').unlink()
-    with pytest.raises(DataError, match=r'list\.txt:3: .*2\.png: no such file'):
-        dataset[0, 2]
-
-
 def test_densepose_needs_its_classes(build):
     dataset = build()
     with pytest.raises(ConfigError, match=r'dataset\.num_classes'):

@@ -167,10 +167,3 @@ def test_a_normalisation_belongs_to_the_softmax_sources(place, source):
     with pytest.raises(ConfigError, match=f'--normalise .*softmax and softmax_random_walk.* {source}'):
         place.make('pseudo_labels', source=source, normalise='none')
     assert not place.out.exists()
-
-
-def test_another_normalisation_makes_everything_again(place):
-    assert place.make('pseudo_labels') == ['a', 'b', 'c']
-    assert place.make('pseudo_labels', normalise='root') == ['a', 'b', 'c']
-    assert place.make('pseudo_labels', normalise='root') == []
-    assert place.make('pseudo_labels') == ['a', 'b', 'c']

@@ -123,7 +123,8 @@ def test_other_settings_and_weights_make_everything_again(place, what):
 @pytest.mark.parametrize(('what', 'given', 'changed'), [
     ('prototypes', {}, {'grid': (3, 2)}), ('prototypes', {}, {'multi_scale': True}),
     ('predictions', {}, {'multi_scale': True}), ('predictions', {'retrieval': True}, {'grid': (3, 2)}),
-    ('pseudo_labels', {}, {'threshold': 0.4}), ('pseudo_labels', {'threshold': 0.3}, {'threshold': 0.4})])
+    ('pseudo_labels', {}, {'threshold': 0.4}), ('pseudo_labels', {'threshold': 0.3}, {'threshold': 0.4}),
+    ('pseudo_labels', {}, {'normalise': 'root'})])
 def test_other_options_make_everything_again(place, what, given, changed):
     assert place.make(what, **given) == ALL
     assert place.make(what, **{**given, **changed}) == ALL

@@ -211,18 +211,3 @@ def test_own_classes_and_boxes_in_any_form(tmp_path, works, fails, rng):
     assert '1 label maps written' in printed
     boxes.write_text(json.dumps(json.loads(boxes.read_text()) | {'info': {'complete': False}}))
     fails('prepare_cam', *words, naming=[boxes, 'outside', '--save_dir'])
-
-
-def test_keys_are_compared_with_the_tags_of_a_list(tmp_path, fails, rng):
-    """A dog would become a horse."""
-    out, size = tmp_path / 'data', (12, 14)
-    for folder in ('VOC2012/JPEGImages', 'lists'):
-        (out / folder).mkdir(parents=True)
-    (tmp_path / 'cams').mkdir()
-    for name in 'abc':
-        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(out / f'VOC2012/JPEGImages/{name}.jpg')
-        np.save(tmp_path / f'cams/{name}.npy', {12: rng.random(size, np.float32)})
-    (out / 'lists/train.txt').write_text(''.join(
-        f'VOC2012/JPEGImages/{name}.jpg - VOC2012/hed/{name}.png 12 tag\n' for name in 'abc'))
-    fails('prepare_cam', '--cam_dir', tmp_path / 'cams', '--out', out, '--num_workers', 0,
-          naming=[tmp_path / 'cams', 'tags of the images', '--cam_keys class'])

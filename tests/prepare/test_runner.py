@@ -107,16 +107,6 @@ def test_what_was_made_from_the_same_stays_and_what_changed_is_made_again(double
     assert doubler.make() == 'c'
 
 
-def test_other_options_are_refused_unless_all_is_to_be_made_again(doubler):
-    doubler.make()
-    doubler.options = {'power': 2}
-    with pytest.raises(SpmlError, match=r'^.*out: .*power: 1 -> 2.*--overwrite.*\Z'):  # one line
-        doubler.make()
-    assert doubler.make(overwrite=True) == 'abc'
-    assert doubler.make() == ''
-    assert doubler.make(overwrite=True) == 'abc'
-
-
 def test_an_error_keeps_what_is_done_and_the_rest_follows_later(doubler):
     doubler.write(b='bad')
     with pytest.raises(DataError, match='b: bad'):
@@ -142,15 +132,6 @@ def test_results_of_the_version_before_are_kept_if_no_file_is_younger(doubler, o
     assert doubler.make() == 'bc'
     assert f'{doubler.out}: 1 results made by an earlier version are kept; --overwrite' in caplog.text
     assert doubler.make() == ''
-
-
-def test_notes_that_are_damaged_cost_only_work(doubler):
-    doubler.make()
-    with open(doubler.out / '.made_from.jsonl', 'a') as out:
-        out.write('{"name": "a", "made')
-    assert doubler.make() == ''
-    (doubler.out / '.made_with.json').write_text('{broken')
-    assert doubler.make() == 'abc'
 
 
 _ENDLESS = """

@@ -120,28 +120,6 @@ def test_a_folder_that_cannot_be_written_is_one_line_before_the_work(readable_pl
     assert list(locked.iterdir()) == []
 
 
-def test_a_data_folder_that_vanishes_while_training_costs_only_the_step(place, monkeypatch, identical):
-    options = ('--set', 'train.max_iteration=4')
-    place.works('train', *options, snapshot_dir=place.folder / 'once')
-    away, rate = place.folder / 'away', loop.learning_rate
-
-    def vanish(iteration, *args):
-        if iteration == 1:
-            place.data.folder.rename(away)
-        return rate(iteration, *args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, 'learning_rate', vanish)
-        place.fails('train', *options, naming=[f'{place.data.list}:', 'no such file', 'up to iteration 1 is saved'])
-    assert set(weight_files(place.out)) == {'model-1.pth', 'model-1.state.pth'}
-    place.fails('train', *options, '--resume', naming=[place.data.folder, 'no such folder'])
-    away.rename(place.data.folder)
-    place.works('train', *options, '--resume')
-    once, twice = (torch.load(folder / 'model-3.pth', weights_only=True)
-                   for folder in (place.folder / 'once', place.out))
-    assert all(identical(once[part], twice[part]) for part in ('embedding_model', 'prediction_model'))
-
-
 @pytest.mark.parametrize(('script', 'options', 'line', 'result'), [
     ('prototype', {}, 2, 'semantic_prototype/a.npz'), ('inference', {'predictor': 'softmax'}, 3, 'semantic_gray/a.png'),
     ('pseudo_label', {'source': 'softmax'}, 2, 'semantic_gray/a.png')])

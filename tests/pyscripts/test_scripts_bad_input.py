@@ -66,17 +66,12 @@ def test_a_wrong_label_is_named_by_a_loading_process_too(place, monkeypatch):
                 naming=[f'{place.data.list}:3', spoil(place.label('c'), 'palette')])
 
 
-@pytest.mark.parametrize(('script', 'column'), [('train', 'instance'), ('train', 'image'), ('inference', 'image')])
+@pytest.mark.parametrize(('script', 'column'), [('train', 'instance'), ('train', 'image'), ('inference', 'image'),
+                                                ('cam', 'image'), ('cam', 'semantic')])
 def test_other_damaged_files_are_named(place, script, column):
     more = ('--set', 'train.batch_size=3') if script == 'train' else ()
     place.fails(script, *more, **OPTIONS.get(script, {}),
                 naming=[f'{place.data.list}:2', spoil(place.label('b', column), 'corrupt')])
-
-
-@pytest.mark.parametrize(('text', 'line'), [('', ''), ('\n\n', ''), ('image/a.png\n', ':1'), ('\na b c d\n', ':2')])
-def test_a_list_that_cannot_be_trained_from_is_named(place, text, line):
-    place.data.list.write_text(text)
-    place.fails('train', naming=[f'{place.data.list}{line}'])
 
 
 @pytest.mark.parametrize('script', [*TRAININGS, 'prototype', 'inference', 'pseudo_label'])
