@@ -25,7 +25,7 @@ from spml.cli.classes import add_class_arguments, resolve_classes
 from spml.config.schema import VOC_CLASS_NAMES
 from spml.data.cam_labels import BACKGROUND_POWER, BOX_THRESHOLD, TAG_THRESHOLD
 from spml.errors import ConfigError
-from spml.prepare import cam, cam_sweep
+from spml.prepare import cam, cam_fit
 from spml.prepare.boxes import are_complete
 from spml.prepare.class_list import ClassList
 from spml.program import execute
@@ -120,8 +120,8 @@ def main():
         cam.label_list(rule, args.cam_dir, args.data_dir, args.data_list, args.save_dir, args.list_out,
                        args.num_workers, args.overwrite)
     if args.gt_list is not None:
-        rows = cam_sweep.sweep(rule, args.cam_dir, args.out or args.data_dir, args.gt_list)
-        print(cam_sweep.describe_sweep(rows))
+        rows = cam_fit.sweep(rule, args.cam_dir, args.out or args.data_dir, args.gt_list)
+        print(cam_fit.describe_sweep(rows))
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ labels come from prepare_scribble.py, prepare_cam.py and oversegment.py.
 import pathlib
 
 from spml.cli import arguments
-from spml.prepare import voc12, voc12_download
+from spml.prepare import voc12
 from spml.program import execute
 
 
@@ -25,7 +25,7 @@ def main():
     arguments.add_preparation_arguments(parser)
     args = parser.parse_args()
     if args.download:
-        voc12_download.download(args.voc, args.sbd)
+        voc12.download(args.voc, args.sbd)
     voc12.prepare(args.voc, args.sbd, args.out, args.num_workers, args.voc_test, args.overwrite)
 
 

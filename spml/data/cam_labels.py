@@ -3,6 +3,8 @@
 A CAM dict is `{class - 1: (H, W) float in 0..1}`, as `readers.read_cam` returns it, or `{class: ...}` where class 0 is
 not the background (`background=False`, as `dataset.background`). Unlabelled pixels are `UNLABELLED`.
 """
+import pathlib
+
 import numpy as np
 
 from spml.names import UNLABELLED
@@ -33,6 +35,11 @@ def tag_scores(activations, shape, power=BACKGROUND_POWER, normalised=False, bac
     if normalised:
         scores /= np.maximum(scores.sum(0), np.finfo(scores.dtype).tiny)
     return np.array([0, *classes] if background or not keys else classes, np.uint8)[scores.argmax(0)], scores.max(0)
+
+
+def cam_path(cam_dir, entry):
+    """Return where the CAMs of a list entry's image are, if there are any."""
+    return pathlib.Path(cam_dir) / f'{entry.name}.npy'
 
 
 def background_power(threshold):

@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from spml.data.decoding import warn_of_damage
+from spml.data.decoding import UPRIGHT, warn_of_damage
 from spml.data.lists import parse_list
-from spml.data.orientation import UPRIGHT
 from spml.data.readers import check_same_size, read_image, read_label, stored_orientation
 from spml.errors import ConfigError, DataError, WrongEncodingError
 from spml.names import VOID

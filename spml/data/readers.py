@@ -16,15 +16,16 @@ from spml.data.decoding import (
     check_pixels,
     decode_image,
     decoding,
+    orientation,
     png_header,
     png_pixels,
     read_bytes,
     rgb_pixels,
     unread_content,
+    upright_size,
     warn_of_damage,
 )
 from spml.data.lists import located
-from spml.data.orientation import orientation, upright_size
 from spml.data.safe_pickle import load_object
 from spml.errors import DataError, WrongEncodingError, first_line
 from spml.names import UNLABELLED
@@ -39,7 +40,7 @@ _CAM_FORM = 'a .npy dict {class - 1: H x W}'
 def read_image(path, on_damage=warn_of_damage):
     """Read a JPEG or PNG as (H, W, 3) uint8 RGB; grey becomes RGB.
 
-    Pixels are turned upright where the file has an EXIF orientation, as `spml.data.orientation` says. `on_damage` is
+    Pixels are turned upright where the file has an EXIF orientation, as `spml.data.decoding` says. `on_damage` is
     called with a line of text where the decoder had to guess a part of the pixels. DataError: the file is missing,
     damaged, truncated, too large, of 16 bits, or neither JPEG nor PNG.
     """

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spml import config as configuration
+from spml.data.cam_labels import cam_path
 from spml.data.lists import check_files, format_list, read_list
 from spml.data.readers import entry_tags, read_cam, read_entry
 from spml.errors import ConfigError, DataError
@@ -147,8 +148,8 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None, keep_lab
     listing = list_out and format_list(
         list_out, entries, semantic=lambda entry: job.path('semantic_gray', entry.name).resolve())
     for entry in entries if 'cams' in source.takes else ():
-        if not _is_truth(entry, keep_labels) and not source.cam_path(entry, cam_dir).is_file():
-            raise DataError(f'{source.cam_path(entry, cam_dir)}: no CAMs for the image of {entry.place}; check '
+        if not _is_truth(entry, keep_labels) and not cam_path(cam_dir, entry).is_file():
+            raise DataError(f'{cam_path(cam_dir, entry)}: no CAMs for the image of {entry.place}; check '
                             '--cam_dir')
 
     def one(entry):
@@ -196,7 +197,7 @@ def _pseudo_label(entry, source, config, parts, cam_dir, keep_labels):
         return unlabelled(number, label.shape), known
     cams = None
     if 'cams' in source.takes:
-        cams = read_cam(source.cam_path(entry, cam_dir), number, label.shape, background=background)
+        cams = read_cam(cam_path(cam_dir, entry), number, label.shape, background=background)
         if entry.tags:
             cams = {key: cam for key, cam in cams.items() if tags[key + int(background)]}
     pixels = normalised_for_views(image, config, True)

@@ -4,7 +4,8 @@ An entry names a function and what it takes. The options that a source requires,
 the list that it needs and the call all follow from that. No torch in here, for the sake of the CRF workers.
 """
 import dataclasses
-import pathlib
+
+from spml.data.cam_labels import cam_path
 
 # What the softmax head's scores of a class are divided by in an image: their maximum, its root, or nothing; or by what
 # makes them agree with the weak label.
@@ -57,14 +58,10 @@ class Source:
         """Title and required options, for the help."""
         return self.title + (f' (needs {" and ".join(f"--{name}" for name in self.options)})' if self.options else '')
 
-    def cam_path(self, entry, cam_dir):
-        """Return the path of an image's CAMs."""
-        return pathlib.Path(cam_dir) / f'{entry.name}.npy'
-
     def made_from(self, entry, cam_dir):
         """Return what an image's pseudo label is made from: the paths of its files, and tags that its line gives."""
         cams, regions = ([path] if name in self.takes else []
-                         for name, path in (('cams', cam_dir and self.cam_path(entry, cam_dir)),
+                         for name, path in (('cams', cam_dir and cam_path(cam_dir, entry)),
                                             ('regions', entry.regions)))
         return [entry.image, entry.label_source, *regions, *cams, *([entry.tags] if entry.tags else [])]
 

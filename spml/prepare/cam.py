@@ -17,6 +17,7 @@ from spml.data.cam_labels import (
     TAG_THRESHOLD,
     TopScores,
     box_scores,
+    cam_path,
     tag_scores,
 )
 from spml.data.lists import check_files, format_list, read_list
@@ -25,7 +26,7 @@ from spml.data.tags import read_tags
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
 from spml.prepare.boxes import FORMATS, Boxes, find_boxes, read_boxes
-from spml.prepare.cam_keys import check_keys
+from spml.prepare.cam_fit import check_keys
 from spml.prepare.class_list import ClassList
 from spml.prepare.custom_sources import image_name
 from spml.prepare.notes import warn
@@ -193,11 +194,6 @@ def label_list(rule, cam_dir, data_dir, data_list, save_dir, list_out=None, num_
     _print_unlabelled(rule, list(items.values()))
     if list_out:
         write_text(list_out, listing)
-
-
-def cam_path(cam_dir, entry):
-    """Return where the CAMs of a list entry's image are, if there are any."""
-    return pathlib.Path(cam_dir) / f'{entry.name}.npy'
 
 
 def _labels(kind, usual, folder):

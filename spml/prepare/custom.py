@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spml.data import orientation
+from spml.data import decoding
 from spml.data import voc_layout as layout
 from spml.data.check import SUSPICIOUS, check_list
 from spml.data.lists import NONE
@@ -73,7 +73,7 @@ def prepare(sources, out, num_workers, overwrite=False):
                 num_workers, 'images and labels', overwrite)
     summary('images with their labels', out, len(made), len(samples))
     notes.warn([*odd, *(note for found in made.values() for note in found)])
-    turned = [sample.image for sample in samples if stored_orientation(sample.image) != orientation.UPRIGHT]
+    turned = [sample.image for sample in samples if stored_orientation(sample.image) != decoding.UPRIGHT]
     if turned:
         print(f'photos that are stored turned (EXIF orientation): {len(turned)} of {len(samples)}, for example '
               f'{turned[0]}; {photos.TURNING[sources.drawn_on]}')

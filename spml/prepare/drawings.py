@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spml.data.decoding import opened_image, read_bytes
-from spml.data.orientation import UPRIGHT, orientation
+from spml.data.decoding import UPRIGHT, opened_image, orientation, read_bytes
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
 from spml.visualization.palette import ids_of_colours

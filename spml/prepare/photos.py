@@ -10,7 +10,7 @@ import struct
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from spml.data import orientation
+from spml.data import decoding
 from spml.data.readers import image_size, read_image, stored_orientation
 from spml.utils.files import atomic_path, place_file
 
@@ -46,7 +46,7 @@ def place_photo(source, path, drawn_on):
     colours, so with no less quality. DataError: the photo cannot be read.
     """
     value = stored_orientation(source)
-    if value == orientation.UPRIGHT:
+    if value == decoding.UPRIGHT:
         place_file(source, path)
         return
     read_image(source)  # what is damaged or of another kind is refused in the same words as elsewhere
@@ -54,7 +54,7 @@ def place_photo(source, path, drawn_on):
     with Image.open(io.BytesIO(content), formats=('JPEG', 'PNG')) as image:
         is_png = image.format == 'PNG'
         if is_png or drawn_on == UPRIGHT:
-            content = _encoded(image, value if drawn_on == UPRIGHT else orientation.UPRIGHT)
+            content = _encoded(image, value if drawn_on == UPRIGHT else decoding.UPRIGHT)
         else:
             content = _without_tags(content)
     with atomic_path(path) as temporary:

@@ -5,7 +5,7 @@ from exif import save_turned, stored
 from PIL import Image, ImageOps
 from raw_files import png
 
-from spml.data.orientation import orientation, upright
+from spml.data.decoding import orientation, upright
 from spml.data.readers import image_size, read_image, stored_orientation
 
 

@@ -9,8 +9,7 @@ from PIL import Image
 from spml.config.schema import VOC_CLASS_NAMES
 from spml.data.cam_labels import box_labels, tag_labels
 from spml.prepare.cam import Rule
-from spml.prepare.cam_keys import check_keys
-from spml.prepare.cam_sweep import describe_sweep, sweep
+from spml.prepare.cam_fit import check_keys, describe_sweep, sweep
 
 TAGS, BOXES = 'VOC2012/cam/seam_a6_th0.2', 'VOC2012/cam/seambox_a6_th0.5'
 

@@ -9,7 +9,7 @@ from PIL import Image
 from spml.data.cam_labels import TopScores, background_power, box_labels, box_scores, tag_labels, tag_scores
 from spml.evaluation.miou import confusion, iou_from_confusion
 from spml.prepare.cam import Rule, label_list
-from spml.prepare.cam_sweep import SWEEP, sweep
+from spml.prepare.cam_fit import SWEEP, sweep
 
 NAMES, CLASSES, SIZE = ('a', 'b', 'c', 'd'), 5, (18, 23)
 

@@ -7,7 +7,7 @@ from originals import read
 from PIL import Image
 from test_coco_masks import compressed
 
-from spml.prepare.densepose_parts import PART_OF_SURFACE, part_map, point_map
+from spml.prepare.densepose import PART_OF_SURFACE, part_map, point_map
 
 SURFACES = {1: 'torso', 2: 'torso', 3: 'right hand', 4: 'left hand', 5: 'left foot', 6: 'right foot',
             7: 'right thigh', 8: 'left thigh', 9: 'right thigh', 10: 'left thigh', 11: 'right leg', 12: 'left leg',

@@ -7,7 +7,8 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco
 
 from spml.names import VOID
-from spml.prepare import outlines, shapes
+from spml.prepare import export as outlines
+from spml.prepare import shapes
 from spml.prepare.export import Export
 
 SIZES = [(1, 1), (1, 7), (6, 1), (2, 2), (5, 9), (17, 23)]
