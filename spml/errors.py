@@ -2,19 +2,15 @@
 
 Every message names the file (and line) or the key that is wrong and says what to do about it.
 """
+import importlib
 import re
 
 
 class SpmlError(Exception):
-    """Base of every error that a user can fix.
+    """Base of every error that a user can fix."""
 
-    Attributes:
-        exit_status: of the command line.
-        is_secondary: whether it only follows from another process's error.
-    """
-
-    exit_status = 2
-    is_secondary = False
+    exit_status = 2  # of the command line
+    is_secondary = False  # whether it only follows from another process's error
 
 
 class ConfigError(SpmlError):
@@ -41,6 +37,15 @@ class OutputClosedError(SpmlError):
 
 class ResourceError(SpmlError):
     """The machine has too little memory for what was asked."""
+
+
+def require_module(name, message, kind=SpmlError):
+    """Return the module of that name; where its package is not installed, `message` says so and how to install it."""
+    try:
+        importlib.import_module(name.partition('.')[0])
+        return importlib.import_module(name)
+    except ImportError:
+        raise kind(message) from None
 
 
 def first_line(error):

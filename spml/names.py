@@ -22,19 +22,13 @@ WALK_CELLS = 6400
 
 
 class Relation(NamedTuple):
-    """What is known of a relation without computing it.
-
-    Attributes:
-        title: its name in words.
-        loss_types, concentration, loss_weight: defaults of its three keys.
-        silence: what data are like to which it says nothing, in words.
-    """
+    """What is known of a relation without computing it: its name in words, and the defaults of its three keys."""
 
     title: str
     loss_types: str
     concentration: float
     loss_weight: float
-    silence: str = 'no pixel has a segment to be pushed from'
+    silence: str = 'no pixel has a segment to be pushed from'  # what data are like to which it says nothing, in words
 
 
 # Relations between pixels and segments, by the prefix of their configuration keys and of the name of their losses.
@@ -59,18 +53,12 @@ KIND_SETTINGS = {
 
 
 class Backbone(NamedTuple):
-    """What is known of a backbone without building it.
+    """What is known of a backbone without building it."""
 
-    Attributes:
-        module: of `spml.models.backbones`; its `build` returns the network.
-        pretrained: the word of PRETRAINED_NAMES that its ImageNet weights go by, or ''.
-        torchvision: name of torchvision's ImageNet weights for it, or ''.
-        pixel_means, pixel_stds: what its ImageNet weights expect of RGB in 0..1; None where timm knows it.
-    """
-
-    module: str
-    pretrained: str = ''
-    torchvision: str = ''
+    module: str  # of `spml.models.backbones`; its `build` returns the network
+    pretrained: str = ''  # the word of PRETRAINED_NAMES that its ImageNet weights go by
+    torchvision: str = ''  # name of torchvision's ImageNet weights for it
+    # What its ImageNet weights expect of RGB in 0..1; None where timm knows it.
     pixel_means: tuple | None = (0.485, 0.456, 0.406)
     pixel_stds: tuple | None = (0.229, 0.224, 0.225)
 

@@ -89,16 +89,9 @@ def _signals_as_interrupts():
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
-    if signal.getsignal(signal.SIGINT) is interrupt.leave:
-        before[signal.SIGINT] = interrupt.leave
-    for number in before:
-        signal.signal(number, signal.default_int_handler)
-    try:
+    numbers = [signal.SIGTERM] + [signal.SIGINT] * (signal.getsignal(signal.SIGINT) is interrupt.leave)
+    with interrupt.handled(numbers, signal.default_int_handler):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 _LONGEST = 1800  # letters of a message

@@ -121,15 +121,10 @@ def combine(texts):
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a result depends on.
+    """What a result depends on."""
 
-    Attributes:
-        values: dict from a name to what JSON can hold.
-        files: dict from a file's name, as the user knows it, to the digest of its content.
-    """
-
-    values: dict
-    files: dict = dataclasses.field(default_factory=dict)
+    values: dict  # from a name to what JSON can hold
+    files: dict = dataclasses.field(default_factory=dict)  # from a file's name, as the user knows it, to its digest
 
     def __post_init__(self):
         # As it will be read again: tuples are lists then.
@@ -203,9 +198,7 @@ class ResultFolder:
         """Return the names whose results have to be made, in their order, and the difference between the recipes.
 
         The difference, in words, is why all of them have to be ('' where there is none). `overwrite` makes all again.
-
-        Raises:
-            SpmlError: `refuse` is set, `overwrite` is not, the recipes differ, and results were noted by the other.
+        SpmlError: `refuse` is set, `overwrite` is not, the recipes differ, and results were noted by the other.
         """
         noted, before = self._noted(), Recipe.from_json(read_json_or_none(self._with))
         if refuse and not noted:  # nothing was made, perhaps because an option was wrong

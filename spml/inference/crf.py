@@ -3,7 +3,7 @@ import dataclasses
 
 import numpy as np
 
-from spml.errors import SpmlError
+from spml.errors import require_module
 
 # Smaller probabilities count as this one.
 CLIP = 1e-5
@@ -29,11 +29,8 @@ class CrfParameters:
 
 def require_crf():
     """Raise an SpmlError that says what to install when pydensecrf is missing."""
-    try:
-        import pydensecrf.densecrf  # noqa: F401
-    except ImportError:
-        raise SpmlError('CRF needs pydensecrf: pip install pydensecrf2 (Python 3.10 to 3.12), '
-                        'or leave --crf out') from None
+    require_module('pydensecrf.densecrf',
+                   'CRF needs pydensecrf: pip install pydensecrf2 (Python 3.10 to 3.12), or leave --crf out')
 
 
 def crf_marginals(probability, image, parameters):

@@ -36,22 +36,15 @@ _SIZES = 'test.walk_cells', 'test.max_pixels', 'test.image_size', 'test.crop_siz
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A list of images, where its results go, and what does not depend on the networks.
-
-    Attributes:
-        overwrite: make again what is there already, see `spml.inference.resume`.
-        finish: how label maps are made of predictions; their colours are the configuration's.
-        num_workers: processes for CRF alongside the network, divided among the processes that run the network; 0 does
-            both in one.
-    """
+    """A list of images, where its results go, and what does not depend on the networks."""
 
     config: dict
     data_dir: pathlib.Path
     data_list: pathlib.Path
     save_dir: pathlib.Path
-    overwrite: bool = False
-    finish: Finish = dataclasses.field(default_factory=Finish)
-    num_workers: int = 0
+    overwrite: bool = False  # make again what is there already, see `spml.inference.resume`
+    finish: Finish = dataclasses.field(default_factory=Finish)  # the colours are the configuration's, though
+    num_workers: int = 0  # for CRF alongside the network, divided among the processes that run that; 0: both in one
 
     def entries(self, fields=None):
         """Return the entries of the list, whose lines may have so many `fields` (default: any), their files checked."""
@@ -136,8 +129,7 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None, keep_lab
         keep_labels: pixels of a class, or void, in the weak label keep their value. Of an image whose kind is `mask`
             that is all there is; no network looks at it.
 
-    Raises:
-        ConfigError: `tagged_only` or `normalise` for a source that does not take it.
+    ConfigError: `tagged_only` or `normalise` for a source that does not take it.
     """
     name, source, config = source, SOURCES[source], job.config
     _check_parts(name, source, parts)

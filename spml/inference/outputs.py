@@ -16,21 +16,13 @@ from spml.visualization.palette import colourise
 
 @dataclasses.dataclass
 class Prediction:
-    """Class probabilities of one image, ready for argmax or CRF.
+    """Class probabilities of one image, ready for argmax or CRF."""
 
-    Attributes:
-        probability: (C, h, w) float32.
-        image: (h, w, 3) at the same size: float32 and normalised, or the uint8 RGB that CRF needs, or None.
-        size: (H, W) of the original image.
-        clusters: (h, w) int64 or None.
-        unlabelled: (h, w) bool, pixels that get no class whatever the CRF says, or None.
-    """
-
-    probability: np.ndarray
-    image: np.ndarray | None
-    size: tuple
-    clusters: np.ndarray | None = None
-    unlabelled: np.ndarray | None = None
+    probability: np.ndarray  # (C, h, w) float32
+    image: np.ndarray | None  # (h, w, 3): float32 and normalised, or the uint8 RGB that CRF needs
+    size: tuple  # (H, W) of the original image
+    clusters: np.ndarray | None = None  # (h, w) int64
+    unlabelled: np.ndarray | None = None  # (h, w) bool, pixels that get no class whatever the CRF says
 
 
 def unlabelled(num_classes, size):
@@ -42,16 +34,13 @@ def unlabelled(num_classes, size):
 class Finish:
     """How the label maps of a list are made of predictions.
 
-    Attributes:
-        crf: CrfParameters, or None for a plain argmax.
-        threshold: pixels whose `confidence` is below it are written as unlabelled (254); None labels all. With CRF, its
-            marginals count, otherwise the prediction's scores.
-        color_map: (C, 3) ints, the classes' colours (default: PASCAL VOC's).
+    Pixels whose `confidence`, with CRF that of its marginals, is below the threshold are written as unlabelled (254);
+    None labels all.
     """
 
-    crf: object = None
+    crf: object = None  # CrfParameters, or None for a plain argmax
     threshold: float | None = None
-    color_map: list | None = None
+    color_map: list | None = None  # (C, 3) ints, the classes' colours (default: PASCAL VOC's)
 
 
 def denormalise(image, pixel_means, pixel_stds):

@@ -34,20 +34,14 @@ MULTI_SCALE_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5)
 
 @dataclasses.dataclass
 class Embedder:
-    """An embedding network in eval mode with the window it looks through.
-
-    Attributes:
-        crop_size, stride: (h, w) of the sliding window.
-        trim_to: windows are trimmed to a smaller view's sides, rounded up to multiples of this; None: they never are.
-        head_grid: where a softmax head predicts, see `test.head_grid`.
-    """
+    """An embedding network in eval mode with the window it looks through."""
 
     network: torch.nn.Module
-    crop_size: tuple
-    stride: tuple
+    crop_size: tuple  # (h, w) of the sliding window
+    stride: tuple  # likewise
     device: torch.device
-    trim_to: int | None = None
-    head_grid: str = 'input'
+    trim_to: int | None = None  # to multiples of which a smaller view's sides trim windows, rounded up; None: never
+    head_grid: str = 'input'  # where a softmax head predicts, see `test.head_grid`
 
     @property
     def ingredients(self):
@@ -119,22 +113,15 @@ def cluster_view(embedding, size, grid, iterations, span):
 
 @dataclasses.dataclass
 class RetrievalPredictor:
-    """Label each cluster by its nearest stored prototypes.
-
-    Attributes:
-        prototypes: (M, D) float32 unit vectors, on the embedder's device like their labels.
-        labels: (M,) int64 in 0..C-1.
-        grid: (ky, kx) initial clusters.
-        clusters: (h, w) int64, of the view seen last.
-    """
+    """Label each cluster by its nearest stored prototypes."""
 
     embedder: Embedder
-    prototypes: torch.Tensor
-    labels: torch.Tensor
+    prototypes: torch.Tensor  # (M, D) float32 unit vectors, on the embedder's device like their labels
+    labels: torch.Tensor  # (M,) int64 in 0..C-1
     num_classes: int
-    grid: tuple
+    grid: tuple  # (ky, kx) initial clusters
     iterations: int
-    clusters: torch.Tensor | None = None
+    clusters: torch.Tensor | None = None  # (h, w) int64, of the view seen last
 
     @property
     def ingredients(self):

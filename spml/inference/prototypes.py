@@ -46,13 +46,9 @@ def image_prototypes(embedder, image, label, grid, iterations, image_size, multi
 def load_prototypes(directory, embedding_dim, num_classes):
     """Read all prototypes of a folder of `.npz` files; those whose label is not a class are dropped.
 
-    That is void and, which the release leaves open, unlabelled: a label that is not a class cannot be counted.
-
-    Returns:
-        (M, D) float32 unit vectors and (M,) int64 labels in 0..C-1.
-
-    Raises:
-        DataError: no folder or no files, a damaged file, another D, or fewer than 20 prototypes.
+    That is void and, which the release leaves open, unlabelled: a label that is not a class cannot be counted. Returns
+    (M, D) float32 unit vectors and (M,) int64 labels in 0..C-1. DataError: no folder or no files, a damaged file,
+    another D, or fewer than 20 prototypes.
     """
     directory = pathlib.Path(directory)
     paths = sorted(directory.glob('*.npz')) if directory.is_dir() else []

@@ -31,22 +31,17 @@ _OPTIONS = {'cams': ('cam_dir',), 'predictor': ('semantic_memory_dir', 'kmeans_n
 class Source:
     """Where pseudo labels come from.
 
-    Attributes:
-        title: what the scores are, for the help.
-        function: name of the function in `spml.inference.pseudo_labels`.
-        takes: names of its arguments. Of the networks: `embedder`, `classifier` (the softmax head), `predictor`
-            (retrieval of prototypes). Of an image: `image`, `label` (the weak one), `tags`, `regions` (the
-            over-segmentation), `cams`. Settings: `num_classes`, `background`, `grid` and `iterations` of k-means,
-            `tagged_only`, `normalise`, `walk_cells`. What has a default may be left out.
-        crf: whether DenseCRF follows.
-        keeps_void: whether the weak label's void is written back as 255.
+    What the function takes is, of the networks: `embedder`, `classifier` (the softmax head), `predictor` (retrieval of
+    prototypes); of an image: `image`, `label` (the weak one), `tags`, `regions` (the over-segmentation), `cams`;
+    settings: `num_classes`, `background`, `grid` and `iterations` of k-means, `tagged_only`, `normalise`, `walk_cells`.
+    What has a default may be left out.
     """
 
-    title: str
-    function: str
-    takes: tuple
-    crf: bool = True
-    keeps_void: bool = False
+    title: str  # what the scores are, for the help
+    function: str  # name of the function in `spml.inference.pseudo_labels`
+    takes: tuple  # names of its arguments
+    crf: bool = True  # whether DenseCRF follows
+    keeps_void: bool = False  # whether the weak label's void is written back as 255
 
     @property
     def options(self):

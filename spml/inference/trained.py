@@ -15,23 +15,14 @@ from spml.utils.model_files import model_path, newest_model
 
 
 class Trained:
-    """Weights and their configuration.
+    """Weights and their configuration: a YAML file, a dict of sections, or None.
 
-    Attributes:
-        path: of the checkpoint, which is read when it is needed; None where nothing names one.
+    None takes what the checkpoint holds, or else the `config.yaml` beside it. The checkpoint, at `path`, is read when
+    it is needed; None where nothing names one. CheckpointError: it is asked for the configuration, and has none or
+    cannot be read. ConfigError: the configuration or an override cannot be used.
     """
 
     def __init__(self, path, config=None, overrides=()):
-        """Find the configuration.
-
-        Args:
-            config: a YAML file or a dict of sections; None takes what the checkpoint holds, or else the `config.yaml`
-                beside it.
-
-        Raises:
-            CheckpointError: the configuration is asked of the checkpoint, which has none or cannot be read.
-            ConfigError: the configuration or an override cannot be used.
-        """
         self.path = path and pathlib.Path(path)
         if config is None:
             self.config = self._own_configuration(overrides)

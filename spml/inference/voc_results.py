@@ -22,14 +22,9 @@ def pack_results(data_list, data_dir, pred_dir, num_classes, competition, out):
     The same predictions give the same bytes, whatever their files' dates and the list's order. An archive appears only
     when everything in it was checked; until then an older one stays.
 
-    Args:
-        pred_dir: folder of `<image name>.png`, 8-bit class ids.
-        num_classes: C of the network; the server knows 21.
-        competition: `comp5` or `comp6`.
-
-    Raises:
-        DataError: an image has no prediction, or one is unreadable, not of its image's size, or holds other values
-            than class ids.
+    `pred_dir` is the folder of `<image name>.png`, 8-bit class ids; `num_classes` C of the network, where the server
+    knows 21; `competition` `comp5` or `comp6`. DataError: an image has no prediction, or one is unreadable, not of its
+    image's size, or holds other values than class ids.
     """
     out, pred_dir = pathlib.Path(out), pathlib.Path(pred_dir)
     entries = sorted(read_list(data_list, data_dir), key=lambda entry: entry.name)

@@ -14,7 +14,7 @@ import zipfile
 
 import torch
 
-from spml.errors import CheckpointError, first_line
+from spml.errors import CheckpointError, first_line, require_module
 from spml.utils.archives import members
 from spml.utils.files import atomic_path
 
@@ -65,17 +65,13 @@ def write_safetensors(path, states, config):
                for part, state in states.items() for key, value in state.items()}
     notes = {'format': 'pt', 'parts': json.dumps(list(states)), 'config': json.dumps(config)}
     with atomic_path(path, durable=True) as temporary:
-        library.torch.save_file(tensors, temporary, metadata=notes)
+        library.save_file(tensors, temporary, metadata=notes)
 
 
 def require_safetensors():
-    """Return the package safetensors; CheckpointError where it is missing."""
-    try:
-        import safetensors.torch
-    except ImportError:
-        raise CheckpointError(f"files that end in {SAFETENSORS} need the package safetensors: pip install -e "
-                              "'.[safetensors]'") from None
-    return safetensors
+    """Return the module safetensors.torch; CheckpointError where it is missing."""
+    return require_module('safetensors.torch', f'files that end in {SAFETENSORS} need the package safetensors: pip '
+                                               "install -e '.[safetensors]'", CheckpointError)
 
 
 def _read_safetensors(path):

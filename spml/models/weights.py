@@ -37,9 +37,8 @@ def load_state(model, state, path, optional=(), exact=()):
         optional: prefixes of keys of the model that may stay unset with a warning; any other is an error.
         exact: prefixes of keys of the state that the model must have; any other is a warning.
 
-    Raises:
-        CheckpointError: a tensor of the model that is not optional is missing or has another shape, or there are
-            tensors that the model should have but does not.
+    CheckpointError: a tensor of the model that is not optional is missing or has another shape, or there are tensors
+    that the model should have but does not.
     """
     own = model.state_dict()
     wrong_shape = {key: (tuple(state[key].shape), tuple(value.shape)) for key, value in own.items()

@@ -14,12 +14,7 @@ from spml.program import execute
 
 
 def main(words=None, stream=None):
-    """Read the list, run it, print the scores.
-
-    Args:
-        words: of the command line (default: this process's).
-        stream: the list, bytes (default: standard input).
-    """
+    """Read the list from a binary stream (default: standard input), run it, print the scores; return the status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('run_dir', type=pathlib.Path)
     parser.add_argument('--script', default='')

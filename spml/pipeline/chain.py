@@ -43,13 +43,7 @@ class StageFailedError(SpmlError):
 
 
 class Chain:
-    """A pipeline running in the folder of its run.
-
-    Args:
-        run_dir: folder of the run.
-        script: path of the bash script, for the record.
-        plan: plan.Plan.
-    """
+    """A pipeline, a plan.Plan, running in the folder of its run; `script` is its bash script's path, for the record."""
 
     def __init__(self, run_dir, script, plan):
         self.run_dir, self.script, self.plan = pathlib.Path(run_dir), script, plan
@@ -58,12 +52,8 @@ class Chain:
         self.states, self.recorder = States(self.run_dir), Recorder(self.run_dir)
 
     def run(self):
-        """Check, judge, announce, run.
-
-        Raises:
-            SpmlError: something is wrong before the first stage, or a stage failed or was interrupted.
-        """
-        configs = self.configs = checks.check_plan(self.plan)
+        """Check, judge, announce, run; SpmlError: something is wrong, or a stage failed or was interrupted."""
+        self.configs = checks.check_plan(self.plan)
         forced = self.plan.forced
         for line in checks.overruled(self.plan):
             print(line)
@@ -80,7 +70,7 @@ class Chain:
                 self.states.forget(stage)
                 if stage.trains:  # weights that nothing vouches for would be taken over
                     self.states.clear(stage, keep=False)
-            print(self._announcement(standing, configs), flush=True)
+            print(self._announcement(standing), flush=True)
             for folder in ('logs', 'lists'):
                 (self.run_dir / folder).mkdir(exist_ok=True)
             self.recorder.write('run', script=self.script, run_dir=str(self.run_dir), version=_version(),
@@ -105,8 +95,7 @@ class Chain:
     def _judge_all(self, forced):
         """Return the names of the stages whose results are kept; take over those of an earlier version.
 
-        Raises:
-            SpmlError: a training was made with other settings or data.
+        SpmlError: a training was made with other settings or data.
         """
         standing, pending = [], []
         for stage in self.plan.stages:
@@ -138,15 +127,13 @@ class Chain:
         raise SpmlError(f'{self.run_dir}: {stage.name} was made differently ({difference}); set RUN_NAME to begin '
                         'another run, or OVERWRITE=1 to make it again (weights are kept under another name)')
 
-    def _announcement(self, standing, configs):
+    def _announcement(self, standing):
         """Return in a few lines what will be run."""
         names = []
-        for stage in self.plan.stages:
-            if stage.name not in standing:
-                again = self.states.was_finished(stage)
-                notes = [f'{configs[stage.name].train.max_iteration} steps'] if stage.trains else []
-                notes += ['again'] * again
-                names.append(stage.name + (f' ({", ".join(notes)})' if notes else ''))
+        for stage in [stage for stage in self.plan.stages if stage.name not in standing]:
+            notes = [f'{self.configs[stage.name].train.max_iteration} steps'] if stage.trains else []
+            notes += ['again'] * self.states.was_finished(stage)
+            names.append(stage.name + (f' ({", ".join(notes)})' if notes else ''))
         done = f'{len(standing)} of {len(self.plan.stages)} stages are done; ' if standing else ''
         lines = textwrap.wrap(f'{done}to run: {", ".join(names) or "nothing"}', 110, break_on_hyphens=False)
         return '\n  '.join([f'{self.run_dir}:', *lines])
@@ -233,8 +220,7 @@ class Chain:
     def _locked(self):
         """Hold the folder of the run alone; yield the lock's file descriptor.
 
-        Raises:
-            SpmlError: another pipeline is running there, or the folder cannot be written.
+        SpmlError: another pipeline is running there, or the folder cannot be written.
         """
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)

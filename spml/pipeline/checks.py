@@ -18,8 +18,7 @@ _FOLDERS = ('--data_dir', '--gt_dir')
 def check_plan(plan):
     """Check configurations and inputs of all stages; return dict from a stage's name to its configuration.
 
-    Raises:
-        SpmlError: a configuration is wrong, or a file is missing that no earlier stage makes.
+    SpmlError: a configuration is wrong, or a file is missing that no earlier stage makes.
     """
     configs, made = {}, []
     for stage in plan.stages:
@@ -104,14 +103,10 @@ def _require_weights(plan, stage, pretrained, made):
 
 
 def count_processes(settings, configs):
-    """Return the number of processes.
+    """Return how many processes run the network: by GPUS and PROCESSES of a pipeline's settings, or the key `gpus`.
 
-    Args:
-        settings: dict of the pipeline's settings.
-        configs: dict from a stage's name to its configuration or None; the first one's `gpus` counts.
-
-    Raises:
-        SpmlError: GPUS or PROCESSES ask for more GPUs than can be used.
+    `configs` is a dict from a stage's name to its configuration or None, of which the first one counts. SpmlError: GPUS
+    or PROCESSES ask for more GPUs than can be used.
     """
     config = next((config for config in configs.values() if config is not None), None)
     gpus = (settings.get('GPUS') if 'gpus' not in embedding_keys(settings) else '') or (config.gpus if config else '0')

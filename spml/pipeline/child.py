@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 
+from spml.utils import interrupt
+
 _POLL_SECONDS = 0.2
 _BLOCK = 1 << 16
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -54,45 +56,29 @@ def stop_requests():
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
         numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, requests) for number in numbers}
-    try:
+    with interrupt.handled(numbers, requests):
         yield requests
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a stage ended.
+    """How a stage ended."""
 
-    Attributes:
-        status: exit status, 128 + N for one that signal N killed.
-        seconds: it took.
-        memory, gpu_memory: bytes: the largest process, and tensors on its GPU.
-        reader_gone: whether nobody reads what this process prints any more.
-    """
-
-    status: int
+    status: int  # exit status, 128 + N for one that signal N killed
     seconds: float
-    memory: int
-    gpu_memory: int
-    reader_gone: bool
+    memory: int  # bytes of the largest process
+    gpu_memory: int  # bytes of tensors on its GPU
+    reader_gone: bool  # whether nobody reads what this process prints any more
 
 
 def run_process(command, log, environment, stop, keep_open=(), resumed=False):
-    """Run a stage to its end.
+    """Run a stage, `command` as a list of words, to its end; return how it Ended.
 
     Args:
-        command: list of words.
-        log: path of its log, which is overwritten.
+        log: path of its log, which is overwritten, or added to if `resumed`.
         environment: dict of what to add to the environment.
         stop: StopRequests of the block that this runs in.
         keep_open: file descriptors that the stage holds too, such as the lock on the run's folder.
-        resumed: whether to add to the log instead of starting a new one.
-
-    Returns:
-        Ended.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix='spml-') as folder, open(log, 'ab' if resumed else 'wb') as log_file:
@@ -106,7 +92,8 @@ def run_process(command, log, environment, stop, keep_open=(), resumed=False):
             stop(signal.SIGTERM)
         memory, reader_gone = _follow(child, log_file, stop)
         stop.child = None
-        return Ended(_status(child.returncode), time.monotonic() - started, memory, _gpu_memory(note), reader_gone)
+        status = child.returncode if child.returncode >= 0 else 128 - child.returncode
+        return Ended(status, time.monotonic() - started, memory, _gpu_memory(note), reader_gone)
 
 
 def _follow(child, log_file, stop):
@@ -142,10 +129,6 @@ def _print(block):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True
-
-
-def _status(code):
-    return 128 - code if code < 0 else code
 
 
 def _gpu_memory(note):

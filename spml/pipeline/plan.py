@@ -14,21 +14,13 @@ from spml.pipeline.settings import check_values, expand, resolve_settings
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage as listed.
+    """One stage as listed."""
 
-    Attributes:
-        name: of the stage, of its log and of its files.
-        title: of its line in the closing table, '' for a stage that is not a score.
-        output: path of the file or folder that it writes.
-        script: of the project, relative to its folder, or absolute.
-        arguments: list of words.
-    """
-
-    name: str
-    title: str
-    output: pathlib.Path
-    script: str
-    arguments: list
+    name: str  # of the stage, of its log and of its files
+    title: str  # of its line in the closing table, '' for a stage that is not a score
+    output: pathlib.Path  # file or folder that it writes
+    script: str  # of the project, relative to its folder, or absolute
+    arguments: list  # of words
 
     @property
     def options(self):
@@ -79,11 +71,7 @@ class Plan:
 
     @property
     def forced(self):
-        """The stages that FORCE asks to run again: the one it names and all after it.
-
-        Raises:
-            SpmlError: there is no stage of that name.
-        """
+        """The stages that FORCE asks to run again, the one it names and all after it; SpmlError: there is none such."""
         wanted, names = self.settings.get('FORCE'), [stage.name for stage in self.stages]
         if not wanted:
             return []

@@ -36,16 +36,12 @@ def configuration(stage):
 
 
 def recipe_of(stage, digests, run_dir=None, processes=None):
-    """Return the Recipe of a stage, as of now.
+    """Return the Recipe of a stage, as of now; SpmlError: the configuration or a list cannot be used.
 
     Args:
-        stage: plan.Stage.
-        digests: recipe.FileDigests.
+        stage, digests: plan.Stage, recipe.FileDigests.
         run_dir: folder of the run, which may be moved: files in it are known by their place in it.
         processes: of a training in which each takes `train.batch_size` images: their number. Else None.
-
-    Raises:
-        SpmlError: the configuration or a list cannot be used.
     """
     script = pathlib.PurePath(stage.script).name
     values, files = {'script': _BEFORE.get(script, script)}, {}

@@ -25,29 +25,18 @@ NO_TRUTH = 'there is no truth to score against (VAL_LIST and FULL_LIST are empty
 
 @dataclasses.dataclass(frozen=True)
 class StageRecord:
-    """What is known of a stage.
-
-    Attributes:
-        name, title: of the stage; the title is shown in tables of scores, '' for stages that are not scores.
-        script: path of its script, as listed.
-        options: dict from an option (`--data_list`) to its value, to a list of values, or to True for a flag.
-        output: path of what it writes, where the folder of the run is now.
-        status: begun, done, failed, interrupted or stands.
-        seconds: of all attempts that led to the last result.
-        memory, gpu_memory: bytes, at most.
-        resumed: whether the last attempt continued what an earlier one had left.
-    """
+    """What is known of a stage."""
 
     name: str
-    title: str
-    script: str
-    options: dict
-    output: pathlib.Path
-    status: str
-    seconds: float = 0.0
-    memory: int = 0
-    gpu_memory: int = 0
-    resumed: bool = False
+    title: str  # shown in tables of scores, '' for stages that are not scores
+    script: str  # path of its script, as listed
+    options: dict  # from an option (`--data_list`) to its value, to a list of values, or to True for a flag
+    output: pathlib.Path  # what it writes, where the folder of the run is now
+    status: str  # begun, done, failed, interrupted or stands
+    seconds: float = 0.0  # of all attempts that led to the last result
+    memory: int = 0  # bytes, at most
+    gpu_memory: int = 0  # likewise
+    resumed: bool = False  # whether the last attempt continued what an earlier one had left
 
     @property
     def is_done(self):
@@ -86,11 +75,7 @@ class Recorder:
 
 
 def read_record(run_dir):
-    """Return the Record of a run's folder.
-
-    Raises:
-        DataError: the folder has no record.
-    """
+    """Return the Record of a run's folder; DataError: it has none."""
     run_dir = pathlib.Path(run_dir)
     rows = _rows(run_dir / FILE_NAME)
     starts = [row for row in rows if row.get('event') == 'run']

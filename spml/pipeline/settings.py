@@ -51,14 +51,10 @@ def embedding_keys(settings):
 def resolve_settings(settings, configs, classifier, published, joint=None):
     """Return a pipeline's settings with RECIPE and PRETRAINED resolved, and dict from each @word to a list of words.
 
-    Args:
-        settings: dict from name to text, as the script gives them; PRETRAINED only where the user has set it.
-        configs: folder of the configurations.
-        classifier, published, joint: names of configurations without `.yaml`: of the classifier, and of the embedding
-            for each RECIPE; without `joint`, there is only one.
-
-    Raises:
-        SpmlError: a setting cannot be used, or there is no such configuration.
+    `settings` is a dict from name to text, as the script gives them, with PRETRAINED only where the user has set it;
+    `configs` the folder of the configurations; the others are names of such without `.yaml`, of the classifier, and of
+    the embedding for each RECIPE; without `joint`, there is only one. SpmlError: a setting cannot be used, or there is
+    no such configuration.
     """
     configs, settings = pathlib.Path(configs), dict(settings)
     if joint:
@@ -98,15 +94,9 @@ def resolve_settings(settings, configs, classifier, published, joint=None):
 
 
 def expand(words, meanings, output):
-    """Return the words of a stage with those that begin with @ replaced.
+    """Return the words of a stage, a list, with those that begin with @ replaced; SpmlError: there is no such word.
 
-    Args:
-        words: list, as the script writes them.
-        meanings: dict of `resolve_settings`.
-        output: path of what the stage writes.
-
-    Raises:
-        SpmlError: there is no such word.
+    `meanings` is the dict of `resolve_settings`, `output` the path of what the stage writes.
     """
     meanings = {**meanings, '@output': [output]}
     unknown = [word for word in words if word.startswith('@') and word not in meanings]

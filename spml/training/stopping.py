@@ -54,12 +54,8 @@ class StopRequests:
 def stop_requests():
     """Turn SIGTERM and Ctrl-C inside the `with` block into a request that the loop honours between two steps."""
     requests = StopRequests()
-    before = {number: signal.signal(number, requests) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with interrupt.handled((signal.SIGINT, signal.SIGTERM), requests):
         yield requests
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def output_closed():

@@ -2,6 +2,7 @@
 
 `spml.program.execute` turns it into an exception, so that what has been begun is put away. Until then nothing has.
 """
+import contextlib
 import os
 import pathlib
 import signal
@@ -25,6 +26,17 @@ def leave(number, frame):
         report()
     finally:  # nobody may read what it says any more
         os._exit(STATUS)
+
+
+@contextlib.contextmanager
+def handled(numbers, handler):
+    """Have signals of these numbers go to a handler, as `signal.signal` takes it, inside the `with` block."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def leave_while_importing():

@@ -5,7 +5,7 @@ timm is imported only where one of its models is asked for.
 import difflib
 from typing import NamedTuple
 
-from spml.errors import ConfigError
+from spml.errors import ConfigError, require_module
 
 _KEY = 'network.timm_model'
 
@@ -19,12 +19,8 @@ class PixelStatistics(NamedTuple):
 
 def require_timm():
     """Return the module timm, or raise a ConfigError that says how to install it."""
-    try:
-        import timm
-    except ImportError:
-        raise ConfigError("backbones of timm need the package timm: pip install -e '.[timm]', or pip install timm"
-                          ) from None
-    return timm
+    return require_module('timm', "backbones of timm need the package timm: pip install -e '.[timm]', or pip install "
+                                  'timm', ConfigError)
 
 
 def pixel_statistics(name):

@@ -12,6 +12,7 @@ import signal
 import threading
 
 from spml.errors import SpmlError
+from spml.utils import interrupt
 
 
 @contextlib.contextmanager
@@ -22,9 +23,8 @@ def worker_pool(num_workers, title, on_result=None):
         num_workers: processes; 0 runs everything in this one.
         on_result: called here with each result, in the order of submission; None drops the results.
 
-    Raises:
-        SpmlError: a worker died. What a job itself raises comes out of `submit` or the end of the `with` block; jobs
-            that have not begun are then dropped.
+    SpmlError: a worker died. What a job itself raises comes out of `submit` or the end of the `with` block; jobs that
+    have not begun are then dropped.
     """
     on_result = on_result or (lambda result: None)
     if num_workers == 0:
@@ -36,11 +36,8 @@ def worker_pool(num_workers, title, on_result=None):
 
     def submit(function, *args):
         # Ctrl-C is for this process alone; a worker inherits ignoring it, from before its first import.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
+        with interrupt.handled([signal.SIGINT], signal.SIG_IGN):
             waiting.append(pool.submit(function, *args))
-        finally:
-            signal.signal(signal.SIGINT, before)
         while len(waiting) > 2 * num_workers:
             on_result(waiting.popleft().result())
 

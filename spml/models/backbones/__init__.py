@@ -11,16 +11,11 @@ from spml.names import BACKBONES
 
 
 class Backbone(Protocol):
-    """A network from images to features, an nn.Module.
+    """A network from images to features, an nn.Module."""
 
-    Attributes:
-        checkpoint_name: its name in the embedding network, with which its keys in checkpoints start.
-        stride: size of the images over that of the features, a multiple of 4.
-    """
-
-    checkpoint_name: str
+    checkpoint_name: str  # its name in the embedding network, with which its keys in checkpoints start
     out_channels: int
-    stride: int
+    stride: int  # size of the images over that of the features, a multiple of 4
 
     def stages(self) -> dict[str, nn.Module]:
         """Return its parts, which hold all parameters that learn, by the names of STAGES."""

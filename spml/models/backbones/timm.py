@@ -27,14 +27,9 @@ class TimmBackbone(nn.Module):
     """A network of timm up to the feature map that is used.
 
     Images are padded with 0 on the right and bottom to a multiple of the map's stride and of 8, so that every cell
-    of the map covers as many pixels, whichever way a network rounds.
-
-    Args:
-        name: of the model, as timm lists it, with or without a tag of weights.
-        bn_momentum: momentum of every batch norm.
-
-    Raises:
-        ConfigError: timm is not installed, has no such model, or gets no such features from it.
+    of the map covers as many pixels, whichever way a network rounds. `name` is that of the model, as timm lists it,
+    with or without a tag of weights; `bn_momentum` that of every batch norm. ConfigError: timm is not installed, has no
+    such model, or gets no such features from it.
     """
 
     checkpoint_name = 'timm_backbone'
