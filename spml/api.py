@@ -24,8 +24,7 @@ from PIL import Image
 
 from spml.data.readers import image_pixels, read_image
 from spml.errors import CheckpointError
-from spml.inference.crf import CrfParameters, require_crf
-from spml.inference.outputs import Finish, Prediction, finish
+from spml.inference.outputs import CrfParameters, Finish, Prediction, finish, require_crf
 from spml.inference.predictors import Embedder, SoftmaxPredictor, cut, for_finish, predict_pixels
 from spml.inference.trained import Trained
 from spml.inference.views import View, shrunk_size, single_scale_size

@@ -2,7 +2,7 @@
 # What the training pipelines share: settings common to all, and the stages. A pipeline script sources this file in a
 # separate bash, gives its settings, and hands a function that lists the stages in order to `run_pipeline`. Nothing runs
 # while it lists. The list goes to `python -m spml.pipeline`, which replaces words such as @list and @embedding by what
-# the settings mean (spml/pipeline/settings.py says how), judges what is done already, runs the rest, and owns
+# the settings mean (spml/pipeline/plan.py says how), judges what is done already, runs the rest, and owns
 # processes, signals, logs and the record (run.jsonl).
 
 # shellcheck source=bashscripts/lib/python.sh

@@ -10,8 +10,7 @@ import pathlib
 
 from spml.cli import arguments
 from spml.cli.classes import add_class_arguments, resolve_classes
-from spml.data.check import parse_fix
-from spml.data.check_output import check_and_print
+from spml.data.check import check_and_print, parse_fix
 from spml.program import execute
 
 

@@ -11,8 +11,7 @@ import pathlib
 
 from spml.cli import arguments
 from spml.inference import command
-from spml.inference.crf import CLIP
-from spml.inference.outputs import Finish
+from spml.inference.outputs import CLIP, Finish
 from spml.inference.sources import NORMALISATIONS, SOURCES, normalisation
 from spml.program import execute
 

@@ -7,8 +7,7 @@ import dataclasses
 import pathlib
 
 from spml.cli import arguments
-from spml.inference.crf import CrfParameters
-from spml.inference.outputs import Finish
+from spml.inference.outputs import CrfParameters, Finish
 from spml.names import MAX_CLUSTERS
 
 

@@ -15,10 +15,8 @@ from spml.data.cam_labels import cam_path
 from spml.data.lists import check_files, format_list, read_list
 from spml.data.readers import entry_tags, read_cam, read_entry
 from spml.errors import ConfigError, DataError
-from spml.inference.crf import require_crf
-from spml.inference.outputs import Finish, unlabelled, write_label_maps
-from spml.inference.predictors import for_finish, normalised_for_views, predict_pixels
-from spml.inference.prototypes import image_prototypes
+from spml.inference.outputs import Finish, require_crf, unlabelled, write_label_maps
+from spml.inference.predictors import for_finish, image_prototypes, normalised_for_views, predict_pixels
 from spml.inference.resume import Results, describe
 from spml.inference.sources import SOURCES
 from spml.inference.views import shrink

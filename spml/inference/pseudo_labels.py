@@ -3,7 +3,8 @@
 A source maps an image and what else it takes to a `Prediction` at the original size, at scales and mirrors that are
 fixed for it. All take `image`, (H, W, 3) float32, normalised, and networks; some `tags`, (C,) bool, classes that the
 image may hold: those present in its weak label, and its tags. Those that walk take `walk_cells`, the most cells of the
-grid: networks and walk see an image with more of them scaled down (`walk_size`).
+grid: networks and walk see an image with more of them scaled down (`walk_size`). `affinity`, `transition` and `walk`
+spread scores from pixel to pixel.
 
 Shape letters: C classes, D channels, H x W the image as the walk sees it, G = gh*gw cells of the grid floor(H/8) x
 floor(W/8).
@@ -17,7 +18,6 @@ import torch.nn.functional as F
 
 from spml.inference.outputs import Prediction
 from spml.inference.predictors import cluster_view, cut, predict
-from spml.inference.random_walk import affinity, transition, walk
 from spml.inference.views import bilinear, pyramid, shrink, shrunk_size
 from spml.names import WALK_CELLS, WALK_STRIDE
 from spml.segsort.retrieval import cluster_prototypes
@@ -33,6 +33,16 @@ _PRODUCTS_AT_ONCE = 1 << 26
 _POWERS = {'class': 1.0, 'root': 0.5, 'none': 0.0}
 _FITTING_STEPS = 50
 _SMALLEST = 1e-30
+AFFINITY_CONCENTRATION = 5.0
+AFFINITY_EXPONENT = 20
+# Affinities below this share of their column's largest count as 0. To the 20th power they are below 1e-30 of it, which
+# no sum of float32 notices; the smallest would be denormal numbers, with which many CPUs compute 100 times as slowly.
+_LEAST_SHARE = 10 ** -1.5
+# Six squarings of the transition.
+WALK_STEPS = 64
+# Blocks of columns of a transition, of at least so many.
+_BLOCKS = 8
+_MIN_COLUMNS = 64
 
 
 def grid_size(size):
@@ -204,3 +214,49 @@ def _propagate(embedding, semantic, regions, num_classes, grid, iterations):
         frequencies.index_put_((ids, classes), torch.ones_like(pixels[:, 0]), accumulate=True)
         frequencies /= torch.bincount(ids, minlength=len(labels))[:, None]
     return frequencies[ids].T.reshape(num_classes, *semantic.shape)
+
+
+def affinity(embeddings, grid_size):
+    """Return (G, G): the mean over views of exp(5 (v.v' - 1)).
+
+    Args:
+        embeddings: iterable of (1, D, h, w) raw embeddings, cut and mirrored back; sizes may differ.
+        grid_size: (gh, gw), to which they are resized bilinearly before they are unit-normalised.
+    """
+    total, count = None, 0
+    for embedding in embeddings:
+        vectors = F.normalize(bilinear(embedding, grid_size)[0].flatten(1), dim=0)
+        # Symmetric, so its transpose serves as well; laid out column by column, scores are multiplied by it faster.
+        similarity = (vectors.T @ vectors).T.sub_(1).mul_(AFFINITY_CONCENTRATION).exp_()
+        total, count = similarity if total is None else total.add_(similarity), count + 1
+    return total.div_(count)
+
+
+def transition(affinities):
+    """Return (G, G): the affinities to the 20th power, elementwise, with columns that sum to 1."""
+    # Each cell is nearest to itself, so the diagonal holds the largest of each column.
+    negligible = affinities < _LEAST_SHARE * affinities.diagonal()
+    powered = affinities.clone().masked_fill_(negligible, 0).pow_(AFFINITY_EXPONENT)
+    return powered.div_(powered.sum(dim=0, keepdim=True))
+
+
+def walk(scores, transitions, steps=WALK_STEPS):
+    """Return scores T^steps.
+
+    The scores are multiplied step by step: C x G x G operations each, where a squaring of T costs G x G x G. At 21
+    classes 64 steps cost a ninth of six squarings on a grid of 47 x 63. Scores are (C, G) float, transitions (G, G).
+    """
+    if scores.device.type != 'cpu':
+        for _ in range(steps):
+            scores = scores @ transitions
+        return scores
+    # A batch of products of equal numbers of columns, the last of which overlap: several threads share out a batch, but
+    # hardly a single product of so few rows.
+    cells = len(transitions)
+    count = max(1, min(_BLOCKS, cells // _MIN_COLUMNS))
+    step = cells // count
+    blocks = transitions.unfold(1, cells - (count - 1) * step, step).transpose(0, 1)
+    for _ in range(steps):
+        products = torch.bmm(scores.expand(count, -1, -1), blocks)
+        scores = torch.cat([*products[:-1, :, :step], products[-1]], dim=1)
+    return scores

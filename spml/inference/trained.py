@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from spml.config import load_config, resolve
 from spml.errors import CheckpointError, ConfigError, SpmlError
 from spml.inference.cams import CamPredictor
-from spml.inference.predictors import RetrievalPredictor, build_embedder
-from spml.inference.prototypes import load_prototypes
+from spml.inference.predictors import RetrievalPredictor, build_embedder, load_prototypes
 from spml.models.build import build_cam_network, build_classifier, build_embedding, first_tag
 from spml.models.precision import ready_to_predict
 from spml.models.weights import load_classifier, load_embedding, read_checkpoint

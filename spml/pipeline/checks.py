@@ -5,8 +5,8 @@ import sys
 
 from spml.errors import SpmlError
 from spml.names import PRETRAINED_NAMES
+from spml.pipeline.plan import OPTIONS, embedding_keys
 from spml.pipeline.recipes import configuration
-from spml.pipeline.settings import OPTIONS, embedding_keys
 from spml.utils.model_files import weights_path
 
 # The variable that a pipeline derives a key from.

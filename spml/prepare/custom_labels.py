@@ -12,7 +12,7 @@ from spml.data import voc_layout as layout
 from spml.data.readers import check_size
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
-from spml.prepare import boxes, drawings, notes, photos, shapes, strokes, tables
+from spml.prepare import boxes, drawings, notes, photos, shapes, tables
 from spml.prepare.runner import results, run_items
 from spml.recipe import FileDigests
 from spml.utils.formats import write_png
@@ -182,7 +182,7 @@ def _draw(rules, label, size, odd):
         return drawings.read_scribbles(label.content, classes, sources.undrawn, rules.codings['scribbles'])
     if label.option == 'points':
         dots = [(value, np.array([point])) for value, point in label.content]
-        return strokes.draw(dots, size, sources.point_width / 2)
+        return shapes.draw_strokes(dots, size, sources.point_width / 2)
     return _draw_boxes(label.content, size, rules.outside)
 
 

@@ -17,9 +17,9 @@ from spml.data.readers import check_size, image_size
 from spml.data.voc_layout import write_lines
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
-from spml.prepare import strokes
 from spml.prepare.coco_masks import check_records, decode_mask
 from spml.prepare.runner import make, results, summary
+from spml.prepare.shapes import draw_strokes
 from spml.recipe import FileDigests
 from spml.utils.files import place_file
 from spml.utils.formats import read_json, write_png
@@ -198,7 +198,7 @@ def point_map(labels, bodies, per_part, background, radius, seed):
     rows, columns = np.nonzero(labels == 0)
     chosen = np.random.default_rng(seed).permutation(len(rows))[:background]
     dots += [(0, np.array([[columns[index], rows[index]]], float)) for index in chosen]
-    drawn = strokes.draw(dots, labels.shape, radius)
+    drawn = draw_strokes(dots, labels.shape, radius)
     return np.where(labels == VOID, VOID, np.where(drawn == labels, drawn, UNLABELLED)).astype(np.uint8)
 
 

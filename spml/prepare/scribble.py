@@ -13,7 +13,7 @@ import numpy as np
 from spml.data import voc_layout as layout
 from spml.data.readers import check_size
 from spml.errors import DataError
-from spml.prepare import strokes
+from spml.prepare.shapes import draw_strokes, middle
 from spml.prepare.voc12 import NUM_CLASSES
 from spml.prepare.voc_xml import class_table, read_scribbles
 from spml.prepare.weak_labels import Labels, annotation_files, write_labels
@@ -94,7 +94,7 @@ def _draw_scribbles(classes, cuts, path, size):
     if stated is not None:
         check_size(path, stated, 'the image', size, 'use the original image')
     inside = [(label, _inside(points, size)) for label, points in scribbles]
-    return [strokes.draw([(label, strokes.middle(points, fraction)) for label, points in inside], size, radius)
+    return [draw_strokes([(label, middle(points, fraction)) for label, points in inside], size, radius)
             for fraction, radius in cuts], []
 
 
@@ -107,7 +107,7 @@ def _draw_clicks(path, radius, points, size):
             raise DataError(f'{path}: the point x = {point[0]}, y = {point[1]} lies outside its image of '
                             f'{size[1]}x{size[0]} pixels (width x height); are x and y swapped?')
         dots.append((label, kept))
-    return [strokes.draw(dots, size, radius)], []
+    return [draw_strokes(dots, size, radius)], []
 
 
 def _inside(points, size):

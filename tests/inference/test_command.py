@@ -4,7 +4,7 @@ import argparse
 import pytest
 
 from spml.inference import command
-from spml.inference.crf import CrfParameters
+from spml.inference.outputs import CrfParameters
 
 
 def test_cluster_grids():

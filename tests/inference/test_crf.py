@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spml.errors import SpmlError
-from spml.inference.crf import CrfParameters, crf_marginals, require_crf
+from spml.inference.outputs import CrfParameters, crf_marginals, require_crf
 
 
 @pytest.fixture

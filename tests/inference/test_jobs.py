@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from spml.api import Segmenter
-from spml.inference.crf import CrfParameters
+from spml.inference.outputs import CrfParameters
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 

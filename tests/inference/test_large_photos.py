@@ -12,8 +12,7 @@ from spml import config as configuration
 from spml.errors import ResourceError
 from spml.inference import jobs
 from spml.inference.jobs import Job, make_predictions, make_pseudo_labels
-from spml.inference.predictors import Embedder, RetrievalPredictor, SoftmaxPredictor, predict
-from spml.inference.prototypes import image_prototypes
+from spml.inference.predictors import Embedder, RetrievalPredictor, SoftmaxPredictor, image_prototypes, predict
 
 GIBIBYTE = 1 << 30
 

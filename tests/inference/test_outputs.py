@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spml.inference.crf import CrfParameters
-from spml.inference.outputs import Finish, Prediction, denormalise, write_label_maps
+from spml.inference.outputs import CrfParameters, Finish, Prediction, denormalise, write_label_maps
 
 MEANS, STDS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

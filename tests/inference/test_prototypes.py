@@ -7,8 +7,7 @@ import torch
 from naive_layers import nearest
 
 from spml.errors import DataError
-from spml.inference.predictors import Embedder
-from spml.inference.prototypes import image_prototypes, load_prototypes
+from spml.inference.predictors import Embedder, image_prototypes, load_prototypes
 
 CPU = torch.device('cpu')
 CROP, STRIDE, GRID, ITERATIONS = (20, 24), (10, 12), (2, 3), 2

@@ -6,8 +6,7 @@ from PIL import Image
 
 from spml.errors import ConfigError
 from spml.inference import pseudo_labels
-from spml.inference.crf import CrfParameters
-from spml.inference.outputs import Prediction
+from spml.inference.outputs import CrfParameters, Prediction
 from spml.inference.sources import SOURCES
 
 pytestmark = pytest.mark.usefixtures('one_thread')

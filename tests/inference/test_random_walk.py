@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spml.inference.random_walk import affinity, transition, walk
+from spml.inference.pseudo_labels import affinity, transition, walk
 
 GRID = (12, 15)
 

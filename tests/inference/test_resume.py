@@ -11,7 +11,7 @@ from PIL import Image
 
 from spml.errors import DataError
 from spml.inference import jobs, outputs
-from spml.inference.crf import CrfParameters
+from spml.inference.outputs import CrfParameters
 from spml.utils.files import atomic_path
 
 pytestmark = pytest.mark.usefixtures('one_thread')

@@ -4,8 +4,7 @@ import io
 import pytest
 
 from spml.errors import ConfigError, SpmlError
-from spml.pipeline.plan import read_plan
-from spml.pipeline.settings import expand, resolve_settings
+from spml.pipeline.plan import expand, read_plan, resolve_settings
 
 CONFIG = """
 dataset: {num_classes: 3}

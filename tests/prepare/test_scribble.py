@@ -5,7 +5,7 @@ import pytest
 from originals import TRAIN_PLUS, read, train_list, write_scribbles
 
 from spml.errors import DataError
-from spml.prepare import strokes
+from spml.prepare import shapes as strokes
 from spml.prepare.scribble import read_clicks
 from spml.prepare.voc_xml import class_table, read_scribbles
 
@@ -49,7 +49,7 @@ def test_the_five_lengths_of_every_image(place, works, rng):
         for folder, fraction, radius in zip(FOLDERS, (1, 0.8, 0.5, 0.3, 0), (1.5, 1.5, 1.5, 1.5, 3), strict=True):
             cut = [(CLASSES[tag], strokes.middle(np.array(points, float), fraction)) for tag, points in scribbles]
             np.testing.assert_array_equal(read(root / folder / f'{name}.png'),
-                                          strokes.draw(cut, place.sizes[name], radius))
+                                          strokes.draw_strokes(cut, place.sizes[name], radius))
 
 
 def test_a_drawing_by_hand(place, works):

@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from spml.prepare.strokes import draw, middle
+from spml.prepare.shapes import draw_strokes as draw
+from spml.prepare.shapes import middle
 
 
 def distance_to_segment(point, start, end):

@@ -17,9 +17,8 @@ from spml import config as configuration
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import read_list
 from spml.data.loader import StreamSampler, build_loader
-from spml.inference.crf import CrfParameters
 from spml.inference.jobs import Job, make_predictions, make_pseudo_labels
-from spml.inference.outputs import Finish, Prediction, write_label_maps
+from spml.inference.outputs import CrfParameters, Finish, Prediction, write_label_maps
 from spml.inference.predictors import SoftmaxPredictor, build_embedder
 from spml.models.build import build_classifier, build_embedding
 from spml.models.precision import ready_to_predict

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from measure import Bar, Case, Work
 
-from spml.inference.random_walk import affinity, transition, walk
+from spml.inference.pseudo_labels import affinity, transition, walk
 from spml.segsort import relations
 from spml.segsort.clustering import initial_clusters, spherical_kmeans
 from spml.segsort.retrieval import NEIGHBOURS, nearest_label_counts
