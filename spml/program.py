@@ -20,7 +20,8 @@ def execute(main):
     """Call `main()` and exit with its status; a user's mistake is one line and status 2, SIGTERM is like Ctrl-C."""
     try:
         with _signals_as_interrupts():
-            _check_words(sys.argv[1:])
+            for word in sys.argv[1:]:
+                check_name(word)
             status = main()
     except SpmlError as error:
         if not (error.is_secondary and LAUNCHED in os.environ):
@@ -147,11 +148,6 @@ def check_name(path):
 
 def _not_utf8(name):
     return f'{name}: a file name that is not UTF-8; rename it (convmv and detox do so for whole folders)'
-
-
-def _check_words(words):
-    for word in words:
-        check_name(word)
 
 
 def _complain(message, prefix='error: '):

@@ -10,7 +10,6 @@ A folder of many results (`ResultFolder`) holds two files: `made_with.json`, the
 the result and removed before the result is made again, so a kill at any moment costs one result and never vouches for
 a wrong one.
 """
-import contextlib
 import dataclasses
 import enum
 import hashlib
@@ -23,7 +22,7 @@ import time
 from tqdm import tqdm
 
 from spml.errors import SpmlError
-from spml.utils.formats import append_line, read_json_or_none, write_json, write_text
+from spml.utils.formats import append_line, read_json_lines, read_json_or_none, write_json, write_text
 
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 80
@@ -227,16 +226,8 @@ class ResultFolder:
 
     def _noted(self):
         """Return dict from a name to the digest noted last; what a kill or another writer has garbled is skipped."""
-        noted, text = {}, ''
-        with contextlib.suppress(OSError):
-            text = self._from.read_text(encoding='utf-8', errors='replace')
-        for line in text.splitlines():
-            row = None
-            with contextlib.suppress(ValueError, RecursionError):
-                row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get('name'), str) and isinstance(row.get('made_from'), str):
-                noted[row['name']] = row['made_from']
-        return noted
+        return {row['name']: row['made_from'] for row in read_json_lines(self._from, skip_damaged=True)
+                if isinstance(row.get('name'), str) and isinstance(row.get('made_from'), str)}
 
     def _is_there(self, name):
         try:  # a machine that failed may leave a file without content

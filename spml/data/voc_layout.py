@@ -29,15 +29,10 @@ TRAIN_LABELS = {**{kind: folder for kind, (folder, _, _) in STROKES.items()}, 't
 def write_lists(out, train, val, test):
     """Write the lists of every split and, for training, of every kind of label; arguments are names of images."""
     for kind, folder in TRAIN_LABELS.items():
-        write_train_list(out, kind, train, folder)
+        write_lines(out, f'train_{kind}', [f'{IMAGES}/{name}.jpg {folder}/{name}.png {REGIONS}/{name}.png'
+                                           for name in train])
     write_lines(out, 'val', [f'{IMAGES}/{name}.jpg {TRUTH}/{name}.png {TRUTH}/{name}.png' for name in val])
     write_lines(out, 'test', [f'{TEST_IMAGES}/{name}.jpg' for name in test])
-
-
-def write_train_list(out, kind, names, folder):
-    """Write `lists/train_<kind>.txt` of images whose labels are in `folder`, and return its path."""
-    return write_lines(out, f'train_{kind}',
-                       [f'{IMAGES}/{name}.jpg {folder}/{name}.png {REGIONS}/{name}.png' for name in names])
 
 
 def write_lines(out, name, lines):

@@ -17,7 +17,7 @@ import json
 import pathlib
 
 from spml.errors import DataError
-from spml.utils.formats import append_line
+from spml.utils.formats import append_line, read_json_lines
 
 FILE_NAME = 'run.jsonl'
 NO_TRUTH = 'there is no truth to score against (VAL_LIST and FULL_LIST are empty)'
@@ -99,13 +99,9 @@ def read_record(run_dir):
 
 def _rows(path):
     """Return the events of a record; lines that are damaged are skipped."""
-    rows = []
-    for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if path.is_file() else []:
-        with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
     needed = {'run': {'time'}, 'stage': {'stage', 'status', 'script', 'arguments', 'output'}}
-    return [row for row in rows if isinstance(row, dict) and row.get('event') in needed
-            and needed[row['event']] <= row.keys()]
+    return [row for row in read_json_lines(path, skip_damaged=True)
+            if row.get('event') in needed and needed[row['event']] <= row.keys()]
 
 
 def options_of(arguments):

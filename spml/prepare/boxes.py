@@ -3,7 +3,6 @@
 LabelMe's rectangles (.json), VOC's XML and YOLO's text (.txt) are a file an image in a folder; COCO's `bbox`es are one
 file. A box is (label value, (left, top, right, bottom)) in whole pixels from 0, right and bottom excluded.
 """
-import contextlib
 import logging
 import math
 import os
@@ -18,11 +17,11 @@ from spml.data.readers import check_size
 from spml.errors import DataError, first_line
 from spml.prepare import labelme, voc_xml
 from spml.prepare import notes as noted
-from spml.prepare.coco_masks import are_shares, read_records
+from spml.prepare.coco_masks import SHARES, are_shares, read_records
 from spml.prepare.photos import SAME_PHOTO
 from spml.prepare.shapes import class_value, shape_value
 from spml.program import check_name
-from spml.utils.formats import as_int, read_json, read_lines
+from spml.utils.formats import as_float, as_int, read_json, read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -128,9 +127,8 @@ def _voc(path, size, classes, others, notes, has_background):
     _check_stated(path, stated, size)
     if are_shares([number for _, _, (left, top, right, bottom) in objects for number in (
             left + 1, top + 1, right, bottom)], size):
-        raise DataError(f'{path}: all x and y are in 0..1; they must be pixels, not shares of the image')
-    if named and labelme.stem(named) != labelme.stem(str(path)):
-        notes.append((noted.RENAMED, f'{path}: {named}'))
+        raise DataError(f'{path}: {SHARES}')
+    labelme.note_renamed(path, named, notes)
     for where, name, corners in objects:
         yield where, class_value(name, classes, others, where), corners
 
@@ -195,9 +193,7 @@ def _is_number(value):
 
 
 def _share(where, text):
-    value = math.nan
-    with contextlib.suppress(ValueError):
-        value = float(text)
+    value = as_float(text)
     if not 0 <= value <= 1:
         raise DataError(f"{where}: {text!r} is no share of the image's width or height, 0..1; are these pixels?")
     return value

@@ -12,6 +12,8 @@ import numpy as np
 from spml.errors import DataError, require_module
 from spml.utils.formats import as_int, read_json
 
+SHARES = 'all x and y are in 0..1; they must be pixels, not shares of the image'
+
 
 class Category(NamedTuple):
     """A class in a file of COCO: its name, and its file and id for messages."""
@@ -177,7 +179,7 @@ def _fill(polygons, size, where):
                            for number in itertools.chain.from_iterable(polygons)):
         raise DataError(f'{where}: polygons must be lists [x, y, x, y, ...] of pixels; fetch the file again')
     if are_shares(list(itertools.chain.from_iterable(polygons)), size):
-        raise DataError(f'{where}: all x and y are in 0..1; they must be pixels, not shares of the image')
+        raise DataError(f'{where}: {SHARES}')
     polygons = [polygon for polygon in polygons if len(polygon) >= 6]  # three points
     if not polygons:
         return np.zeros(size, bool)

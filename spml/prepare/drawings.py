@@ -164,15 +164,12 @@ def coding(surveys, classes, palettes=None, fixes=()):
         is_informative = len(set(used.values())) == len(used)
         for index, colour in used.items():
             path, other = colours.setdefault(index, (survey.path, colour))
-            if other == colour and is_informative:
-                path, other = indices.setdefault(colour, (survey.path, index))
+            clash = f'number {index} has the colour {other} in {path}, but {colour} in {survey.path}'
+            if other == colour:
+                path, other = indices.setdefault(colour, (survey.path, index)) if is_informative else (path, index)
                 if other == index:
                     continue
                 clash = f'the colour {colour} is number {other} in {path}, but {index} in {survey.path}'
-            elif other == colour:
-                continue
-            else:
-                clash = f'number {index} has the colour {other} in {path}, but {colour} in {survey.path}'
             if all(known in classes.values for survey in surveys for known in (survey.palette or {}).values()):
                 return Coding(True, fixes)
             raise DataError(f'{survey.path}: the palettes of these files do not agree: {clash}; write the colours into '

@@ -14,7 +14,7 @@ from spml.data.decoding import opened_image
 from spml.data.readers import check_size
 from spml.errors import DataError, first_line
 from spml.prepare import notes as noted
-from spml.prepare.coco_masks import are_shares
+from spml.prepare.coco_masks import SHARES, are_shares
 from spml.prepare.photos import SAME_PHOTO
 from spml.utils.formats import as_int, read_json
 
@@ -61,11 +61,10 @@ def read_shapes(path, size, notes):
     stated = [own if value is None else as_int(value) or value for own, value in zip(size, stated, strict=True)]
     check_size(path, stated, 'the image', size, SAME_PHOTO)
     named = content.get('imagePath')
-    if isinstance(named, str) and named and stem(named) != stem(str(path)):
-        notes.append((noted.RENAMED, f'{path}: {named}'))
+    note_renamed(path, named if isinstance(named, str) else None, notes)
     shapes = [_check_shape(f'{path}: shape {number}', shape, size) for number, shape in enumerate(shapes)]
     if are_shares([number for shape in shapes for number in shape.points.ravel().tolist()], size):
-        raise DataError(f'{path}: all x and y are in 0..1; they must be pixels, not shares of the image')
+        raise DataError(f'{path}: {SHARES}')
     if shapes and content.get('imageHeight') is content.get('imageWidth') is None:
         note_outside(str(path), np.concatenate([shape.points for shape in shapes]), size, notes)
     return shapes
@@ -108,9 +107,12 @@ def area(shape, size):
     return covered, '' if covered.any() else f'a {shape.type} outside the image'
 
 
-def stem(path):
-    """Return the base name without its ending of a path as any system writes it, in one Unicode form."""
-    return unicodedata.normalize('NFC', pathlib.PureWindowsPath(path).stem)  # which takes / for \ too
+def note_renamed(path, named, notes):
+    """Note that a file names another image, or None, than that which it is called like, whatever system wrote it."""
+    stems = [unicodedata.normalize('NFC', pathlib.PureWindowsPath(str(one)).stem)  # which takes / for \ too
+             for one in (path, named or path)]
+    if stems[0] != stems[1]:
+        notes.append((noted.RENAMED, f'{path}: {named}'))
 
 
 def _shapes(path, content):

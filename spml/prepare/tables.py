@@ -15,9 +15,10 @@ import numpy as np
 from spml.errors import DataError
 from spml.prepare import labelme
 from spml.prepare import notes as noted
+from spml.prepare.coco_masks import SHARES
 from spml.prepare.shapes import class_value, shape_value
 from spml.program import check_name
-from spml.utils.formats import as_int, read_lines
+from spml.utils.formats import as_float, as_int, read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def find_points(path):
     numbers = [number for rows in points.values() for row in rows for number in row[2:]]
     if max(numbers) <= 1 and min(numbers) >= 0 and (
             len(numbers) > 2 * _FEW or any(number != int(number) for number in numbers)):
-        raise DataError(f'{path}: all x and y are in 0..1; they must be pixels, not shares of the image')
+        raise DataError(f'{path}: {SHARES}')
     return {name: Points(rows) for name, rows in points.items()}
 
 
@@ -170,7 +171,8 @@ def _tag_rows(path, classes):
                                          if as_int(field)]
             return
     # Of further columns those that hold nothing but numbers, sizes or shares, are no names of classes.
-    kept = [is_kept or not any(kept) or not _are_numbers(fields[number:number + 1] for _, fields in rows)
+    kept = [is_kept or not any(kept) or not _are_numbers(field for _, fields in rows for field in
+                                                         fields[number:number + 1])
             for number, is_kept in enumerate(kept, 1)]
     others = [title for title, is_kept in zip(titles, kept, strict=True) if not is_kept]
     if others:
@@ -182,10 +184,10 @@ def _tag_rows(path, classes):
                                  if not others or kept[min(number, len(kept) - 1)]]
 
 
-def _are_numbers(columns):
-    """Return whether all fields in lists of such are numbers or empty."""
+def _are_numbers(fields):
+    """Return whether all fields are numbers or empty."""
     with contextlib.suppress(ValueError):
-        for field in filter(None, (field for fields in columns for field in fields)):
+        for field in filter(None, fields):
             float(field)
         return True
     return False
@@ -234,9 +236,7 @@ def _ids(where, text, classes, others, kept=False):
 
 
 def _number(where, text):
-    value = math.nan
-    with contextlib.suppress(ValueError):
-        value = float(text.replace(',', '.'))  # as spreadsheets of some countries write it
+    value = as_float(text.replace(',', '.'))  # as spreadsheets of some countries write it
     if not math.isfinite(value):
         raise DataError(f'{where}: {text!r} is not a number of pixels')
     return value

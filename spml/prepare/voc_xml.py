@@ -6,6 +6,7 @@ import numpy as np
 
 from spml.config.schema import VOC_CLASS_NAMES
 from spml.errors import DataError
+from spml.utils.formats import as_float
 
 # Names that other annotations use for VOC's classes.
 _SYNONYMS = {'plane': 'aeroplane', 'airplane': 'aeroplane', 'bike': 'bicycle', 'table': 'diningtable',
@@ -110,10 +111,7 @@ def _class_id(where, tag, classes, way_out):
 def _number(where, element, *names):
     """Return the number in the child of the first of these names that there is."""
     text = next((text for text in map(element.findtext, names) if text is not None), None)
-    try:
-        value = float(text)
-    except (TypeError, ValueError):
-        value = math.nan
+    value = as_float(text)
     if not math.isfinite(value):
         raise DataError(f'{where} has {names[0]} = {text!r}, which is not a number; use the original file')
     return value

@@ -1,7 +1,7 @@
 """Text, JSON, PNG, `.npy` and `.npz` files: written whole or not at all, read with errors that name the file."""
 import contextlib
-import itertools
 import json
+import math
 import pathlib
 import re
 
@@ -65,6 +65,14 @@ def as_int(value):
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def as_float(text):
+    """Return the number that a text means, NaN where it means none."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def read_json_or_none(path):
     """Return what a JSON file of this program's own holds; None where it is missing, unreadable or damaged."""
     try:
@@ -73,14 +81,22 @@ def read_json_or_none(path):
         return None
 
 
-def read_json_lines(path):
-    """Return the objects of a JSON-lines file, none without the file; what follows a line cut short is dropped."""
+def read_json_lines(path, skip_damaged=False):
+    """Return the objects of a JSON-lines file, none without the file.
+
+    What follows a line that is damaged or cut short is dropped, or that line alone if `skip_damaged`.
+    """
     rows = []
     if pathlib.Path(path).is_file():
-        with contextlib.suppress(ValueError):
-            for line in pathlib.Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
-                rows.append(json.loads(line))  # noqa: PERF401 (lines before a damaged one stay)
-    return list(itertools.takewhile(lambda row: isinstance(row, dict), rows))
+        for line in pathlib.Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
+            row = None
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+            elif not skip_damaged:
+                break
+    return rows
 
 
 def write_png(path, array):
