@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from spml import config as configuration
+from spml.models.build import build_classifier, build_embedding
 
 # Background jobs of a shell ignore Ctrl-C, and their children inherit that; tests of interrupting send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -160,6 +161,18 @@ def identical():
             return len(one) == len(other) and all(map(compare, one, other))
         return one == other
     return compare
+
+
+@pytest.fixture
+def save_model():
+    """A function that writes a checkpoint of networks, by default of random weights, and of their configuration."""
+    def save(path, config, *networks):
+        embedding, classifier = networks or (build_embedding(config), build_classifier(config))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({'embedding_model': embedding.state_dict(), 'prediction_model': classifier.state_dict(),
+                    'config': configuration.to_dict(config)}, path)
+        return path
+    return save
 
 
 @pytest.fixture

@@ -18,6 +18,14 @@ def png(width, height, depth, kind, rows, interlace=0, extra=()):
     return b'\x89PNG\r\n\x1a\n' + b''.join(chunks)
 
 
+def without_its_middle(path):
+    """Write zeros over the middle third of a file, which leaves a JPEG readable and damaged."""
+    content = path.read_bytes()
+    third = len(content) // 3
+    path.write_bytes(content[:third] + bytes(third) + content[2 * third:])
+    return path
+
+
 def as_object(value):
     box = np.empty((), object)
     box[()] = value

@@ -35,13 +35,8 @@ def networks(small_config):
 
 
 @pytest.fixture
-def checkpoint(networks, tmp_path):
-    config, embedding, classifier = networks
-    path = tmp_path / 'run' / 'stage1' / 'model-3.pth'
-    path.parent.mkdir(parents=True)
-    torch.save({'embedding_model': embedding.state_dict(), 'prediction_model': classifier.state_dict(),
-                'config': configuration.to_dict(config)}, path)
-    return path
+def checkpoint(networks, tmp_path, save_model):
+    return save_model(tmp_path / 'run' / 'stage1' / 'model-3.pth', *networks)
 
 
 def random_image(height, width):

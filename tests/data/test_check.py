@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from exif import save_turned
 from PIL import Image
+from raw_files import without_its_middle
 
 from spml.data import check
 from spml.data.check import SUSPICIOUS, WRONG, Fix, check_list, check_sample, parse_fix
@@ -280,20 +281,14 @@ def test_an_image_without_label_map_and_tags_and_a_tag_beyond_the_classes_are_fo
     assert data.found() == {('empty', 1), ('line', 2)}
 
 
-def lose_the_middle(path):
-    """Write zeros over the middle third of a JPEG that consists of little but pixels."""
-    Image.open(path).save(path, format='JPEG', quality=100, subsampling=0)
-    content = path.read_bytes()
-    third = len(content) // 3
-    path.write_bytes(content[:third] + bytes(third) + content[2 * third:])
-
-
 def test_an_image_of_which_the_middle_is_lost_is_wrong_and_does_not_stop_a_training(data, caplog):
-    lose_the_middle(data.folder / '2.jpg')
+    path = data.folder / '2.jpg'
+    Image.open(path).save(path, quality=100, subsampling=0)  # little but pixels
+    without_its_middle(path)
     assert data.found() == {('corrupt', 3)}
     entries = read_list(data.list, data.folder)
     assert check_sample(entries, NUM_CLASSES, with_regions=True) == []
-    assert [str(data.folder / '2.jpg') in record.getMessage() for record in caplog.records] == [True]
+    assert [str(path) in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_tags_that_a_mask_contradicts_are_named(data):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from raw_files import png
+from raw_files import png, without_its_middle
 
 from spml.data import decoding
 from spml.data.readers import image_pixels, read_image, read_label
@@ -34,18 +34,14 @@ ENCODINGS = ['plain', 'progressive', '4:4:4', '4:2:2', 'grey', 'cmyk', 'restarts
              'coarse', 'fine', 'exif']
 
 
-def without_its_middle(content):
-    third = len(content) // 3
-    return content[:third] + bytes(third) + content[2 * third:]
-
-
 @pytest.mark.parametrize('kind', ENCODINGS)
 def test_a_jpeg_without_its_middle_is_told_of_and_a_healthy_one_is_not(tmp_path, rng, capfd, kind):
     content, told = jpeg(rng, kind), []
     (tmp_path / 'good.jpg').write_bytes(content)
     # What cameras and editors put before, between and behind the parts of a file is no damage.
     (tmp_path / 'padded.jpg').write_bytes(content[:2] + b'\xff\xfe\x00\x06text' + b'\xff' * 5 + content[2:] + bytes(9))
-    (tmp_path / 'bad.jpg').write_bytes(without_its_middle(content))
+    (tmp_path / 'bad.jpg').write_bytes(content)
+    without_its_middle(tmp_path / 'bad.jpg')
     for name in ('good', 'padded'):
         assert read_image(tmp_path / f'{name}.jpg', told.append).shape == (240, 320, 3)
         assert told == []
@@ -61,7 +57,8 @@ def test_a_jpeg_without_its_middle_is_told_of_and_a_healthy_one_is_not(tmp_path,
 
 def test_damage_is_warned_of_once_a_file(tmp_path, rng, caplog):
     for name in ('a.jpg', 'b.jpg'):
-        (tmp_path / name).write_bytes(without_its_middle(jpeg(rng, 'plain')))
+        (tmp_path / name).write_bytes(jpeg(rng, 'plain'))
+        without_its_middle(tmp_path / name)
         for _ in range(3):
             read_image(tmp_path / name)
     assert [record.getMessage().partition(':')[0] for record in caplog.records] == [
@@ -70,7 +67,8 @@ def test_damage_is_warned_of_once_a_file(tmp_path, rng, caplog):
 
 def test_what_others_write_to_standard_error_while_a_jpeg_is_decoded_arrives(tmp_path, rng):
     path = tmp_path / 'bad.jpg'
-    path.write_bytes(without_its_middle(jpeg(rng, 'plain')))
+    path.write_bytes(jpeg(rng, 'plain'))
+    without_its_middle(path)
     program = ('import sys, threading, os\nfrom spml.data.readers import read_image\n'
                'def write():\n    for number in range(2000):\n        os.write(2, b"line %d\\n" % number)\n'
                'thread = threading.Thread(target=write)\nthread.start()\n'
@@ -90,6 +88,7 @@ def test_a_closed_standard_error_is_no_obstacle(tmp_path, rng):
 
 # Headers that say different things
 
+
 @pytest.mark.parametrize('read', [read_image, read_label])
 def test_a_png_with_a_second_header_is_refused(tmp_path, read):
     size = struct.pack('>IIBBBBB', 11000, 11000, 8, 0, 0, 0, 0)
@@ -102,6 +101,7 @@ def test_a_png_with_a_second_header_is_refused(tmp_path, read):
 
 
 # One check for files, PIL images and arrays
+
 
 def same_refusal(path, content):
     """Return the two errors, without the name, of a file and of the PIL image that is opened from it."""

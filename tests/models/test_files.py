@@ -103,7 +103,6 @@ def test_setup_asks_for_the_torch_that_reads_safely():
 
 # Safetensors
 
-
 def test_safetensors_give_back_what_was_written(tmp_path, identical):
     shared = torch.randn(4, 3)
     states = {'embedding_model': {'a.b': shared, 'a.c': shared.t(), 'embedding_model.d': torch.arange(5)},

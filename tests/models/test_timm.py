@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from spml import load_segmenter
-from spml.config import to_dict
 from spml.errors import CheckpointError, ConfigError
 from spml.models.backbones import build_backbone
 from spml.models.build import build_classifier, build_embedding, starting_weights
@@ -235,11 +234,10 @@ def test_offline_one_line_says_where_timms_weights_are(monkeypatch, tmp_path, sm
 
 @pytest.mark.parametrize('overrides', [LITE0, (*TIMM, 'network.timm_model=convnext_atto')])
 @torch.no_grad()
-def test_a_checkpoint_brings_its_backbone_back(tmp_path, small_config, overrides, rng):
+def test_a_checkpoint_brings_its_backbone_back(tmp_path, small_config, save_model, overrides, rng):
     config = small_config(*overrides)
-    embedding, classifier = build_embedding(config).eval(), build_classifier(config).eval()
-    torch.save({'embedding_model': embedding.state_dict(), 'prediction_model': classifier.state_dict(),
-                'config': to_dict(config)}, tmp_path / 'model-1.pth')
+    embedding = build_embedding(config).eval()
+    save_model(tmp_path / 'model-1.pth', config, embedding, build_classifier(config))
     image = rng.integers(0, 256, (40, 52, 3), np.uint8)
     found = load_segmenter(tmp_path / 'model-1.pth', device='cpu').predict(image)
     assert found.labels.shape == (40, 52)

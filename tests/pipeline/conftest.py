@@ -104,6 +104,14 @@ class Place:
         out, error = self.captured()
         return left.value.code, out, error
 
+    def refused(self, **settings):
+        """Run the pipeline, which refuses in one line before any stage; return the line."""
+        status, _, error = self.run(**settings)
+        assert (status, self.calls) == (2, [])
+        assert error.startswith('error: ')
+        assert error.count('\n') == 1
+        return error
+
     @property
     def calls(self):
         """The stages whose scripts were started, in order."""

@@ -97,10 +97,7 @@ def test_a_training_is_made_again_only_if_asked(place, change, named):
     ok(place.run())
     (place.folder / 'weights').write_text('other weights')
     change(place)
-    status, _, error = place.run()
-    assert (status, place.calls) == (2, [])
-    assert error.startswith('error: ')
-    assert error.count('\n') == 1
+    error = place.refused()
     for word in (str(place.run_dir), 'train_embedding', named, 'RUN_NAME', 'OVERWRITE=1'):
         assert word in error
     ok(place.run(OVERWRITE='1'))
@@ -120,31 +117,29 @@ def replace_by_older(path):
 def test_a_classifiers_setting_leaves_the_embedding_alone(place):
     ok(place.run())
     place.overrides['classifier'] = ['train.base_lr=0.5']
-    assert 'train_classifier was made differently (train.base_lr' in place.run()[2]
+    assert 'train_classifier was made differently (train.base_lr' in place.refused()
     ok(place.run(OVERWRITE='1'))
     assert place.calls == ['train_classifier']
 
 
 def test_both_configurations_are_checked_before_the_first_stage(place):
     place.overrides['classifier'] = ['train.base_rl=0.5']
-    status, _, error = place.run()
-    assert (status, place.calls) == (2, [])
-    assert 'train.base_lr' in error
+    assert 'train.base_lr' in place.refused()
     place.overrides = {'embedding': ['network.pretrained=/nowhere.pth'], 'classifier': []}
-    assert 'network.pretrained=/nowhere.pth' in place.run()[2]
-    assert 'PRETRAINED=/nowhere.pth' in place.run(PRETRAINED='/nowhere.pth')[2]
+    assert 'network.pretrained=/nowhere.pth' in place.refused()
+    assert 'PRETRAINED=/nowhere.pth' in place.refused(PRETRAINED='/nowhere.pth')
     place.overrides['embedding'] = ['network.pretrained=/no/such/folder']
-    assert 'network.pretrained=/no/such/folder' in place.run()[2]
+    assert 'network.pretrained=/no/such/folder' in place.refused()
     place.overrides['embedding'] = []
     (place.data / 'val.txt').unlink()
-    assert f'VAL_LIST={place.data}/val.txt: no such file' in place.run()[2]
+    assert f'VAL_LIST={place.data}/val.txt: no such file' in place.refused()
     assert not (place.run_dir / 'run.jsonl').exists()
 
 
 def test_given_weights_take_the_place_of_a_training(place):
     weights = place.folder / 'released.pth'
     place.drop, place.extra = ['demo_data', 'train_embedding', 'train_classifier'], ['--checkpoint', weights]
-    assert 'released.pth: no such file' in place.run()[2]
+    assert 'released.pth: no such file' in place.refused()
     weights.write_text('weights')
     ok(place.run())
     assert place.calls == ['inference', 'score', 'labels', 'score_final']
@@ -165,8 +160,7 @@ def test_the_last_word_of_a_key_counts_and_is_announced(place):
     ('BATCH', '0'), ('BATCH', 'all'), ('PROCESSES', '0'), ('CLUSTERS', '6x6'), ('NUM_WORKERS', 'abc'),
     ('NUM_CLASSES', '-1'), ('OVERWRITE', '0'), ('GPUS', 'a')])
 def test_a_bad_setting_is_one_line_before_anything_runs(place, name, value):
-    status, _, error = place.run(**{name: value})
-    assert (status, place.calls) == (2, [])
+    error = place.refused(**{name: value})
     assert error.startswith(f'error: {name}={value}: must be ')
     assert error.count('\n') == 1
 
@@ -182,7 +176,7 @@ def test_the_built_in_data_are_made_again_only_if_asked(place):
     place.drop = []
     assert 'to run: demo_data, train_embedding (11 steps)' in ok(place.run())
     place.num_val = 5
-    assert "demo_data was made differently (--num_val: '4' -> '5')" in place.run()[2]
+    assert "demo_data was made differently (--num_val: '4' -> '5')" in place.refused()
     out = ok(place.run(OVERWRITE='1'))
     assert 'to run: demo_data (again), train_embedding (11 steps, again)' in out
     assert place.calls == ['demo_data']  # it drew the same
@@ -235,9 +229,7 @@ def test_weights_without_a_state_are_taken_over_or_refused_never_trained_again(p
     assert 'train_classifier' not in place.calls
     shutil.rmtree(place.run_dir / '.stages')
     place.overrides['embedding'] = ['network.kmeans_iterations=3']
-    status, _, error = place.run()
-    assert (status, place.calls) == (2, [])
-    assert 'network.kmeans_iterations: 10 -> 3' in error
+    assert 'network.kmeans_iterations: 10 -> 3' in place.refused()
 
 
 def test_overwriting_reaches_what_a_training_resumes(place):
@@ -300,9 +292,7 @@ def test_a_forced_stage_and_the_later_ones_run_again_even_when_stopped_in_betwee
     ok(place.run())
     assert place.calls == STAGES[4:]
     assert (place.run_dir / 'classifier.previous-1' / 'model-10.pth').exists()
-    status, _, error = place.run(FORCE='training')
-    assert (status, place.calls) == (2, [])
-    assert 'FORCE=training: no such stage; stages: train_embedding' in error
+    assert 'FORCE=training: no such stage; stages: train_embedding' in place.refused(FORCE='training')
     place.overrides['classifier'] = ['train.base_lr=0.5']  # of a stage that is forced anyway
     ok(place.run(FORCE='labels'))
 
@@ -344,7 +334,7 @@ def test_versions_may_differ_in_which_keys_there_are(place):
     ok(place.run())
     assert place.calls == []
     place.overrides['embedding'] = ['train.batch_size=2']
-    assert "train.batch_size: '4 each' -> '2 each'" in place.run()[2]
+    assert "train.batch_size: '4 each' -> '2 each'" in place.refused()
 
 
 @pytest.mark.parametrize('text', [
@@ -379,7 +369,7 @@ def test_a_run_of_the_version_before_is_taken_over(place):
     assert place.calls == []
     assert out.count('skipped') == len(STAGES)
     (place.data / 'weak.png').write_text('corrected')  # known by content from now on
-    assert 'weak.png: other content' in place.run()[2]
+    assert 'weak.png: other content' in place.refused()
 
 
 def test_a_run_of_the_version_before_with_other_settings_is_refused(place):
@@ -387,9 +377,7 @@ def test_a_run_of_the_version_before_with_other_settings_is_refused(place):
     earlier_version(place)
     text = place.folder.joinpath('embedding.yaml').read_text().replace('max_iteration: 11', 'max_iteration: 12')
     (place.run_dir / 'stage1' / 'config.yaml').write_text(text)
-    status, _, error = place.run()
-    assert (status, place.calls) == (2, [])
-    assert 'train.max_iteration: 12 -> 11' in error
+    assert 'train.max_iteration: 12 -> 11' in place.refused()
 
 
 def test_a_run_of_the_version_before_is_not_taken_over_blindly(place):
@@ -403,7 +391,7 @@ def test_a_run_of_the_version_before_is_not_taken_over_blindly(place):
     assert '--resume' in next(call for call in place.all_calls if call['stage'] == 'train_classifier')['words']
     earlier_version(place)
     (place.data / 'train.txt').write_text('a.jpg weak.png regions.png\n' * 2)
-    assert 'train.txt: other content' in place.run()[2]
+    assert 'train.txt: other content' in place.refused()
 
 
 def test_an_unfinished_stage_of_the_version_before_goes_on(place):
@@ -422,15 +410,13 @@ def test_where_each_process_takes_so_many_images_their_number_is_a_setting(place
     ok(place.run(PROCESSES='2'))
     ok(place.run(PROCESSES='2'))
     assert place.calls == []
-    status, _, error = place.run(PROCESSES='3')
-    assert (status, place.calls) == (2, [])
-    assert 'train_embedding was made differently (processes: 2 -> 3)' in error
+    assert 'train_embedding was made differently (processes: 2 -> 3)' in place.refused(PROCESSES='3')
     place.behave(train_embedding={'fail': 3})
-    status, _, error = place.run(PROCESSES='3', OVERWRITE='1')
+    place.run(PROCESSES='3', OVERWRITE='1')
     assert place.calls == ['train_embedding']
     # What was begun with three processes does not go on with two.
     place.behave()
-    assert 'processes: 3 -> 2' in place.run(PROCESSES='2')[2]
+    assert 'processes: 3 -> 2' in place.refused(PROCESSES='2')
     assert place.calls == []
     ok(place.run(PROCESSES='3'))
     # A version before did not note the number.

@@ -181,17 +181,6 @@ def test_configurations_are_renewed_for_more_images_unless_they_were_edited(tmp_
     assert '3174 images to train on: 6000 steps' in capsys.readouterr().out
 
 
-def test_a_mix_is_trained_with_the_published_numbers_of_each_kind(tmp_path, classes):
-    write_configs(SHIPPED / 'voc12', tmp_path, classes, 500, 100)
-    config = load_config(tmp_path / 'scribble.yaml')
-    for kind, published in (('scribble', 'scribble'), ('point', 'point'), ('tag', 'tag_box'), ('box', 'tag_box')):
-        given = load_config(SHIPPED / f'voc12/{published}.yaml').train
-        found = {**config.train, **config.train.kinds[kind]}
-        for key in ('sem_ann_concentration', 'sem_ann_loss_weight', 'sem_occ_concentration', 'sem_occ_loss_weight',
-                    'img_sim_concentration', 'img_sim_loss_weight'):
-            assert found[key] == given[key], (kind, key)
-
-
 def test_a_folder_of_the_version_before_is_left_as_it_is(tmp_path, classes):
     write_configs(SHIPPED / 'demo', tmp_path / 'new', classes, 160, 120)
     old = tmp_path / 'old'

@@ -1,13 +1,11 @@
 """What `spml.load_segmenter` says of the classes of a run on own data: what prepare_custom.py was told."""
 import numpy as np
 import pytest
-import torch
 from own_photos import BLOCK, Photos
 from PIL import Image
 
 import spml
-from spml import config as configuration
-from spml.models.build import build_classifier, build_embedding
+from spml.config import load_config
 
 TINY = ['num_threads=0', 'network.backbone_types=panoptic_deeplab_14', 'network.embedding_dim=8',
         'network.frozen_stages=[]', 'network.bn_momentum=0.1', 'network.kmeans_iterations=2',
@@ -17,20 +15,14 @@ VOC_COLOURS = ((0, 0, 0), (128, 0, 0), (0, 128, 0))
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
-def save_model(path, config):
-    path.parent.mkdir(parents=True)
-    networks = {'embedding_model': build_embedding(config), 'prediction_model': build_classifier(config)}
-    torch.save({**{name: network.state_dict() for name, network in networks.items()},
-                'config': configuration.to_dict(config)}, path)
-
-
 @pytest.mark.parametrize(('lines', 'options', 'names', 'colours', 'has_background'), [
     ('background\nbig cat\ndog\n', [], ['background', 'big cat', 'dog'], VOC_COLOURS, True),
     ('sky 9 8 7\nbig cat 250 0 0\ndog 0 0 250\nvoid 255 255 255\n', ['--background', 'none'],
      ['sky', 'big cat', 'dog'], ((9, 8, 7), (250, 0, 0), (0, 0, 250)), False),
     ('sky 9 8 7\nbig cat 250 0 0\ndog 0 0 250\nvoid 255 255 255\n', ['--background', 'first'],
      ['sky', 'big cat', 'dog'], ((9, 8, 7), (250, 0, 0), (0, 0, 250)), True)])
-def test_names_colours_and_void_are_as_prepared(tmp_path, works, lines, options, names, colours, has_background):
+def test_names_colours_and_void_are_as_prepared(tmp_path, works, save_model, lines, options, names, colours,
+                                                has_background):
     own = Photos(tmp_path)
     own.classes(lines)
     ids = BLOCK.copy()
@@ -43,7 +35,7 @@ def test_names_colours_and_void_are_as_prepared(tmp_path, works, lines, options,
 
     run = tmp_path / 'snapshots' / 'mine' / 'spml'
     for folder, name in (('stage1', 'spml_joint'), ('classifier', 'classifier')):
-        save_model(run / folder / 'model-3.pth', configuration.load_config(tmp_path / f'configs/{name}.yaml', TINY))
+        save_model(run / folder / 'model-3.pth', load_config(tmp_path / f'configs/{name}.yaml', TINY))
         segmenter = spml.load_segmenter(run, 'cpu')
         assert segmenter.class_names == tuple(names)
         assert segmenter.colours == colours

@@ -6,10 +6,8 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 import yaml
 
-from spml import config as configuration
 from spml.inference.sources import SOURCES
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -20,12 +18,9 @@ SCRIPTS = {'prototype': {}, 'inference': {'predictor': 'softmax'}, 'pseudo_label
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
-def test_the_checkpoint_s_configuration_counts_and_what_is_done_is_left(place, script):
+def test_the_checkpoint_s_configuration_counts_and_what_is_done_is_left(place, save_model, script):
     folder = place.folder / 'training'
-    folder.mkdir()
-    config = place.make_config('test.stride=32,32', 'test.image_size=30')
-    content = torch.load(place.make_weights(config), weights_only=True)
-    torch.save({**content, 'config': configuration.to_dict(config)}, folder / 'model-10.pth')
+    save_model(folder / 'model-10.pth', place.make_config('test.stride=32,32', 'test.image_size=30'))
     (folder / 'model-9.pth').write_bytes(b'older')
     options = {**SCRIPTS[script], 'cfg_path': None, 'checkpoint': None, 'snapshot_dir': folder}
     place.works(script, '--set', 'test.image_size=24', **options)

@@ -6,25 +6,19 @@ import shlex
 
 import numpy as np
 import pytest
-import torch
 from exif import save_turned
 from PIL import Image
 
 import spml
-from spml import config as configuration
 from spml.visualization.pictures import overlay
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 @pytest.fixture
-def run_dir(place):
+def run_dir(place, save_model):
     """The folder of a run whose classifier carries its configuration."""
-    config = place.make_config()
-    content = torch.load(place.make_weights(config), weights_only=True)
-    path = place.folder / 'run' / 'classifier' / 'model-3.pth'
-    path.parent.mkdir(parents=True)
-    torch.save({**content, 'config': configuration.to_dict(config)}, path)
+    save_model(place.folder / 'run' / 'classifier' / 'model-3.pth', place.make_config())
     return place.folder / 'run'
 
 

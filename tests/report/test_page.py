@@ -5,10 +5,6 @@ import shutil
 import sys
 
 import pytest
-import torch
-
-from spml import config as configuration
-from spml.models.build import build_classifier, build_embedding
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -86,11 +82,8 @@ def test_runs_side_by_side(works, made, tmp_path):
     assert len(page.all('img')) == 3 * 4 + 3 * 5
 
 
-def test_training_images_are_predicted_with_the_runs_weights(works, made, small_config):
-    config = small_config()
-    torch.save({'embedding_model': build_embedding(config).state_dict(),
-                'prediction_model': build_classifier(config).state_dict(), 'config': configuration.to_dict(config)},
-               made.runs[0] / 'classifier' / 'model-3.pth')
+def test_training_images_are_predicted_with_the_runs_weights(works, made, small_config, save_model):
+    save_model(made.runs[0] / 'classifier' / 'model-3.pth', small_config())
     works('report', *made.runs, '--device', 'cpu')
     page = Page(made.runs[0] / 'report.html')
     assert page.text.count('none prediction, a/run') == 0
