@@ -9,7 +9,6 @@ import io
 import math
 import pickle
 import pickletools
-import types
 
 import numpy as np
 
@@ -38,99 +37,79 @@ def _load(source):
     shape, _, dtype = read_header(source)
     if dtype != np.dtype(object) or shape != ():
         raise pickle.UnpicklingError(f'holds a plain array of shape {shape} and type {dtype}, not one pickled object')
-    outer = _Reader().read(source)
+    outer = _read(source)
     if not isinstance(outer, _Call) or outer.name != '_reconstruct' or len(outer.state[4]) != 1:
         raise pickle.UnpicklingError('does not hold exactly one object')
     value, build = outer.state[4][0], _Builder(len(source.getbuffer()))
     return {build(key): build(item) for key, item in value.items()} if isinstance(value, dict) else build(value)
 
 
-class _Reader:
-    """Reads a pickle's opcodes one by one: no size that the file states makes it take memory, only what is there."""
-
-    def __init__(self):
-        self.stack, self.marks, self.memo = [], [], {}
-
-    def read(self, source):
-        """Return the object that the pickle in a binary file ends with."""
-        for opcode, argument, _ in pickletools.genops(source):
-            self._step(opcode.name, argument)
-        return self.stack.pop()
-
-    def _step(self, name, argument):
-        if name in _VALUES:
-            self.stack.append(argument)
-        elif name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name]())
-        elif name in self._ACTIONS:
-            self._ACTIONS[name](self, argument)
-        elif name not in ('PROTO', 'FRAME', 'STOP'):
-            raise pickle.UnpicklingError(f'refused: the file uses {name}, which arrays and plain values do not need')
-
-    def _mark(self, _):
-        self.marks.append(len(self.stack))
-
-    def _put(self, index):
-        self.memo[len(self.memo) if index is None else int(index)] = self.stack[-1]
-
-    def _get(self, index):
-        self.stack.append(self.memo[int(index)])
-
-    def _gather(self, collection):
-        self.stack.append(collection(self._since_mark()))
-
-    def _extend(self, items):
-        _expect(list, self.stack[-1]).extend(items)
-
-    def _set(self, items):
-        _fill(_expect(dict, self.stack[-1]), items)
-
-    def _global(self, argument):
-        self.stack.append(_named(*(argument.split(' ', 1) if argument else self._pop(2))))
-
-    def _reduce(self, _):
-        function, arguments = self._pop(2)
-        self.stack.append(_expect(_Call, function)(*_expect(tuple, arguments)))
-
-    def _build(self, _):
-        state, = self._pop(1)
-        _expect(_Call, self.stack[-1]).build(state)
-
-    _ACTIONS = types.MappingProxyType({
-        'MARK': _mark, 'REDUCE': _reduce, 'BUILD': _build, 'GLOBAL': _global, 'STACK_GLOBAL': _global,
-        **dict.fromkeys(('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'), _put),
-        **dict.fromkeys(('GET', 'BINGET', 'LONG_BINGET'), _get),
-        'TUPLE1': lambda self, _: self.stack.append(tuple(self._pop(1))),
-        'TUPLE2': lambda self, _: self.stack.append(tuple(self._pop(2))),
-        'TUPLE3': lambda self, _: self.stack.append(tuple(self._pop(3))),
-        'TUPLE': lambda self, _: self._gather(tuple), 'LIST': lambda self, _: self._gather(list),
-        'DICT': lambda self, _: self._gather(lambda items: _fill({}, items)),
-        'APPEND': lambda self, _: self._extend(self._pop(1)),
-        'APPENDS': lambda self, _: self._extend(self._since_mark()),
-        'SETITEM': lambda self, _: self._set(self._pop(2)),
-        'SETITEMS': lambda self, _: self._set(self._since_mark()),
-    })
-
-    def _pop(self, number):
-        if len(self.stack) - (self.marks[-1] if self.marks else 0) < number:
-            raise pickle.UnpicklingError('damaged (too few values)')
-        items = self.stack[len(self.stack) - number:]
-        del self.stack[len(self.stack) - number:]
-        return items
-
-    def _since_mark(self):
-        items = self._pop(len(self.stack) - self.marks[-1])
-        self.marks.pop()
-        return items
-
-
 # Opcodes that stand for the value that they hold. A string of Python 2 is text here, each character a byte of it.
-_VALUES = frozenset((
+_VALUES = (
     'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT', 'STRING', 'BINSTRING',
     'SHORT_BINSTRING', 'UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8', 'BINBYTES', 'SHORT_BINBYTES',
-    'BINBYTES8', 'BYTEARRAY8'))
+    'BINBYTES8', 'BYTEARRAY8')
 _CONSTANTS = {'NONE': lambda: None, 'NEWTRUE': lambda: True, 'NEWFALSE': lambda: False, 'EMPTY_TUPLE': tuple,
               'EMPTY_LIST': list, 'EMPTY_DICT': dict}
+
+
+def _read(source):
+    """Return the object that the pickle in a binary file ends with.
+
+    Its opcodes are read one by one: no size that the file states takes memory, only what is there.
+    """
+    stack, marks, memo = [], [], {}
+
+    def pop(number):
+        if len(stack) - (marks[-1] if marks else 0) < number:
+            raise pickle.UnpicklingError('damaged (too few values)')
+        items = stack[len(stack) - number:]
+        del stack[len(stack) - number:]
+        return items
+
+    def since_mark():
+        items = pop(len(stack) - marks[-1])
+        marks.pop()
+        return items
+
+    def put(index):
+        memo[len(memo) if index is None else int(index)] = stack[-1]
+
+    def reduce(_):
+        function, arguments = pop(2)
+        stack.append(_expect(_Call, function)(*_expect(tuple, arguments)))
+
+    def build(_):
+        state, = pop(1)
+        _expect(_Call, stack[-1]).build(state)
+
+    def name(argument):
+        stack.append(_named(*(argument.split(' ', 1) if argument else pop(2))))
+
+    def extend(items):
+        _expect(list, stack[-1]).extend(items)
+
+    def fill(items):
+        _fill(_expect(dict, stack[-1]), items)
+
+    actions = {
+        **dict.fromkeys(('PROTO', 'FRAME', 'STOP'), lambda _: None), **dict.fromkeys(_VALUES, stack.append),
+        **{opcode: lambda _, make=make: stack.append(make()) for opcode, make in _CONSTANTS.items()},
+        **dict.fromkeys(('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'), put),
+        **dict.fromkeys(('GET', 'BINGET', 'LONG_BINGET'), lambda index: stack.append(memo[int(index)])),
+        'REDUCE': reduce, 'BUILD': build, 'GLOBAL': name, 'STACK_GLOBAL': name,
+        'MARK': lambda _: marks.append(len(stack)),
+        'TUPLE1': lambda _: stack.append(tuple(pop(1))), 'TUPLE2': lambda _: stack.append(tuple(pop(2))),
+        'TUPLE3': lambda _: stack.append(tuple(pop(3))), 'TUPLE': lambda _: stack.append(tuple(since_mark())),
+        'LIST': lambda _: stack.append(since_mark()), 'DICT': lambda _: stack.append(_fill({}, since_mark())),
+        'APPEND': lambda _: extend(pop(1)), 'APPENDS': lambda _: extend(since_mark()),
+        'SETITEM': lambda _: fill(pop(2)), 'SETITEMS': lambda _: fill(since_mark())}
+    for opcode, argument, _ in pickletools.genops(source):
+        if opcode.name not in actions:
+            raise pickle.UnpicklingError(f'refused: the file uses {opcode.name}, which arrays and plain values do not '
+                                         'need')
+        actions[opcode.name](argument)
+    return stack.pop()
 
 
 def _expect(expected, value):

@@ -10,16 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spml.data import cam_labels
 from spml.data import voc_layout as layout
-from spml.data.cam_labels import (
-    BACKGROUND_POWER,
-    BOX_THRESHOLD,
-    TAG_THRESHOLD,
-    TopScores,
-    box_scores,
-    cam_path,
-    tag_scores,
-)
 from spml.data.lists import check_files, format_list, read_list
 from spml.data.readers import check_size, image_size, read_cam, read_label
 from spml.data.tags import read_tags
@@ -46,11 +38,11 @@ class Rule(NamedTuple):
     """How labels are made of CAMs, see `cam_labels`; images that `boxes` names get box labels, others tag labels."""
 
     num_classes: int
-    alpha: float = BACKGROUND_POWER
-    threshold: float = TAG_THRESHOLD
+    alpha: float = cam_labels.BACKGROUND_POWER
+    threshold: float = cam_labels.TAG_THRESHOLD
     normalised: bool = False
     boxes: dict = {}  # noqa: RUF012 (never written to) from image name to its `boxes.Boxes`
-    box_threshold: float = BOX_THRESHOLD
+    box_threshold: float = cam_labels.BOX_THRESHOLD
     classes: ClassList | None = None  # in which the boxes' classes are looked up
     background: bool = True  # whether class 0 is the background
     complete: bool = True  # whether all outside an image's boxes is background, or only what its CAMs call so
@@ -68,14 +60,14 @@ class Rule(NamedTuple):
         """
         cams = self.read(cam, size)
         if boxes is None:
-            return tag_scores(cams, size, self.alpha, self.normalised, self.background)
+            return cam_labels.tag_scores(cams, size, self.alpha, self.normalised, self.background)
         found = read_boxes(boxes, size, self.classes, None, notes, self.background)
-        label, score = box_scores(cams, found, size, self.background)
+        label, score = cam_labels.box_scores(cams, found, size, self.background)
         if not self.complete:
             # Background is where the CAMs find none of the classes: without any of it, training would never see it.
             outside, by_cam = np.isinf(score), np.full(size, UNLABELLED, np.uint8)
             if cams and self.background:
-                by_cam, top = tag_scores(cams, size, self.alpha, self.normalised)
+                by_cam, top = cam_labels.tag_scores(cams, size, self.alpha, self.normalised)
                 by_cam[(by_cam != 0) | (top < self.threshold)] = UNLABELLED
             label[outside] = by_cam[outside]
         return label, score
@@ -142,7 +134,7 @@ def label_root(rule, cam_dir, out, boxes, num_workers, overwrite=False, data_lis
                        rule.by_class)
         # The background's power is not used; the folder has the name that the release gives it.
         labels = _labels('box', layout.BOXES,
-                         f'VOC2012/cam/seambox_a{BACKGROUND_POWER}_th{rule.box_threshold:g}')
+                         f'VOC2012/cam/seambox_a{cam_labels.BACKGROUND_POWER}_th{rule.box_threshold:g}')
     entries = write_labels(out, [labels], sources, functools.partial(_draw, rule), num_workers,
                            'CAMs and boxes' if boxes else 'CAMs', options, overwrite, data_list)
     if boxes is None:
@@ -167,7 +159,7 @@ def label_list(rule, cam_dir, data_dir, data_list, save_dir, list_out=None, num_
     folder, items = pathlib.Path(save_dir) / 'semantic_gray', {}
     for entry in entries:
         if entry.kind in _KINDS:
-            path = cam_path(cam_dir, entry)
+            path = cam_labels.cam_path(cam_dir, entry)
             if not path.is_file():
                 raise DataError(f'{path}: no CAMs for the image of {entry.place}; check --cam_dir')
             items[entry.name] = Item(entry.name, entry.image, path, entry.semantic if rule.keep else None,
@@ -229,7 +221,7 @@ def _print_unlabelled(rule, items):
     """
     for boxed, threshold, option in ((True, rule.box_threshold, '--box_threshold'),
                                      (False, rule.threshold, '--threshold')):
-        some, top = [item for item in items if (item.boxes is not None) == boxed], TopScores()
+        some, top = [item for item in items if (item.boxes is not None) == boxed], cam_labels.TopScores()
         for index in evenly(len(some), _MOST_IMAGES):
             item = some[index]
             top.add(rule.scores(item.cam, item.boxes, image_size(item.image), [])[1])

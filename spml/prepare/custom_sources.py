@@ -1,7 +1,7 @@
 """The originals of a user's data set: which image has which labels, and what it is used for.
 
-`OPTIONS` says for each way to give labels how the labels of each image are found and of which of `LABEL_KINDS` they
-are. Masks are the truth, and so are shapes outside which all is background or void; shapes outside which all is
+`OPTIONS` says for each way to give labels how the labels of each image are found, `_KINDS` of which of `LABEL_KINDS`
+they are. Masks are the truth, and so are shapes outside which all is background or void; shapes outside which all is
 unlabelled are scribbles. Images with a weaker label than a mask are trained on; those with a mask alone are scored on,
 unless the user names others. Where that leaves nothing to score, every fifth image with a mask is kept from training.
 Where there are no weak labels, the masks are trained on.
@@ -11,7 +11,6 @@ import os
 import pathlib
 import re
 import unicodedata
-from collections.abc import Callable
 from typing import NamedTuple
 
 from spml.data import voc_layout as layout
@@ -81,17 +80,6 @@ class Sample(NamedTuple):
         return 'mask' in self.labels
 
 
-class Option(NamedTuple):
-    """A way to give labels.
-
-    `find` is a function (path, sources, classes, images) to a dict from image name to what of the source is that
-    image's; `images` is a dict from name to original. `kind` is a function of the ShapeRules to the kind of the labels.
-    """
-
-    find: Callable
-    kind: Callable
-
-
 def gather(sources, classes):
     """Return the `Sample`s of all images, by name; ConfigError and DataError as in `custom.prepare`."""
     if not sources.labels:
@@ -99,10 +87,11 @@ def gather(sources, classes):
     images = _find_images(sources)
     labels = {name: {} for name in images}
     for option, path in sources.labels.items():
-        kind = OPTIONS[option].kind(sources.rules)
+        kind = _KINDS.get(option) or ('scribble' if sources.rules.rest == UNLABELLED else 'mask')
         if path.is_dir() and option in _ENDINGS:
             _warn_of_folders(path, _ENDINGS[option], sources)
-        found = OPTIONS[option].find(path, sources, classes, images)
+        found = OPTIONS[option](path, sources, classes, images)
+        _warn_of_unused(path, _ENDINGS.get(option, ()), images if option in _ENDINGS else {})
         if not found.keys() & images.keys():
             raise DataError(f'{path}: --{option} gives no label of an image in {sources.images}; labels are called '
                             f'like their images, {f"but the first is {min(found)}" if found else "but it has none"}, '
@@ -156,21 +145,17 @@ def _coco(path, sources, classes, images):
 
 
 def _boxes(path, sources, classes, images):
-    _warn_of_unused(path, _ENDINGS['boxes'], images)
     return _by_name(path, find_boxes(path, classes, classes.has_background(sources.background)).items())
 
 
 def _points(path, sources, classes, images):
-    _warn_of_unused(path, ('.json',), images)
     return _by_name(path, tables.find_points(path).items())
 
 
 def _tags(path, sources, classes, images):
     """Return the classes of each image but the background; an image without any has no label."""
-    _warn_of_unused(path, (), {})
-    others = sources.rules.others
     first = int(classes.has_background(sources.background))
-    found = _by_name(path, tables.read_tags(path, classes, others).items())
+    found = _by_name(path, tables.read_tags(path, classes, sources.rules.others).items())
     found = {name: [tag for tag in tags if tag >= first] for name, tags in found.items()}
     empty = [name for name in found if not found[name]]
     if empty:
@@ -179,28 +164,19 @@ def _tags(path, sources, classes, images):
     return {name: tags for name, tags in found.items() if tags}
 
 
-def _shapes_kind(rules):
-    return 'scribble' if rules.rest == UNLABELLED else 'mask'
-
-
-OPTIONS = {
-    'scribbles': Option(_drawings, lambda rules: 'scribble'),
-    'masks': Option(_drawings, lambda rules: 'mask'),
-    'labelme': Option(_labelme, _shapes_kind),
-    'coco': Option(_coco, _shapes_kind),
-    'points': Option(_points, lambda rules: 'point'),
-    'boxes': Option(_boxes, lambda rules: 'box'),
-    'tags': Option(_tags, lambda rules: 'tag'),
-}
-
-
+# The function that finds the labels of each way to give them, from (path, sources, classes, images), `images` a dict
+# from name to original, to a dict from image name to what of the source is that image's; and the kinds of the labels,
+# which for shapes of LabelMe and COCO the rules say.
+OPTIONS = {'scribbles': _drawings, 'masks': _drawings, 'labelme': _labelme, 'coco': _coco, 'points': _points,
+           'boxes': _boxes, 'tags': _tags}
+_KINDS = {'scribbles': 'scribble', 'masks': 'mask', 'points': 'point', 'boxes': 'box', 'tags': 'tag'}
 # Of the files that are read from a folder; those of tags lie in folders of their own.
 _ENDINGS = {'scribbles': drawings.ENDINGS, 'masks': drawings.ENDINGS, 'labelme': ('.json',), 'points': ('.json',),
             'boxes': tuple(FORMATS)}
 
 
 def _label_files(folder, endings, images, unfit=()):
-    """Return the files of a folder with one of these endings by image, and say which others it holds.
+    """Return the files of a folder with one of these endings by image.
 
     `unfit` is a dict from endings that cannot be read to the reason. DataError: an image has such a file alone.
     """
@@ -215,7 +191,6 @@ def _label_files(folder, endings, images, unfit=()):
         if reason and name in images and name not in found:
             raise DataError(f'{file}: a label cannot be a {file.suffix[1:]} file: {reason}; save it as PNG with the '
                             'program that drew it')
-    _warn_of_unused(folder, endings, images)
     return found
 
 
