@@ -7,7 +7,7 @@ import pathlib
 
 import numpy as np
 
-from spml.cli.classes import resolve_classes
+from spml.cli.arguments import resolve_classes
 from spml.evaluation.miou import confusion, instances_per_class, iou_by_instance, iou_from_confusion, unions
 from spml.evaluation.pairs import build_parser, find_pairs, map_images, read_same_size
 from spml.evaluation.scores import format_table, score_summary

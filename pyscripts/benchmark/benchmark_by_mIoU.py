@@ -5,7 +5,7 @@ python pyscripts/benchmark/benchmark_by_mIoU.py --pred_dir out/semantic_gray --g
 """
 import numpy as np
 
-from spml.cli.classes import resolve_classes
+from spml.cli.arguments import resolve_classes
 from spml.evaluation.miou import confusion, iou_from_confusion, pixel_accuracy, unions
 from spml.evaluation.pairs import build_parser, find_pairs, map_images, read_same_size
 from spml.evaluation.scores import format_table, score_summary

@@ -9,7 +9,7 @@ the labels and their list are written under --save_dir and checked in place of t
 import pathlib
 
 from spml.cli import arguments
-from spml.cli.classes import add_class_arguments, resolve_classes
+from spml.cli.arguments import add_class_arguments, resolve_classes
 from spml.data.check import check_and_print, parse_fix
 from spml.program import execute
 

@@ -21,7 +21,7 @@ Run again, it continues where it stopped.
 import pathlib
 
 from spml.cli import arguments
-from spml.cli.classes import add_class_arguments, resolve_classes
+from spml.cli.arguments import add_class_arguments, resolve_classes
 from spml.config.schema import VOC_CLASS_NAMES
 from spml.data.cam_labels import BACKGROUND_POWER, BOX_THRESHOLD, TAG_THRESHOLD
 from spml.errors import ConfigError

@@ -9,7 +9,7 @@ A column whose folder or list is left out is not there.
 import pathlib
 
 from spml.cli import arguments
-from spml.cli.classes import add_class_arguments, resolve_classes
+from spml.cli.arguments import add_class_arguments, resolve_classes
 from spml.data.lists import read_list
 from spml.data.readers import read_image, read_label
 from spml.errors import ConfigError, DataError

@@ -11,7 +11,7 @@ from multiprocessing.pool import ThreadPool
 from tqdm import tqdm
 
 from spml.cli import arguments
-from spml.cli.classes import add_class_arguments
+from spml.cli.arguments import add_class_arguments
 from spml.data.lists import read_list
 from spml.data.readers import check_size, read_label
 from spml.errors import DataError

@@ -11,6 +11,7 @@ from spml.data.lists import located, read_list
 from spml.data.readers import check_same_size, read_entry, read_label
 from spml.errors import DataError
 from spml.utils.files import atomic_path
+from spml.utils.formats import encoded
 from spml.visualization.palette import voc_colour_map
 
 VOC_CLASSES = 21
@@ -63,6 +64,4 @@ def _palette_png(label):
     """Return a PNG, as bytes, of (H, W) uint8 class ids with VOC's colour map as its palette of 256 colours."""
     image = Image.frombytes('P', label.shape[::-1], label.tobytes())
     image.putpalette(voc_colour_map().tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, format='PNG')
-    return buffer.getvalue()
+    return encoded(image)

@@ -58,6 +58,18 @@ def read_checkpoint(path):
     return content
 
 
+def write_pth(path, content):
+    """Write what `torch.save` takes; durably, as a training may have taken days."""
+    # Through a file object: a full disk is then an OSError, which the command line explains, and the temporary name is
+    # not in the file, so that the same content gives the same bytes.
+    with atomic_path(path, durable=True) as temporary, open(temporary, 'wb') as out:
+        try:
+            torch.save(content, out)
+        except RuntimeError as error:
+            # What torch raises while it closes the archive hides why writing failed.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+
+
 def write_safetensors(path, states, config):
     """Write state dicts, a dict from a part's name to its tensors, and a configuration as a `.safetensors`."""
     library = require_safetensors()

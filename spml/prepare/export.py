@@ -13,7 +13,6 @@ hole is a region that is drawn later. So the regions are drawn from the largest 
 is there already, as background is where nothing was drawn, needs no outline.
 """
 import base64
-import io
 import os
 import pathlib
 import shlex
@@ -29,7 +28,7 @@ from spml.names import VOID
 from spml.prepare import labelme
 from spml.prepare.class_list import read_class_list
 from spml.prepare.photos import UPRIGHT, place_photo
-from spml.utils.formats import write_json, write_png, write_text
+from spml.utils.formats import encoded, write_json, write_png, write_text
 
 MASKS, LABELME, COCO, COCO_RLE = FORMATS = ('masks', 'labelme', 'coco', 'coco_rle')
 _PHOTOS, _CLASSES = 'photos', 'classes.txt'
@@ -220,9 +219,8 @@ def labelme_shape(region, name, tolerance=0):
             return _shape(name, 'polygon', points.tolist(), None)
     height, width = region.filled.shape
     corners = [[region.left, region.top], [region.left + width - 1, region.top + height - 1]]
-    content = io.BytesIO()
-    Image.fromarray(region.filled.astype(np.uint8) * 255).save(content, format='PNG')
-    return _shape(name, 'mask', corners, base64.b64encode(content.getvalue()).decode())
+    content = encoded(Image.fromarray(region.filled.astype(np.uint8) * 255))
+    return _shape(name, 'mask', corners, base64.b64encode(content).decode())
 
 
 def _shape(name, form, points, mask):

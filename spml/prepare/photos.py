@@ -13,6 +13,7 @@ from PIL import Image, JpegImagePlugin
 from spml.data import decoding
 from spml.data.readers import image_size, read_image, stored_orientation
 from spml.utils.files import atomic_path, place_file
+from spml.utils.formats import encoded
 
 # Which pixels labels were drawn on.
 UPRIGHT, STORED = ORIENTATIONS = ('upright', 'stored')
@@ -66,18 +67,15 @@ def _encoded(image, value):
     image.load()
     turned = image.transpose(_TURNS[value]) if value in _TURNS else image.copy()
     turned.info = {key: image.info[key] for key in _KEPT if key in image.info}
-    out = io.BytesIO()
     if image.format == 'PNG':
-        turned.save(out, format='PNG')
-        return out.getvalue()
+        return encoded(turned)
     tables = [np.reshape(table, (8, 8)) for _, table in sorted(image.quantization.items())]
     sampling = JpegImagePlugin.get_sampling(image)
     if value in _SWAPPING:
         tables = [table.T for table in tables]  # of frequencies down and across
         sampling = _FULL_CHROMA if sampling == _HALF_ACROSS else sampling  # it would be half down, which Pillow lacks
-    turned.save(out, format='JPEG', qtables=[table.ravel().tolist() for table in tables],
-                subsampling=max(sampling, _FULL_CHROMA), icc_profile=image.info.get('icc_profile'))
-    return out.getvalue()
+    return encoded(turned, 'jpeg', qtables=[table.ravel().tolist() for table in tables],
+                   subsampling=max(sampling, _FULL_CHROMA), icc_profile=image.info.get('icc_profile'))
 
 
 def _without_tags(content):

@@ -1,6 +1,5 @@
 """The images a page shows: the best, the worst and some others, each with its labels and predictions side by side."""
 import base64
-import io
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from spml.data.readers import check_same_size, read_image, read_label
 from spml.errors import DataError
 from spml.evaluation.miou import confusion, iou_from_confusion, unions
 from spml.evaluation.pairs import map_images
+from spml.utils.formats import encoded
 from spml.visualization.palette import colourise
 from spml.visualization.pictures import class_shares
 
@@ -108,6 +108,4 @@ def _shrink(pixels, resampling):
 
 
 def _data_uri(image, form, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, format=form, **options)
-    return f'data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}'
+    return f'data:image/{form};base64,{base64.b64encode(encoded(image, form, **options)).decode()}'

@@ -16,10 +16,9 @@ import torch
 
 from spml import config as configuration
 from spml.errors import CheckpointError, ConfigError, first_line
-from spml.models.files import SAFETENSORS, require_safetensors, write_safetensors
+from spml.models.files import SAFETENSORS, require_safetensors, write_pth, write_safetensors
 from spml.models.weights import load_state, read_checkpoint, tensors
 from spml.utils import distributed
-from spml.utils.files import atomic_path
 from spml.utils.model_files import model_iterations, model_path
 from spml.utils.seeding import random_states, restore_random_states
 
@@ -85,8 +84,8 @@ def save_snapshot(training, iteration, stopgap=False):
                  'random': everyones_states, 'data': training.data, 'stopgap': stopgap}
         content = {name: model.state_dict() for name, model in task.models().items()}
         try:
-            _write(state, _state_path(folder, iteration))
-            _write({**content, 'config': configuration.to_dict(training.config)}, model_path(folder, iteration))
+            write_pth(_state_path(folder, iteration), state)
+            write_pth(model_path(folder, iteration), {**content, 'config': configuration.to_dict(training.config)})
         except OSError as caught:
             error = caught
     # If a process exited now, its launcher would stop the one that writes.
@@ -187,16 +186,6 @@ def _damaged(path, what, error):
     """Return the error for a part that cannot be restored: a damaged or hostile file can fail in any way."""
     return CheckpointError(f'{path}: its {what} cannot be restored ({type(error).__name__}: '
                            f'{first_line(error)[:150]}); {_WAY_OUT}')
-
-
-def _write(content, path):
-    # Through a file object: a full disk is then an OSError, which the command line explains.
-    with atomic_path(path, durable=True) as temporary, open(temporary, 'wb') as out:
-        try:
-            torch.save(content, out)
-        except RuntimeError as error:
-            # What torch raises while it closes the archive hides why writing failed.
-            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def _state_path(snapshot_dir, iteration):

@@ -1,5 +1,6 @@
 """Text, JSON, PNG, `.npy` and `.npz` files: written whole or not at all, read with errors that name the file."""
 import contextlib
+import io
 import json
 import math
 import pathlib
@@ -103,6 +104,13 @@ def write_png(path, array):
     """Write an (H, W) uint8 or uint16 or an (H, W, 3) uint8 RGB array as PNG atomically."""
     with atomic_path(path) as temporary:
         Image.fromarray(array).save(temporary, format='PNG')
+
+
+def encoded(image, form='png', **options):
+    """Return the bytes of a PIL image as a file of a format, with further options of Pillow's."""
+    out = io.BytesIO()
+    image.save(out, format=form, **options)
+    return out.getvalue()
 
 
 def write_npz(path, **arrays):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from spml.evaluation.boundary_recall import boundary, boundary_recall
+from spml.prepare.oversegmentation import boundary, boundary_recall
 
 
 def naive_boundary(labels):

@@ -10,8 +10,7 @@ from raw_files import Evil, as_object, png
 
 from spml.data.readers import read_image, read_label
 from spml.errors import DataError
-from spml.evaluation.boundary_recall import boundary_recall
-from spml.prepare.oversegmentation import oversegment, read_contours
+from spml.prepare.oversegmentation import boundary_recall, oversegment, read_contours
 from spml.prepare.owt_ucm import regions_from_contours
 from spml.scenes.scene import render_scene
 
