@@ -1,8 +1,12 @@
+import itertools
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from spml.data.lists import check_files, digest, format_list, located, parse_list, read_list
+from spml.data.tags import read_tags, sharing_pairs
 from spml.errors import DataError, WrongEncodingError
 
 
@@ -170,3 +174,28 @@ def test_a_missing_label_map_is_not_looked_for(write, tmp_path):
     for name in ('a.jpg', 'i.png'):
         (tmp_path / name).touch()
     check_files(read_list(write('a.jpg - i.png 1 tag\n'), tmp_path))
+
+
+def test_the_share_is_that_of_a_loop_over_pairs(rng):
+    tags = rng.random((23, 6)) < rng.random()
+    pairs = [any(one & other) for one, other in itertools.combinations(tags, 2)]
+    assert sharing_pairs(tags) == pytest.approx(sum(pairs) / len(pairs))
+
+
+@pytest.mark.parametrize(('rows', 'share'), [
+    ([[1, 0]], 0), ([[1, 0], [1, 0]], 1), ([[1, 0], [0, 1]], 0), ([[0, 0], [0, 0]], 0),
+    ([[1, 0], [1, 1], [0, 1], [0, 0]], 2 / 6)])
+def test_the_share_of_few_images(rows, share):
+    assert sharing_pairs(np.array(rows, bool)) == pytest.approx(share)
+
+
+def test_tags_are_what_labels_and_lists_say(tmp_path):
+    for name, values in (('a', [0, 2, 254]), ('b', [255, 1])):
+        Image.fromarray(np.array([values], np.uint8)).save(tmp_path / f'{name}.png')
+    path = tmp_path / 'list.txt'
+    path.write_text('a.jpg a.png r.png\nb.jpg b.png r.png 3 scribble\nc.jpg - r.png 1,4 tag\n')
+    found = [set(np.flatnonzero(row)) for row in read_tags(read_list(path, tmp_path))]
+    assert [row & {*range(10), 255} for row in found] == [{0, 2}, {255, 1, 3}, {1, 4}]
+    (tmp_path / 'b.png').write_bytes(b'no image')
+    with pytest.raises(DataError, match=f'^{path}:2: .*b.png'):
+        read_tags(read_list(path, tmp_path))

@@ -1,9 +1,11 @@
-"""What settings mean: tests/bashscripts has the command lines of every pipeline, and here is what is left."""
+"""What settings mean beyond the command lines of tests/bashscripts, and how many processes run the network."""
 import io
 
 import pytest
 
+from spml.config import resolve
 from spml.errors import ConfigError, SpmlError
+from spml.pipeline import checks as processes
 from spml.pipeline.plan import expand, read_plan, resolve_settings
 
 CONFIG = """
@@ -23,7 +25,7 @@ def configs(tmp_path):
     return tmp_path
 
 
-def resolve(configs, joint='spml_joint', **settings):
+def resolved(configs, joint='spml_joint', **settings):
     return resolve_settings({**GIVEN, **settings}, str(configs), 'classifier', 'scribble', joint)
 
 
@@ -31,32 +33,32 @@ def resolve(configs, joint='spml_joint', **settings):
 def test_weights_choose_the_backbone_and_leave_the_head(configs, head):
     (configs / 'base.yaml').write_text(CONFIG % head)
     (configs / 'spml_joint.yaml').write_text('base: base.yaml\n')
-    _, words = resolve(configs, PRETRAINED='efficientnet_lite0')
+    _, words = resolved(configs, PRETRAINED='efficientnet_lite0')
     for word in ('@embedding', '@classifier', '@cam'):
         assert f'network.backbone_types=panoptic_{head}_lite0' in words[word]
     (configs / 'spml_joint.yaml').write_text('base: nowhere.yaml\n')
     with pytest.raises(ConfigError, match=r'nowhere\.yaml'):
-        resolve(configs, PRETRAINED='efficientnet_lite0')
+        resolved(configs, PRETRAINED='efficientnet_lite0')
 
 
 def test_own_data_of_an_earlier_version_have_the_published_recipe_alone(configs):
-    assert resolve(configs)[0]['RECIPE'] == 'joint'
+    assert resolved(configs)[0]['RECIPE'] == 'joint'
     (configs / 'spml_joint.yaml').unlink()
-    settings, words = resolve(configs)
+    settings, words = resolved(configs)
     assert settings['RECIPE'] == 'published'
     assert words['@embedding'] == ['--cfg_path', str(configs / 'scribble.yaml')]
     with pytest.raises(SpmlError, match=r'DATASET=mine: there is no .*spml_joint\.yaml'):
-        resolve(configs, RECIPE='joint')
+        resolved(configs, RECIPE='joint')
 
 
 def test_a_pipeline_with_one_recipe(configs):
-    settings, words = resolve(configs, joint=None)
+    settings, words = resolved(configs, joint=None)
     assert settings == GIVEN
     assert words['@embedding'] == ['--cfg_path', str(configs / 'scribble.yaml')]
 
 
 def test_words_of_the_user_are_not_replaced(configs):
-    _, words = resolve(configs, CLASS_NAMES='@cam', SET_EMBEDDING='dataset.color_map=@list')
+    _, words = resolved(configs, CLASS_NAMES='@cam', SET_EMBEDDING='dataset.color_map=@list')
     found = expand(['@classes', 'x', '@output'], words, '/out')
     assert found == ['--cfg_path', str(configs / 'spml_joint.yaml'), '--set', 'dataset.color_map=@list',
                      '--class_names', '@cam', 'x', '/out']
@@ -66,3 +68,37 @@ def test_a_word_that_stands_for_nothing(configs):
     words = ['3', 'setting', 'RUN_NAME', 'run', '6', 'stage', '', 'name', '/out', 'script.py', '@embeding']
     with pytest.raises(SpmlError, match='@embeding: stands for nothing'):
         read_plan(io.BytesIO(''.join(f'{word}\0' for word in words).encode()))
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """A function from settings, the key `gpus` and the GPUs that can be used to the number of processes."""
+    def call(settings, gpus, visible):
+        asked = []
+        monkeypatch.setattr(processes, '_visible_gpus', lambda ids: asked.append(ids) or visible)
+        config = resolve({'gpus': gpus, 'dataset': {'num_classes': 2}, 'train': {'max_iteration': 1},
+                          'network': {'backbone_types': 'panoptic_deeplab_14', 'embedding_dim': 8}})
+        return processes.count_processes(settings, {'demo_data': None, 'train_embedding': config}), asked
+    return call
+
+
+@pytest.mark.parametrize(('settings', 'gpus', 'visible', 'expected'), [
+    ({}, '0', 8, 1), ({}, '0,1,2,3', 8, 4), ({}, '0,1,2,3', 2, 2), ({}, '0,1,2,3', 0, 1),
+    ({'GPUS': '4,5'}, '0,1,2,3', 2, 2), ({'GPUS': '4'}, '0,1,2,3', 1, 1), ({'GPUS': '4,5'}, '0', 0, 1),
+    ({'PROCESSES': '3'}, '0', 0, 3), ({'PROCESSES': '3'}, '0', 4, 3), ({'GPUS': '4,5', 'PROCESSES': '1'}, '0', 2, 1),
+    ({'GPUS': '4,5', 'SET_EMBEDDING': 'seed=1 gpus=0'}, '0', 2, 1)])
+def test_the_number_of_processes(count, settings, gpus, visible, expected):
+    found, asked = count(settings, gpus, visible)
+    assert found == expected
+    assert all(ids == settings.get('GPUS') for ids in asked)
+
+
+@pytest.mark.parametrize('settings', [{'GPUS': '0,1'}, {'PROCESSES': '2'}])
+def test_gpus_that_are_not_there_are_an_error(count, settings):
+    with pytest.raises(SpmlError, match='only 1 of these GPUs'):
+        count(settings, '0,1', 1)
+
+
+def test_fewer_gpus_than_the_configuration_names_are_a_note(count, capsys):
+    count({}, '0,1,2,3', 2)
+    assert 'note: gpus=0,1,2,3, but 2 can be used here' in capsys.readouterr().out

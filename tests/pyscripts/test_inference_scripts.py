@@ -1,4 +1,5 @@
 """The options of prototype.py, inference.py, pseudo_label.py and pack_voc_test.py reach what they are meant for."""
+import io
 import os
 import pathlib
 import subprocess
@@ -7,7 +8,11 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
+from spml import config as configuration
+from spml.data.cam_labels import tag_labels
+from spml.data.readers import read_cam
 from spml.inference.sources import SOURCES
 
 pytestmark = pytest.mark.usefixtures('one_thread')
@@ -107,3 +112,62 @@ def test_workers_of_crf_import_the_scripts_without_torch():
     scripts = [f'pyscripts/inference/{script}.py' for script in SCRIPTS]
     done = run_process('-c', code, *scripts)
     assert done.returncode == 0, done.stderr
+
+
+def test_from_tags_to_labels(place):
+    rows = place.data.list.read_text().splitlines()
+    place.data.list.write_text(f'image/a.png - - 1,2\n{rows[1]}\nimage/c.png - instance/c.png - tag\n')
+    place.works('train_cam', '--set', 'train.max_iteration=1')
+    assert '3 images with 3 tags of 2 classes' in place.printed
+    trained, place.out = place.out, place.folder / 'cams'
+    place.works('cam', checkpoint=None, cfg_path=None, snapshot_dir=trained)
+    assert f'3 files of CAMs: {place.out}' in place.printed
+    cams = {name: read_cam(place.out / 'cam_npy' / f'{name}.npy', 3, (40, 36)) for name in 'abc'}
+    assert [cam.keys() for cam in cams.values()] == [{0, 1}, {1}, set()]
+    place.out = place.folder / 'labels'
+    new = place.folder / 'new.txt'
+    place.works('prepare_cam', checkpoint=None, cam_dir=place.folder / 'cams' / 'cam_npy', list_out=new)
+    for name, cam in cams.items():
+        np.testing.assert_array_equal(place.gray(name), tag_labels(cam, (40, 36)))
+    assert [line.split()[2:] for line in new.read_text().splitlines()] == [['-', '1,2'], ['instance/b.png'],
+                                                                          ['instance/c.png', '-', 'tag']]
+
+
+def test_lists_without_tags_are_named(place):
+    for script in ('train_cam', 'cam'):
+        place.fails(script, fields=1, naming=[f'{place.data.lists[1]}:1', 'image semantic'])
+
+
+COLOURS = [[10, 20, 30], [200, 1, 99], [3, 250, 77]]
+NOT_OF_INFERENCE = dict.fromkeys(('data_list', 'device', 'checkpoint', 'save_dir'))
+
+
+@pytest.fixture
+def own_classes(place):
+    place.config.write_text(configuration.dump(place.make_config(f'dataset.color_map={COLOURS}')))
+    return place
+
+
+def test_contact_sheet(own_classes):
+    place = own_classes
+    place.works('inference', '--predictor', 'softmax')
+    sheet = place.folder / 'sheet.png'
+    place.works('contact_sheet', '--val_list', place.data.list, '--pred_dir', place.out / 'semantic_gray', '--out',
+                sheet, **NOT_OF_INFERENCE)
+    right_of_images = np.array(Image.open(sheet))[:, 212:]
+    pixels = {tuple(pixel) for pixel in right_of_images.reshape(-1, 3).tolist()}
+    assert {tuple(colour) for colour in COLOURS} <= pixels
+    assert not {(128, 0, 0), (0, 128, 0)} & pixels
+
+
+def test_training_pictures(own_classes):
+    accumulator = pytest.importorskip('tensorboard.backend.event_processing.event_accumulator')
+    place = own_classes
+    place.works('train', '--set', 'train.random_scale=false')
+    events = accumulator.EventAccumulator(str(place.out / 'tensorboard'))
+    events.Reload()
+    picture = Image.open(io.BytesIO(events.Images('images/weak_label')[0].encoded_image_string))
+    pixels = {tuple(pixel) for pixel in np.array(picture).reshape(-1, 3).tolist()}
+    unlabelled, void = (72, 72, 72), (224, 224, 192)
+    assert pixels - {unlabelled, void} <= {tuple(colour) for colour in COLOURS}
+    assert pixels - {unlabelled, void}

@@ -1,4 +1,4 @@
-"""The optimiser against the formula of METHOD.md, "Optimisation", written out parameter by parameter in float64."""
+"""The optimiser against METHOD.md, "Optimisation", written out parameter by parameter in float64, and its rates."""
 import copy
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import nn
 from spml.models.backbones.resnet import ResNetBackbone
 from spml.models.heads import DeepLabHead, SoftmaxClassifier
 from spml.names import STAGES
-from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
+from spml.training.optimizer import FoldedSGD, freeze_stages, learning_rate, parameter_groups
 
 MOMENTUM, DECAY = 0.9, 5e-2
 
@@ -99,3 +99,25 @@ def test_freezing_again_releases_stages():
     freeze_stages(backbone, ['res3'])
     assert [all(p.requires_grad for p in backbone[stage].parameters()) for stage in STAGES] == [
         True, True, False, True, True]
+
+
+def warm(base, t, warmup):
+    return base * (0.1 * (1 - t / warmup) + t / warmup)
+
+
+def test_poly_is_the_smaller_of_decay_and_warm_up(rng):
+    for _ in range(20):
+        base, total = rng.uniform(1e-4, 1), int(rng.integers(2, 500))
+        warmup = int(rng.integers(0, total + 50))  # may outlast the training
+        for t in range(total):
+            expected = base * (1 - t / total) ** 0.9
+            if t < warmup:
+                expected = min(expected, warm(base, t, warmup))
+            assert learning_rate(t, base, 'poly', total, warmup) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize('warmup', [0, 20])
+def test_step_divides_by_ten_from_each_decay_iteration_on_once_the_warm_up_is_over(warmup):
+    for t in range(40):
+        expected = warm(0.2, t, warmup) if t < warmup else 0.2 * 0.1 ** ((t >= 10) + (t >= 25))
+        assert learning_rate(t, 0.2, 'step', 100, warmup, [10, 25]) == pytest.approx(expected)
