@@ -5,7 +5,7 @@ from PIL import Image
 from raw_files import without_its_middle
 
 from spml.data import check
-from spml.data.check import SUSPICIOUS, WRONG, Fix, check_list, check_sample, parse_fix
+from spml.data.check import WRONG, Fix, check_list, check_sample, parse_fix
 from spml.data.lists import read_list
 from spml.data.readers import read_image
 from spml.errors import ConfigError, DataError
@@ -240,11 +240,6 @@ def test_a_sample_is_taken_from_all_over_a_long_list(data, monkeypatch, tenth):
     with pytest.raises(DataError, match='absent'):
         sample_of(data)
     assert 20 <= len(read) <= 50
-
-
-def test_every_kind_has_its_own_heading():
-    assert not WRONG.keys() & SUSPICIOUS.keys()
-    assert len({*WRONG.values(), *SUSPICIOUS.values()}) == len(WRONG) + len(SUSPICIOUS)
 
 
 def test_labelled_images_that_are_stored_turned(data):

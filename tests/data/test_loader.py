@@ -90,14 +90,6 @@ def test_batches_do_not_depend_on_the_workers_or_on_a_resume(dataset, identical)
     assert identical(here[4:], resumed)
 
 
-def test_batch_shapes(dataset):
-    batch = load(dataset, 0, num_steps=1)[0]
-    assert batch['image'].shape == (2, 3, 24, 24)
-    assert batch['semantic_label'].shape == batch['instance_label'].shape == (2, 24, 24)
-    assert batch['tags'].shape == (2, 256)
-    assert batch['index'].tolist() == [int(name) for name in batch['name']]
-
-
 @pytest.mark.parametrize('num_workers', [0, 2])
 def test_data_error_arrives_as_one_line(dataset, num_workers):
     bad = dataset.entries[3].semantic

@@ -92,25 +92,12 @@ def test_each_image_takes_what_its_kind_says(place, works):
         np.testing.assert_array_equal(place.label(name), np.where(known, place.labels[name], made))
 
 
-def test_a_second_run_makes_what_has_changed(place, works):
-    data_list = place.tags()
-    works('prepare_cam', *place.arguments(data_list=data_list))
-    assert '0 label maps written' in works('prepare_cam', *place.arguments(data_list=data_list))
-    np.save(place.folder / 'cams' / 'b.npy', place.cams['a'])
-    assert '1 label maps written' in works('prepare_cam', *place.arguments(data_list=data_list))
-    np.testing.assert_array_equal(place.label('b'), tag_labels(place.cams['a'], SIZE))
-
-
 def test_wrong_input_is_named(place, fails):
     tags = place.tags()
     (place.folder / 'cams' / 'c.npy').unlink()
     fails('prepare_cam', *place.arguments(data_list=tags), naming=[f'{tags}:3', 'c.npy: no CAMs', '--cam_dir'])
     masks = place.write_list('masks', {'a': 'label/a.png - - mask'})
     fails('prepare_cam', *place.arguments(data_list=masks), naming=[masks, 'masks, scribbles or points'])
-    np.save(place.folder / 'cams' / 'c.npy', {0: np.zeros((3, 4), np.float32)})
-    fails('prepare_cam', *place.arguments(data_list=tags), naming=['c.npy', '3x4', '18x23'])
-    np.save(place.folder / 'cams' / 'c.npy', {4: np.zeros(SIZE, np.float32)})
-    fails('prepare_cam', *place.arguments(data_list=tags), naming=['c.npy', 'the key 4'])
 
 
 def test_options_of_the_other_of_both_ways_are_named(place, fails):

@@ -68,11 +68,6 @@ def test_masks_in_colours(tmp_path, coloured, ids):
         read_mask(save(tmp_path, rgba), coloured)
 
 
-def test_masks_in_vocs_colours(tmp_path, plain, ids):
-    voc = np.array([(0, 0, 0), (128, 0, 0), (0, 128, 0), (224, 224, 192)])
-    np.testing.assert_array_equal(read_mask(save(tmp_path, voc[ids]), plain), np.where(ids == 3, 255, ids))
-
-
 @pytest.mark.parametrize('undrawn', [3, 254, 255])
 def test_scribbles_of_ids(tmp_path, plain, coloured, ids, undrawn):
     ids[5:] = 3  # most of it is not drawn

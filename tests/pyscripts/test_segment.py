@@ -35,13 +35,6 @@ def test_overlays_stand_in_the_run_and_show_the_prediction(place, run_dir, works
                       spml.load_segmenter(run_dir, 'cpu'))
 
 
-def test_a_photo_that_is_stored_turned_is_shown_upright(place, run_dir, works):
-    image = np.array(Image.open(place.label('b', 'image')).convert('RGB'))
-    path = save_turned(place.folder / 'turned.png', image, 6)
-    works('segment', path, '--run', run_dir)
-    check_overlay(run_dir / 'overlays/turned.png', place.label('b', 'image'), spml.load_segmenter(run_dir, 'cpu'))
-
-
 def test_one_image_into_another_folder_with_other_settings(place, run_dir, works):
     works('segment', place.label('b', 'image'), '--run', run_dir / 'classifier' / 'model-3.pth', '--set',
           'test.image_size=24', '--opacity', '0.9', '--save_dir', place.out)

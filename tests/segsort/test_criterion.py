@@ -58,20 +58,34 @@ def compare(embeddings, got, want):
         torch.testing.assert_close(*grads)
 
 
+def second_of_two(stored_steps, void):
+    """The step of the second of two processes, whose images and segments follow another's, after earlier steps.
+
+    Returns (embeddings, Pixels, its Segments, those of everyone, where its own begin).
+    """
+    bank = MemoryBank(2, 2 * IMAGES)
+    for _ in range(stored_steps):
+        bank.append(random_step()[2])
+    _, _, other = random_step()
+    embeddings, pixels, local = random_step(image_offset=IMAGES, void=void)
+    return embeddings, pixels, local, bank.extend(Segments.cat([other, local])), len(other)
+
+
+def by_pixel(of_images, pixels):
+    """The kappas and weights of the pixels, by relation, of the Settings of each image."""
+    of_pixels = [of_images[image] for image in pixels.image.tolist()]
+    return ({name: [getattr(one, part)[f'{name}{end}'] for one in of_pixels] for name in KAPPAS}
+            for part, end in (('concentrations', ''), ('weights', '_loss')))
+
+
 @pytest.mark.parametrize('with_location', [True, False])
 @pytest.mark.parametrize('void', [(), (1,), (0, 1)], ids=['no void image', 'one void image', 'all void'])
 @pytest.mark.parametrize('stored_steps', [0, 2])
 def test_losses_equal_the_naive_ones(with_location, void, stored_steps):
-    bank = MemoryBank(2, 2 * IMAGES)
-    for _ in range(stored_steps):
-        bank.append(random_step()[2])
-    # This process is the second of two: its images and segments follow another's.
-    _, _, other = random_step()
-    embeddings, pixels, local = random_step(image_offset=IMAGES, void=void)
-    everyone = bank.extend(Segments.cat([other, local]))
+    embeddings, pixels, local, everyone, own_start = second_of_two(stored_steps, void)
     criterion = RelationCriterion(KAPPAS, CLASSES, with_location)
-    got = criterion(pixels, local, everyone, own_start=len(other))
-    compare(embeddings, got, naive_losses(pixels, local, everyone, len(other), with_location))
+    got = criterion(pixels, local, everyone, own_start)
+    compare(embeddings, got, naive_losses(pixels, local, everyone, own_start, with_location))
     sum(got.values()).backward()
     assert torch.isfinite(embeddings.grad).all()
     if void == (0, 1):
@@ -92,20 +106,13 @@ def test_kappa_and_weight_are_those_of_the_image_of_each_pixel(way, void, monkey
         monkeypatch.setattr(criteria.relations, '_MANY_SETS', 0)
     elif way == 'in small chunks':
         monkeypatch.setattr(device, 'CPU_CHUNK_ELEMENTS', 40)
-    bank = MemoryBank(2, 2 * IMAGES)
-    bank.append(random_step()[2])
-    _, _, other = random_step()
-    embeddings, pixels, local = random_step(image_offset=IMAGES, void=void)
-    everyone = bank.extend(Segments.cat([other, local]))
+    embeddings, pixels, local, everyone, own_start = second_of_two(1, void)
     kinds = settings_of_kinds(rng)
     criterion = RelationCriterion(KAPPAS, CLASSES, kinds=kinds)
     of_images = [kinds[kind] for kind in ('point', '')]
     assert criterion.settings(['point', 'scribble']) == of_images  # nothing is said of scribbles
-    got = criterion(pixels, local, everyone, len(other), of_images)
-    of_pixels = [of_images[image] for image in pixels.image.tolist()]
-    kappas, weights = ({name: [getattr(one, part)[f'{name}{end}'] for one in of_pixels] for name in KAPPAS}
-                       for part, end in (('concentrations', ''), ('weights', '_loss')))
-    compare(embeddings, got, naive_losses(pixels, local, everyone, len(other), True, kappas, weights))
+    got = criterion(pixels, local, everyone, own_start, of_images)
+    compare(embeddings, got, naive_losses(pixels, local, everyone, own_start, True, *by_pixel(of_images, pixels)))
 
 
 @pytest.mark.parametrize('images', [['tag', 'tag'], ['', 'mask']])
@@ -161,15 +168,6 @@ def test_a_new_relation_is_an_entry_in_each_table(monkeypatch):
     losses = RelationCriterion({'sem_occ': 8.0, 'new': 3.0, 'sem_ann': 6.0}, CLASSES)(pixels, local, local)
     assert list(losses) == ['sem_occ_loss', 'new_loss', 'sem_ann_loss']
     torch.testing.assert_close(losses['new_loss'], 3 * pixels.embedding.sum())
-
-
-def test_relations_between_all_pixels_and_segments_are_computed_together(monkeypatch):
-    calls = []
-    together = criteria.relations.losses
-    monkeypatch.setattr(criteria.relations, 'losses', lambda *args: calls.append(len(args[3])) or together(*args))
-    _, pixels, local = random_step()
-    RelationCriterion(KAPPAS, CLASSES)(pixels, local, local)
-    assert calls == [3]
 
 
 @pytest.mark.parametrize('count', [1, 3, 5, 30])

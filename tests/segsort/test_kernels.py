@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_criterion import CLASSES as STEP_CLASSES
-from test_criterion import KAPPAS, naive_losses, random_step, settings_of_kinds
+from test_criterion import KAPPAS, by_pixel, naive_losses, random_step, settings_of_kinds
 from test_relations import (
     CLASSES,
     RELATIONS,
@@ -361,13 +361,10 @@ def test_images_with_kappas_and_weights_of_their_own(used, rng):
 
     kinds = settings_of_kinds(rng)
     of_images = [kinds['tag'], kinds['point']]
-    of_pixels = [of_images[image] for image in pixels.image.tolist()]
-    kappas, weights = ({name: [getattr(one, part)[f'{name}{end}'] for one in of_pixels] for name in KAPPAS}
-                       for part, end in (('concentrations', ''), ('weights', '_loss')))
     here, there = step(narrow, DEVICE), step(wide, 'cpu')
     used.clear()
     got = RelationCriterion(KAPPAS, STEP_CLASSES, kinds=kinds)(*here, here[1], settings=of_images)
     assert used.count('contrast') >= 2 * len(of_images)
-    want = naive_losses(*there, there[1], 0, True, kappas, weights)
+    want = naive_losses(*there, there[1], 0, True, *by_pixel(of_images, pixels))
     for name, loss in got.items():
         compare(loss, narrow, want[name], wide)
