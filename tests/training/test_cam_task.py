@@ -1,16 +1,12 @@
 """Training the classifier of tags: what it learns from, that it finds objects, and that it resumes."""
 import json
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from spml import config as configuration
 from spml.errors import ConfigError, DataError
 from spml.inference.trained import Trained
 from spml.training.build import build_cam_task, train_cam, train_embedding
@@ -105,30 +101,6 @@ def test_resumed_it_is_what_an_unbroken_training_gives(tmp_path, cam_config, sma
     train_cam(config, small_data.folder, small_data.list, tmp_path / 'twice', CPU, resume=True)
     for name in ('model-3.pth', 'model-3.state.pth'):
         assert identical(*(torch.load(tmp_path / folder / name, weights_only=True) for folder in ('once', 'twice')))
-
-
-@pytest.mark.slow
-def test_two_processes_learn_as_one(tmp_path, cam_config, small_data):
-    """Gradients in float64 of two images in one process, and of one in each of two; and CAMs that two have made."""
-    config = cam_config('train.batch_size=1')
-    (tmp_path / 'config.yaml').write_text(configuration.dump(config))
-    task = build_cam_task(config).double().eval()
-    tags = torch.zeros(2, 256, dtype=torch.bool)
-    tags[0, 1] = tags[1, 2] = True
-    batch = {'image': torch.randn(2, 3, 32, 32, dtype=torch.float64), 'tags': tags}
-    torch.save({'state': task.state_dict(), 'batch': batch}, tmp_path / 'step.pth')
-    script = pathlib.Path(__file__).with_name('two_processes_cam.py')
-    subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2', str(script),
-                    str(tmp_path), str(small_data.folder), str(small_data.list)], check=True, timeout=300,
-                   capture_output=True)
-    losses, _ = task(batch)
-    losses['tag_loss'].backward()
-    ranks = [torch.load(tmp_path / f'rank{rank}.pth', weights_only=True) for rank in (0, 1)]
-    assert sum(rank['loss'] for rank in ranks) / 2 == pytest.approx(losses['tag_loss'].item(), rel=1e-12)
-    for name, parameter in task.named_parameters():
-        for rank in ranks:
-            torch.testing.assert_close(rank['gradients'][name], parameter.grad, rtol=1e-9, atol=1e-12)
-    assert sorted(path.name for path in (tmp_path / 'cams' / 'cam_npy').iterdir()) == ['a.npy', 'b.npy', 'c.npy']
 
 
 def test_lists_without_tags_are_refused(tmp_path, cam_config, small_data):

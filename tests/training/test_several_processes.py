@@ -13,7 +13,7 @@ import torch
 from naive_step import KAPPA, KINDS, OF_POINTS, PROCESSES, WEIGHTS, naive_losses, random_batch
 
 from spml import config as configuration
-from spml.training.build import build_embedding_task
+from spml.training.build import build_cam_task, build_embedding_task
 from spml.utils.distributed import LOST_PEER_STATUS
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -48,17 +48,20 @@ def test_two_processes(tmp_path, small_data, small_config, identical):
     """Of two_processes.py, which two processes run once."""
     step = random_step(small_config, tmp_path, WEIGHTS)
     # Of both processes, one has images of a single kind.
-    (tmp_path / 'kinds').mkdir()
     keys = [f'train.{name}_weight={WEIGHTS[name]}' for name in WEIGHTS if name != 'softmax_loss']
     mixed = random_step(small_config, tmp_path / 'kinds', dict.fromkeys(WEIGHTS, 1), KINDS, *keys,
                         f'train.kinds={json.dumps({"point": OF_POINTS})}')
+    cam = tag_step(small_config, tmp_path / 'cam')
     (tmp_path / 'config.yaml').write_text(configuration.dump(small_config()))
     printed = run_two(ROOT / 'tests/training/two_processes.py', tmp_path, small_data.folder, small_data.list,
                       free_port(), status=(2, 2))
     ends = [json.loads((tmp_path / f'{rank}.json').read_text()) for rank in (0, 1)]
     ends = {name: [one[name] for one in ends] for name in ends[0]}
-    check_step(tmp_path, *step)
-    check_step(tmp_path / 'kinds', *mixed)
+    for folder, (task, batches, iterations, weights, kinds) in ((tmp_path, step), (tmp_path / 'kinds', mixed)):
+        check_step(folder, task, naive_losses(task, batches, iterations, kinds), weights)
+    # Gradients of two images in one process, and of one in each of two.
+    check_step(tmp_path / 'cam', *cam, rel=1e-12, atol=1e-12)
+    assert sorted(path.name for path in (tmp_path / 'cams' / 'cam_npy').iterdir()) == ['a.npy', 'b.npy', 'c.npy']
     check_trainings(tmp_path, ends, small_data, identical)
 
     # Prototypes made by two are those of one, also after one of them was lost.
@@ -90,23 +93,38 @@ def random_step(small_config, folder, weights, kinds=None, *overrides):
     rng = np.random.default_rng()
     batches = [random_batch(rng) | ({'kind': kinds} if kinds else {}) for _ in range(2)]
     task = build_embedding_task(config).double().eval()
-    torch.save({'config': configuration.to_dict(config), 'state': task.state_dict(), 'batches': batches,
-                'weights': weights}, folder / 'step.pth')
+    write_step(folder, config, task, batches, weights)
     return task, batches, config.network.kmeans_iterations, weights, kinds
 
 
-def check_step(folder, task, batches, iterations, weights, kinds):
-    """Loss and gradients are those of the formula, memory bank included, to 1e-9."""
+def tag_step(small_config, folder):
+    """The same of 2 processes x 1 image of the classifier of tags; return it, its losses in one process, weights."""
+    config, tags = small_config('network.prediction_types=cam', 'train.batch_size=1'), torch.zeros(2, 256, dtype=bool)
+    tags[0, 1] = tags[1, 2] = True
+    batch = {'image': torch.randn(2, 3, 32, 32, dtype=torch.float64), 'tags': tags}
+    task = build_cam_task(config).double().eval()
+    write_step(folder, config, task, [batch], {'tag_loss': 1})
+    return task, task(batch)[0], {'tag_loss': 1}
+
+
+def write_step(folder, config, task, batches, weights):
+    folder.mkdir(exist_ok=True)
+    torch.save({'config': configuration.to_dict(config), 'state': task.state_dict(), 'batches': batches,
+                'weights': weights}, folder / 'step.pth')
+
+
+def check_step(folder, task, wanted, weights, rel=1e-9, atol=None):
+    """Loss and gradients are those of the losses that are wanted, which of a formula have the memory bank in them."""
     ranks = [torch.load(folder / f'rank{rank}.pth', weights_only=True) for rank in range(PROCESSES)]
-    wanted = naive_losses(task, batches, iterations, kinds)
     sum(weights[name] * loss for name, loss in wanted.items()).backward()
     for name, loss in wanted.items():
         got = sum(rank['losses'][name] for rank in ranks) / PROCESSES
-        assert got.item() == pytest.approx(loss.item(), rel=1e-9), name
+        assert got.item() == pytest.approx(loss.item(), rel=rel), name
     for name, parameter in task.named_parameters():
         scale = parameter.grad.abs().max().item()
         for rank in ranks:
-            torch.testing.assert_close(rank['gradients'][name], parameter.grad, rtol=1e-9, atol=1e-9 * max(scale, 1),
+            torch.testing.assert_close(rank['gradients'][name], parameter.grad, rtol=1e-9,
+                                       atol=atol or 1e-9 * max(scale, 1),
                                        msg=lambda text, name=name: f'{name}: {text}')
     assert ranks[0]['total'] != ranks[1]['total']  # they have different images
 

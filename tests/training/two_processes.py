@@ -1,8 +1,8 @@
 """What each of two processes does in test_several_processes: a step in float64, and trainings that one disturbs.
 
-Arguments: a folder with `step.pth`, `kinds/step.pth` and for results, the data folder, the list, a port for a second
-group. Writes what the steps gave to `rank<r>.pth` and what each training ended with to `<rank>.json`; ends with a
-mistake of the first.
+Arguments: a folder with `step.pth` in it, in `kinds` and in `cam`, and for results, the data folder, the list, a port
+for a second group. Writes what the steps gave to `rank<r>.pth` and what each training ended with to `<rank>.json`; ends
+with a mistake of the first.
 """
 import atexit
 import contextlib
@@ -17,11 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from spml import config as configuration
 from spml.errors import SpmlError
+from spml.inference.cams import CamPredictor, make_cams
 from spml.inference.jobs import Job, make_prototypes
 from spml.inference.trained import Trained
 from spml.program import execute
 from spml.training import loop, tasks
-from spml.training.build import build_embedding_task, train_embedding
+from spml.training.build import build_cam_task, build_embedding_task, train_embedding
 from spml.utils import distributed
 
 CPU = torch.device('cpu')
@@ -29,10 +30,11 @@ SETTINGS = ('train.batch_size=1', 'train.shuffle=false', 'train.max_iteration=4'
 
 
 def step_in_float64(folder):
-    """Make the two steps of `step.pth` in a folder and save the last one's losses and gradients."""
+    """Make the steps of `step.pth` in a folder and save the last one's losses and gradients; return the task."""
     step = torch.load(folder / 'step.pth', weights_only=True)
     config, rank = configuration.resolve(step['config']), distributed.rank()
-    task = build_embedding_task(config).double().eval()
+    build = build_cam_task if config.network.prediction_types == 'cam' else build_embedding_task
+    task = build(config).double().eval()
     task.load_state_dict(step['state'])
     module, images = DistributedDataParallel(task), config.train.batch_size
     for batch in step['batches']:
@@ -42,6 +44,7 @@ def step_in_float64(folder):
     total.backward()
     torch.save({'losses': {name: loss.detach() for name, loss in losses.items()}, 'total': total.detach(),
                 'gradients': {name: p.grad for name, p in task.named_parameters()}}, folder / f'rank{rank}.pth')
+    return task
 
 
 def on_iteration(wanted, action):
@@ -107,6 +110,7 @@ def main():
     with distributed.start(CPU):
         step_in_float64(out)
         step_in_float64(out / 'kinds')
+        tagger = step_in_float64(out / 'cam').float()
         first = distributed.rank() == 0
 
         def signalled():
@@ -125,6 +129,8 @@ def main():
 
         # Inference: each takes its share of the images, and both know what is done already.
         (data / 'semantic' / 'c.png').write_bytes((data / 'semantic' / 'a.png').read_bytes())
+        make_cams(Job(config, data, data_list, out / 'cams'),
+                  CamPredictor(tagger.embedding, tagger.classifier, 1, CPU))
         embedder = Trained(out / 'once' / 'model-3.pth', config).embedder(CPU)
         options = (Job(config, data, data_list, out / 'prototypes'), embedder, (2, 2), False)
         make_prototypes(*options)
