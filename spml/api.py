@@ -31,7 +31,7 @@ from spml.inference.views import View, shrunk_size, single_scale_size
 from spml.names import VOID
 from spml.segsort.segments import nearest_resize
 from spml.utils.device import pick_device
-from spml.utils.model_files import newest_model
+from spml.utils.files import newest_model
 from spml.visualization.palette import class_colours
 
 StrPath: TypeAlias = str | os.PathLike[str]

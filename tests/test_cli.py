@@ -13,7 +13,7 @@ import pytest
 from spml.cli import arguments
 from spml.errors import CheckpointError, ConfigError, DataError, SpmlError
 from spml.program import check_name, execute
-from spml.training.stopping import InterruptedTrainingError
+from spml.training.loop import InterruptedTrainingError
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from spml.cli.arguments import resolve_classes
 from spml.evaluation.miou import confusion, iou_from_confusion, pixel_accuracy, unions
-from spml.evaluation.pairs import build_parser, find_pairs, map_images, read_same_size
-from spml.evaluation.scores import format_table, score_summary
+from spml.evaluation.scores import build_parser, find_pairs, format_table, map_images, read_same_size, score_summary
 from spml.program import execute
 from spml.utils.formats import write_json
 

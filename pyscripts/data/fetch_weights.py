@@ -11,9 +11,8 @@ Without a network, put the file where the error says. Run again, it continues wh
 import pathlib
 
 from spml.cli import arguments
-from spml.prepare import released_weights
-from spml.prepare.hed_weights import HED, fetch_hed
-from spml.prepare.released_weights import ARCHIVES, IMAGENET
+from spml.prepare import weights
+from spml.prepare.weights import ARCHIVES, HED, IMAGENET, fetch_hed
 from spml.program import execute
 
 
@@ -32,7 +31,7 @@ def main():
         names.remove(HED)
         fetch_hed(args.out)
     if names:
-        released_weights.fetch(names, args.out, args.num_workers)
+        weights.fetch(names, args.out, args.num_workers)
 
 
 if __name__ == '__main__':

@@ -12,8 +12,7 @@ import pathlib
 from spml.cli import arguments
 from spml.program import execute
 from spml.sweep.grid import read_sweep
-from spml.sweep.runner import SweepFailedError, describe, is_done, log_path, run_sweep
-from spml.sweep.tables import read_results, write_tables
+from spml.sweep.runner import SweepFailedError, describe, is_done, log_path, read_results, run_sweep, write_tables
 
 
 def main():

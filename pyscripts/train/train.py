@@ -4,8 +4,7 @@ python pyscripts/train/train.py --cfg_path configs/voc12/scribble.yaml --data_di
     --snapshot_dir OUT --set network.pretrained=FILE
 """
 from spml.program import execute
-from spml.training.build import train_embedding
-from spml.training.command import run_training
+from spml.training.build import run_training, train_embedding
 
 
 def main():

@@ -7,8 +7,7 @@ An image's tags are the classes in its label map and those of the fourth field o
 Nothing else of its labels is used.
 """
 from spml.program import execute
-from spml.training.build import train_cam
-from spml.training.command import run_training
+from spml.training.build import run_training, train_cam
 
 
 def main():

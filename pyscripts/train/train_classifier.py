@@ -4,8 +4,7 @@ python pyscripts/train/train_classifier.py --cfg_path configs/voc12/classifier.y
     --data_list LIST --snapshot_dir OUT --embedding snapshots/stage1
 """
 from spml.program import execute
-from spml.training.build import train_classifier
-from spml.training.command import run_training
+from spml.training.build import run_training, train_classifier
 
 
 def main():

@@ -1,9 +1,106 @@
-"""Scores as a table for people and as a dictionary for JSON.
+"""Scoring: the pairs of prediction and truth, and scores as a table for people and as a dictionary for JSON.
 
-Both keep the classes' order. The dictionary holds fractions in 0..1, the table shows per cent.
+The images scored are the predictions found; the truth has the same name in its own folder, or is the label that a list
+file gives to the image. Tables and dictionary keep the classes' order; the latter holds fractions in 0..1, the table
+shows per cent.
 """
+import argparse
+import logging
+import pathlib
+from multiprocessing.pool import ThreadPool
+
+from tqdm import tqdm
+
+from spml.cli import arguments
+from spml.data.lists import read_list
+from spml.data.readers import check_size, read_label
 from spml.errors import DataError
+from spml.program import check_name
 from spml.utils.formats import read_json
+
+logger = logging.getLogger(__name__)
+
+
+def build_parser(doc):
+    """Return a parser with the options of every script that scores; `doc` is the script's docstring."""
+    parser = arguments.script_parser(doc)
+    parser.add_argument('--pred_dir', type=pathlib.Path, required=True, metavar='DIR',
+                        help='predictions: 8-bit PNGs of class ids, searched in sub-folders too')
+    parser.add_argument('--gt_dir', type=pathlib.Path, required=True, metavar='DIR',
+                        help='ground truth: PNGs of the same names')
+    parser.add_argument('--gt_list', type=pathlib.Path, default=None, metavar='FILE',
+                        help='list file whose labels are the truth, its paths taken from --gt_dir; predictions that it '
+                             'does not name are left out')
+    arguments.add_class_arguments(parser)
+    parser.add_argument('--string_replace', type=_replacement, default=('', ''), metavar='A,B',
+                        help='replace A by B in the path of the truth (and of the instances)')
+    parser.add_argument('--json', type=pathlib.Path, default=None, metavar='FILE', help='also write the scores here')
+    parser.add_argument('--num_workers', type=int, default=4, metavar='N', help='threads that read images')
+    return parser
+
+
+def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list=None):
+    """Return (prediction, truth), or (prediction, truth, instances), of every prediction: paths, sorted.
+
+    Predictions are all `*.png` below `pred_dir`; below `gt_dir` and, if given, `inst_dir`, the same path is the truth
+    and the instances. Of `string_replace`, (a, b), every a in a full path of these is replaced by b, unless it is
+    empty. `gt_list` may be a list file, its paths relative to `gt_dir`, whose label for an image is the truth;
+    predictions of images that it does not name are left out, with a warning. DataError: a folder or a file is missing,
+    or there are no predictions.
+    """
+    pred_dir = pathlib.Path(pred_dir)
+    if not pred_dir.is_dir():
+        raise DataError(f'{pred_dir}: no such folder; give the folder of the predictions as --pred_dir')
+    predictions = sorted(check_name(path) for path in pred_dir.rglob('[!.]*.png') if path.is_file())
+    if not predictions:
+        raise DataError(f'{pred_dir}: holds no *.png; run the inference first or give another --pred_dir')
+    truths = {}
+    if gt_list:
+        truths = {entry.name: entry.semantic for entry in read_list(gt_list, gt_dir, fields=(2, 3))
+                  if entry.semantic is not None}
+        found, predictions = predictions, [path for path in predictions if path.stem in truths]
+        if not predictions:
+            raise DataError(f'{gt_list}: holds none of the images in {pred_dir}; give their list as --gt_list')
+        if len(predictions) < len(found):
+            logger.warning('%s: no truth for %d of %d predictions, which are left out', gt_list,
+                           len(found) - len(predictions), len(found))
+    rows = []
+    for prediction in predictions:
+        name = prediction.relative_to(pred_dir)
+        others = [truths.get(prediction.stem, pathlib.Path(gt_dir) / name)]
+        if inst_dir is not None:
+            others.append(pathlib.Path(inst_dir) / name)
+        old, new = string_replace
+        others = [pathlib.Path(str(other).replace(old, new)) if old else other for other in others]
+        for other in others:
+            if not other.is_file():
+                raise DataError(f'{other}: no such file, needed for the prediction {prediction}; '
+                                'check the folder and --string_replace')
+        rows.append((prediction, *others))
+    return rows
+
+
+def read_same_size(paths):
+    """Return the label maps of one image, a list of (H, W) uint8; DataError if one differs in size from the first."""
+    labels = [read_label(path) for path in paths]
+    for path, label in zip(paths, labels, strict=True):
+        check_size(path, label.shape, f'the prediction {paths[0]}', labels[0].shape,
+                   'predictions must have the size of their truth')
+    return labels
+
+
+def map_images(function, rows, num_workers=4):
+    """Yield `function(row)` in order for every row, computed by threads, under a progress bar."""
+    with ThreadPool(max(num_workers, 1)) as pool:
+        yield from tqdm(pool.imap(function, rows), total=len(rows), desc='score', unit='image', dynamic_ncols=True)
+
+
+def _replacement(text):
+    parts = text.split(',')
+    # `,` replaces nothing with nothing: a harmless default that scripts pass.
+    if len(parts) != 2 or (parts[1] and not parts[0]):
+        raise argparse.ArgumentTypeError(f'{text!r} is not of the form A,B, for example _image,_label')
+    return tuple(parts)
 
 
 def score_summary(iou, class_names, num_images, absent=(), **extra):

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from spml import config as configuration
-from spml.data.readers import read_entry
-from spml.data.tags import read_tags
+from spml.data.readers import read_entry, read_tags
 from spml.inference.predictors import normalised
 from spml.inference.resume import Results, describe
 from spml.inference.views import bilinear, pyramid, resize_view, shrunk_size

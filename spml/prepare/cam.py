@@ -13,8 +13,7 @@ import numpy as np
 from spml.data import cam_labels
 from spml.data import voc_layout as layout
 from spml.data.lists import check_files, format_list, read_list
-from spml.data.readers import check_size, image_size, read_cam, read_label
-from spml.data.tags import read_tags
+from spml.data.readers import check_size, image_size, read_cam, read_label, read_tags
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
 from spml.prepare.boxes import FORMATS, Boxes, find_boxes, read_boxes

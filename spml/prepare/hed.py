@@ -1,7 +1,7 @@
 """Contours of photographs by HED.
 
 Xie, Tu, "Holistically-Nested Edge Detection", ICCV 2015: VGG-16, from each of whose five blocks a map of contours is
-read, and their weighted sum. The weights are those of `hed_weights`, which compute what Keras computes with them.
+read, and their weighted sum. The weights are those of `weights`, which compute what Keras computes with them.
 """
 import functools
 import multiprocessing

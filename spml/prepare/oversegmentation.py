@@ -16,14 +16,14 @@ from spml.data.lists import check_files, check_unique, located, read_list
 from spml.data.readers import check_same_size, check_size, read_entry, read_label
 from spml.errors import DataError, SpmlError
 from spml.names import VOID
-from spml.prepare.hed_weights import HED, PLACE
 from spml.prepare.owt_ucm import MAX_REGIONS, regions_from_contours, require_higra
 from spml.prepare.runner import make, results, run_items, summary
+from spml.prepare.weights import HED, PLACE
 from spml.recipe import FileDigests
 from spml.scenes.regions import over_segmentation
+from spml.utils.files import weights_path
 from spml.utils.formats import write_png
 from spml.utils.maps import boundary, nearest_resize
-from spml.utils.model_files import weights_path
 
 logger = logging.getLogger(__name__)
 

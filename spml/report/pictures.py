@@ -9,7 +9,7 @@ from spml.data.lists import located, read_list
 from spml.data.readers import check_same_size, read_image, read_label
 from spml.errors import DataError
 from spml.evaluation.miou import confusion, iou_from_confusion, unions
-from spml.evaluation.pairs import map_images
+from spml.evaluation.scores import map_images
 from spml.utils.formats import encoded
 from spml.visualization.palette import colourise
 from spml.visualization.pictures import class_shares

@@ -1,18 +1,22 @@
 """Segments: what k-means, the weak labels and the over-segmentation cut an image into.
 
-METHOD.md, "Spherical k-means", 4 and 5.
+METHOD.md, "Spherical k-means", 4 and 5. Those of every process keep the gradients that flow back to the process whose
+pixels formed them.
 
 Shape letters: B images, N kept pixels of the batch, S segments, D channels, L channels with location, C classes.
 """
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from spml.names import VOID
 from spml.segsort.clustering import initial_clusters, spherical_kmeans, sum_by_label
+from spml.utils.distributed import rank, world_size
 
 # Four labels of this width fill an int64 key: 2^15 images a process, 2^16 clusters an image.
 _LABEL_BITS = 16
@@ -145,3 +149,37 @@ def location_features(height: int, width: int, device: torch.device | None = Non
     y = torch.linspace(0, 1, height, device=device, dtype=dtype) - 0.5
     x = torch.linspace(0, 1, width, device=device, dtype=dtype) - 0.5
     return torch.stack(torch.meshgrid(y, x, indexing='ij'))
+
+
+def gather_segments(segments: Segments) -> tuple[Segments, int]:
+    """Return every process's segments, in order of rank, and the index of this process's first."""
+    if world_size() == 1:
+        return segments, 0
+    parts = [torch.zeros(1, dtype=torch.int64, device=segments.semantic.device) for _ in range(world_size())]
+    dist.all_gather(parts, torch.tensor([len(segments)], device=segments.semantic.device))
+    counts = [int(part) for part in parts]
+    return segments.map(lambda field: _gather(field, counts)), sum(counts[:rank()])
+
+
+def _gather(field: Tensor, counts: list[int]) -> Tensor:
+    # Written out of place, so that autograd follows `field` through the padding.
+    padded = torch.cat([field, field.new_zeros((max(counts) - len(field), *field.shape[1:]))])
+    parts: Tensor = _AllGather.apply(padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+class _AllGather(torch.autograd.Function):
+    """Stack equal tensors of all processes; the gradient of each is the sum of what all processes ask of it."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        as_bytes = tensor.to(torch.uint8) if tensor.dtype == torch.bool else tensor.contiguous()
+        parts = [torch.empty_like(as_bytes) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, as_bytes)
+        return torch.stack(parts).to(tensor.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        dist.all_reduce(grad)
+        return grad[dist.get_rank()]

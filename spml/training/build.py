@@ -1,15 +1,20 @@
-"""From a checked configuration to a training: with `loop`, what reads configuration keys in `spml.training`."""
+"""From a command line or a checked configuration to a training.
+
+With `loop`, this is what reads configuration keys in `spml.training`.
+"""
+import argparse
 import logging
 import pathlib
 
 from torch import nn
 
+from spml.cli import arguments
 from spml.config import images_per_process
 from spml.data.check import check_sample
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import check_files, digest, read_list
 from spml.data.loader import StreamSampler, build_loader
-from spml.data.tags import describe_tags, no_tags, read_tags, sharing_pairs
+from spml.data.readers import describe_tags, no_tags, read_tags, sharing_pairs
 from spml.errors import ConfigError, DataError
 from spml.models.build import build_cam_network, build_classifier, build_embedding, first_tag, starting_weights
 from spml.models.heads import HEADS
@@ -17,13 +22,12 @@ from spml.models.weights import load_embedding
 from spml.names import RELATIONS, split_architecture
 from spml.segsort.criterion import RelationCriterion, Settings
 from spml.segsort.memory_bank import MemoryBank
-from spml.training.loop import train
+from spml.training.loop import exit_together, train
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
-from spml.training.stopping import exit_together
 from spml.training.tasks import CamTask, ClassifierTask, EmbeddingTask, Training
-from spml.utils import distributed
-from spml.utils.device import convolutions
-from spml.utils.model_files import model_path
+from spml.utils import distributed, launch
+from spml.utils.device import convolutions, steady_convolutions
+from spml.utils.files import model_path
 from spml.utils.seeding import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -223,3 +227,26 @@ def _with_batch_norm(task, config, device):
     # timm's batch norms hold their activation, which torch's conversion drops.
     from timm.layers import convert_sync_batchnorm
     return convert_sync_batchnorm(task)
+
+
+def run_training(doc, train, needs_embedding=False):
+    """Parse the command line and call `train` with what it says, here or in the processes that are to train."""
+    parser = arguments.build_parser(doc)
+    arguments.add_data_arguments(parser)
+    parser.add_argument('--snapshot_dir', type=pathlib.Path, required=True,
+                        help='folder for snapshots, logs and config.yaml')
+    parser.add_argument('--resume', action=argparse.BooleanOptionalAction, default=False,
+                        help='continue from the newest complete snapshot in --snapshot_dir, if there is one')
+    parser.add_argument('--accept_changes', action='store_true',
+                        help='with --resume: continue even if settings, list or number of processes have changed')
+    if needs_embedding:
+        parser.add_argument('--embedding', type=pathlib.Path, metavar='PATH',
+                            help='trained embedding, a model-*.pth or the folder of its training, used where '
+                                 'network.pretrained is empty')
+    arguments.add_process_argument(parser, 'one on each GPU of the key gpus, 1 without CUDA')
+    args, config = arguments.parse(parser)
+    steady_convolutions(config.train.precision)
+    options = {'embedding': args.embedding} if needs_embedding else {}
+    return launch.execute(lambda device: train(config, args.data_dir, args.data_list, args.snapshot_dir, device,
+                                               args.resume, args.accept_changes, **options),
+                          args.device, args.num_processes, config.gpus)

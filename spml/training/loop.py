@@ -1,6 +1,16 @@
-"""The training loop, the same for the embedding and for the classifier; what differs is the task."""
+"""The training loop, the same for all trainings, and how one ends in good order; what differs is the task.
+
+A signal or a bad file may reach one process alone, and the others would wait for it in the next step. So all processes
+tell each other before each step what they want, do the most urgent of it together, and exit together.
+"""
 import contextlib
+import enum
 import os
+import select
+import signal
+import stat
+import sys
+import time
 
 import torch
 from torch import nn
@@ -11,13 +21,14 @@ from spml.errors import CheckpointError, OutputClosedError, SpmlError
 from spml.training.checkpoint import SnapshotKeeper, find_readable, find_snapshots, remove_orphaned_states
 from spml.training.monitor import Monitor, Silence
 from spml.training.optimizer import clip_gradients, learning_rate
-from spml.training.stopping import InterruptedTrainingError, Wish, exit_together, output_closed, stop_requests
-from spml.utils import distributed
-from spml.utils.files import remove_abandoned
+from spml.utils import distributed, interrupt
+from spml.utils.files import model_path, remove_abandoned
 from spml.utils.formats import write_text
 from spml.utils.memory import memory_advice
-from spml.utils.model_files import model_path
 from spml.utils.seeding import seed_everything
+
+# Launchers pass on a signal that the terminal or the cluster has already sent to every process.
+ECHO_SECONDS = 2.0
 
 
 def start_iteration(snapshot_dir, resume, begin, stop):
@@ -149,3 +160,59 @@ def _refuse(iteration, wrong, names):
     exit_together(SpmlError(f'iteration {iteration}: {", ".join(wrong)} is not finite on images {", ".join(names)}; '
                             'lower train.base_lr, set train.clip_grad_norm, or start from better weights. Nothing of '
                             'this step was learned'), report=distributed.rank() == 0)
+
+
+class InterruptedTrainingError(SpmlError):
+    """The training was asked to stop; its state is saved."""
+
+    exit_status = interrupt.STATUS
+
+
+class Wish(enum.IntEnum):
+    """What a process wants before the next step; the larger is the more urgent."""
+
+    GO_ON = 0
+    SAVE = 1
+    UNREAD = 2
+    STOP = 3
+    GIVE_UP = 4
+
+
+class StopRequests:
+    """Whether, and since when, the training is asked to stop."""
+
+    requested = False
+
+    def __call__(self, number, frame):
+        """Note a signal; a second Ctrl-C acts at once."""
+        if not self.requested:
+            self.requested, self.since = True, time.monotonic()
+            return
+        alone = number == signal.SIGINT and distributed.world_size() == 1
+        if alone or time.monotonic() - self.since > ECHO_SECONDS:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def stop_requests():
+    """Turn SIGTERM and Ctrl-C inside the `with` block into a request that the loop honours between two steps."""
+    requests = StopRequests()
+    with interrupt.handled((signal.SIGINT, signal.SIGTERM), requests):
+        yield requests
+
+
+def output_closed():
+    """Whether nobody reads the output of this process any more, as after `| head`: a pipe without a reader."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream that is not a file
+            if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+                poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def exit_together(error, report):
+    """Raise `error` in the process that is to report it; exit silently with its status in the others."""
+    if report:
+        raise error
+    raise SystemExit(error.exit_status)

@@ -18,8 +18,7 @@ from spml.models.cam import equivariance_loss, tag_loss, tag_scores
 from spml.models.heads import softmax_loss
 from spml.names import VOID
 from spml.segsort.criterion import retrieval_accuracy
-from spml.segsort.gather import gather_segments
-from spml.segsort.segments import make_segments, nearest_resize
+from spml.segsort.segments import gather_segments, make_segments, nearest_resize
 from spml.training.optimizer import FoldedSGD
 from spml.utils import distributed
 from spml.utils.device import autocast

@@ -1,8 +1,10 @@
-"""Files that are complete wherever they have their final names, files in two places, and locks on folders.
+"""Files that are complete wherever they have their final names, files in two places, locks on folders, and weights.
 
 What is written goes next to its destination under a temporary name and is renamed: on one file system a rename is
 atomic, so an interrupted or full-disk run leaves the old file or none, never half of one. A process that is killed
 outright leaves its temporary file behind; the name says whose it is, and `remove_abandoned` clears it away.
+
+The weights of a training are `model-<iteration>.pth` in its folder.
 """
 import contextlib
 import fcntl
@@ -17,6 +19,8 @@ import tempfile
 # Letters that cannot be mistaken for the dashes between the parts of a temporary name.
 _HOST = re.sub(r'[^A-Za-z0-9]', '', socket.gethostname())[:32] or 'host'
 _TEMPORARY = re.compile(r'\.(?P<host>[A-Za-z0-9]+)-(?P<process>\d+)-[^-]*\.tmp')
+# The folder that holds spml/, configs/ and snapshots/.
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
@@ -113,3 +117,32 @@ def place_file(source, path):
     except OSError:  # another file system, one without links, or a file of somebody else's
         with atomic_path(path) as temporary:
             shutil.copyfile(source, temporary)
+
+
+def model_path(snapshot_dir, iteration):
+    """Return the path of the snapshot of a zero-based iteration."""
+    return pathlib.Path(snapshot_dir) / f'model-{iteration}.pth'
+
+
+def model_iterations(folder):
+    """Return the iterations whose `model-<iteration>.pth` are in a folder, ascending."""
+    found = (re.fullmatch(r'model-(\d+)\.pth', path.name) for path in pathlib.Path(folder).glob('model-*.pth'))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def newest_model(folder):
+    """Return the `model-<iteration>.pth` of the highest iteration in a folder, or None."""
+    iterations = model_iterations(folder)
+    return model_path(folder, iterations[-1]) if iterations else None
+
+
+def weights_path(text):
+    """Return the file that the user means by a file or by the folder of a training, whose newest model it is then.
+
+    A relative path is taken from the working directory, or else from the folder of the project. What is not there is
+    returned as it is.
+    """
+    path = pathlib.Path(text)
+    if not path.exists() and (PROJECT / path).exists():
+        path = PROJECT / path
+    return (newest_model(path) or path) if path.is_dir() else path

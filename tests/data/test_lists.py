@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from spml.data.lists import check_files, digest, format_list, located, parse_list, read_list
-from spml.data.tags import read_tags, sharing_pairs
+from spml.data.readers import read_tags, sharing_pairs
 from spml.errors import DataError, WrongEncodingError
 
 

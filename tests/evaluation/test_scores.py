@@ -8,7 +8,7 @@ import pytest
 from spml.errors import DataError
 from spml.evaluation.scores import format_summary, format_table, score_summary
 from spml.pipeline.record import Recorder
-from spml.sweep.tables import mean_and_spread, plus_minus, to_csv, to_markdown
+from spml.sweep.runner import mean_and_spread, plus_minus, to_csv, to_markdown
 
 
 def test_summary_keeps_fractions_and_order():

@@ -8,8 +8,7 @@ import torchvision
 from naive_layers import embedding_network, randomise_batch_norms
 
 from spml.errors import CheckpointError, ConfigError
-from spml.models.build import build_embedding, starting_weights
-from spml.models.named_weights import torchvision_checkpoint
+from spml.models.build import build_embedding, starting_weights, torchvision_checkpoint
 from spml.models.weights import load_embedding
 
 SETTINGS = ('network.stem=7x7', 'network.pretrained=torchvision', 'network.backbone_types=panoptic_deeplab_50')

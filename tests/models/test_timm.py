@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from spml import load_segmenter
 from spml.errors import CheckpointError, ConfigError
 from spml.models.backbones import build_backbone
-from spml.models.build import build_classifier, build_embedding, starting_weights
-from spml.models.named_weights import lite0_checkpoint
+from spml.models.build import build_classifier, build_embedding, lite0_checkpoint, starting_weights
 from spml.models.weights import load_embedding, read_checkpoint
 from spml.names import STAGES
 

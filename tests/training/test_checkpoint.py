@@ -18,7 +18,7 @@ from spml.training.checkpoint import (
 )
 from spml.training.optimizer import FoldedSGD
 from spml.training.tasks import Training
-from spml.utils.model_files import model_path
+from spml.utils.files import model_path
 
 CPU = torch.device('cpu')
 

@@ -14,11 +14,10 @@ from torch import nn
 
 from spml.errors import CheckpointError, DataError, OutputClosedError, ResourceError, SpmlError
 from spml.models.files import read_checkpoint
-from spml.training import checkpoint, loop, stopping
+from spml.training import checkpoint, loop
 from spml.training.build import train_embedding
-from spml.training.loop import train
+from spml.training.loop import InterruptedTrainingError, train
 from spml.training.optimizer import FoldedSGD
-from spml.training.stopping import InterruptedTrainingError
 from spml.training.tasks import Training
 from spml.utils.files import atomic_path
 
@@ -298,13 +297,13 @@ def test_a_launcher_s_echo_of_a_signal_is_no_second_request(monkeypatch):
     """With several processes, a signal comes from the terminal and from the launcher; a later one acts at once."""
     clock = types.SimpleNamespace(now=0.0)
     clock.monotonic = lambda: clock.now
-    monkeypatch.setattr(stopping, 'time', clock)
-    monkeypatch.setattr(stopping.distributed, 'world_size', lambda: 2)
-    with stopping.stop_requests() as requests:
+    monkeypatch.setattr(loop, 'time', clock)
+    monkeypatch.setattr(loop.distributed, 'world_size', lambda: 2)
+    with loop.stop_requests() as requests:
         for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
             os.kill(os.getpid(), number)
         assert requests.requested
-        clock.now = stopping.ECHO_SECONDS + 1
+        clock.now = loop.ECHO_SECONDS + 1
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
