@@ -15,8 +15,7 @@ import yaml
 from spml.errors import DataError
 from spml.pipeline.record import Recorder
 from spml.sweep.grid import read_sweep
-from spml.sweep.runner import describe, is_done, log_path, run_sweep
-from spml.sweep.runner import read_results, write_tables
+from spml.sweep.runner import describe, is_done, log_path, read_results, run_sweep, write_tables
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / 'pyscripts' / 'train' / 'sweep.py'
