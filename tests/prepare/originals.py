@@ -1,4 +1,6 @@
-"""Writing miniatures of VOC 2012, SBD and ScribbleSup in their owners' formats, and checking what becomes of them."""
+"""Writing miniatures of VOC 2012, SBD, ScribbleSup and COCO in their owners' formats, and checking what becomes of them."""
+import json
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -51,6 +53,16 @@ def write_boxes(path, boxes):
         '<ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part></object>'
         for name, left, top, right, bottom in boxes)
     path.write_text(f'<annotation><filename>{path.stem}.jpg</filename>{objects}</annotation>')
+
+
+def write_coco(path, images, annotations, categories, size=None, **more):
+    """Write a JSON of COCO; annotations are (number of the image, number of the category, fields)."""
+    stated = {} if size is None else {'height': size[0], 'width': size[1]}
+    path.write_text(json.dumps({
+        'images': [{'id': number, 'file_name': name, **stated} for number, name in enumerate(images)],
+        'annotations': [{'id': number, 'image_id': image, 'category_id': category, **fields}
+                        for number, (image, category, fields) in enumerate(annotations)],
+        'categories': [{'id': number, 'name': name} for number, name in enumerate(categories)]} | more))
 
 
 TRAIN_PLUS = ('07_a', '07_b', '08_d', '08_e')  # of the miniature

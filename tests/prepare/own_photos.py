@@ -2,7 +2,7 @@
 import json
 
 import numpy as np
-from originals import read
+from originals import read, write_coco
 from PIL import Image
 
 from spml.data.lists import read_list
@@ -61,13 +61,9 @@ class Photos:
             (self.folder / f'labelme/{name}.json').write_text(json.dumps({'shapes': shapes} | fields))
 
     def coco(self, annotations, file='coco', categories=('cat',), images=None):
-        """Write a JSON of COCO, of some images or all; annotations are (number of image, of category, more fields)."""
-        (self.folder / file).write_text(json.dumps({
-            'images': [{'id': number, 'file_name': f'{name}.png', 'height': 48, 'width': 64}
-                       for number, name in enumerate(self.names) if images is None or name in images],
-            'annotations': [{'id': number, 'image_id': image, 'category_id': category, **fields}
-                            for number, (image, category, fields) in enumerate(annotations)],
-            'categories': [{'id': number, 'name': name} for number, name in enumerate(categories)]}))
+        """Write a JSON of COCO, of some images or all; annotations as in `write_coco`."""
+        files = [f'{name}.png' for name in images or self.names]
+        write_coco(self.folder / file, files, annotations, categories, BLOCK.shape)
 
     def arguments(self, *labels, more=()):
         return ['--images', self.folder / 'photos', '--classes', self.folder / 'classes.txt', '--out', self.out,

@@ -4,6 +4,7 @@ import pathlib
 import pickle
 
 import pytest
+from originals import write_coco
 
 from spml.errors import DataError
 from spml.prepare import notes as noted
@@ -43,12 +44,9 @@ class Writer:
     def coco(self, boxes, height=48, width=64):
         path = self.folder / 'coco.json'
         names = sorted({name for name, _ in boxes})
-        path.write_text(json.dumps({
-            'images': [{'id': 1, 'file_name': 'a.jpg', 'height': height, 'width': width}],
-            'categories': [{'id': index, 'name': name} for index, name in enumerate(names)],
-            'annotations': [{'id': index, 'image_id': 1, 'category_id': names.index(name), 'bbox': [
-                left, top, right - left, bottom - top]} for index, (name, (left, top, right, bottom)) in
-                enumerate(boxes)]}))
+        annotations = [(0, names.index(name), {'bbox': [left, top, right - left, bottom - top]})
+                       for name, (left, top, right, bottom) in boxes]
+        write_coco(path, ['a.jpg'], annotations, names, (height, width))
         return path
 
     def yolo(self, boxes, height=48, width=64):

@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 import pytest
-from originals import TRAIN_PLUS, read, train_list, write_boxes
+from originals import TRAIN_PLUS, read, train_list, write_boxes, write_coco
 from PIL import Image
 
 from spml.config.schema import VOC_CLASS_NAMES
@@ -196,9 +196,7 @@ def test_own_classes_and_boxes_in_any_form(tmp_path, works, fails, rng):
     Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(out / 'VOC2012/JPEGImages/a.png')
     (out / 'lists/train.txt').write_text('VOC2012/JPEGImages/a.png - VOC2012/hed/a.png 1 box\n')
     boxes = tmp_path / 'boxes.json'
-    boxes.write_text(json.dumps({'images': [{'id': 1, 'file_name': 'a.png', 'height': 20, 'width': 30}],
-                                 'categories': [{'id': 7, 'name': 'elk'}],
-                                 'annotations': [{'image_id': 1, 'category_id': 7, 'bbox': [3, 2, 10, 8]}]}))
+    write_coco(boxes, ['a.png'], [(0, 0, {'bbox': [3, 2, 10, 8]})], ['elk'], size)
     cams = {0: rng.random(size, np.float32)}
     np.save(tmp_path / 'a.npy', cams)
     words = ['--cam_dir', tmp_path, '--out', out, '--boxes', boxes, '--num_classes', 2, '--class_names',

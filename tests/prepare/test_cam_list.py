@@ -1,9 +1,9 @@
 """Label maps from CAMs of any list: whose labels they take, what they keep, and what thresholds would do."""
-import json
 import types
 
 import numpy as np
 import pytest
+from originals import write_coco
 from PIL import Image
 
 from spml.data.cam_labels import TopScores, background_power, box_labels, box_scores, tag_labels, tag_scores
@@ -69,12 +69,8 @@ def test_labels_of_tags(place, works, options, rule):
 
 def test_each_image_takes_what_its_kind_says(place, works):
     # The list says of d, which has boxes too, that its tags are to be used.
-    (place.folder / 'boxes.json').write_text(json.dumps({
-        'images': [{'id': index, 'file_name': f'{name}.jpg', 'height': SIZE[0], 'width': SIZE[1]}
-                   for index, name in enumerate('bd')],
-        'categories': [{'id': 7, 'name': 'dog'}],
-        'annotations': [{'id': index, 'image_id': index, 'category_id': 7, 'bbox': [3, 2, 9, 10]}
-                        for index in range(2)]}))
+    write_coco(place.folder / 'boxes.json', ['b.jpg', 'd.jpg'], [(image, 0, {'bbox': [3, 2, 9, 10]})
+                                                                 for image in (0, 1)], ['dog'], SIZE)
     key = next(iter(place.cams['b']))
     names = ['background', 'w', 'x', 'y', 'z']
     names[key + 1] = 'dog'
@@ -186,10 +182,9 @@ def test_no_pixel_of_the_usual_tag_labels_is_unlabelled():
 
 @pytest.mark.parametrize('by_file', [True, False])
 def test_boxes_that_may_be_incomplete(place, works, by_file):
-    content = {'images': [{'id': 1, 'file_name': 'b.jpg'}], 'categories': [{'id': 7, 'name': '1'}],
-               'annotations': [{'id': 1, 'image_id': 1, 'category_id': 7, 'bbox': [3, 2, 8, 10]}]}
     path = place.folder / 'boxes.json'
-    path.write_text(json.dumps(content | ({'info': {'complete': False}} if by_file else {})))
+    write_coco(path, ['b.jpg'], [(0, 0, {'bbox': [3, 2, 8, 10]})], ['1'],
+               **{'info': {'complete': False}} if by_file else {})
     np.save(place.folder / 'cams/b.npy', {0: np.ones(SIZE, np.float32) * np.arange(SIZE[1], dtype=np.float32) / 22})
     data_list = place.write_list('boxed', {'b': '- - 1 box'})
     works('prepare_cam', *place.arguments('--boxes', path, *([] if by_file else ['--boxes_incomplete']),

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from originals import read
+from originals import read, write_coco
 from PIL import Image
 
 from spml.config import dump, load_config
@@ -237,12 +237,8 @@ def test_labelme_as_truth_and_as_scribbles(own, works, fails):
 
 
 def test_coco_as_truth_and_as_weak_labels(own, works):
-    images = [{'id': index, 'file_name': f'train/{name}.jpg'} for index, name in enumerate(['a', 'b 1', 'c.x', 'd'])]
-    annotations = [{'id': 9 + index, 'image_id': index, 'category_id': 6,
-                    'segmentation': [[2, 3, 10, 3, 10, 9, 2, 9]]} for index in range(3)]
-    content = {'images': images, 'annotations': annotations, 'categories': [{'id': 6, 'name': 'cat'}]}
-    coco = own.folder / 'coco'
-    coco.write_text(json.dumps(content))
+    write_coco(own.folder / 'coco', [f'train/{name}.jpg' for name in ('a', 'b 1', 'c.x', 'd')],
+               [(image, 0, {'segmentation': [[2, 3, 10, 3, 10, 9, 2, 9]]}) for image in range(3)], ['cat'])
     works('prepare_custom', *own.arguments('coco'))
     assert own.lists() == {'train_full': ['a', 'b_1', 'c.x'], 'val': ['d'], 'test': ['e']}
     expected = block(own.ids['a'].shape)

@@ -33,8 +33,8 @@ class Mix(Photos):
 
     def boxes(self, boxes, names=NAMES):
         """Write boxes as COCO has them."""
-        self.coco([(int(name), names.index(label), {'bbox': [left, top, right - left, bottom - top]})
-                   for name, found in boxes.items() for label, (left, top, right, bottom) in found],
+        self.coco([(image, names.index(label), {'bbox': [left, top, right - left, bottom - top]})
+                   for image, found in enumerate(boxes.values()) for label, (left, top, right, bottom) in found],
                   'boxes', names, boxes)
 
 
