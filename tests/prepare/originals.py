@@ -1,4 +1,4 @@
-"""Writing miniatures of VOC 2012, SBD, ScribbleSup and COCO in their owners' formats, and checking what becomes of them."""
+"""Writing miniatures of VOC 2012, SBD, ScribbleSup and COCO as their owners do, and checking what becomes of them."""
 import json
 
 import numpy as np

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from naive_layers import nearest
 
 from spml.utils.maps import nearest_resize, tags_of
 
@@ -10,9 +11,7 @@ def test_nearest_resize_takes_the_row_floor_i_in_out(channels, rng):
         values = rng.integers(0, 256, (*rng.integers(1, 30, 2), *channels)).astype(np.uint8)
         size = tuple(int(side) for side in rng.integers(1, 40, 2))
         found = nearest_resize(values, size)
-        for y, x in np.ndindex(size):
-            source = values[y * values.shape[0] // size[0], x * values.shape[1] // size[1]]
-            np.testing.assert_array_equal(found[y, x], source)
+        np.testing.assert_array_equal(found, nearest(values, size))
         assert found.dtype == np.uint8
 
 

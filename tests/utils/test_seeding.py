@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from spml.utils.seeding import random_states, restore_random_states, seed_everything
+from spml.utils.seeding import restore_random_states, seed_everything
 
 
 def draw():
@@ -18,16 +18,6 @@ def test_a_seed_covers_python_numpy_and_torch():
         draws.append(draw())
     assert draws[0] == draws[1]
     assert all(one != other for one, other in zip(draws[0], draws[2], strict=True))
-
-
-def test_states_survive_a_file_that_holds_no_code(tmp_path):
-    seed_everything(8)
-    draw()
-    torch.save(random_states(), tmp_path / 'states.pth')
-    drawn = draw(), draw()
-    draw()
-    restore_random_states(torch.load(tmp_path / 'states.pth', weights_only=True))
-    assert (draw(), draw()) == drawn
 
 
 def test_states_of_older_files_restore_torch_alone():
