@@ -104,6 +104,17 @@ class Place:
         out, error = self.captured()
         return left.value.code, out, error
 
+    def works(self, **settings):
+        """Run the pipeline, which ends well; return what it printed."""
+        status, out, error = self.run(**settings)
+        assert status == 0, error
+        return out
+
+    def made(self, **settings):
+        """Run the pipeline, which ends well; return the stages whose scripts were started, in order."""
+        self.works(**settings)
+        return self.calls
+
     def refused(self, **settings):
         """Run the pipeline, which refuses in one line before any stage; return the line."""
         status, _, error = self.run(**settings)
