@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spml.errors import first_line
+from spml.models.dilated import speed_up_dilated
 from spml.names import STAGES
 from spml.utils.timm_models import known_model, refusal, require_timm
 
@@ -45,6 +46,7 @@ class TimmBackbone(nn.Module):
         self.out_channels = info.channels()[-1]
         self._multiple = math.lcm(info.reduction()[-1], _STRIDE)
         self._stages = _assign_stages(self.features, is_dilated)
+        speed_up_dilated(self.features)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = bn_momentum
