@@ -20,6 +20,8 @@ _LONGEST = 500  # pixels; longer images are seen in parts
 _STRIDE = 8  # of the network, in pixels
 _SMALLEST = 32  # pixels
 _FEWEST_STEPS = 300  # with which a network learns anything, however few the images are
+_LARGEST_MOMENTUM = 0.1
+_WARMUP_PART = 15  # of the steps, at most, go to the warm-up: with 300 of them, 20
 _STEPS = re.compile(r'(?<=max_iteration: )\d+')
 _MADE_FOR = re.compile(r'# Made by prepare_custom\.py for (\d+) images of up to (\d+) pixels')
 # A folder written when each training had a complete file: nothing is added to these two.
@@ -34,7 +36,8 @@ def write_configs(shipped, folder, classes, longest_side, num_images, has_backgr
     the folder `shipped`.
 
     Crops and windows grow or shrink with the images' `longest_side`, in pixels, and trainings shorten with the
-    `num_images` to train on, so that each is seen as often as in the shipped recipe or more. Images are tested at
+    `num_images` to train on, so that each is seen as often as in the shipped recipe or more; batch norm and the warm-up
+    follow the steps. Images are tested at
     their size, as they are trained on. A file that is there already is renewed if it is as it was made for other
     images; one that was edited is kept, and it is said which steps these images would have. ConfigError if it is of
     other classes. `has_background`: whether the first class is the background.
@@ -90,7 +93,12 @@ def _texts(shipped, classes, longest_side, num_images, has_background):
 
     base = _base(shipped, classes, has_background)
     train, test = base['train'], base['test']
-    train['crop_size'], train['max_iteration'] = scaled(train['crop_size']), steps(train['max_iteration'])
+    usual = train['max_iteration']
+    train['crop_size'], train['max_iteration'] = scaled(train['crop_size']), steps(usual)
+    # The running statistics of batch norm forget those of the weights to start from in as large a part of the training.
+    momentum = base['network']['bn_momentum'] * usual / steps(usual)
+    base['network']['bn_momentum'] = float(f'{min(_LARGEST_MOMENTUM, momentum):.2g}')
+    train['warmup_iteration'] = min(train['warmup_iteration'], steps(usual) // _WARMUP_PART)
     test |= {'image_size': 0, 'crop_size': scaled(test['crop_size']), 'stride': scaled(test['stride'])}
     texts = {'base': configuration.dump(base), **{name: _body(shipped / f'{name}.yaml', steps) for name in (
         'spml_joint', 'scribble', 'cam', 'classifier', 'cross_entropy')}}

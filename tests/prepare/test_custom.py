@@ -149,7 +149,11 @@ def test_crops_and_windows_are_made_for_the_images(tmp_path, classes, longest, s
 @pytest.mark.parametrize(('images', 'steps'), [(2, 300), (1058, 3000), (10582, 30000), (50000, 30000)])
 def test_trainings_are_as_long_as_the_images_are_many(tmp_path, classes, capsys, images, steps):
     write_configs(SHIPPED / 'voc12', tmp_path, classes, 500, images)
-    assert load_config(tmp_path / 'spml_joint.yaml').train.max_iteration == steps
+    config = load_config(tmp_path / 'spml_joint.yaml')
+    assert config.train.max_iteration == steps
+    assert config.train.warmup_iteration == (20 if steps == 300 else 100)
+    # Of the statistics of the weights to start from, a share of exp(-9) is left at the end, as in the release.
+    assert config.network.bn_momentum * steps == pytest.approx(3e-4 * 30000)
     assert load_config(tmp_path / 'classifier.yaml').train.max_iteration == {3000: 400, 30000: 4000}.get(steps, 300)
     assert f'{images} images to train on: {steps} steps of 16 images' in capsys.readouterr().out
 
