@@ -110,14 +110,6 @@ def test_only_tagged_classes_are_kept(place, scores, threshold, num_workers):
     assert (gray['c'] == 254).all()
 
 
-def test_without_the_options_nothing_is_unlabelled(place, scores):
-    made = scores('retrieval')
-    place.make('pseudo_labels', source='retrieval', crf=CRF)
-    for name, (values, rgb) in made.items():
-        final = naive.crf(relative(values, set(place.read('semantic', name).flat)), rgb, 2, pos_w=0.5, bi_w=0.5)
-        np.testing.assert_array_equal(place.read('semantic_gray', name), final.argmax(axis=0))
-
-
 @pytest.mark.parametrize('source', [source for source in SOURCES if source != 'retrieval'])
 def test_tagged_classes_only_belongs_to_retrieval(place, source):
     with pytest.raises(ConfigError, match=f'--tagged_classes_only .*--source retrieval.* {source}'):

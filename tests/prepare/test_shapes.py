@@ -338,10 +338,3 @@ def test_categories_that_are_not_listed(tmp_path, classes):
 def test_files_that_are_no_coco(tmp_path, classes, annotations, groups, words):
     with pytest.raises(DataError, match=rf'coco\.json: .*{words}'):
         read(tmp_path, classes, annotations, **groups)
-
-
-def test_segmentations_of_another_size(tmp_path, classes):
-    wrong = {'size': [41, 50], 'counts': [41 * 50]}
-    images = read(tmp_path, classes, [annotation(5, 3, wrong)])
-    with pytest.raises(DataError, match=r'coco\.json: annotation 5'):
-        draw_coco(images['train/a.jpg'], SIZE, DENSE, [])

@@ -1,4 +1,4 @@
-"""Full disks, folders that cannot be written, data that goes away: one line, and what was complete stays."""
+"""Full disks and folders that cannot be written: one line, and what was complete stays."""
 import contextlib
 import os
 import pathlib
@@ -7,9 +7,6 @@ import tempfile
 
 import pytest
 import torch
-
-from spml.data import decoding
-from spml.training import loop
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 
@@ -42,18 +39,6 @@ def test_a_disk_that_fills_up_while_training_leaves_the_older_snapshots(place, f
         weight_files(place.out))
     place.works('train', *options, '--resume')
     assert set(weight_files(place.out)) == set(once)
-
-
-def test_a_disk_that_fills_up_with_metrics_is_one_line(place, monkeypatch, file_size_limit):
-    rate = loop.learning_rate
-    with contextlib.ExitStack() as stack:
-        def fill_up(iteration, *args):
-            if iteration == 1:
-                stack.enter_context(file_size_limit(10))
-            return rate(iteration, *args)
-
-        monkeypatch.setattr(loop, 'learning_rate', fill_up)
-        place.fails('train', naming=[place.out, 'ulimit -f'])
 
 
 @pytest.mark.parametrize(('script', 'options', 'result'), [
@@ -118,32 +103,3 @@ def test_a_folder_that_cannot_be_written_is_one_line_before_the_work(readable_pl
     else:
         place.fails(script, checkpoint=place.checkpoint, naming=[locked, 'check the permissions'], **options)
     assert list(locked.iterdir()) == []
-
-
-@pytest.mark.parametrize(('script', 'options', 'line', 'result'), [
-    ('prototype', {}, 2, 'semantic_prototype/a.npz'), ('inference', {'predictor': 'softmax'}, 3, 'semantic_gray/a.png'),
-    ('pseudo_label', {'source': 'softmax'}, 2, 'semantic_gray/a.png')])
-def test_a_data_folder_that_vanishes_during_inference_leaves_what_is_complete(place, script, options, line, result,
-                                                                             monkeypatch):
-    """It does so while the second image is read; its label, or the third image, is the first file not to be found."""
-    place.works(script, **options)
-    whole = files(place.out)
-    shutil.rmtree(place.out)
-    away, decode, calls = place.folder / 'away', decoding._array, []
-
-    def vanish(image, *args, **more):
-        calls.append(image)
-        if len(calls) == 2:
-            place.data.folder.rename(away)
-        return decode(image, *args, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(decoding, '_array', vanish)
-        place.fails(script, **options, naming=[f'{place.data.list}:{line}', 'no such file'])
-    left = files(place.out)
-    assert whole['made_from.jsonl'].startswith(left.pop('made_from.jsonl'))
-    assert left.items() <= whole.items()
-    assert (place.out / result).read_bytes() == whole[result]
-    away.rename(place.data.folder)
-    place.works(script, **options)
-    assert files(place.out) == whole

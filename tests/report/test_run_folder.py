@@ -28,13 +28,6 @@ def test_everything_a_pipeline_left_is_read(made):
     assert first.data_dir == made.data
 
 
-def test_a_run_that_was_moved_is_read_where_it_is(made):
-    moved = made.runs[0].rename(made.data / 'elsewhere')
-    run, = read_runs([moved])
-    assert run.predictions.folder == moved / 'predicted' / 'semantic_gray'
-    assert run.pseudo_labels.folder == moved / 'labelled' / 'semantic_gray'
-
-
 def test_the_copy_of_a_list_comes_before_the_original(made):
     (made.runs[0] / 'lists').mkdir()
     shutil.copy(made.data / 'val.txt', made.runs[0] / 'lists' / 'input_val.txt')
@@ -71,12 +64,6 @@ def test_labels_from_cams_are_labels_of_training_images(made, script):
     assert list(found.metrics) == list(found.configs) == ['cam_classifier']
     assert found.pseudo_labels.folder == run / 'cam_labels' / 'semantic_gray'
     assert found.predictions is None
-
-
-def test_a_run_of_the_version_before_is_one_line_that_says_what_to_do(made):
-    (made.runs[0] / 'run.jsonl').rename(made.runs[0] / 'run.txt')
-    with pytest.raises(DataError, match=f'{made.runs[0]}.*run its script once more, nothing that is done is made'):
-        read_runs(made.runs[:1])
 
 
 def test_mistakes_are_named(made, tmp_path):

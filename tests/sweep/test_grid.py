@@ -146,12 +146,6 @@ def test_a_file_that_is_no_sweep(tmp_path):
         read_sweep(tmp_path / 'none.yaml')
 
 
-def test_the_shipped_grid():
-    plan = read_sweep(SWEEPS / 'demo_co_occurrence.yaml')
-    assert [run.name for run in plan.runs] == [f'sem_occ_loss_types={value},seed={seed}'
-                                               for value in ('segsort', 'none') for seed in (0, 1)]
-
-
 def test_the_shipped_ablation_adds_one_relation_after_the_other():
     plan = read_sweep(SWEEPS / 'demo_ablation.yaml')
     order = ('cross_entropy', 'ann', 'ann_sim', 'ann_sim_occ', 'ann_sim_occ_aff')
