@@ -10,6 +10,7 @@ A folder of many results (`ResultFolder`) holds two files: `made_with.json`, the
 the result and removed before the result is made again, so a kill at any moment costs one result and never vouches for
 a wrong one.
 """
+import contextlib
 import dataclasses
 import enum
 import hashlib
@@ -45,16 +46,15 @@ class FileDigests:
     """Digests of files' contents; a file is read again only where its size, its dates or its inode have changed.
 
     The date of its inode is among them, which nobody can set back. A path may be a folder, whose digest is that of the
-    names and contents of the files below it. What is no path, but a value that JSON can hold, is known by itself.
-
-    Args:
-        cache: a file that keeps the digests from one start to the next, see `save`; None keeps them in memory alone.
+    names and contents of the files below it. What is no path, but a value that JSON can hold, is known by itself. The
+    file `cache` keeps the digests from one start to the next, see `save`; None keeps them in memory alone.
     """
 
     def __init__(self, cache=None):
         self._cache = cache and pathlib.Path(cache)
-        rows = read_json_or_none(cache) if cache else None
-        self._known = {path: (tuple(row[0]), row[1], True) for path, row in rows.items()} if _is_cache(rows) else {}
+        self._known = {}
+        with contextlib.suppress(AttributeError, TypeError, ValueError):  # no cache, or one that is damaged
+            self._known = {path: (tuple(key), digest, True) for path, (key, digest) in read_json_or_none(cache).items()}
 
     def __call__(self, path):
         """Return the digest of a file, a folder or a value as text; '' for what is not there."""
@@ -94,12 +94,6 @@ def is_path(source):
 def bar_of_reading(items):
     """Return an iterable of items whose files are read, with a bar if it takes long."""
     return tqdm(items, desc='reading inputs', unit='file', delay=_BAR_DELAY, leave=False, dynamic_ncols=True)
-
-
-def _is_cache(rows):
-    return isinstance(rows, dict) and all(
-        isinstance(row, list) and len(row) == 2 and isinstance(row[0], list) and isinstance(row[1], str)
-        for row in rows.values())
 
 
 def _content(path):

@@ -12,6 +12,8 @@ import pickletools
 
 import numpy as np
 
+from spml.utils.archives import array_header
+
 _NUMBER_CODES = ('f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'b1')
 _ALLOWED = {('numpy.core.multiarray', '_reconstruct'), ('numpy.core.multiarray', 'scalar'),
             ('numpy.core.numeric', '_frombuffer'), ('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode')}
@@ -32,9 +34,7 @@ def load_object(content):
 
 
 def _load(source):
-    version = np.lib.format.read_magic(source)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(source)
+    shape, dtype = array_header(source)
     if dtype != np.dtype(object) or shape != ():
         raise pickle.UnpicklingError(f'holds a plain array of shape {shape} and type {dtype}, not one pickled object')
     outer = _read(source)

@@ -210,25 +210,26 @@ def _check(out, lists, classes, num_workers, implied):
     """
     for name, what, so in (('train', 'training label', ', so nothing will be predicted as it'),
                            ('val', 'label to score on', '')):
-        if lists[name]:
-            checked = check_list(out / 'lists' / f'{name}.txt', out, len(classes.names), num_workers, labels_only=True)
-            if name == 'train':
-                print(f'of {len(lists[name])} training labels '
-                      + ', '.join(f'{checked.images[index]} have {one}' for index, one in enumerate(classes.names)))
-            absent = [one for index, one in enumerate(classes.names)
-                      if not checked.images[index] and not (name == 'train' and one in implied)]
-            if name == 'train' and len(absent) > len(classes.names) - 2:
+        if not lists[name]:
+            continue
+        checked = check_list(out / 'lists' / f'{name}.txt', out, len(classes.names), num_workers, labels_only=True)
+        absent = [one for one, number in zip(classes.names, checked.images, strict=False) if not number]
+        if name == 'train':
+            print(f'of {len(lists[name])} training labels '
+                  + ', '.join(f'{checked.images[index]} have {one}' for index, one in enumerate(classes.names)))
+            absent = [one for one in absent if one not in implied]
+            if len(absent) > len(classes.names) - 2:
                 there = ', '.join(one for one in classes.names if one not in absent) or 'no class'
                 raise DataError(f'{out / "lists" / name}.txt: all training labels together show {there} alone, and '
                                 'nothing can be learned from a single class; label others, too, or see whether labels '
                                 'are read as they are meant (--fix, --undrawn, names of classes)')
-            for one in absent:
-                logger.warning('WARNING: no %s has %s%s', what, one, so)
-            for flaw in SUSPICIOUS:
-                found = [finding for finding in checked.findings if finding.name == flaw]
-                if found and flaw != 'absent':
-                    logger.warning('WARNING: %d of %d labels: %s. The first: %s', len(found), len(lists[name]),
-                                   SUSPICIOUS[flaw], found[0])
+        for one in absent:
+            logger.warning('WARNING: no %s has %s%s', what, one, so)
+        for flaw in [flaw for flaw in SUSPICIOUS if flaw != 'absent']:
+            found = [finding for finding in checked.findings if finding.name == flaw]
+            if found:
+                logger.warning('WARNING: %d of %d labels: %s. The first: %s', len(found), len(lists[name]),
+                               SUSPICIOUS[flaw], found[0])
 
 
 def _print_table(classes, shares, known):

@@ -49,21 +49,20 @@ def read_tags(path, classes, others=None):
     DataError: the file is missing or no table, holds a class that is not in the list, or names two images alike.
     """
     path = pathlib.Path(path)
-    tags, files = {}, {}
+    tags, known = {}, {}
     if path.is_dir():
         for folder in sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith('.')):
             ids = _ids(str(folder), folder.name, classes, others)
             for file in sorted(folder.iterdir()):
                 if file.suffix.lower() in _ENDINGS and file.is_file() and not file.name.startswith('.'):
                     tags.setdefault(check_name(file).name, set()).update(ids)
-                    other = files.setdefault(file.name, file)
+                    other = known.setdefault(file.name, file)
                     if other is not file and not filecmp.cmp(file, other, shallow=False):
                         raise DataError(f'{file}: is another image than {other}, but images are identified by their '
                                         'base names; rename one of them')
     else:
-        names = _Names()
         for where, image, fields in _tag_rows(path, classes):
-            of_image = tags.setdefault(names.name(where, image), set())
+            of_image = tags.setdefault(_image(where, image, known), set())
             for field in filter(None, fields):
                 of_image.update(_ids(where, field, classes, others))
     return {name: tuple(sorted(ids)) for name, ids in tags.items()}
@@ -85,13 +84,13 @@ def find_points(path):
         order = [next((column for column, words in _COLUMNS.items() if word.lower() in words), word) for word in header]
         if any(order.count(column) != 1 for column in _COLUMNS):
             raise DataError(f'{path}: the header {",".join(header)} does not name the columns image,x,y,class')
-    points, names = {}, _Names()
+    points, folders = {}, {}
     for where, fields in rows:
         if len(fields) != len(order):
             raise DataError(f'{where}: {len(fields)} fields, but there must be {len(order)}: {",".join(order)}')
         named = dict(zip(order, fields, strict=True))
         row = [where, named['class'], *(_number(where, named[axis]) for axis in 'xy')]
-        points.setdefault(names.name(where, named['image']), []).append(row)
+        points.setdefault(_image(where, named['image'], folders), []).append(row)
     numbers = [number for rows in points.values() for row in rows for number in row[2:]]
     if max(numbers) <= 1 and min(numbers) >= 0 and (
             len(numbers) > 2 * _FEW or any(number != int(number) for number in numbers)):
@@ -199,23 +198,20 @@ def _are_switches(rows, number):
                for _, fields in rows)
 
 
-class _Names:
-    """The images that a table names."""
+def _image(where, text, folders):
+    """Return the file name of an image that a table names; `folders` is a dict that remembers where those before are.
 
-    def __init__(self):
-        self._folders = {}
-
-    def name(self, where, text):
-        """Return the file name of an image; DataError: there is none, or a line before names one of another folder."""
-        path = pathlib.PureWindowsPath(text)  # which takes / for \ too
-        if not path.name:
-            raise DataError(f'{where}: names no image')
-        name = path.name if path.name.lower().endswith(_ENDINGS) else f'{path.name}.png'
-        other = self._folders.setdefault(name, path.parent)
-        if other != path.parent:
-            raise DataError(f'{where}: names {path.as_posix()}, and a line before {(other / path.name).as_posix()}, '
-                            'but images are identified by their base names; rename one of them')
-        return name
+    DataError: there is no name, or a line before names an image of another folder by it.
+    """
+    path = pathlib.PureWindowsPath(text)  # which takes / for \ too
+    if not path.name:
+        raise DataError(f'{where}: names no image')
+    name = path.name if path.name.lower().endswith(_ENDINGS) else f'{path.name}.png'
+    other = folders.setdefault(name, path.parent)
+    if other != path.parent:
+        raise DataError(f'{where}: names {path.as_posix()}, and a line before {(other / path.name).as_posix()}, but '
+                        'images are identified by their base names; rename one of them')
+    return name
 
 
 def _ids(where, text, classes, others, kept=False):

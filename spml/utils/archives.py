@@ -47,13 +47,15 @@ def check_arrays(source, limit):
         for member in found:
             if member.filename.endswith('.npy'):
                 with archive.open(member) as stream:
-                    _check_header(stream, member)
+                    shape, dtype = array_header(stream)
+                if math.prod(shape) * dtype.itemsize > member.file_size:
+                    raise ValueError(f'{member.filename} states a shape of {shape}, more than the file has')
     source.seek(0)
 
 
-def _check_header(stream, member):
+def array_header(stream):
+    """Return the shape and the type that the header of a `.npy` states, given as a binary file, and read past it."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
-    if math.prod(shape) * dtype.itemsize > member.file_size:
-        raise ValueError(f'{member.filename} states a shape of {shape}, more than the file has')
+    return shape, dtype

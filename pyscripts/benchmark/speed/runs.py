@@ -74,11 +74,11 @@ def pipeline_rows(device, images=1, size=VOC_SIZE, depth=101, crop=512, num_work
     """
     plain, fast = ({**_networks(depth, crop, device, overrides), 'merge_below': merge_below}
                    for overrides, merge_below in (((), 0.0), (FAST, FAST_MERGE_BELOW)))
-    tasks = {'multi scale + CRF of': (_infer, Bar(2.5 if device.type == 'cpu' else 1.5)),
-             'softmax_random_walk pseudo labels of': (_label, Bar(2) if device.type == 'cpu' else None)}
+    tasks = {'multi scale + CRF of': ('', Bar(2.5 if device.type == 'cpu' else 1.5)),
+             'softmax_random_walk pseudo labels of': ('_labels', Bar(2) if device.type == 'cpu' else None)}
     with _noise_folder(images, size) as folder:
-        for title, (function, bar) in tasks.items():
-            functions = {name: lambda name=name, how=how, function=function: function(folder, name, num_workers, **how)
+        for title, (what, bar) in tasks.items():
+            functions = {name: lambda place=f'{name}{what}', how=how: _predict(folder, place, num_workers, **how)
                          for name, how in (('direct', plain), ('fast', fast))}
             with contextlib.redirect_stdout(io.StringIO()):
                 seconds, _ = run_in_turn(functions, dict.fromkeys(functions, 1), device)
@@ -98,16 +98,13 @@ def _networks(depth, crop, device, overrides):
             'classifier': ready_to_predict(classifier.to(device), config.test.precision)}
 
 
-def _infer(folder, name, num_workers, config, embedder, classifier, merge_below):
-    job = Job(config, folder, folder / 'images.txt', folder / name, True,
+def _predict(folder, place, num_workers, config, embedder, classifier, merge_below):
+    job = Job(config, folder, folder / 'images.txt', folder / place, True,
               Finish(CrfParameters(merge_below=merge_below)), num_workers)
-    make_predictions(job, SoftmaxPredictor(embedder, classifier), True)
-
-
-def _label(folder, name, num_workers, config, embedder, classifier, merge_below):
-    job = Job(config, folder, folder / 'images.txt', folder / f'{name}_labels', True,
-              Finish(CrfParameters(merge_below=merge_below)), num_workers)
-    make_pseudo_labels(job, 'softmax_random_walk', {'embedder': embedder, 'classifier': classifier})
+    if place.endswith('labels'):
+        make_pseudo_labels(job, 'softmax_random_walk', {'embedder': embedder, 'classifier': classifier})
+    else:
+        make_predictions(job, SoftmaxPredictor(embedder, classifier), True)
 
 
 def step_row(device, rates, images, side, depth=101, repeats=(3, 3)):
