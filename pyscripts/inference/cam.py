@@ -6,8 +6,6 @@ OUT/cam_npy/<image>.npy is a pickled dict {class - 1: H x W in 0..1} of the imag
 dataset.background: false): the classes in its label map and those of the fourth field of its line. prepare_cam.py
 and pseudo_label.py read these files.
 """
-import functools
-
 from spml.inference import command
 from spml.program import execute
 
@@ -15,13 +13,13 @@ from spml.program import execute
 def main():
     """Parse, build, call."""
     args = command.inference_parser(__doc__).parse_args()
-    return command.launch(args, functools.partial(_make, args))
 
+    def make(trained, device):
+        from spml.inference.cams import make_cams
 
-def _make(args, trained, device):
-    from spml.inference.cams import make_cams
+        make_cams(command.job(args, trained.config), trained.cam_predictor(device))
 
-    make_cams(command.job(args, trained.config), trained.cam_predictor(device))
+    return command.launch(args, make)
 
 
 if __name__ == '__main__':

@@ -21,9 +21,10 @@ from spml.names import (
     WALK_CELLS,
     split_architecture,
 )
-from spml.utils.timm_models import pixel_statistics
+from spml.utils.timm_models import known_model
 
 REQUIRED = object()
+_OF_TIMM = {'pixel_means': 'mean', 'pixel_stds': 'std'}  # how timm calls what a model's weights expect of RGB in 0..1
 
 VOC_CLASS_NAMES = (
     'background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow', 'diningtable',
@@ -67,7 +68,7 @@ def _normalisation(part):
     """Return the default of `network.<part>`: what the backbone's ImageNet weights expect."""
     def compute(config):
         known = getattr(_backbone(config), part)
-        return list(known or getattr(pixel_statistics(config['network.timm_model']), part))
+        return list(known or map(float, known_model(config['network.timm_model'])[_OF_TIMM[part]]))
     return Derived("what the backbone's ImageNet weights expect", compute)
 
 

@@ -150,7 +150,8 @@ def _collate(items):
     try:
         batch = _shared(torch.utils.data.default_collate(items))
     except RuntimeError as error:
-        if not _lacks_shared_memory(error):
+        if torch.utils.data.get_worker_info() is None or not any(
+                sign in str(error) for sign in ('shared memory', '/torch_')):
             raise
         batch = {**_piped(items), 'piped': True}
     return {**batch, 'damage': damage} if damage else batch
@@ -163,10 +164,6 @@ def _shared(batch):
             if isinstance(value, torch.Tensor):
                 value.share_memory_()
     return batch
-
-
-def _lacks_shared_memory(error):
-    return torch.utils.data.get_worker_info() is not None and ('shared memory' in str(error) or '/torch_' in str(error))
 
 
 def _piped(items):

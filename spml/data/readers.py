@@ -261,12 +261,6 @@ def sharing_pairs(tags):
     return float(ordered / max(1, len(tags) * (len(tags) - 1)))
 
 
-def no_tags(data_list, first):
-    """Return what is wrong with a list in which no image has a tag; tags are classes from `first` on."""
-    return (f'{data_list}: no image has a tag, neither a class in its label map nor one in the fourth field '
-            f'(`image - regions 1,15`){" (0 is background, no tag)" if first else ""}; give the list that has the tags')
-
-
 def describe_tags(counts, num_images, names):
     """Return in one or two lines how many images have each tag, from (K,) ints and the K names, and which none has."""
     absent = [name for name, count in zip(names, counts, strict=True) if not count]

@@ -116,19 +116,13 @@ def read_plan(stream):
         items[words[1]].append(words[2:count + 1])
         words = words[count + 1:]
     settings, meanings = dict(items['setting']), {}
-    check_values(settings)
+    for name, (pattern, expected) in _VALUES.items():
+        if (value := settings.get(name)) and not re.fullmatch(pattern, value):
+            raise SpmlError(f'{name}={value}: must be {expected}')
     for names in items['configurations']:
         settings, meanings = resolve_settings(settings, *names)
     return Plan(settings, [Stage(name, title, pathlib.Path(output), script, expand(arguments, meanings, output))
                            for title, name, output, script, *arguments in items['stage']])
-
-
-def check_values(settings):
-    """Raise SpmlError for a setting that is given but cannot be used, whatever the stages are."""
-    for name, (pattern, expected) in _VALUES.items():
-        value = settings.get(name)
-        if value and not re.fullmatch(pattern, value):
-            raise SpmlError(f'{name}={value}: must be {expected}')
 
 
 def embedding_keys(settings):
@@ -146,7 +140,9 @@ def resolve_settings(settings, configs, classifier, published, joint=None):
     """
     configs, settings = pathlib.Path(configs), dict(settings)
     if joint:
-        settings['RECIPE'] = settings['RECIPE'] or _usual_recipe(settings['DATASET'], configs / f'{joint}.yaml')
+        # Own data that an earlier version has prepared have the published recipe alone.
+        published_alone = settings['DATASET'] in ('voc12', 'densepose') or not (configs / f'{joint}.yaml').is_file()
+        settings['RECIPE'] = settings['RECIPE'] or ('published' if published_alone else 'joint')
     name = joint if joint and settings['RECIPE'] == 'joint' else published
     embedding = configs / f'{name}.yaml'
     if not embedding.is_file():
@@ -177,7 +173,10 @@ def resolve_settings(settings, configs, classifier, published, joint=None):
         '@cam_labels': settings.get('CAM_LABELS', '').split(), '@demo': settings['DEMO_OPTIONS'].split()}
     given = ['--checkpoint', settings['CHECKPOINT']] if settings['CHECKPOINT'] else []
     words['@stage1'] = [*words['@embedding'], '--snapshot_dir', f'{run_dir}/stage1', *given]
-    words['@classes'] = [*words['@embedding'], *_class_options(settings)]
+    names = [OPTIONS[key] for key in ('dataset.num_classes', 'dataset.class_names')
+             if key not in embedding_keys(settings)]
+    words['@classes'] = [*words['@embedding'], *(word for name in names if settings[name]
+                                                 for word in (f'--{name.lower()}', settings[name]))]
     return settings, words
 
 
@@ -191,11 +190,6 @@ def expand(words, meanings, output):
     if unknown:
         raise SpmlError(f'{unknown[0]}: stands for nothing; in the list of stages, use {", ".join(sorted(meanings))}')
     return [part for word in words for part in meanings.get(word, [word])]
-
-
-def _usual_recipe(dataset, joint):
-    """Return the RECIPE of a data set; own data that an earlier version has prepared have the published one alone."""
-    return 'published' if dataset in ('voc12', 'densepose') or not joint.is_file() else 'joint'
 
 
 def _configuration(path, *overrides):
@@ -226,9 +220,3 @@ def _of_tags(configs, embedding):
     """Return path and overrides of the tag classifier's configuration: `cam.yaml`, else the embedding's."""
     path = configs / 'cam.yaml'
     return (path, []) if path.is_file() else (embedding, ['network.prediction_types=cam'])
-
-
-def _class_options(settings):
-    names = [OPTIONS[key] for key in ('dataset.num_classes', 'dataset.class_names')
-             if key not in embedding_keys(settings)]
-    return [word for name in names if settings[name] for word in (f'--{name.lower()}', settings[name])]

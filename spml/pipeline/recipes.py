@@ -168,7 +168,10 @@ class States:
             is_there = bool(content['complete']) and _size(stage) >= content['size']
         except (KeyError, TypeError):
             return None
-        is_there = is_there and all(path.exists() for path in stage.outputs) and _lists_itself(stage)
+        is_there = is_there and all(path.exists() for path in stage.outputs)
+        listing = stage.path('--list_out')
+        if is_there and listing:  # of files where its output is now, unless the run was moved
+            is_there = str(stage.output.resolve()) in listing.read_text(errors='replace')
         return recipe and StageState(as_known_today(recipe, now), is_there)
 
     def was_finished(self, stage):
@@ -255,12 +258,6 @@ def _size(stage):
     if stage.output.is_dir():
         return sum(path.is_file() for path in stage.output.rglob('[!.]*'))
     return int(stage.output.exists())
-
-
-def _lists_itself(stage):
-    """Whether the list that a stage writes names files where its output is now: the run may have been moved."""
-    path = stage.path('--list_out')
-    return path is None or str(stage.output.resolve()) in path.read_text(errors='replace')
 
 
 def _expected_size(stage):

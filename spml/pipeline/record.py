@@ -87,7 +87,10 @@ def read_record(run_dir):
     stages = {}
     for row in rows:
         if row.get('event') == 'stage':
-            _add(stages.setdefault(row['stage'], []), row)
+            attempts = stages.setdefault(row['stage'], [])  # that lead to its last result
+            if row['status'] == 'begun' and not row.get('resumed'):  # one that starts anew makes the others void
+                attempts.clear()
+            attempts.append(row)
     # The order of the last start, stages of earlier ones that it left out before them.
     order = [row['stage'] for row in rows[rows.index(starts[-1]):] if row.get('event') == 'stage']
     names = sorted(stages, key=lambda name: order.index(name) if name in order else -1)
@@ -114,13 +117,6 @@ def options_of(arguments):
         elif current:
             options[current].append(word)
     return {name: values[0] if len(values) == 1 else values or True for name, values in options.items()}
-
-
-def _add(attempts, row):
-    """Add a row to the attempts that lead to a stage's last result: one that starts anew makes the others void."""
-    if row['status'] == 'begun' and not row.get('resumed'):
-        attempts.clear()
-    attempts.append(row)
 
 
 def _stage(attempts, recorded, run_dir):

@@ -175,7 +175,7 @@ def _write_lists(out, shares, known):
     is_drawn = all(kind in ('scribble', 'mask') for sample in train for kind in sample.labels)
     lists = {'train': train,
              'train_scribble': train if is_drawn and any(sample.is_weak for sample in train) else [],
-             'train_full': [sample for sample in train if sample.has_truth],
+             'train_full': [sample for sample in train if 'mask' in sample.labels],
              'val': shares['val'], 'test': shares['test'],
              # Without truth a run ends in pictures instead of scores: of these.
              'all': [] if shares['val'] else [*train, *shares['test']]}

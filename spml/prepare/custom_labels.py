@@ -183,12 +183,8 @@ def _draw(rules, label, size, odd):
     if label.option == 'points':
         dots = [(value, np.array([point])) for value, point in label.content]
         return shapes.draw_strokes(dots, size, sources.point_width / 2)
-    return _draw_boxes(label.content, size, rules.outside)
-
-
-def _draw_boxes(found, size, outside):
-    """Return what boxes alone say: `outside` them that, inside unlabelled; or void, in one that is and no other."""
-    labels = np.full(size, outside, np.uint8)
-    for value, (left, top, right, bottom) in sorted(found, key=lambda box: box[0], reverse=True):
+    # Boxes alone say what is outside them; inside one a pixel is unlabelled, or void, in one that is and no other.
+    labels = np.full(size, rules.outside, np.uint8)
+    for value, (left, top, right, bottom) in sorted(label.content, key=lambda box: box[0], reverse=True):
         labels[top:bottom, left:right] = VOID if value == VOID else UNLABELLED
     return labels

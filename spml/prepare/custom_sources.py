@@ -74,11 +74,6 @@ class Sample(NamedTuple):
         """Whether it has a weaker label than a mask; to an image with a mask tags add nothing."""
         return any(kind not in ('mask', 'tag') for kind in self.labels) or self.labels.keys() == {'tag'}
 
-    @property
-    def has_truth(self):
-        """Whether it has a mask."""
-        return 'mask' in self.labels
-
 
 def gather(sources, classes):
     """Return the `Sample`s of all images, by name; ConfigError and DataError as in `custom.prepare`."""
@@ -114,7 +109,7 @@ def split(samples, val_path=None):
     Returns a dict of lists of samples, in one of which each is: `train`, `val`, and `test`, those without any label.
     DataError: `val_path` is unreadable or names an image without a mask, or nothing is left to train on.
     """
-    with_truth = [sample for sample in samples if sample.has_truth]
+    with_truth = [sample for sample in samples if 'mask' in sample.labels]
     val = [sample for sample in with_truth if not sample.is_weak]
     if val_path is not None:
         val = _named(with_truth, val_path)

@@ -114,10 +114,10 @@ def read_samples(annotations, densepose, splits):
 
 def _gather(part, records, of_split, people):
     """Return the `Sample`s of a split: its image records with its own annotations and those of COCO."""
-    annotated = {person['id'] for _, person in of_split if is_annotated(person)}
+    annotated = {person['id'] for _, person in of_split if person.get('dp_masks')}
     bodies, unannotated = collections.defaultdict(list), collections.defaultdict(list)
     for where, person in of_split:
-        if is_annotated(person):
+        if person.get('dp_masks'):
             bodies[person['image_id']].append((where, person))
     for where, person in people:
         if person['id'] not in annotated:
@@ -200,11 +200,6 @@ def point_map(labels, bodies, per_part, background, radius, seed):
     dots += [(0, np.array([[columns[index], rows[index]]], float)) for index in chosen]
     drawn = draw_strokes(dots, labels.shape, radius)
     return np.where(labels == VOID, VOID, np.where(drawn == labels, drawn, UNLABELLED)).astype(np.uint8)
-
-
-def is_annotated(annotation):
-    """Return whether DensePose annotated this person's parts."""
-    return bool(annotation.get('dp_masks'))
 
 
 def _part_grid(masks, where):

@@ -40,7 +40,8 @@ _VOID_BAND = 5
 
 def add_arguments(parser):
     """Add the options of the over-segmentation."""
-    parser.add_argument('--contours', type=_contours, metavar='DIR',
+    parser.add_argument('--contours', metavar='DIR', type=lambda text: (
+        weights_path(pathlib.Path('snapshots', PLACE)) if text == HED else pathlib.Path(text)),
                         help='contour maps, bright on dark: NAME.png (8-bit grey) or NAME.npy (floats in 0..1); or '
                              f'the word {HED}: have the detector HED find them, best for photos, with the weights that '
                              f'fetch_weights.py --files {HED} puts in place (a .pth file: with those)')
@@ -173,11 +174,6 @@ def _read_float_map(path):
     if not np.isfinite(contours).all() or contours.min() < -_ROUNDING or contours.max() > 1 + _ROUNDING:
         raise DataError(f'{path}: has values outside 0..1; divide all maps by what their values cannot exceed')
     return contours.clip(0, 1)
-
-
-def _contours(text):
-    """Return the path that `--contours` means."""
-    return weights_path(pathlib.Path('snapshots', PLACE)) if text == HED else pathlib.Path(text)
 
 
 def _contour_path(contours_dir, entry):

@@ -44,9 +44,11 @@ def read_scribbles(path, classes):
                   for point in polyline.findall('point')]
         if not points:
             raise DataError(f'{where} has no points; delete it from the file')
-        label = _class_id(where, _text(where, polyline, 'tag'), classes,
-                          'say which class it means by --alias TAG=CLASS')
-        scribbles.append((label, np.array(points)))
+        tag = _text(where, polyline, 'tag')
+        if _plain(tag) not in classes:
+            raise DataError(f'{where} has the class {tag.strip()!r}, which VOC does not have; say which class it means '
+                            'by --alias TAG=CLASS')
+        scribbles.append((classes[_plain(tag)], np.array(points)))
     if not scribbles:
         raise DataError(f'{path}: holds no scribble (`polygon` with `tag` and `point`); is it a file of ScribbleSup?')
     return scribbles, _stated_size(path, root)
@@ -100,12 +102,6 @@ def _text(where, element, name):
     if text is None:
         raise DataError(f'{where} has no {name}; use the original file')
     return text
-
-
-def _class_id(where, tag, classes, way_out):
-    if _plain(tag) not in classes:
-        raise DataError(f'{where} has the class {tag.strip()!r}, which VOC does not have; {way_out}')
-    return classes[_plain(tag)]
 
 
 def _number(where, element, *names):

@@ -14,7 +14,7 @@ from spml.data.check import check_sample
 from spml.data.datasets import SegmentationDataset
 from spml.data.lists import check_files, digest, read_list
 from spml.data.loader import StreamSampler, build_loader
-from spml.data.readers import describe_tags, no_tags, read_tags, sharing_pairs
+from spml.data.readers import describe_tags, read_tags, sharing_pairs
 from spml.errors import ConfigError, DataError
 from spml.models.build import build_cam_network, build_classifier, build_embedding, first_tag, starting_weights
 from spml.models.heads import HEADS
@@ -154,7 +154,9 @@ def _check_tags(config, entries, data_list):
     problem = next((text for _, text in everyones if text), '')
     if not problem:
         counts = sum(counts for counts, _ in everyones)
-        problem = '' if counts.any() else no_tags(data_list, first)
+        problem = '' if counts.any() else (
+            f'{data_list}: no image has a tag, neither a class in its label map nor one in the fourth field '
+            f'(`image - regions 1,15`){" (0 is background, no tag)" * first}; give the list that has the tags')
     if problem:
         exit_together(DataError(problem), report=distributed.rank() == 0)
     if distributed.rank() == 0:

@@ -34,12 +34,8 @@ class Snapshot:
 
     path: pathlib.Path
     weights: dict  # of state dicts, and `config`
-    state: dict  # `optimizer`, `memory`, `random`, and in newer files `data` and `stopgap`
-
-    @property
-    def is_stopgap(self):
-        """Whether it was written between the regular snapshots, for the next one to replace."""
-        return self.state.get('stopgap') is True
+    # `optimizer`, `memory`, `random`, and in newer files `data` and `stopgap`: for the next snapshot to replace
+    state: dict
 
 
 def find_snapshots(snapshot_dir):
@@ -212,7 +208,7 @@ class SnapshotKeeper:
         if changed and distributed.rank() == 0:
             logger.warning('resuming %s with other settings: %s', snapshot.path, changed)
         restore_snapshot(snapshot, self.training)
-        self.newest, self.stopgap = iteration, iteration if snapshot.is_stopgap else None
+        self.newest, self.stopgap = iteration, iteration if snapshot.state.get('stopgap') is True else None
 
     def is_due(self):
         """Whether it is time for a stopgap; only rank 0's clock counts."""

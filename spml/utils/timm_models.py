@@ -3,29 +3,16 @@
 timm is imported only where one of its models is asked for.
 """
 import difflib
-from typing import NamedTuple
 
 from spml.errors import ConfigError, require_module
 
 _KEY = 'network.timm_model'
 
 
-class PixelStatistics(NamedTuple):
-    """What is subtracted from RGB in 0..1, and what that is divided by: three numbers each."""
-
-    pixel_means: tuple
-    pixel_stds: tuple
-
-
 def require_timm():
     """Return the module timm, or raise a ConfigError that says how to install it."""
     return require_module('timm', "backbones of timm need the package timm: pip install -e '.[timm]', or pip install "
                                   'timm', ConfigError)
-
-
-def pixel_statistics(name):
-    """Return the PixelStatistics that a model's ImageNet weights expect; ConfigError if timm has no such model."""
-    return PixelStatistics(*(tuple(map(float, known_model(name)[part])) for part in ('mean', 'std')))
 
 
 def known_model(name):

@@ -57,7 +57,9 @@ class TimmBackbone(nn.Module):
 
         `res2` ends with the map of stride 4, `res3` of stride 8, and so on; what comes before is the stem.
         """
-        return {stage: nn.ParameterList(self._parameters_of(stage)) for stage in STAGES}
+        named = list(self.features.named_parameters())
+        return {stage: nn.ParameterList(parameter for name, parameter in named if self._stages.get(name) == stage)
+                for stage in STAGES}
 
     def foreign_key(self, key):
         """Return the key here for one of timm's own state dicts, or None for what is not used, such as its head."""
@@ -72,9 +74,6 @@ class TimmBackbone(nn.Module):
         if list(x.shape[-2:]) != size:
             x = F.interpolate(x, size=size, mode='bilinear', align_corners=False)
         return x[..., :math.ceil(height / _STRIDE), :math.ceil(width / _STRIDE)]
-
-    def _parameters_of(self, stage):
-        return [parameter for name, parameter in self.features.named_parameters() if self._stages.get(name) == stage]
 
 
 def build(name, bn_momentum, stem, timm_model):
