@@ -85,19 +85,20 @@ def draw_coco(image, size, rules, notes):
     """Draw a `CocoImage` as an (H, W) uint8 label map, the smaller annotations on top; errors and notes likewise."""
     if image.size is not None:
         check_size(image.where, image.size, 'the image', size, SAME_PHOTO)
-    labels, masks = np.full(size, rules.rest, np.uint8), []
+    labels, smallest = np.full(size, rules.rest, np.uint8), np.full(size, np.iinfo(np.int32).max, np.int32)
     for where, value, segmentation in image.annotations:
         mask = decode_mask(segmentation, tuple(size), where)
-        masks.append((value, mask))
+        pixels = int(mask.sum())
+        # One at a time, for a photo may have hundreds; of equal ones the later is on top.
+        wins = mask & (pixels <= smallest)
+        labels[wins], smallest[wins] = value, pixels
         if image.size is None and isinstance(segmentation, list):
             labelme.note_outside(where, np.reshape(np.hstack(segmentation), (-1, 2)), size, notes)
         short = [polygon for polygon in segmentation if isinstance(polygon, list) and len(polygon) < 6] if (
             isinstance(segmentation, list)) else []
-        if short or not mask.any():
+        if short or not pixels:
             notes.append((noted.NOTHING, f'{where}, a polygon of {len(short[0]) // 2} points' if short else
                           f'{where}, which covers no pixel of the image'))
-    for value, mask in sorted(masks, key=lambda pair: pair[1].sum(), reverse=True):
-        labels[mask] = value
     return labels
 
 
