@@ -144,18 +144,6 @@ def test_sigterm_between_images_keeps_what_is_complete(place, script, result, mo
     assert '1 of 3 images are done already' in place.printed
 
 
-@pytest.mark.parametrize('script', ['train', 'train_classifier'])
-@pytest.mark.parametrize('values', [[255], [3, 254]])
-def test_labels_without_much_in_them_and_images_smaller_than_the_crop_train(place, script, values, rng):
-    for name in place.data.names[:2]:
-        Image.fromarray(rng.choice(values, (40, 36)).astype(np.uint8)).save(place.label(name))
-    place.works(script, '--set', 'train.batch_size=1', 'train.shuffle=false', 'train.max_iteration=2',
-                'train.crop_size=42,41', pretrained(place))
-    content = torch.load(place.out / 'model-1.pth', weights_only=True)
-    for part in ('embedding_model', 'prediction_model'):
-        assert all(torch.isfinite(value).all() for value in content[part].values())
-
-
 def test_labels_are_not_needed_for_inference_alone(place):
     place.works('inference', predictor='softmax', fields=1)
     whole = {name: place.gray(name) for name in place.data.names}

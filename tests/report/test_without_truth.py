@@ -67,7 +67,7 @@ def test_several_runs_side_by_side(run, made, works):
     assert len(page.all('img')) == 3 * 3 + 3 * 6 - page.text.count('none weak') - page.text.count('none prediction')
 
 
-def test_pseudo_labels_without_truth_beside_scores(made):
+def test_pseudo_labels_without_truth_beside_scores(made, works):
     """Own scribbles with masks of other photos: the validation images are scored, the pseudo labels are not."""
     record = made.runs[0] / 'run.jsonl'
     rows = [json.loads(line) for line in record.read_text().splitlines()]
@@ -77,12 +77,6 @@ def test_pseudo_labels_without_truth_beside_scores(made):
     assert found.pseudo_labels.folder == made.runs[0] / 'labelled/semantic_gray'
     assert (found.pseudo_labels.image_list, found.pseudo_labels.truth_list) == (made.data / 'train.txt', None)
     assert not found.has_no_truth
-
-
-def test_a_part_without_truth_has_no_column_of_it(made, works):
-    record = made.runs[0] / 'run.jsonl'
-    rows = [json.loads(line) for line in record.read_text().splitlines()]
-    record.write_text(''.join(f'{json.dumps(row)}\n' for row in rows if row.get('stage') != 'score_pseudo'))
     works('report', made.runs[0], '--no-predict')
     scored, _, others = Page(made.runs[0] / 'report.html').text.partition('Training images')
     assert scored.count(' truth') >= 4
