@@ -101,11 +101,8 @@ def cut(values, size):
 def cluster_view(embedding, size, grid, iterations, span):
     """Return (h, w) int64 clusters of a view's unpadded pixels, by embedding and location alone.
 
-    Args:
-        embedding: (1, D, H, W) of the padded view.
-        size: (h, w) of the view.
-        grid: (ky, kx).
-        span: (h, w) from the first pixel on that the grids of locations and initial clusters span.
+    `embedding` is that of the padded view, (1, D, H, W); `size` the view's (h, w); `grid` (ky, kx); `span` the (h, w)
+    from the first pixel on that the grids of locations and initial clusters span.
     """
     location = cut(location_features(*span, device=embedding.device, dtype=embedding.dtype), size)
     # One copy of the embedding, normalised where it is: a large view's takes gigabytes.

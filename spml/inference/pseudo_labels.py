@@ -106,10 +106,9 @@ def softmax_random_walk(embedder, classifier, image, tags, normalise='class', wa
 def retrieval(predictor, image, tags, tagged_only=False):
     """Multi-scale retrieval, each class of the weak label relative to its maximum.
 
-    Args:
-        tagged_only: drop the other classes, as the softmax sources do; background is a class like any other. Pixels
-            at which retrieval found no tagged class stay unlabelled: what it found instead cannot be in the image, and
-            from scores that are all 0 argmax and CRF would make class 0.
+    `tagged_only` drops the other classes, as the softmax sources do; background is a class like any other. Pixels at
+    which retrieval found no tagged class stay unlabelled: what it found instead cannot be in the image, and from scores
+    that are all 0 argmax and CRF would make class 0.
     """
     prediction = predict(image, predictor, 0, ratios=RETRIEVAL_RATIOS)
     top = np.maximum(prediction.probability.max(axis=(1, 2)), RETRIEVAL_FLOOR)

@@ -94,11 +94,8 @@ def window_ends(size, crop, stride):
 def sliding_window(function, image, crop_size, stride):
     """Return (1, X, H, W): the sum over windows of a dense function, divided by how many cover each pixel.
 
-    Args:
-        function: (B, 3, ch, cw) windows -> (B, X, ch, cw), independently.
-        image: (1, 3, H, W), at least as large as the crop.
-        crop_size: (ch, cw).
-        stride: (sy, sx).
+    The function maps windows (B, 3, ch, cw) to (B, X, ch, cw), independently; the image is (1, 3, H, W), at least as
+    large as the crop; `crop_size` is (ch, cw), `stride` (sy, sx).
     """
     total, count = None, image.new_zeros((1, 1, *image.shape[-2:]))
     windows = [(..., slice(bottom - crop_size[0], bottom), slice(right - crop_size[1], right))

@@ -11,10 +11,9 @@ import torch
 
 from spml.errors import CheckpointError, first_line
 from spml.models.backbones import build_backbone
-from spml.models.cam import CamHead, FeatureNetwork
-from spml.models.embedding import EmbeddingNetwork
 from spml.models.files import write_pth
 from spml.models.heads import ALONE_DROPOUT, JOINT_DROPOUT, SoftmaxClassifier
+from spml.models.networks import CamHead, EmbeddingNetwork, FeatureNetwork
 from spml.names import BACKBONES, LITE0, TIMM, TORCHVISION, split_architecture
 from spml.utils import distributed
 from spml.utils.files import weights_path

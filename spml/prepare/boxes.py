@@ -45,12 +45,9 @@ def find_boxes(path, classes, has_background=True):
     `obj.names` or `data.yaml`, the last also one further up) other than the class list; without one, they count its
     classes, without the background, from 0.
 
-    Args:
-        path: a JSON of COCO, or a folder of files of one of the other formats.
-        classes: ClassList.
-        has_background: whether its first class is the background.
-
-    DataError: the file or the folder is missing or damaged, or the folder holds several formats.
+    `path` is a JSON of COCO, or a folder of files of one of the other formats; `has_background` says whether the first
+    class of the ClassList is the background. DataError: the file or the folder is missing or damaged, or the folder
+    holds several formats.
     """
     path = pathlib.Path(path)
     if not path.is_dir():
@@ -84,14 +81,9 @@ def read_boxes(boxes, size, classes, others, notes, has_background=True):
 
     What a box says of the image is checked; one that reaches out of the image is cut, one that covers no pixel left
     out, and both are noted. Boxes that the class list has no class for are refused, left out or void, as `others` is
-    None, 0 or `VOID`; those of the background are left out.
-
-    Args:
-        boxes: `Boxes`.
-        classes, others, has_background: ClassList, and as in `shapes.ShapeRules`.
-        notes: a list that takes what is odd, see `spml.prepare.notes`.
-
-    DataError: a file is damaged, of another image's size, or has a box of an unknown class or of impossible numbers.
+    None, 0 or `VOID`; those of the background are left out. `notes` is a list that takes what is odd, see
+    `spml.prepare.notes`. DataError: a file is damaged, of another image's size, or has a box of an unknown class or of
+    impossible numbers.
     """
     found = []
     for where, value, corners in _READERS[boxes.format](boxes.content, size, classes, others, notes, has_background):

@@ -157,10 +157,8 @@ def _convert(coco, out, points, sample):
 def part_map(size, unannotated, bodies):
     """Return the (H, W) uint8 label map of an image: parts 1..14, 0 elsewhere, 255 on people without parts.
 
-    Args:
-        size: (H, W).
-        unannotated: list of (where, COCO segmentation) of people whom DensePose did not annotate.
-        bodies: list of (where, DensePose annotation). Where parts of several overlap, the later one's are kept.
+    `unannotated` is a list of (where, COCO segmentation) of people whom DensePose did not annotate, `bodies` one of
+    (where, DensePose annotation). Where parts of several overlap, the later one's are kept.
     """
     labels = np.zeros(size, np.uint8)
     for where, segmentation in unannotated:

@@ -89,12 +89,9 @@ def _recognise(folder, names):
 def run_items(function, items, num_workers, title, on_done=None):
     """Return `[function(item) for item in items]`, made with a bar on standard error.
 
-    Args:
-        function: of a module (or a `functools.partial` of one), so that workers can import it.
-        items: list.
-        num_workers: processes; 0 works in this one.
-        title: shown before the bar.
-        on_done: called in this process as each item is done, in their order.
+    The function is of a module (or a `functools.partial` of one), so that workers can import it; `num_workers`
+    processes, or 0: this one; `title` is shown before the bar; `on_done` is called in this process as each item is
+    done, in their order.
 
     SpmlError: what `function` raises first ends the work; finished items keep their files. Ctrl-C likewise.
     """

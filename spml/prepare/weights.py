@@ -113,8 +113,8 @@ def _check(out, name):
 def _try_checkpoint(path, architecture):
     """Return whether a `.pth` fits, and the line that says what networks it holds or why it does not."""
     from spml.models.backbones import build_backbone
-    from spml.models.embedding import EmbeddingNetwork
     from spml.models.heads import JOINT_DROPOUT, SoftmaxClassifier
+    from spml.models.networks import EmbeddingNetwork
     from spml.models.weights import load_classifier, load_embedding, read_checkpoint
 
     head, dim, num_classes, colour = architecture

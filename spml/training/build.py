@@ -26,9 +26,8 @@ from spml.training.loop import exit_together, train
 from spml.training.optimizer import FoldedSGD, freeze_stages, parameter_groups
 from spml.training.tasks import CamTask, ClassifierTask, EmbeddingTask, Training
 from spml.utils import distributed, launch
-from spml.utils.device import convolutions, steady_convolutions
+from spml.utils.device import convolutions, seed_everything, steady_convolutions
 from spml.utils.files import model_path
-from spml.utils.seeding import seed_everything
 
 logger = logging.getLogger(__name__)
 

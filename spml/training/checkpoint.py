@@ -19,8 +19,8 @@ from spml.errors import CheckpointError, ConfigError, first_line
 from spml.models.files import SAFETENSORS, require_safetensors, write_pth, write_safetensors
 from spml.models.weights import load_state, read_checkpoint, tensors
 from spml.utils import distributed
+from spml.utils.device import random_states, restore_random_states
 from spml.utils.files import model_iterations, model_path
-from spml.utils.seeding import random_states, restore_random_states
 
 logger = logging.getLogger(__name__)
 

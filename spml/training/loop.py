@@ -22,10 +22,10 @@ from spml.training.checkpoint import SnapshotKeeper, find_readable, find_snapsho
 from spml.training.monitor import Monitor, Silence
 from spml.training.optimizer import clip_gradients, learning_rate
 from spml.utils import distributed, interrupt
+from spml.utils.device import seed_everything
 from spml.utils.files import model_path, remove_abandoned
 from spml.utils.formats import write_text
 from spml.utils.memory import memory_advice
-from spml.utils.seeding import seed_everything
 
 # Launchers pass on a signal that the terminal or the cluster has already sent to every process.
 ECHO_SECONDS = 2.0

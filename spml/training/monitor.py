@@ -28,11 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Silence:
-    """Finds relations whose loss is 0 in every step, those of the first `WATCHED_STEPS`, and says so once.
-
-    Args:
-        start, stop: the iterations of the training.
-    """
+    """Finds relations whose loss is 0 in every step, those of the first `WATCHED_STEPS`, and says so once."""
 
     def __init__(self, start, stop):
         self.last, self.largest = min(start + WATCHED_STEPS, stop) - 1, {}

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spml.models.cam import equivariance_loss, tag_loss, tag_scores
 from spml.models.heads import softmax_loss
+from spml.models.networks import equivariance_loss, tag_loss, tag_scores
 from spml.names import VOID
 from spml.segsort.criterion import retrieval_accuracy
 from spml.segsort.segments import gather_segments, make_segments, nearest_resize

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from spml.models.backbones import build_backbone
-from spml.models.embedding import EmbeddingNetwork
+from spml.models.networks import EmbeddingNetwork
 
 BLOCKS = {14: (1, 1, 1, 1), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from spml.models.cam import CamHead, equivariance_loss, relative, tag_loss, tag_scores
+from spml.models.networks import CamHead, equivariance_loss, relative, tag_loss, tag_scores
 
 
 def naive_loss(features, weight, tags):

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from naive_layers import backbone, bilinear, bn, deeplab, embedding_network, pspnet, randomise_batch_norms
 
 from spml.models.build import build_classifier, build_embedding
-from spml.models.embedding import ColourFeatures
 from spml.models.heads import DeepLabHead, PyramidPooling, SoftmaxClassifier, pspnet_head, softmax_loss
+from spml.models.networks import ColourFeatures
 from spml.segsort.segments import location_features
 
 

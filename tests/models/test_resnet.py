@@ -7,7 +7,7 @@ from naive_layers import BLOCKS, backbone, embedding_network, randomise_batch_no
 from spml import models, names
 from spml.models.backbones import build_backbone
 from spml.models.backbones.resnet import ResNetBackbone
-from spml.models.embedding import EmbeddingNetwork
+from spml.models.networks import EmbeddingNetwork
 from spml.names import BACKBONES, STAGES
 
 BN = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')

@@ -8,8 +8,8 @@ import torch
 
 from spml.errors import DataError
 from spml.models.backbones.resnet import ResNetBackbone
-from spml.models.embedding import EmbeddingNetwork
 from spml.models.heads import SoftmaxClassifier
+from spml.models.networks import EmbeddingNetwork
 from spml.prepare.weights import ARCHIVES, Architecture, unpack
 
 SMALL = Architecture('deeplab', 4, 3, False)

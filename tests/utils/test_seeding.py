@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from spml.utils.seeding import restore_random_states, seed_everything
+from spml.utils.device import restore_random_states, seed_everything
 
 
 def draw():
