@@ -39,6 +39,7 @@ FULL_LIST=${FULL_LIST-}
 VAL_LIST=${VAL_LIST-$(list_if_there val)}               # images to score on; empty: no scores, but pictures
 IMAGE_LIST=${IMAGE_LIST:-$DATAROOT/lists/all.txt}       # where VAL_LIST is empty: images to predict
 BOXES=${BOXES:-$DATAROOT/boxes.json}                    # of the images whose kind is box
+PSEUDO_LABELS=${PSEUDO_LABELS:---source softmax_random_walk --keep_labels --normalise auto} # options of pseudo_label.py
 PATHS+=(TAG_LIST IMAGE_LIST BOXES)
 
 # kinds KIND...: whether an image of OWN_LIST has labels of one of these kinds.
@@ -53,7 +54,8 @@ custom_pipeline() {
         TAG_LIST=$TRAIN_LIST
         if kinds box; then own_cams "$RUN/lists/train.txt" --boxes "$BOXES"; else own_cams "$RUN/lists/train.txt"; fi
     fi
-    from_labels --source softmax_random_walk --keep_labels --normalise auto
+    # shellcheck disable=SC2086
+    from_labels $PSEUDO_LABELS
 }
 
 [ -n "$DATASET" ] || fail 'DATASET is not set; set it to the name that prepare_custom.py printed, or to demo'

@@ -15,11 +15,11 @@ NORMALISATIONS = ('class', 'root', 'none', 'labels')
 def normalisation(choice, background):
     """Return one of NORMALISATIONS; `auto` is what was better in our measurements (BENCHMARKS.md).
 
-    That is `class` with a background, which is larger than what lies on it, and `labels` where all classes are alike.
+    That is `class` with a background, which is larger than what lies on it, and `none` where all classes are alike.
     """
     if choice != 'auto':
         return choice
-    return 'class' if background else 'labels'
+    return 'class' if background else 'none'
 
 
 # The options that have to be given for something that a source takes.

@@ -269,6 +269,9 @@ def test_own_data_without_boxes_and_tags_needs_no_cams(place):
     pseudo = plan.stages['pseudo_labels'].options
     assert pseudo['--data_list'] == str(place.data / 'lists/train.txt')
     assert (pseudo['--keep_labels'], pseudo['--normalise']) == (True, 'auto')
+    pseudo = place.plan(DATASET='voc12', PSEUDO_LABELS='--source softmax').stages['pseudo_labels'].options
+    assert pseudo['--source'] == 'softmax'
+    assert '--keep_labels' not in pseudo
 
 
 def test_own_data_with_tags_gets_cams_but_keeps_only_what_people_drew(place):

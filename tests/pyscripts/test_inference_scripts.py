@@ -75,8 +75,8 @@ def test_the_options_of_pseudo_labels_arrive_and_training_takes_the_result(place
         assert '--confidence_threshold' in err
 
 
-@pytest.mark.parametrize(('background', 'meant', 'other'), [('true', 'class', 'labels'), ('false', 'labels', 'class')])
-def test_data_without_background_are_normalised_by_their_labels(place, background, meant, other):
+@pytest.mark.parametrize(('background', 'meant', 'other'), [('true', 'class', 'none'), ('false', 'none', 'class')])
+def test_scores_are_divided_by_their_maximum_where_there_is_a_background(place, background, meant, other):
     options = 'pseudo_label', '--set', f'dataset.background={background}'
     place.works(*options, source='softmax', normalise='auto')
     place.works(*options, source='softmax', normalise=meant)
