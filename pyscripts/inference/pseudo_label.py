@@ -37,9 +37,8 @@ def main():
                              'own labels. Images of the kind mask keep their label altogether')
     parser.add_argument('--normalise', choices=(*NORMALISATIONS, 'auto'), default='class',
                         help="what the softmax sources divide an image's scores of each class by: their maximum (the "
-                             'default), so that small classes are not lost; the root of that; nothing; or what makes '
-                             'them agree with the weak label at its pixels. auto: nothing where the data have no '
-                             'background (dataset.background), else their maximum')
+                             'default), so that small classes are not lost; the root of that; nothing. auto: nothing '
+                             'where the data have no background (dataset.background), else their maximum')
     # Classes that the weak label does not contain have no scores: what is computed of them together is exact.
     command.add_crf_arguments(parser, merge_below=CLIP)
     args = parser.parse_args()

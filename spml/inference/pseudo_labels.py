@@ -31,8 +31,6 @@ RETRIEVAL_FLOOR = 0.15
 _PRODUCTS_AT_ONCE = 1 << 26
 # Of a class's maximum, by which its scores are divided, see `sources.NORMALISATIONS`.
 _POWERS = {'class': 1.0, 'root': 0.5, 'none': 0.0}
-_FITTING_STEPS = 50
-_SMALLEST = 1e-30
 AFFINITY_CONCENTRATION = 5.0
 AFFINITY_EXPONENT = 20
 # Affinities below this share of their column's largest count as 0. To the 20th power they are below 1e-30 of it, which
@@ -86,21 +84,21 @@ def cam_random_walk(embedder, image, cams, num_classes, background=True, walk_ce
 
 
 @torch.inference_mode()
-def softmax_once(embedder, classifier, image, tags, normalise='class', walk_cells=WALK_CELLS, label=None):
+def softmax_once(embedder, classifier, image, tags, normalise='class', walk_cells=WALK_CELLS):
     """Softmax scores of two scales and their mirrors, spread by one step."""
     seen = shrink(image, walk_size(image.shape[:2], walk_cells))
     embeddings, logits = _views_with_logits(embedder, classifier, seen, (0.75, 1.0))
     scores = torch.stack(logits).mean(dim=0).softmax(dim=1)
-    return _walked(_relative(scores, tags, normalise, label), embeddings, image, steps=1)
+    return _walked(_relative(scores, tags, normalise), embeddings, image, steps=1)
 
 
 @torch.inference_mode()
-def softmax_random_walk(embedder, classifier, image, tags, normalise='class', walk_cells=WALK_CELLS, label=None):
+def softmax_random_walk(embedder, classifier, image, tags, normalise='class', walk_cells=WALK_CELLS):
     """Softmax scores of the image and its mirror, spread by the walk."""
     seen = shrink(image, walk_size(image.shape[:2], walk_cells))
     embeddings, logits = _views_with_logits(embedder, classifier, seen, (1.0,))
     scores = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
-    return _walked(_relative(scores, tags, normalise, label), embeddings, image)
+    return _walked(_relative(scores, tags, normalise), embeddings, image)
 
 
 def retrieval(predictor, image, tags, tagged_only=False):
@@ -154,39 +152,11 @@ def _views_with_logits(embedder, classifier, image, ratios):
     return embeddings, logits
 
 
-def _relative(scores, tags, normalise='class', label=None):
+def _relative(scores, tags, normalise='class'):
     """Divide each class of (1, C, gh, gw) scores as NORMALISATIONS says and drop those that the image cannot hold."""
     top = scores.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
-    relative = scores / top ** _POWERS.get(normalise, 1.0)
-    relative = relative * torch.as_tensor(tags, device=scores.device, dtype=scores.dtype)[None, :, None, None]
-    return _fitted(relative, label) if normalise == 'labels' else relative
-
-
-def _fitted(scores, label):
-    """Multiply each class of (1, C, gh, gw) scores by what makes them agree with the (H, W) uint8 label, on average.
-
-    As shares of their sum over the labelled classes, the scores at labelled pixels then give each of these as much in
-    total as the label does, all classes counting alike: the biases of a logistic regression, which iterative
-    proportional fitting finds. Other classes keep their scale, and so does the geometric mean of those.
-    """
-    num_classes, height, width = scores.shape[1:]
-    rows, columns = np.nonzero(label < num_classes)
-    classes = label[rows, columns].astype(np.int64)
-    cells = rows * height // label.shape[0] * width + columns * width // label.shape[1]
-    counts = np.bincount(classes * height * width + cells, minlength=num_classes * height * width)
-    counts = torch.from_numpy(counts).to(scores.device, torch.float64).view(num_classes, -1)
-    totals, values = counts.sum(dim=1), scores[0].flatten(1).double()
-    labelled = ((totals > 0) & (values.sum(dim=1) > 0)).nonzero()[:, 0]
-    chosen = values[labelled]
-    weight = (counts[labelled] / totals[labelled, None]).sum(dim=0)  # of each cell
-    factors = torch.ones_like(chosen[:, :1])
-    for _ in range(_FITTING_STEPS):
-        shares = factors * chosen
-        shares = shares / shares.sum(dim=0).clamp(min=_SMALLEST)
-        factors = factors / (shares * weight).sum(dim=1, keepdim=True).clamp(min=_SMALLEST)
-    scale = torch.ones_like(totals)
-    scale[labelled] = factors[:, 0] / factors.log().mean().exp()
-    return scores * scale.to(scores.dtype)[None, :, None, None]
+    tagged = torch.as_tensor(tags, device=scores.device, dtype=scores.dtype)
+    return scores / top ** _POWERS[normalise] * tagged[None, :, None, None]
 
 
 def _walked(scores, embeddings, image, **steps):

@@ -7,9 +7,8 @@ import dataclasses
 
 from spml.data.cam_labels import cam_path
 
-# What the softmax head's scores of a class are divided by in an image: their maximum, its root, or nothing; or by what
-# makes them agree with the weak label.
-NORMALISATIONS = ('class', 'root', 'none', 'labels')
+# What the softmax head's scores of a class are divided by in an image: their maximum, its root, or nothing.
+NORMALISATIONS = ('class', 'root', 'none')
 
 
 def normalisation(choice, background):
@@ -71,11 +70,9 @@ SOURCES = {
     'cam_random_walk': Source('raw CAMs', 'cam_random_walk',
                               ('embedder', 'image', 'cams', 'num_classes', 'background', 'walk_cells')),
     'softmax': Source('the softmax head, with one step of the walk', 'softmax_once',
-                      ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells', 'label'),
-                      crf=False),
+                      ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells'), crf=False),
     'softmax_random_walk': Source('the softmax head, with the whole walk', 'softmax_random_walk',
-                                  ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells',
-                                   'label')),
+                                  ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells')),
     'retrieval': Source('retrieval of prototypes', 'retrieval', ('predictor', 'image', 'tags', 'tagged_only')),
     'densepose_random_walk': Source('labels propagated along the embedding', 'densepose_random_walk',
                                     ('embedder', 'image', 'label', 'regions', 'tags', 'num_classes', 'grid',

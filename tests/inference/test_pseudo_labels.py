@@ -127,40 +127,6 @@ def test_softmax(size, function, ratios, combine, steps, normalise, power):
     assert (found.probability[1] == 0).all()
 
 
-def test_scores_are_scaled_until_they_agree_with_the_label_at_its_pixels(rng):
-    scores = rng.uniform(0.1, 1, (4, 5, 6)) * np.array([3, 1, 0.2, 1])[:, None, None]
-    label = rng.choice([0, 1, 2, 200, 255], (43, 50), p=[0.02, 0.1, 0.05, 0.8, 0.03]).astype(np.uint8)
-    found = pseudo_labels._fitted(torch.from_numpy(scores)[None], label)[0].numpy()
-    factors = (found / scores)[:, 0, 0]
-    np.testing.assert_allclose(found, scores * factors[:, None, None])
-    assert factors[3] == 1  # nothing is labelled 3
-    assert np.prod(factors[:3]) == pytest.approx(1)
-    totals, counts = np.zeros(3), [(label == index).sum() for index in range(3)]
-    for y, x in np.argwhere(label < 4):
-        cell = found[:3, y * 5 // 43, x * 6 // 50]
-        totals += cell / cell.sum() / counts[label[y, x]]
-    np.testing.assert_allclose(totals, 1, rtol=1e-3)
-
-
-@pytest.mark.parametrize('values', [[200, 255], [2, 200]])
-def test_labels_of_no_class_or_of_one_leave_scores_as_they_are(values, rng):
-    scores = torch.from_numpy(rng.uniform(0.1, 1, (1, 3, 4, 4)))
-    label = rng.choice(values, (32, 32)).astype(np.uint8)
-    torch.testing.assert_close(pseudo_labels._fitted(scores, label), scores)
-
-
-def test_softmax_sources_may_follow_the_label(rng):
-    network, embedder = build()
-    size, head = SIZES[0], naive.FakeHead()
-    image, label = naive.random_image(*size), rng.choice([0, 2, 200], size).astype(np.uint8)
-    found = pseudo_labels.softmax_once(embedder, head, image, np.array([True, False, True]), 'labels', label=label)
-    embeddings, logits = whole_views(network, head, image, (0.75, 1))
-    scores = relative(average_then_softmax(logits), {0, 2})
-    fitted = pseudo_labels._fitted(torch.from_numpy(scores)[None], label)[0].numpy()
-    expected = walked(fitted, naive.transition(embeddings, grid_of(size)), size)
-    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
-
-
 @pytest.mark.parametrize('tagged', [{2}, {1, 2}, {0, 1, 2}, set()])
 def test_retrieval_divides_tagged_classes_and_may_drop_the_others(tagged, rng):
     network, embedder = build()
