@@ -198,7 +198,7 @@ def _pseudo_label(entry, source, config, parts, cam_dir, keep_labels):
         **parts, 'image': pixels, 'label': nearest_resize(label, size), 'cams': cams, 'tags': tags,
         'regions': regions if regions is None else nearest_resize(regions, size), 'num_classes': number,
         'background': background, 'iterations': config.network.kmeans_iterations,
-        'walk_cells': config.test.walk_cells})
+        'walk_cells': config.test.walk_cells, 'max_pixels': config.test.max_pixels})
     return dataclasses.replace(prediction, size=image.shape[:2]), known
 
 

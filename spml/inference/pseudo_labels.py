@@ -101,14 +101,18 @@ def softmax_random_walk(embedder, classifier, image, tags, normalise='class', wa
     return _walked(_relative(scores, tags, normalise), embeddings, image)
 
 
-def retrieval(predictor, image, tags, tagged_only=False):
+def retrieval(predictor, image, tags, tagged_only=False, max_pixels=math.inf):
     """Multi-scale retrieval, each class of the weak label relative to its maximum.
 
     `tagged_only` drops the other classes, as the softmax sources do; background is a class like any other. Pixels at
     which retrieval found no tagged class stay unlabelled: what it found instead cannot be in the image, and from scores
-    that are all 0 argmax and CRF would make class 0.
+    that are all 0 argmax and CRF would make class 0. Ratios above 1 at which the image has more than `max_pixels` are
+    left out.
     """
-    prediction = predict(image, predictor, 0, ratios=RETRIEVAL_RATIOS)
+    # The embedding of a large photo at twice its size would take gigabytes.
+    most = math.sqrt(max_pixels / math.prod(image.shape[:2]))
+    ratios = [ratio for ratio in RETRIEVAL_RATIOS if ratio <= max(1, most)]
+    prediction = predict(image, predictor, 0, ratios=ratios)
     top = np.maximum(prediction.probability.max(axis=(1, 2)), RETRIEVAL_FLOOR)
     divisor = np.where(tags, top, 1).astype(np.float32)
     probability, unlabelled = prediction.probability / divisor[:, None, None], None

@@ -32,8 +32,8 @@ class Source:
 
     What the function takes is, of the networks: `embedder`, `classifier` (the softmax head), `predictor` (retrieval of
     prototypes); of an image: `image`, `label` (the weak one), `tags`, `regions` (the over-segmentation), `cams`;
-    settings: `num_classes`, `background`, `grid` and `iterations` of k-means, `tagged_only`, `normalise`, `walk_cells`.
-    What has a default may be left out.
+    settings: `num_classes`, `background`, `grid` and `iterations` of k-means, `tagged_only`, `normalise`, `walk_cells`,
+    `max_pixels`. What has a default may be left out.
     """
 
     title: str  # what the scores are, for the help
@@ -73,7 +73,8 @@ SOURCES = {
                       ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells'), crf=False),
     'softmax_random_walk': Source('the softmax head, with the whole walk', 'softmax_random_walk',
                                   ('embedder', 'classifier', 'image', 'tags', 'normalise', 'walk_cells')),
-    'retrieval': Source('retrieval of prototypes', 'retrieval', ('predictor', 'image', 'tags', 'tagged_only')),
+    'retrieval': Source('retrieval of prototypes', 'retrieval',
+                        ('predictor', 'image', 'tags', 'tagged_only', 'max_pixels')),
     'densepose_random_walk': Source('labels propagated along the embedding', 'densepose_random_walk',
                                     ('embedder', 'image', 'label', 'regions', 'tags', 'num_classes', 'grid',
                                      'iterations', 'walk_cells'),

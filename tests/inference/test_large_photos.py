@@ -10,7 +10,7 @@ from PIL import Image
 
 from spml import config as configuration
 from spml.errors import ResourceError
-from spml.inference import jobs
+from spml.inference import jobs, pseudo_labels
 from spml.inference.jobs import Job, make_predictions, make_pseudo_labels
 from spml.inference.predictors import Embedder, RetrievalPredictor, SoftmaxPredictor, image_prototypes, predict
 
@@ -65,14 +65,18 @@ def copies_at(size, what):
         image_prototypes(embedder, image, np.zeros(size, np.uint8), (4, 4), 2, 0, multi_scale=False)
     else:
         prototypes = torch.nn.functional.normalize(torch.randn(50, 64), dim=1)
-        predict(image, RetrievalPredictor(embedder, prototypes, torch.arange(50) % 3, 3, (4, 4), 2), 0)
+        predictor = RetrievalPredictor(embedder, prototypes, torch.arange(50) % 3, 3, (4, 4), 2)
+        if what == 'retrieval':
+            predict(image, predictor, 0)
+        else:
+            pseudo_labels.retrieval(predictor, image, np.ones(3, bool), max_pixels=size[0] * size[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return 1024 * (peak - before) / (4 * 64 * size[0] * size[1])
 
 
-@pytest.mark.parametrize('what', ['prototypes', 'retrieval'])
+@pytest.mark.parametrize('what', ['prototypes', 'retrieval', 'pseudo labels by retrieval'])
 def test_clustering_needs_little_more_than_a_copy_of_the_embedding(what):
-    """A view at 1.5 times the size of a photo of 2 million pixels has an embedding of more than a gigabyte."""
+    """At 1.5 times its size, a photo of 2 million pixels has an embedding of more than a gigabyte; at twice, of two."""
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
         assert pool.submit(copies_at, (1200, 1200), what).result() < 2.7
 

@@ -213,6 +213,18 @@ def test_cams_of_other_classes_than_the_tags_are_left_out(place, monkeypatch):
     assert seen == [[1], [0, 1], [0, 1]]
 
 
+def test_retrieval_is_told_how_large_views_may_be(place, monkeypatch):
+    seen = []
+
+    def found(predictor, image, tags, tagged_only, max_pixels):
+        seen.append((image.shape[:2], max_pixels))
+        return Prediction(np.ones((3, *SIZE), np.float32), image, SIZE)
+
+    monkeypatch.setattr(pseudo_labels, 'retrieval', found)
+    place.make('pseudo_labels', 'test.max_pixels=3000', source='retrieval')
+    assert seen == [(SIZE, 3000)] * 3
+
+
 def test_other_tags_make_a_label_again(place):
     write_list(place, '- instance/a.png 2', 'semantic/b.png', 'semantic/c.png')
     assert place.make('pseudo_labels') == ['a', 'b', 'c']

@@ -148,6 +148,19 @@ def test_retrieval_divides_tagged_classes_and_may_drop_the_others(tagged, rng):
     np.testing.assert_array_equal(found.unlabelled, empty)
 
 
+@pytest.mark.parametrize(('max_pixels', 'ratios'), [
+    (5120, (0.5, 1, 1.5, 2)), (5119, (0.5, 1, 1.5)), (2880, (0.5, 1, 1.5)), (2879, (0.5, 1)), (64, (0.5, 1))])
+def test_retrieval_leaves_out_ratios_at_which_an_image_has_too_many_pixels(max_pixels, ratios, rng):
+    """Of 32 x 40 pixels, 1.5 makes 2880 and 2 makes 5120. Without tags nothing is divided."""
+    network, embedder = build()
+    stored, labels = naive.unit(rng.normal(size=(60, 5)), 1), rng.integers(0, 3, 60)
+    predictor = RetrievalPredictor(embedder, torch.from_numpy(stored), torch.from_numpy(labels), 3, (3, 3), 2)
+    image = naive.random_image(32, 40)
+    found = pseudo_labels.retrieval(predictor, image, np.zeros(3, bool), max_pixels=max_pixels)
+    expected = naive.retrieve_pyramid(image, network, CROP, (8, 8), (3, 3), 2, ratios, stored, labels)
+    np.testing.assert_allclose(found.probability, expected, atol=1e-5)
+
+
 def propagated(embedding, label, regions, grid, iterations):
     """Class frequencies (3, h, w) of each pixel's segment; every pixel takes the nearest labelled segment's class."""
     size = label.shape
