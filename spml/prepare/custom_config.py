@@ -37,10 +37,9 @@ def write_configs(shipped, folder, classes, longest_side, num_images, has_backgr
 
     Crops and windows grow or shrink with the images' `longest_side`, in pixels, and trainings shorten with the
     `num_images` to train on, so that each is seen as often as in the shipped recipe or more; batch norm and the warm-up
-    follow the steps. Images are tested at
-    their size, as they are trained on. A file that is there already is renewed if it is as it was made for other
-    images; one that was edited is kept, and it is said which steps these images would have. ConfigError if it is of
-    other classes. `has_background`: whether the first class is the background.
+    follow the steps. Images are tested at their size, as they are trained on. A file that is there already is renewed
+    if it is as it was made for other images; one that was edited is kept, and it is said which steps these images would
+    have. ConfigError if it is of other classes. `has_background`: whether the first class is the background.
     """
     shipped, folder = pathlib.Path(shipped), pathlib.Path(folder)
 

@@ -43,7 +43,8 @@ def read_tags(path, classes, others=None):
         path: a CSV, `image,class,class ...` on each line (several lines of an image add up; a field may hold several
             classes with `;` or `|` between them), a CSV with a column of 0 and 1 for each class that its header
             names, or a folder with a folder of images for each class.
-        classes, others: ClassList, whose names or ids are given; if not None, what is not in it is left out.
+        classes: ClassList; its names or ids are given.
+        others: as in `shapes.ShapeRules`; if not None, what is not in the list is left out.
 
     DataError: the file is missing or no table, holds a class that is not in the list, or names two images alike.
     """

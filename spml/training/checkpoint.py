@@ -34,8 +34,7 @@ class Snapshot:
 
     path: pathlib.Path
     weights: dict  # of state dicts, and `config`
-    # `optimizer`, `memory`, `random`, and in newer files `data` and `stopgap`: for the next snapshot to replace
-    state: dict
+    state: dict  # `optimizer`, `memory`, `random`; in newer files `data`, and `stopgap`: the next one replaces it
 
 
 def find_snapshots(snapshot_dir):
