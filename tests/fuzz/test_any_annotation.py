@@ -2,6 +2,7 @@
 
 Files are valid ones with damaged bytes, or with values of other kinds in places.
 """
+import copy
 import json
 import pathlib
 
@@ -57,7 +58,7 @@ def _replaced(value, edits):
         if remove:
             del holder[last]
         else:
-            holder[last] = odd
+            holder[last] = copy.deepcopy(odd)  # a list of `_odd` itself might come to hold itself
     return json.dumps(value).encode()
 
 
