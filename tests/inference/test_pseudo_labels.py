@@ -283,7 +283,7 @@ def clustered(rng, classes=8, channels=16, noise=0.05):
 
 @pytest.mark.parametrize('views', [1, 2])
 def test_no_entry_is_denormal_and_the_scores_are_the_formula_s(rng, views):
-    embeddings = [clustered(rng)] * views if views == 1 else [clustered(rng), clustered(rng)]
+    embeddings = [clustered(rng) for _ in range(views)]
     found = transition(affinity(embeddings, GRID))
     tiny = torch.finfo(torch.float32).tiny
     assert not ((found > 0) & (found < tiny)).any()
