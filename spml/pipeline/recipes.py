@@ -15,6 +15,7 @@ import shutil
 import subprocess
 
 from spml.config import effective, load_config
+from spml.config.schema import REQUIRED, SCHEMA, Derived
 from spml.data.lists import read_list
 from spml.names import PRETRAINED_NAMES, RELATIONS
 from spml.recipe import Recipe, bar_of_reading, combine
@@ -91,14 +92,20 @@ def effective_keys(stage, config, **narrower):
 def as_known_today(before, now):
     """Return a recipe of an earlier start with the keys that today's has: versions differ in which keys there are.
 
-    A key that only one of them has says nothing: what puts it in or out of use is another key or an option, which both
-    have.
+    A version that did not know a key did what its default says; where the default depends on others, today's value
+    stands for it. A key that only the earlier version knew says nothing: what puts it in or out of use is another key
+    or an option, which both have.
     """
     def is_key(name):
         return not name.startswith('--') and name != 'script'
 
+    def value_then(name, value):
+        default = SCHEMA[name].default if name in SCHEMA else REQUIRED
+        return value if default is REQUIRED or isinstance(default, Derived) else default
+
     values = {name: value for name, value in before.values.items() if name in now.values or not is_key(name)}
-    added = {name: value for name, value in now.values.items() if is_key(name) and name not in values}
+    added = {name: value_then(name, value) for name, value in now.values.items()
+             if is_key(name) and name not in values}
     return Recipe(values | added, before.files)
 
 

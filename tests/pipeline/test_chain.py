@@ -400,6 +400,17 @@ def test_where_each_process_takes_so_many_images_their_number_is_a_setting(place
     assert place.made(PROCESSES='2') == []
 
 
+def test_a_setting_that_an_earlier_version_did_not_know_had_its_default(place):
+    place.works()
+    path = place.run_dir / '.stages' / 'train_embedding.json'
+    state = json.loads(path.read_text())
+    assert state['recipe']['values'].pop('train.clip_grad_norm') == 0
+    path.write_text(json.dumps(state))
+    assert place.made() == []
+    place.overrides['embedding'] = ['train.clip_grad_norm=1']
+    assert 'train.clip_grad_norm: 0.0 -> 1.0' in place.refused()
+
+
 def without_training(place, checkpoint):
     """Let weights take the place of the training; return the setting that says so."""
     place.drop += ['train_embedding', 'labels', 'train_classifier', 'score_final']
