@@ -43,7 +43,8 @@ run_pipeline() {
         case ${!name:-} in '' | /*) ;; *) printf -v "$name" '%s/%s' "$PWD" "${!name}" ;; esac
     done
     settings=(DATASET RUN_NAME NUM_CLASSES CLASS_NAMES CLUSTERS RECIPE BATCH GPUS PROCESSES NUM_WORKERS FORCE OVERWRITE
-        SET_EMBEDDING SET_CLASSIFIER SET_CAM CAM_LABELS DEMO_OPTIONS "${PATHS[@]}" ${PRETRAINED+PRETRAINED})
+        SET_EMBEDDING SET_CLASSIFIER SET_CAM CAM_LABELS DEMO_OPTIONS "${PATHS[@]}" ${PRETRAINED+PRETRAINED}
+        ${PSEUDO_LABELS+PSEUDO_LABELS})
     RUN=$SNAPSHOT_ROOT/$RUN_NAME TITLE=''
     PLAN=("$(($# + 1))" configurations "$ROOT/configs/$DATASET" "${@:2}")
     [ "$DATASET" != demo ] || stage demo_data "$VAL_LIST" pyscripts/data/make_synthetic.py --out "$DATAROOT" @demo

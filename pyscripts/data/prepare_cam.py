@@ -33,8 +33,8 @@ from spml.program import execute
 _OF_LISTS = ('data_dir', 'list_out', 'boxes_incomplete', 'keep_labels')
 
 
-def _parser():
-    """Return the parser of the options."""
+def build_parser():
+    """Return the parser of the options; a pipeline asks it before its first stage."""
     parser = arguments.script_parser(__doc__)
     parser.add_argument('--cam_dir', type=pathlib.Path, required=True, metavar='DIR', help='folder of CAMs')
     where = parser.add_mutually_exclusive_group(required=True)
@@ -111,7 +111,7 @@ def _rule(args):
 
 def main():
     """Parse, label, compare."""
-    args = _parser().parse_args()
+    args = build_parser().parse_args()
     _check_options(args)
     rule = _rule(args)
     if args.out is not None:

@@ -16,8 +16,8 @@ from spml.inference.sources import NORMALISATIONS, SOURCES, normalisation
 from spml.program import execute
 
 
-def main():
-    """Parse, build, call."""
+def build_parser():
+    """Return the parser of the options; a pipeline asks it before its first stage."""
     parser = command.inference_parser(__doc__)
     sources = '; '.join(f'{name}: {source.help}' for name, source in SOURCES.items())
     parser.add_argument('--source', choices=tuple(SOURCES), required=True, help=f'what the scores come from. {sources}')
@@ -41,7 +41,12 @@ def main():
                              'where the data have no background (dataset.background), else their maximum')
     # Classes that the weak label does not contain have no scores: what is computed of them together is exact.
     command.add_crf_arguments(parser, merge_below=CLIP)
-    args = parser.parse_args()
+    return parser
+
+
+def main():
+    """Parse, build, call."""
+    args = build_parser().parse_args()
     source = SOURCES[args.source]
     arguments.require(args, f'--source {args.source}', *source.options)
 

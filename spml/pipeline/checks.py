@@ -1,5 +1,8 @@
 """Mistakes that can be found before the first stage of a pipeline: a typo found on the third day costs three days."""
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
 
@@ -7,12 +10,14 @@ from spml.errors import SpmlError
 from spml.names import PRETRAINED_NAMES
 from spml.pipeline.plan import OPTIONS, embedding_keys
 from spml.pipeline.recipes import configuration
-from spml.utils.files import weights_path
+from spml.utils.files import PROJECT, weights_path
 
 # The variable that a pipeline derives a key from.
 _VARIABLES = {'network.pretrained': 'PRETRAINED', 'network.stem': 'PRETRAINED',
               'network.backbone_types': 'PRETRAINED', 'train.total_batch_size': 'BATCH'}
 _FOLDERS = ('--data_dir', '--gt_dir')
+# Scripts that take a setting's words as they are, and whose turn may come after days.
+_FREE_OPTIONS = {'pseudo_label.py': 'PSEUDO_LABELS', 'prepare_cam.py': 'CAM_LABELS'}
 
 
 def check_plan(plan):
@@ -23,6 +28,7 @@ def check_plan(plan):
     configs, made = {}, []
     for stage in plan.stages:
         configs[stage.name] = configuration(stage)
+        _require_known_options(plan, stage)
         for option in stage.options:
             path = stage.path(option)
             unused = option == '--snapshot_dir' and '--checkpoint' in stage.options
@@ -58,6 +64,24 @@ def overruled(plan):
                 lines[f'note: {stage.name}: {key}={value} overrules {_VARIABLES[key]}={given[key]}'] = None
             given[key] = value
     return list(lines)
+
+
+def _require_known_options(plan, stage):
+    """Raise SpmlError where the parser of one of _FREE_OPTIONS' scripts refuses the options of a stage."""
+    script = PROJECT / stage.script
+    name = _FREE_OPTIONS.get(script.name)
+    # Neither script imports torch.
+    build_parser = runpy.run_path(str(script)).get('build_parser') if name and script.is_file() else None
+    if build_parser is None:
+        return
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            build_parser().parse_args(stage.arguments)
+    except SystemExit:
+        words = f'{name}={plan.settings[name]}' if plan.settings.get(name) else stage.name
+        raise SpmlError(f'{words}: {said.getvalue().strip().rpartition("error: ")[2]}; options: {stage.script} '
+                        '--help') from None
 
 
 def _require(plan, stage, option, path, made):

@@ -61,4 +61,5 @@ def main(script, words):
     return 0
 
 
-sys.exit(main(pathlib.Path(__file__).name, sys.argv[1:]))
+if __name__ == '__main__':
+    sys.exit(main(pathlib.Path(__file__).name, sys.argv[1:]))

@@ -6,7 +6,7 @@ import pytest
 from spml.config import resolve
 from spml.errors import ConfigError, SpmlError
 from spml.pipeline import checks as processes
-from spml.pipeline.plan import expand, read_plan, resolve_settings
+from spml.pipeline.plan import Plan, Stage, expand, read_plan, resolve_settings
 
 CONFIG = """
 dataset: {num_classes: 3}
@@ -102,3 +102,21 @@ def test_gpus_that_are_not_there_are_an_error(count, settings):
 def test_fewer_gpus_than_the_configuration_names_are_a_note(count, capsys):
     count({}, '0,1,2,3', 2)
     assert 'note: gpus=0,1,2,3, but 2 can be used here' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('script', 'name', 'words', 'complaint'), [
+    ('pyscripts/inference/pseudo_label.py', 'PSEUDO_LABELS', '--source softmx', r"invalid choice: 'softmx'.*"),
+    ('pyscripts/inference/pseudo_label.py', 'PSEUDO_LABELS', '--keep_labels', 'are required: --source'),
+    ('pyscripts/data/prepare_cam.py', 'CAM_LABELS', '--treshold 0.7', 'unrecognized arguments: --treshold 0.7')])
+def test_options_that_come_as_a_setting_are_refused_before_the_first_stage(tmp_path, script, name, words, complaint):
+    needed = ['--save_dir', str(tmp_path / 'out'), '--cfg_path', str(tmp_path / 'c.yaml')]
+    data = ['--data_dir', str(tmp_path), '--data_list', str(tmp_path / 'c.yaml')]
+    needed += [*data, '--snapshot_dir', str(tmp_path)] if name == 'PSEUDO_LABELS' else ['--cam_dir', str(tmp_path)]
+    (tmp_path / 'c.yaml').write_text(CONFIG % 'deeplab')
+
+    def plan(words):
+        return Plan({name: words}, [Stage('labels', '', tmp_path / 'out', script, [*needed, *words.split()])])
+
+    with pytest.raises(SpmlError, match=f'^{name}={words}: .*{complaint}; options: {script} --help$'):
+        processes.check_plan(plan(words))
+    processes.check_plan(plan('--source softmax' if name == 'PSEUDO_LABELS' else '--alpha 1 --threshold 0.7'))
