@@ -23,7 +23,9 @@ if [ "$DATASET" = demo ]; then
 fi
 DATAROOT=${DATAROOT:-} # what prepare_custom.py wrote
 SNAPSHOT_ROOT=${SNAPSHOT_ROOT:-$ROOT/snapshots/${DATASET:-custom}}
-RUN_NAME=${RUN_NAME:-spml} # folder of the results
+# Options of pseudo_label.py; empty: no pseudo labels and no classifier, the softmax head of stage 1 predicts.
+PSEUDO_LABELS=${PSEUDO_LABELS---source softmax_random_walk --keep_labels --normalise auto}
+if [ -n "$PSEUDO_LABELS" ]; then RUN_NAME=${RUN_NAME:-spml}; else RUN_NAME=${RUN_NAME:-spml_head}; fi # of the results
 CLUSTERS=${CLUSTERS:-12,12} # initial k-means grid of inference
 
 # list_if_there NAME: print the path of a list of DATAROOT, or nothing where there is none. The built-in data has both.
@@ -39,7 +41,6 @@ FULL_LIST=${FULL_LIST-}
 VAL_LIST=${VAL_LIST-$(list_if_there val)}               # images to score on; empty: no scores, but pictures
 IMAGE_LIST=${IMAGE_LIST:-$DATAROOT/lists/all.txt}       # where VAL_LIST is empty: images to predict
 BOXES=${BOXES:-$DATAROOT/boxes.json}                    # of the images whose kind is box
-PSEUDO_LABELS=${PSEUDO_LABELS:---source softmax_random_walk --keep_labels --normalise auto} # options of pseudo_label.py
 PATHS+=(TAG_LIST IMAGE_LIST BOXES)
 
 # kinds KIND...: whether an image of OWN_LIST has labels of one of these kinds.
@@ -54,8 +55,13 @@ custom_pipeline() {
         TAG_LIST=$TRAIN_LIST
         if kinds box; then own_cams "$RUN/lists/train.txt" --boxes "$BOXES"; else own_cams "$RUN/lists/train.txt"; fi
     fi
-    # shellcheck disable=SC2086
-    from_labels $PSEUDO_LABELS
+    if [ -n "$PSEUDO_LABELS" ]; then
+        # shellcheck disable=SC2086
+        from_labels $PSEUDO_LABELS
+    else
+        train_embedding
+        finish 'joint softmax head' '' @stage1
+    fi
 }
 
 [ -n "$DATASET" ] || fail 'DATASET is not set; set it to the name that prepare_custom.py printed, or to demo'

@@ -274,6 +274,17 @@ def test_own_data_without_boxes_and_tags_needs_no_cams(place):
     assert '--keep_labels' not in pseudo
 
 
+def test_own_data_without_pseudo_labels_need_no_classifier(place):
+    own_data(place, 'a a r - scribble', 'b - r 1 tag', others=('val',))
+    plan = place.plan(DATASET='voc12', PSEUDO_LABELS='', FULL_LIST='x')
+    assert plan.names == ['train_cam', 'cams', 'cam_labels', 'score_cam', 'train_embedding', *FINAL]
+    final = plan.stages['inference_final']
+    assert final.output == place.folder / 'snap' / 'spml_head' / 'inference_final'
+    assert final.options['--snapshot_dir'] == str(place.folder / 'snap' / 'spml_head' / 'stage1')
+    assert final.options['--cfg_path'].endswith('voc12/scribble.yaml')
+    assert '--pseudo_dir' not in plan.stages['picture'].options
+
+
 def test_own_data_with_tags_gets_cams_but_keeps_only_what_people_drew(place):
     own_data(place, 'a a r - scribble', 'b - r 1,2 tag', others=('val',))
     plan = place.plan(DATASET='voc12')
