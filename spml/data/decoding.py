@@ -8,6 +8,7 @@ Viewers and annotation tools show them turned, so labels are drawn on upright pi
 photo, from a file or from a PIL image, it uses the functions below, so that a tag means the same everywhere.
 """
 import contextlib
+import fcntl
 import io
 import logging
 import os
@@ -155,6 +156,8 @@ def _decode_jpeg(content):
             shown = os.dup(2)
             stack.callback(os.close, shown)
             caught = stack.enter_context(open(os.memfd_create('complaints'), 'r+b'))
+            # Writes of two threads to such a file go to the same place otherwise: Linux does not lock its offset.
+            fcntl.fcntl(caught, fcntl.F_SETFL, fcntl.fcntl(caught, fcntl.F_GETFL) | os.O_APPEND)
             os.dup2(caught.fileno(), 2)
         pixels = None
         try:
@@ -167,7 +170,6 @@ def _decode_jpeg(content):
                 os.dup2(shown, 2)
         if caught is None:
             return pixels, ''
-        # Not by seek and read: a write of another thread, begun before, would go to the place that was sought.
         said = os.pread(caught.fileno(), os.fstat(caught.fileno()).st_size, 0)
     found = _COMPLAINT.search(said)
     if others := _COMPLAINT.sub(b'', said):

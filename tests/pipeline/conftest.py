@@ -3,6 +3,7 @@ import io
 import json
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -88,9 +89,11 @@ class Place:
     def start(self, **settings):
         """Start the pipeline and return the process."""
         (self.folder / 'calls.jsonl').write_text('')
-        process = subprocess.Popen([sys.executable, '-m', 'spml.pipeline', str(self.run_dir), '--script', 'x.sh'],
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT,
-                                   start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'spml.pipeline', str(self.run_dir), '--script', 'x.sh'], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True,
+            # These tests may run under nohup, which a pipeline obeys.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         process.stdin.write(self.words(**settings))
         process.stdin.close()
         process.stdin = None
