@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPML from whatever labels your photos have (masks, scribbles, points, boxes, tags), as prepare_custom.py lists them:
-# CAMs where an image has only boxes or tags, the embedding, pseudo labels, the classifier, scores or pictures.
+# CAMs where an image has only boxes or tags, the embedding, pseudo labels, the classifier (these two unless
+# PSEUDO_LABELS is empty), scores or pictures.
 #
 #     DATASET=mine DATAROOT=mine/data bash bashscripts/custom/train_spml.sh    # or: source ...
 #     DATASET=demo bash bashscripts/custom/train_spml.sh                       # the built-in data, with a mix of labels
@@ -25,7 +26,8 @@ DATAROOT=${DATAROOT:-} # what prepare_custom.py wrote
 SNAPSHOT_ROOT=${SNAPSHOT_ROOT:-$ROOT/snapshots/${DATASET:-custom}}
 # Options of pseudo_label.py; empty: no pseudo labels and no classifier, the softmax head of stage 1 predicts.
 PSEUDO_LABELS=${PSEUDO_LABELS---source softmax_random_walk --keep_labels --normalise auto}
-if [ -n "$PSEUDO_LABELS" ]; then RUN_NAME=${RUN_NAME:-spml}; else RUN_NAME=${RUN_NAME:-spml_head}; fi # of the results
+# Folder of the results. With and without a classifier they do not mix: whoever reads a run takes the classifier there.
+if [ -n "$PSEUDO_LABELS" ]; then RUN_NAME=${RUN_NAME:-spml}; else RUN_NAME=${RUN_NAME:-spml_head}; fi
 CLUSTERS=${CLUSTERS:-12,12} # initial k-means grid of inference
 
 # list_if_there NAME: print the path of a list of DATAROOT, or nothing where there is none. The built-in data has both.
