@@ -46,6 +46,15 @@ def _fix(text, classes):
     return int(old), names[new]
 
 
+def _fixes(texts, classes):
+    """Return the tuple of the pairs of all `--fix`; ConfigError: as in `_fix`, or one value means two things."""
+    fixes = [_fix(text, classes) for text in texts]
+    twice = [old for old, new in fixes if dict(fixes)[old] != new]
+    if twice:
+        raise ConfigError(f'--fix {twice[0]}=... is given twice, with different classes; give one')
+    return tuple(fixes)
+
+
 def _rules(args, labels, classes):
     """Return the ShapeRules of the options; ConfigError: they call background what is none."""
     has_background, has_shapes = classes.has_background(args.background), 'labelme' in labels or 'coco' in labels
@@ -136,7 +145,7 @@ def main():
     _check_options(args, labels)
     classes = read_class_list(args.classes)
     sources = Sources(args.images, args.classes, labels, args.val, args.undrawn, _rules(args, labels, classes),
-                      args.orientation, args.background, args.palettes, tuple(_fix(text, classes) for text in args.fix),
+                      args.orientation, args.background, args.palettes, _fixes(args.fix, classes),
                       args.boxes_incomplete, args.point_width)
     made = custom.prepare(sources, args.out, args.num_workers, args.overwrite)
     cfg_dir = args.cfg_dir or args.out / 'configs'

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 FORMATS = {'.json': 'labelme', '.xml': 'voc', '.txt': 'yolo'}  # of files in a folder, by their ending
 _YOLO_NAMES = ('classes.txt', 'obj.names', 'data.yaml')  # what tools call the list of YOLO's classes
 _FAR = 1e9  # pixels
+_ROUNDED = 1e-4  # by which a share may leave 0..1, as sums of rounded numbers do
 _SLACK = 1  # pixels by which a box may leave its image without a word: tools round differently
 
 
@@ -72,7 +73,8 @@ def find_boxes(path, classes, has_background=True):
 
 def are_complete(path):
     """Return whether all objects of an image have a box, as long as a file by prepare_custom.py does not deny it."""
-    info = {} if pathlib.Path(path).is_dir() else read_json(path, 'export it again').get('info')
+    content = {} if pathlib.Path(path).is_dir() else read_json(path, 'export it again')
+    info = content.get('info') if isinstance(content, dict) else None  # what is not COCO's is refused by its reader
     return not isinstance(info, dict) or info.get('complete') is not False
 
 
@@ -186,7 +188,7 @@ def _is_number(value):
 
 def _share(where, text):
     value = as_float(text)
-    if not 0 <= value <= 1:
+    if not -_ROUNDED <= value <= 1 + _ROUNDED:
         raise DataError(f"{where}: {text!r} is no share of the image's width or height, 0..1; are these pixels?")
     return value
 

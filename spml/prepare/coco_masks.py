@@ -92,7 +92,8 @@ def _identity(where, record, field):
 
 
 def _stated_size(path, record):
-    stated = [as_int(record[field]) or record[field] for field in ('height', 'width') if record.get(field) is not None]
+    stated = [as_int(record[field]) or record[field] for field in ('height', 'width')
+              if record.get(field) not in (None, 0)]  # some tools write 0 for what they do not know
     if len(stated) == 1:
         raise DataError(f'{path}: one of the images, {record["file_name"]}, has a height or a width alone; use the '
                         'original file')

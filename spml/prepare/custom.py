@@ -60,6 +60,7 @@ def prepare(sources, out, num_workers, overwrite=False):
     """
     classes = read_class_list(sources.classes)
     has_background = classes.has_background(sources.background)
+    _refuse_own_results(sources, out)
     samples = gather(sources, classes)
     if (out / 'lists').exists() and not is_prepared(out / layout.IMAGES):
         raise DataError(f'{out}: holds other data; choose another folder')
@@ -101,6 +102,16 @@ def next_step(out, cfg_dir, base, root):
     words = [f'{name}={shlex.quote(str(value))}' for name, value in settings.items()]
     move = '' if cfg_dir.resolve().parent == root / 'configs' else f', with {cfg_dir} moved to configs/{cfg_dir.name}'
     return f'To train{move}:\n  {" ".join(words)} bash bashscripts/custom/train_spml.sh'
+
+
+def _refuse_own_results(sources, out):
+    """Raise DataError where an original lies at a place that results are written to: it would be overwritten."""
+    folders = {(out / place).resolve() for place in (layout.IMAGES, layout.REGIONS, layout.MIXED, 'lists',
+                                                     *FOLDERS.values())}
+    for path in filter(None, (sources.images, sources.classes, sources.val, *sources.labels.values())):
+        place = path.resolve()
+        if place in folders or place.parent in folders or place == (out / layout.BOXES_FILE).resolve():
+            raise DataError(f'{path}: results are written to the same place, over it; give another --out')
 
 
 def _look(rules, out, sample):

@@ -10,7 +10,7 @@ import numpy as np
 
 from spml.data import voc_layout as layout
 from spml.data.readers import check_size
-from spml.errors import DataError
+from spml.errors import ConfigError, DataError
 from spml.names import UNLABELLED, VOID
 from spml.prepare import boxes, drawings, notes, photos, shapes, tables
 from spml.prepare.runner import results, run_items
@@ -46,10 +46,13 @@ def read_rules(sources, classes, has_background, samples, num_workers):
             surveys = run_items(look, paths, num_workers, f'look at {option}')
             fixes = sources.fixes if option == 'masks' else ()
             codings[option] = drawings.coding(surveys, classes, sources.palettes, fixes)
+            if fixes and not any(survey.values is not None and survey.holds_ids(codings[option]) for survey in surveys):
+                raise ConfigError(f'--fix {fixes[0][0]}=...: says what a value in masks of ids means, but colours say '
+                                  f'the class in all files of {sources.labels[option]}; leave it out')
             if option == 'masks':
                 drawings.check_no_class(surveys, classes, codings[option])
             else:
-                drawings.warn_of_colours(surveys)
+                drawings.warn_of_colours(surveys, codings[option])
     outside = 0 if has_background and not sources.boxes_incomplete else UNLABELLED
     return Rules(sources, classes, has_background, codings, outside)
 
@@ -144,10 +147,21 @@ def convert(rules, out, sample):
             if rules.has_background and label.option in ('coco', 'labelme', 'boxes') and not maps[kind].any():
                 odd.append((notes.EMPTY, str(sample.image)))
             write_png(out / FOLDERS[kind] / f'{sample.name}.png', maps[kind])
+    if 'box' in maps and rules.outside == 0 and any(
+            _is_unboxed(maps[kind], maps['box'], len(rules.classes.names)) for kind in ('point', 'scribble') if
+            kind in maps):
+        odd.append((notes.UNBOXED, str(sample.image)))
     if len(maps) > 1:
         write_png(out / layout.MIXED / f'{sample.name}.png', combine(maps))
     photos.place_photo(sample.image, out / sample.image_path, sources.drawn_on)
     return odd
+
+
+def _is_unboxed(drawn, boxes, num_classes):
+    """Return whether more than half of what is drawn of a class lies where a map of boxes says background."""
+    counts, outside = (np.bincount(labels, minlength=256)[1:num_classes] for labels in (
+        drawn.ravel(), drawn[boxes == 0]))
+    return bool((2 * outside > counts).any())
 
 
 def combine(maps):

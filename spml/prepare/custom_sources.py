@@ -133,6 +133,20 @@ def _labelme(path, sources, classes, images):
     return found
 
 
+def _of_type(path, sources, found, types):
+    """Return what of `found`, a dict to things with a file of LabelMe as `content`, has shapes of these types, or none.
+
+    A file with other shapes alone does not say that its image is empty; one without any shape does.
+    """
+    is_read_elsewhere = [place.resolve() for place in sources.labels.values()].count(path.resolve()) > 1
+    used = {name: thing for name, thing in found.items()
+            if not (there := labelme.shape_types(thing.content)) or there & types}
+    if len(used) < len(found) and not is_read_elsewhere:
+        logger.warning('WARNING: %s: %d files hold no %s, but other shapes, and give none of these labels, for example '
+                       '%s', path, len(found) - len(used), sorted(types)[0], min(found.keys() - used.keys()))
+    return used
+
+
 def _coco(path, sources, classes, images):
     # An image without any annotation is all background; or all unlabelled or void, and then has no label.
     return _by_name(path, ((name, image) for name, image in read_coco(path, classes, sources.rules).items()
@@ -140,11 +154,14 @@ def _coco(path, sources, classes, images):
 
 
 def _boxes(path, sources, classes, images):
-    return _by_name(path, find_boxes(path, classes, classes.has_background(sources.background)).items())
+    found = _by_name(path, find_boxes(path, classes, classes.has_background(sources.background)).items())
+    is_labelme = any(boxes.format == 'labelme' for boxes in found.values())
+    return _of_type(path, sources, found, {'rectangle'}) if is_labelme else found
 
 
 def _points(path, sources, classes, images):
-    return _by_name(path, tables.find_points(path).items())
+    found = _by_name(path, tables.find_points(path).items())
+    return _of_type(path, sources, found, {'point', 'points'}) if path.is_dir() else found
 
 
 def _tags(path, sources, classes, images):
@@ -206,7 +223,7 @@ def _warn_of_folders(path, endings, sources):
     """Say how many folders in a folder hold files of these endings, which nothing looks for, and name one."""
     given = {place.resolve() for place in (sources.images, *sources.labels.values())}
     inner = sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith('.')
-                   and place.resolve() not in given
+                   and place.resolve() not in given and os.access(place, os.R_OK | os.X_OK)  # unlike lost+found
                    and any(file.suffix.lower() in endings for file in place.iterdir()))
     if inner:
         logger.warning('WARNING: %s: %d folders in it are not looked into, for example %s; put all files into one '

@@ -49,7 +49,7 @@ class Survey(NamedTuple):
     `values` are the ids in it, (256,) bool, None where colours say the class; `palette` is a dict from the indices that
     occur to their colours, None without a palette; `greys` the values in a grey drawing; `drawn`, `snapped` and `lost`
     count pixels of scribbles in colours: all that are drawn, those in colours near one of the class list, and those in
-    colours near none.
+    colours near none; `of_none` counts those of scribbles of ids that are drawn with the id of no class.
     """
 
     path: pathlib.Path
@@ -59,6 +59,11 @@ class Survey(NamedTuple):
     snapped: int = 0
     lost: int = 0
     greys: tuple = ()
+    of_none: int = 0
+
+    def holds_ids(self, coding):
+        """Return whether the values of a file that has such are ids by a Coding."""
+        return not (coding.by_colour and self.palette) and not (coding.greys_too and self.greys)
 
 
 def read_mask(path, classes, coding=None):
@@ -103,16 +108,14 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
     coding = coding or Coding(classes.colours is not None)
     ids, pixels, opaque, _ = _read(path, coding.by_colour, coding.greys_too)
     if ids is not None:
-        labels = ids.astype(int) - (undrawn == (0, 0, 0))
-        missing = ids == undrawn[0] if undrawn and len(set(undrawn)) == 1 else np.zeros(labels.shape, bool)
-        missing |= (labels < 0) | (labels >= len(classes.names))
-        number = len(classes.names)
+        labels, number = ids.astype(int) - (undrawn == (0, 0, 0)), len(classes.names)
+        missing = _is_undrawn(ids, undrawn) | (labels < 0) | (labels >= number)
         if undrawn is None and opaque.all() and ids.max() == number and np.bincount(ids.ravel()).argmax() == 0:
             raise DataError(f'{path}: most of it is 0, and its largest value {number} is the number of classes; if ids '
                             f'count from 1, give --undrawn 0; if {number} is what is not drawn, --undrawn {number}')
     else:
         labels, _, _ = _nearest(pixels, opaque, classes, undrawn)
-        missing = labels < 0
+        missing = (labels < 0) | (labels == UNLABELLED)
     missing |= ~opaque
     if missing.all():
         raise DataError(f'{path}: nothing is drawn in it with an id or a colour of {classes.path}; check both, and '
@@ -140,7 +143,12 @@ def survey_scribbles(classes, undrawn, path):
         if palette is not None:
             palette = {index: colour for index, colour in palette.items()
                        if index in ids[opaque] and (not undrawn or set(undrawn) != {index}) and colour != undrawn}
-        return Survey(path, None, palette, greys=_greys(ids, opaque, palette))
+        opaque = opaque & ~_is_undrawn(ids, undrawn)
+        counts = np.bincount(ids[opaque], minlength=256)
+        of_none = counts[len(classes.names) + (undrawn == (0, 0, 0)):]
+        # Where nothing else is, what is not drawn is one of these values.
+        paper = of_none.max() if opaque.all() else 0
+        return Survey(path, None, palette, greys=_greys(ids, opaque, palette), of_none=int(of_none.sum() - paper))
     labels, drawn, exact = _nearest(pixels, opaque, classes, undrawn)
     return Survey(path, None, None, int(drawn.sum()), int((drawn & (labels >= 0) & ~exact).sum()),
                   int((drawn & (labels < 0)).sum()))
@@ -209,31 +217,36 @@ def check_no_class(surveys, classes, by):
 
     DataError: all that masks of ids hold is a single class and 255, void, or 254, unlabelled.
     """
-    seen = [survey for survey in surveys if survey.values is not None and not (
-        by.by_colour and survey.palette) and not (by.greys_too and survey.greys)]
+    seen = [survey for survey in surveys if survey.values is not None and survey.holds_ids(by)]
     used = np.any([survey.values for survey in seen], axis=0) if seen else np.ones(256, bool)
     if not used[0] and not by.fixes and used[1:len(classes.names)].all():
         shifts = ' '.join(f'{index + 1}={index}' for index in range(min(3, len(classes.names) - 1)))
         logger.warning('WARNING: no mask of ids has the value 0, %s, and all others occur; if ids count from 1, give '
                        '--fix %s%s', classes.names[0], shifts, ' ...' * (len(classes.names) > 4))
-    values = _fixed(by.fixes)[np.flatnonzero(used)]
-    absent = [name for index, name in enumerate(classes.names) if index not in values]
+    fixed = _fixed(by.fixes)
+    absent = [name for index, name in enumerate(classes.names) if index not in fixed[used]]
+    is_binary = len(classes.names) == 2
     for value, meaning in ((VOID, 'void'), (UNLABELLED, 'unlabelled')):
         holding = [survey for survey in seen if survey.values[value]]
-        if not holding or not absent or value in dict(by.fixes):
+        if not holding or value in dict(by.fixes):
             continue
-        if len(absent) >= len(classes.names) - 1:
-            raise DataError(f'{holding[0].path}: holds {value}, which means {meaning}, and no mask of ids has '
-                            f'{", ".join(absent[:3])}{" ..." * (len(absent) > 3)}; give --fix {value}='
-                            f'{absent[0] if len(absent) == 1 else "NAME"} if {value} is a class, and --fix '
-                            f'{value}={meaning} if it is not')
-        logger.warning('WARNING: %d of %d masks hold %d, which means %s, for example %s, and none has %s; if %d is '
-                       'that, give --fix %d=%s', len(holding), len(seen), value, meaning, holding[0].path,
-                       ', '.join(absent), value, value, absent[0])
+        # Void beside objects has them beside it; where somebody gave a class this value, nothing may be.
+        alone = [survey for survey in holding if not {*range(1, len(classes.names))} & {*fixed[survey.values].tolist()}]
+        if not absent and not alone:
+            continue
+        told = (f'{len(holding)} of {len(seen)} masks hold {value}, which means {meaning}, '
+                + f'{len(alone)} of these beside nothing but {classes.names[0]}, ' * bool(alone)
+                + f'for example {(alone or holding)[0].path}'
+                + f', and none has {", ".join(absent[:3])}{" ..." * (len(absent) > 3)}' * bool(absent))
+        only = absent[0] if len(absent) == 1 else classes.names[1] if is_binary else 'NAME'
+        way_out = f'if {value} is a class, give --fix {value}={only}, and if it is not, --fix {value}={meaning}'
+        if len(absent) >= len(classes.names) - 1 or (is_binary and len(alone) == len(holding)):
+            raise DataError(f'{told}; {way_out}')
+        logger.warning('WARNING: %s; %s', told, way_out)
 
 
-def warn_of_colours(surveys):
-    """Say how much of scribbles is drawn in colours that are not in the class list."""
+def warn_of_colours(surveys, by):
+    """Say how much of scribbles, read by a Coding, is drawn in colours or with ids that are not in the class list."""
     drawn = sum(survey.drawn for survey in surveys)
     for what, counts in (('are near one in the class list and count as it', [survey.snapped for survey in surveys]),
                          ('are near none in the class list and do not count', [survey.lost for survey in surveys])):
@@ -241,6 +254,16 @@ def warn_of_colours(surveys):
             first = next(survey for survey, count in zip(surveys, counts, strict=True) if count)
             logger.warning('WARNING: %d of %d drawn pixels (%.1f %%) have colours that %s, for example in %s',
                            sum(counts), drawn, 100 * sum(counts) / drawn, what, first.path)
+    strange = [survey for survey in surveys if survey.of_none and survey.holds_ids(by)]
+    if strange:
+        logger.warning('WARNING: %d scribbles have pixels with ids of no class besides what is not drawn, %d pixels in '
+                       'all, and these do not count, for example in %s', len(strange),
+                       sum(survey.of_none for survey in strange), strange[0].path)
+
+
+def _is_undrawn(ids, undrawn):
+    """Return (H, W) bool: what has the grey (R, G, B) that is not drawn; nothing has where that is None or no grey."""
+    return ids == undrawn[0] if undrawn and len(set(undrawn)) == 1 else np.zeros(ids.shape, bool)
 
 
 def _fixed(fixes):

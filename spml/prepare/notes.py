@@ -13,6 +13,8 @@ CUT = 'boxes reach out of their image and are cut at its edge'
 OUTSIDE = 'times, shapes reach out of an image whose size the file does not state (was a larger one labelled?)'
 RENAMED = "files name another image than that which they are called like; the file's own name counts"
 BACKGROUND = 'boxes are of the class background and left out'
+UNBOXED = ('images have strokes or points of a class that lie outside all of their boxes, where the rest counts as '
+           'background; if objects may have no box, give --boxes_incomplete')
 NO_BOX = 'shapes are no rectangles and give no box'
 NO_POINT = 'shapes are no points and are left out of these'
 

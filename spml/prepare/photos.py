@@ -43,14 +43,14 @@ def place_photo(source, path, drawn_on):
         path: of the same kind; a link to `source` where that has no orientation.
         drawn_on: `UPRIGHT` turns the pixels, `STORED` keeps them and drops the tag.
 
-    A PNG keeps its values. A JPEG is only decoded to be turned; it is stored with its own quantisation and sampling of
+    A PNG keeps its values. A JPEG is only stored anew to be turned, with its own quantisation and sampling of
     colours, so with no less quality. DataError: the photo cannot be read.
     """
     value = stored_orientation(source)
+    read_image(source)  # what is damaged or of another kind is refused here, not days later when it is its turn
     if value == decoding.UPRIGHT:
         place_file(source, path)
         return
-    read_image(source)  # what is damaged or of another kind is refused in the same words as elsewhere
     content = pathlib.Path(source).read_bytes()
     with Image.open(io.BytesIO(content), formats=('JPEG', 'PNG')) as image:
         is_png = image.format == 'PNG'

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 # What a rectangle of LabelMe is: an area to be filled, or the box around an object. The latter, as an annotation of
 # COCO that has a box alone, is then left to `spml.prepare.boxes`.
 REFUSED, REGIONS, BOXES = RECTANGLES = ('refuse', 'regions', 'boxes')
+_TO_NEAREST = 0.5 ** 0.5  # no point is farther from the nearest pixel
 
 
 class ShapeRules(NamedTuple):
@@ -164,14 +165,16 @@ def draw_strokes(strokes, shape, radius):
     """Draw strokes with round ends on a map of unlabelled pixels, (H, W) uint8.
 
     Strokes are a list of (class id, (N, 2) float64 of x, y); one point is a dot. What lies outside is left out. Pixels
-    as far as the radius, half the width in pixels, belong to the stroke. On ties the earlier stroke wins.
+    as far as the radius, half the width in pixels, belong to the stroke, and of a dot at least the nearest. On ties the
+    earlier stroke wins.
     """
     labels = np.full(shape, UNLABELLED, np.uint8)
     nearest = np.full(shape, np.inf)
     for label, path in strokes:
+        reach = max(radius, _TO_NEAREST) if len(path) == 1 else radius
         for start, end in zip(path[:max(1, len(path) - 1)], path[min(1, len(path) - 1):], strict=True):
-            low = np.floor(np.minimum(start, end) - radius).astype(int)
-            high = np.ceil(np.maximum(start, end) + radius).astype(int) + 1
+            low = np.floor(np.minimum(start, end) - reach).astype(int)
+            high = np.ceil(np.maximum(start, end) + reach).astype(int) + 1
             (left, top), (right, bottom) = np.clip(low, 0, shape[::-1]), np.clip(high, 0, shape[::-1])
             y, x = np.arange(top, bottom)[:, None] - start[1], np.arange(left, right) - start[0]
             dx, dy = end - start
@@ -179,7 +182,7 @@ def draw_strokes(strokes, shape, radius):
             along = np.clip((x * dx + y * dy) / length, 0, 1) if length else 0
             distance = (x - along * dx) ** 2 + (y - along * dy) ** 2
             box = np.s_[top:bottom, left:right]
-            wins = (distance <= radius * radius) & (distance < nearest[box])
+            wins = (distance <= reach * reach) & (distance < nearest[box])
             labels[box][wins] = label
             nearest[box][wins] = distance[wins]
     return labels

@@ -8,6 +8,7 @@ import filecmp
 import logging
 import math
 import pathlib
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -49,23 +50,40 @@ def read_tags(path, classes, others=None):
     DataError: the file is missing or no table, holds a class that is not in the list, or names two images alike.
     """
     path = pathlib.Path(path)
-    tags, known = {}, {}
-    if path.is_dir():
-        for folder in sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith('.')):
-            ids = _ids(str(folder), folder.name, classes, others)
-            for file in sorted(folder.iterdir()):
-                if file.suffix.lower() in _ENDINGS and file.is_file() and not file.name.startswith('.'):
-                    tags.setdefault(check_name(file).name, set()).update(ids)
-                    other = known.setdefault(file.name, file)
-                    if other is not file and not filecmp.cmp(file, other, shallow=False):
-                        raise DataError(f'{file}: is another image than {other}, but images are identified by their '
-                                        'base names; rename one of them')
-    else:
-        for where, image, fields in _tag_rows(path, classes):
-            of_image = tags.setdefault(_image(where, image, known), set())
-            for field in filter(None, fields):
-                of_image.update(_ids(where, field, classes, others))
+    tags = (_tags_of_folders if path.is_dir() else _tags_of_table)(path, classes, others)
     return {name: tuple(sorted(ids)) for name, ids in tags.items()}
+
+
+def _tags_of_folders(path, classes, others):
+    tags, known, unused = {}, {}, []
+    for folder in sorted(place for place in path.iterdir() if place.is_dir() and not place.name.startswith('.')):
+        ids = _ids(str(folder), folder.name, classes, others)
+        for file in sorted(place for place in folder.iterdir() if not place.name.startswith('.')):
+            if file.suffix.lower() not in _ENDINGS or not file.is_file():
+                unused.append(file)
+                continue
+            tags.setdefault(check_name(file).name, set()).update(ids)
+            other = known.setdefault(file.name, file)
+            if other is not file and not filecmp.cmp(file, other, shallow=False):
+                raise DataError(f'{file}: is another image than {other}, but images are identified by their base '
+                                'names; rename one of them')
+    if unused:
+        logger.warning('WARNING: %s: %d files or folders in its folders are not used, for example %s; images end in %s',
+                       path, len(unused), unused[0], ', '.join(_ENDINGS))
+    return tags
+
+
+def _tags_of_table(path, classes, others):
+    tags, known = {}, {}
+    for where, image, fields in _tag_rows(path, classes):
+        of_image, fields = tags.setdefault(_image(where, image, known), set()), [*filter(None, fields)]
+        for field in fields:
+            of_image.update(_ids(where, field, classes, others))
+        numbers = [field for field in fields if classes.find(field) is None and as_int(field) is not None]
+        if 0 < len(numbers) < len(fields):
+            raise DataError(f'{where}: {numbers[0]} beside a name: is it the id of another class? Give ids alone or '
+                            'names alone, or a header that calls the column that counts `class`')
+    return tags
 
 
 def find_points(path):
@@ -107,7 +125,10 @@ def read_points(points, size, classes, others, notes, has_background=True):
     found = []
     if isinstance(points.content, list):
         for where, name, *point in points.content:
-            found += [(where, value, point) for value in _ids(where, name, classes, others, kept=True)]
+            values = _ids(where, name, classes, others, kept=True)
+            if len(values) > 1 or not name:
+                raise DataError(f'{where}: a point of the class {name!r}; it must have one class')
+            found += [(where, value, point) for value in values]
     else:
         for shape in labelme.read_shapes(points.content, size, notes):
             if shape.type in ('point', 'points'):
@@ -116,10 +137,11 @@ def read_points(points, size, classes, others, notes, has_background=True):
             else:
                 notes.append((noted.NO_POINT, f'{shape.where}, a {shape.type}'))
     for where, _, (x, y) in found:
-        if not (0 <= round(x) < size[1] and 0 <= round(y) < size[0]):
+        if not (round(x) >= 0 <= round(y) and x < size[1] and y < size[0]):
             raise DataError(f'{where}: the point x = {x:g}, y = {y:g} lies outside its image of {size[1]}x{size[0]} '
                             'pixels (width x height); are x and y swapped?')
-    return [(value, np.array([point], np.float64)) for _, value, point in found]
+    # For tools that count from a pixel's corner the last pixel reaches up to the size.
+    return [(value, np.minimum([point], np.array(size[::-1]) - 0.5)) for _, value, point in found]
 
 
 def read_table(path):
@@ -129,9 +151,7 @@ def read_table(path):
     empty, or a line has a single field.
     """
     lines = read_lines(path, 'a CSV with a line for each image')
-    first = next((line for line in lines if line.strip()), '')
-    separator = max(',;\t', key=lambda sign: (first.count(sign), sign == ','))
-    rows = []
+    separator, rows = _separator(lines), []
     try:
         for number, fields in enumerate(csv.reader(lines, delimiter=separator, strict=True), 1):
             fields = [field.strip() for field in fields]
@@ -150,6 +170,13 @@ def read_table(path):
     return header, rows
 
 
+def _separator(lines):
+    """Return what separates fields: what is on all lines, if there is such, and first in the first, outside quotes."""
+    bare = [re.sub('"[^"]*"', '', line) for line in lines if line.strip()]
+    signs = sorted(set(',;\t') & set(''.join(bare[:1])), key=''.join(bare[:1]).index)
+    return next((sign for sign in signs if all(sign in line for line in bare)), signs[0] if signs else ',')
+
+
 def _tag_rows(path, classes):
     """Yield (FILE:LINE, image, list of fields that name its classes) of the lines of a CSV of tags."""
     header, rows = read_table(path)
@@ -157,6 +184,10 @@ def _tag_rows(path, classes):
             classes.find(name) is not None for name in rows[0][1][1:]):
         header = rows.pop(0)[1]  # of a column without a name, or with one that is not known
     titles = [] if header is None else header[1:]
+    if len(titles) == 1 and titles[0].lower() not in _COLUMNS['class'] and len(classes.names) > 2 and (
+            classes.find(titles[0]) is None and _are_switches(rows, 2)):
+        raise DataError(f'{path}: the column {titles[0]} holds 0 and 1 alone; call it `class` if these are ids of '
+                        'classes, or like the class that is there or not')
     kept = [not title or title.lower().rstrip('0123456789_-. ') in _COLUMNS['class'] for title in titles]
     of_classes = [classes.find(title) is not None for title in titles]
     if titles and not any(kept) and (all(of_classes) or len(titles) > 1):

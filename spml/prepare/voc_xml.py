@@ -83,6 +83,8 @@ def _stated_size(path, root):
     size = root.find('size')
     if size is None:
         return None
+    if not any((size.findtext(name) or '').strip() for name in ('height', 'width')):
+        return None
     stated = tuple(int(_number(f'{path}: size', size, name)) for name in ('height', 'width'))
     return stated if any(stated) else None
 

@@ -134,6 +134,8 @@ def test_voc_files_of_tools(writer, classes):
     path = writer.voc([('cat', BOX)], height=0, width=0)  # a tool that did not know it
     assert boxes_of(path, classes) == [(1, BOX)]
     text = (path / 'a.xml').read_text()
+    (path / 'a.xml').write_text(text.replace('<width>0<', '<width><').replace('<height>0<', '<height> <'))
+    assert boxes_of(path, classes) == [(1, BOX)]
     (path / 'a.xml').write_text(text.replace('a.jpg', 'other.jpg').replace('<xmin>5', '<xmin>0'))
     notes = []
     assert boxes_of(path, classes, notes) == [(1, (0, 4, 24, 20))]
@@ -212,3 +214,16 @@ def test_boxes_of_the_background_are_noted(writer, classes):
 
 def test_names_of_boxes_that_differ_in_case(writer, classes):
     assert boxes_of(writer.voc([('Cat', BOX), ('PALM  tree', BOX)]), classes, others=0) == [(1, BOX), (2, BOX)]
+
+
+def test_a_size_of_coco_that_is_not_known(writer, classes):
+    assert boxes_of(writer.coco([('cat', BOX)], height=0, width=0), classes) == [(1, BOX)]
+
+
+def test_shares_that_were_rounded(writer, classes):
+    path = writer.yolo([('cat', BOX)])
+    (path / 'a.txt').write_text('0 0.5 0.5 1.0000001 1\n0 0 -0.00001 1.00002 0 1 1\n')
+    assert boxes_of(path, classes) == [(1, (0, 0, 64, 48))] * 2
+    (path / 'a.txt').write_text('0 0.5 0.5 1.01 1\n')
+    with pytest.raises(DataError, match=r"a\.txt:1: '1.01' is no share"):
+        boxes_of(path, classes)

@@ -198,3 +198,9 @@ def test_boxes_that_may_be_incomplete(place, works, by_file):
     works('prepare_cam', *place.arguments('--boxes', path, *([] if by_file else ['--boxes_incomplete']),
                                         data_list=data_list))
     assert (place.label('b') == 254).all()
+
+
+def test_results_of_a_detector_instead_of_boxes(place, fails):
+    path = place.folder / 'results.json'
+    path.write_text('[{"image_id": 0, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 1}]')
+    fails('prepare_cam', *place.arguments('--boxes', path, data_list=place.tags()), naming=[path, 'JSON of COCO'])

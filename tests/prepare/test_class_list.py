@@ -133,3 +133,24 @@ def test_a_class_list_whose_background_is_not_first(class_list, text):
         with pytest.raises(ConfigError, match=r'move background to the first line.*--background none'):
             classes.has_background(choice)
     assert not classes.has_background('none')
+
+
+def test_comments(class_list):
+    text = '# pets\n#\n#\twith a tab\nbackground\n#animals\ncat\n  # tame\ndog\n'
+    assert class_list(text).names == ('background', 'cat', 'dog')
+    coloured = class_list('#1\nbackground #000000\n# x\ncat #ff0000\n')
+    assert (coloured.names, coloured.colours) == (('background', 'cat'), ((0, 0, 0), (255, 0, 0)))
+    with pytest.raises(DataError, match=r'classes\.txt:2: .*comment'):
+        class_list('background\ncat  # tame\n')
+
+
+@pytest.mark.parametrize('heading', ['name,r,g,b', 'Name, R, G, B', 'class\tred\tgreen\tblue'])
+def test_the_heading_of_a_table_of_colours(class_list, heading):
+    classes = class_list(f'{heading}\nbackground,0,0,0\ncat,255,0,7\n')
+    assert (classes.names, classes.colours) == (('background', 'cat'), ((0, 0, 0), (255, 0, 7)))
+
+
+def test_the_odd_line_out_is_named(class_list):
+    for text in ('background\ncat 1 1 1\ndog 2 2 2\n', 'background 1 1 1\ncat\ndog\n'):
+        with pytest.raises(DataError, match=r'classes\.txt:1: every class'):
+            class_list(text)

@@ -216,3 +216,143 @@ def test_a_file_of_coco_of_nothing_but_rectangles(photos, works, caplog, polygon
     works('prepare_custom', *photos.arguments('coco'))
     np.testing.assert_array_equal(photos.label('00'), BLOCK)
     assert ('all 12 segmentations are upright rectangles' in caplog.text) == (len(polygon) == 8)
+
+
+@pytest.mark.parametrize(('option', 'place'), [
+    ('masks', 'VOC2012/segcls'), ('scribbles', 'VOC2012/scribble/dilate_3'), ('images', 'VOC2012/JPEGImages'),
+    ('classes', 'lists/classes.txt'), ('boxes', 'boxes.json')])
+def test_originals_where_results_are_written(photos, fails, option, place):
+    photos.masks(photos.names)
+    place = photos.out / place
+    place.parent.mkdir(parents=True)
+    if option == 'boxes':
+        photos.coco(of_all(bbox=[4, 4, 20, 16]), place)
+    else:
+        (photos.folder / {'images': 'photos', 'classes': 'classes.txt'}.get(option, 'masks')).rename(place)
+    files = sorted(path for path in photos.out.rglob('*') if path.is_file())
+    before = [path.read_bytes() for path in files]
+    more = [] if option in ('masks', 'scribbles') else ['--masks', photos.folder / 'masks']
+    fails('prepare_custom', *photos.arguments(more=more), f'--{option}', place, naming=[place, 'give another --out'])
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_masks_of_0_and_1_and_of_0_and_255(photos, works, fails, caplog):
+    photos.masks(photos.names, (0, 255))
+    photos.masks(['00', '04', '09'])
+    fails('prepare_custom', *photos.arguments('masks'), naming=['9 of 12 masks hold 255', 'masks/01.png',
+                                                                '--fix 255=cat', '--fix 255=void'])
+    works('prepare_custom', *photos.arguments('masks', more=['--fix', '255=cat']))
+    for name in photos.names:
+        np.testing.assert_array_equal(photos.label(name), BLOCK)
+    # Void at the edge of the object is what 255 is for.
+    rim = np.where(BLOCK, 1, 0)
+    rim[3:21, 3:25] = 255
+    rim[BLOCK == 1] = 1
+    photos.save('masks/01.png', rim)
+    photos.masks([name for name in photos.names if name != '01'])
+    works('prepare_custom', *photos.arguments('masks', more=['--overwrite']))
+    np.testing.assert_array_equal(photos.label('01'), rim)
+    caplog.clear()
+    # It may be an image of nothing but what is hard to tell, or not.
+    photos.masks(['02'], (0, 255))
+    works('prepare_custom', *photos.arguments('masks', more=['--overwrite']))
+    assert '2 of 12 masks hold 255, which means void, 1 of these beside nothing but background' in caplog.text
+    assert 'masks/02.png' in caplog.text
+
+
+def test_shapes_of_other_types_do_not_say_that_an_image_is_empty(photos, works, caplog):
+    photos.classes('background\ncat\ndog\n')
+    stroke, box = ('cat', 'polygon', [[6, 6], [18, 6], [18, 9]]), ('dog', 'rectangle', [[30, 30], [49, 44]])
+    dot = ('cat', 'point', [[10, 10]])
+    photos.labelme(photos.names[:4], stroke)
+    photos.labelme(photos.names[4:8], stroke, box)
+    photos.labelme(photos.names[8:], dot, ('background', 'point', [[50, 40]]))
+    folder = photos.folder / 'labelme'
+    works('prepare_custom', *photos.arguments('labelme', more=['--boxes', folder, '--rest', 'unlabelled']))
+    labels = {name: read(entry.semantic) for name, entry in photos.list('train').items()}
+    for names, values in ((photos.names[:4], {1, 254}), (photos.names[4:], {0, 1, 254})):
+        for name in names:
+            assert {*np.unique(labels[name]).tolist()} == values
+    assert np.sum(labels['08'] != 254) < 40  # two dots
+    assert 'nothing annotated' not in caplog.text
+    assert '4 images have strokes or points of a class that lie outside all of their boxes' in caplog.text
+    assert '--boxes_incomplete' in caplog.text
+    caplog.clear()
+    photos.out = photos.folder / 'points'
+    works('prepare_custom', *photos.arguments(more=['--points', folder]))
+    assert sorted(photos.list('train')) == photos.names[8:]
+    assert '8 files hold no point, but other shapes' in caplog.text
+
+
+@pytest.mark.parametrize('drawn', ['inside', 'over the edge'])
+def test_strokes_of_what_has_a_box(photos, works, caplog, drawn):
+    photos.scribbles(photos.names)
+    if drawn == 'over the edge':
+        for name in photos.names:
+            label = read(photos.folder / f'scribbles/{name}.png')
+            label[8:10, 20:30] = 1
+            photos.save(f'scribbles/{name}.png', label)
+    photos.coco(of_all(bbox=[4, 4, 20, 16]))
+    works('prepare_custom', *photos.arguments('scribbles', more=['--boxes', photos.folder / 'coco']))
+    assert 'outside all of their boxes' not in caplog.text
+
+
+@pytest.mark.parametrize('width', [1, 2])
+def test_narrow_points_between_pixels(photos, works, width):
+    rows = [f'{name}.png,{x},{y},{label}\n' for name in photos.names
+            for x, y, label in ((10, 10, 'cat'), (30.5, 30.5, 'cat'), (50, 40, 'background'), (63.7, 20, 'cat'))]
+    (photos.folder / 'points.csv').write_text('image,x,y,class\n' + ''.join(rows))
+    works('prepare_custom', *photos.arguments(more=['--points', photos.folder / 'points.csv', '--point_width', width]))
+    label = read(photos.list('train')['00'].semantic)
+    y, x = np.mgrid[:48, :64]
+    reach = max(width / 2, 0.5 ** 0.5) + 1e-9
+    near = [np.hypot(x - at[0], y - at[1]) <= reach for at in ((10, 10), (30.5, 30.5), (50, 40), (63.5, 20))]
+    np.testing.assert_array_equal(label, np.select([near[2], near[0] | near[1] | near[3]], [0, 1], 254))
+    assert [int(one.any()) for one in near] == [1] * 4
+
+
+def test_scribbles_with_ids_of_no_class(photos, works, caplog):
+    photos.scribbles(photos.names)
+    works('prepare_custom', *photos.arguments('scribbles'))
+    assert 'of no class' not in caplog.text  # what is not drawn has one, too
+    label = read(photos.folder / 'scribbles/03.png')
+    label[40:42, :10] = 2
+    photos.save('scribbles/03.png', label)
+    works('prepare_custom', *photos.arguments('scribbles', more=['--overwrite']))
+    assert '1 scribbles have pixels with ids of no class' in caplog.text
+    assert '20 pixels in all' in caplog.text
+    assert 'scribbles/03.png' in caplog.text
+
+
+def test_paper_whose_colour_the_class_list_calls_unlabelled(photos, works):
+    photos.classes('background 0 0 255\ncat 255 0 0\nunlabelled 255 255 255\n')
+    for name in photos.names:
+        drawn = np.full((48, 64, 3), 255)
+        drawn[8:10, 6:20], drawn[30:32] = (255, 0, 0), (0, 0, 255)
+        photos.save(f'scribbles/{name}.png', drawn)
+    works('prepare_custom', *photos.arguments('scribbles'))
+    expected = np.full((48, 64), 254)
+    expected[8:10, 6:20], expected[30:32] = 1, 0
+    np.testing.assert_array_equal(read(photos.list('train')['00'].semantic), expected)
+
+
+@pytest.mark.parametrize('name', ['10', '11'])
+def test_photos_that_are_not_trained_on_are_read_too(photos, fails, name):
+    photos.scribbles(photos.names[:10])
+    photos.masks(['11'])
+    path = photos.folder / f'photos/{name}.png'
+    content = path.read_bytes()
+    path.write_bytes(content[:len(content) // 2])
+    fails('prepare_custom', *photos.arguments('scribbles', 'masks'), naming=[path])
+    path.write_bytes(content)
+    Image.fromarray(np.zeros((48, 64), np.uint16)).save(path)
+    fails('prepare_custom', *photos.arguments('scribbles', 'masks'), naming=[path])
+
+
+def test_fixes_that_change_nothing_or_contradict(photos, fails):
+    photos.classes('background 0 0 0\ncat 255 0 0\n')
+    for name in photos.names:
+        photos.save(f'masks/{name}.png', np.array([(0, 0, 0), (255, 0, 0)])[BLOCK])
+    fails('prepare_custom', *photos.arguments('masks', more=['--fix', '255=cat']), naming=['--fix 255', 'colours'])
+    fails('prepare_custom', *photos.arguments('masks', more=['--fix', '255=cat', '255=void']),
+          naming=['--fix 255', 'twice'])

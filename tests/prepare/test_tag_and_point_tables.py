@@ -140,3 +140,41 @@ def test_points_of_labelme(tmp_path, classes):
     (tmp_path / 'a.json').write_text(json.dumps({'shapes': shapes, 'imageHeight': 64, 'imageWidth': 48}))
     with pytest.raises(DataError, match='48x64'):
         points_of(tmp_path, classes)
+
+
+@pytest.mark.parametrize('text', ['a.jpg,cat;dog;palm tree\nb.jpg,cat\n', '"x;a.jpg",cat;dog;palm tree\nb.jpg,cat\n',
+                                  'a.jpg;"cat|dog,palm tree"\nb.jpg;cat\n'.replace(',', '|')])
+def test_several_signs_that_may_separate(table, classes, text):
+    assert sorted(read_tags(table(text), classes).values()) == [(1,), (1, 2, 3)]
+
+
+@pytest.mark.parametrize(('text', 'words'), [
+    ('a.jpg,cat,1\nb.jpg,cat,2\n', r'table\.csv:1: 1 beside a name'), ('a.jpg,cat\nb.jpg,2,dog\n', ':2: 2 beside'),
+    ('image,is_dog\na.jpg,1\nb.jpg,0\n', r'table\.csv: the column is_dog holds 0 and 1 alone')])
+def test_numbers_that_may_be_no_ids(table, classes, text, words):
+    with pytest.raises(DataError, match=words):
+        read_tags(table(text), classes)
+
+
+def test_a_column_of_0_and_1_with_two_classes(table, class_list):
+    assert read_tags(table('image,is_dog\na.jpg,1\nb.jpg,0\n'), class_list('background\ndog\n')) == {
+        'a.jpg': (1,), 'b.jpg': (0,)}
+
+
+def test_what_lies_in_the_folders_of_classes_and_is_no_image(tmp_path, classes, caplog):
+    for file in ('cat/a.jpg', 'cat/more/b.jpg', 'dog/c.heic', 'dog/d.png'):
+        (tmp_path / 'tags' / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'tags' / file).write_text('')
+    assert read_tags(tmp_path / 'tags', classes) == {'a.jpg': (1,), 'd.png': (3,)}
+    assert '2 files or folders in its folders are not used' in caplog.text
+    assert f'{tmp_path}/tags/cat/more' in caplog.text
+
+
+@pytest.mark.parametrize(('label', 'words'), [('', "class ''"), ('cat;dog', "class 'cat;dog'")])
+def test_points_of_no_class_and_of_two(table, classes, label, words):
+    with pytest.raises(DataError, match=rf'table\.csv:2: a point of the {words}; it must have one'):
+        points_of(table(f'a.jpg,3,4,dog\na.jpg,10,10,{label}\n'), classes)
+
+
+def test_points_in_the_last_pixel(table, classes):
+    assert points_of(table('a.jpg,63.7,47.9,cat\n'), classes) == {'a.jpg': [(1, 63.5, 47.5)]}
