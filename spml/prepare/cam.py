@@ -16,6 +16,7 @@ from spml.data.lists import check_files, format_list, read_list
 from spml.data.readers import check_size, image_size, read_cam, read_label, read_tags
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
+from spml.prepare import labelme
 from spml.prepare.boxes import FORMATS, Boxes, find_boxes, read_boxes
 from spml.prepare.cam_fit import check_keys
 from spml.prepare.class_list import ClassList
@@ -94,8 +95,13 @@ class Item(NamedTuple):
 
 
 def boxes_of_images(path, classes, background):
-    """Return a dict from image name to its `Boxes`, of `boxes.find_boxes`."""
-    return {image_name(name): found for name, found in find_boxes(path, classes, background).items()}
+    """Return a dict from image name to its `Boxes`, of `boxes.find_boxes`.
+
+    A file of LabelMe with other shapes alone has none: it does not say that its image is empty.
+    """
+    found = {image_name(name): boxes for name, boxes in find_boxes(path, classes, background).items()}
+    is_labelme = any(boxes.format == 'labelme' for boxes in found.values())
+    return labelme.with_types(found, {'rectangle'}, empty=True) if is_labelme else found
 
 
 def label_root(rule, cam_dir, out, boxes, num_workers, overwrite=False, data_list=None):

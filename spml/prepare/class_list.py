@@ -8,7 +8,7 @@ Coloured masks are decoded by these, or by PASCAL VOC's colours where the list h
 colour without being classes: `void` (pixels to be thrown away) and `unlabelled`. LabelMe's own `labels.txt` is a class
 list, too: its `__ignore__` is void and its `_background_` the background. So is CVAT's `labelmap.txt`, `cat:128,0,0::`,
 and a list in which all lines begin with the id, `1,cat`, perhaps below a heading, as Roboflow's `_classes.csv`. Lines
-that begin with `#` are comments.
+that begin with `#` and a blank, or are nothing else, are comments.
 """
 import pathlib
 import re
@@ -23,7 +23,7 @@ from spml.visualization.palette import class_colours
 # Of CVAT's `labelmap.txt`, `name:R,G,B:parts:actions`, what follows the colour is no matter.
 _LINE = re.compile(r'(?P<name>.*?)(?:[\s,:]+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6})(?::[^:]*:[^:]*)?)?')
 _NUMBERED = re.compile(r'(?P<id>\d+)\s*[\s,;:.]\s*(?P<rest>[^\W\d].*)')  # `1 cat`, `1,cat,128,0,0`
-_COMMENT = '#'
+_COMMENT = re.compile(r'#(\s.*)?')
 _COLUMNS = re.compile(r'\w+[,;\t](r,g,b|red,green,blue)', re.IGNORECASE)  # the heading of class_dict.csv
 _IGNORED = '__ignore__'
 _NO_CLASSES = {'void': VOID, _IGNORED: VOID, 'unlabelled': UNLABELLED, 'unlabeled': UNLABELLED}  # in any case
@@ -79,7 +79,7 @@ def read_class_list(path):
     path = pathlib.Path(path)
     lines = read_lines(path, 'a list with one class per line')
     lines = [(f'{path}:{number}', line.strip()) for number, line in enumerate(lines, 1)
-             if line.strip() and not line.strip().startswith(_COMMENT)]
+             if line.strip() and not _COMMENT.fullmatch(line.strip())]
     if lines and _COLUMNS.fullmatch(re.sub(r'\s*[,;\t]\s*', ',', lines[0][1])):
         lines = lines[1:]
     entries = [_parse(place, line) for place, line in _without_numbers(lines)]
@@ -141,8 +141,9 @@ def _parse(place, line):
     """Return (place, name, colour or None) of a line."""
     match = _LINE.fullmatch(line)
     name, text = ' '.join(match['name'].split()), match['colour']
-    if f' {_COMMENT}' in name:
-        raise DataError(f'{place}: {line!r} has a comment behind a class; give it a line of its own')
+    if line[0] == '#' or ' # ' in name:
+        raise DataError(f'{place}: {line!r} may be a comment or a class; begin comments with # and a blank, on lines '
+                        'of their own, and classes with something else')
     if text is None:
         return place, name, None
     parts = bytes.fromhex(text[1:]) if text[0] == '#' else re.split(r'[\s,]+', text)

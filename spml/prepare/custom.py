@@ -27,6 +27,7 @@ from spml.recipe import FileDigests
 
 logger = logging.getLogger(__name__)
 
+_LISTS = ('train', 'train_scribble', 'train_full', 'val', 'test', 'all')
 
 class Prepared(NamedTuple):
     """What `prepare` made."""
@@ -62,6 +63,10 @@ def prepare(sources, out, num_workers, overwrite=False):
     has_background = classes.has_background(sources.background)
     _refuse_own_results(sources, out)
     samples = gather(sources, classes)
+    turned = [sample.image for sample in samples if stored_orientation(sample.image) != decoding.UPRIGHT]
+    if turned and sources.images.resolve() == (out / layout.IMAGES).resolve():  # others stay as they are
+        raise DataError(f'{turned[0]}: is stored turned (EXIF orientation), and its upright copy would be written over '
+                        'it; give another --out')
     if (out / 'lists').exists() and not is_prepared(out / layout.IMAGES):
         raise DataError(f'{out}: holds other data; choose another folder')
     shares = split(samples, sources.val)
@@ -74,7 +79,6 @@ def prepare(sources, out, num_workers, overwrite=False):
                 num_workers, 'images and labels', overwrite)
     summary('images with their labels', out, len(made), len(samples))
     notes.warn([*odd, *(note for found in made.values() for note in found)])
-    turned = [sample.image for sample in samples if stored_orientation(sample.image) != decoding.UPRIGHT]
     if turned:
         print(f'photos that are stored turned (EXIF orientation): {len(turned)} of {len(samples)}, for example '
               f'{turned[0]}; {photos.TURNING[sources.drawn_on]}')
@@ -106,11 +110,10 @@ def next_step(out, cfg_dir, base, root):
 
 def _refuse_own_results(sources, out):
     """Raise DataError where an original lies at a place that results are written to: it would be overwritten."""
-    folders = {(out / place).resolve() for place in (layout.IMAGES, layout.REGIONS, layout.MIXED, 'lists',
-                                                     *FOLDERS.values())}
-    for path in filter(None, (sources.images, sources.classes, sources.val, *sources.labels.values())):
-        place = path.resolve()
-        if place in folders or place.parent in folders or place == (out / layout.BOXES_FILE).resolve():
+    places = {(out / place).resolve() for place in (layout.REGIONS, layout.MIXED, *FOLDERS.values(), layout.BOXES_FILE,
+                                                    *(f'lists/{name}.txt' for name in _LISTS))}
+    for path in filter(None, (sources.classes, sources.val, *sources.labels.values())):
+        if path.resolve() in places:
             raise DataError(f'{path}: results are written to the same place, over it; give another --out')
 
 
@@ -184,12 +187,11 @@ def _write_lists(out, shares, known):
     """Write the list files of what `split` returned, remove older ones, and return the dict from name to samples."""
     train = shares['train']
     is_drawn = all(kind in ('scribble', 'mask') for sample in train for kind in sample.labels)
-    lists = {'train': train,
-             'train_scribble': train if is_drawn and any(sample.is_weak for sample in train) else [],
-             'train_full': [sample for sample in train if 'mask' in sample.labels],
-             'val': shares['val'], 'test': shares['test'],
-             # Without truth a run ends in pictures instead of scores: of these.
-             'all': [] if shares['val'] else [*train, *shares['test']]}
+    lists = dict(zip(_LISTS, (
+        train, train if is_drawn and any(sample.is_weak for sample in train) else [],
+        [sample for sample in train if 'mask' in sample.labels], shares['val'], shares['test'],
+        # Without truth a run ends in pictures instead of scores: of these.
+        [] if shares['val'] else [*train, *shares['test']]), strict=True))
     for name, samples in lists.items():
         if samples:
             path = layout.write_lines(out, name, [' '.join([sample.image_path, *_fields(name, sample, known)])

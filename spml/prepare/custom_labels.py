@@ -50,7 +50,7 @@ def read_rules(sources, classes, has_background, samples, num_workers):
                 raise ConfigError(f'--fix {fixes[0][0]}=...: says what a value in masks of ids means, but colours say '
                                   f'the class in all files of {sources.labels[option]}; leave it out')
             if option == 'masks':
-                drawings.check_no_class(surveys, classes, codings[option])
+                drawings.check_no_class(surveys, classes, codings[option], has_background)
             else:
                 drawings.warn_of_colours(surveys, codings[option])
     outside = 0 if has_background and not sources.boxes_incomplete else UNLABELLED
@@ -125,9 +125,9 @@ def _options(rules, option):
         return {'outside boxes': rules.outside}
     undrawn = {'undrawn': sources.undrawn} if option == 'scribbles' else {}
     by_colour, fixes, greys_too = rules.codings[option]
-    usual = rules.classes.colours is not None
+    usual, changing = rules.classes.colours is not None, [pair for pair in fixes if pair[0] != pair[1]]
     return {**undrawn, **({} if by_colour == usual else {f'colours of {option}': by_colour}),
-            **({f'greys of {option}': True} if greys_too else {}), **({'fix': fixes} if fixes else {})}
+            **({f'greys of {option}': True} if greys_too else {}), **({'fix': changing} if changing else {})}
 
 
 def convert(rules, out, sample):

@@ -133,17 +133,14 @@ def _labelme(path, sources, classes, images):
     return found
 
 
-def _of_type(path, sources, found, types):
-    """Return what of `found`, a dict to things with a file of LabelMe as `content`, has shapes of these types, or none.
-
-    A file with other shapes alone does not say that its image is empty; one without any shape does.
-    """
-    is_read_elsewhere = [place.resolve() for place in sources.labels.values()].count(path.resolve()) > 1
-    used = {name: thing for name, thing in found.items()
-            if not (there := labelme.shape_types(thing.content)) or there & types}
-    if len(used) < len(found) and not is_read_elsewhere:
-        logger.warning('WARNING: %s: %d files hold no %s, but other shapes, and give none of these labels, for example '
-                       '%s', path, len(found) - len(used), sorted(types)[0], min(found.keys() - used.keys()))
+def _of_types(path, sources, found, types, empty=False):
+    """Return `labelme.with_types`, and say what is left out unless --labelme reads it. DataError: nothing is left."""
+    used, labels = labelme.with_types(found, types, empty), sources.labels
+    if found and not used:
+        raise DataError(f'{path}: no file holds a {" or ".join(sorted(types))}, which labels are asked of here')
+    if len(used) < len(found) and not ('labelme' in labels and labels['labelme'].resolve() == path.resolve()):
+        logger.warning('WARNING: %s: %d files hold no %s and give no such label, for example %s', path,
+                       len(found) - len(used), ' or '.join(sorted(types)), min(found.keys() - used.keys()))
     return used
 
 
@@ -156,12 +153,13 @@ def _coco(path, sources, classes, images):
 def _boxes(path, sources, classes, images):
     found = _by_name(path, find_boxes(path, classes, classes.has_background(sources.background)).items())
     is_labelme = any(boxes.format == 'labelme' for boxes in found.values())
-    return _of_type(path, sources, found, {'rectangle'}) if is_labelme else found
+    # With other shapes alone an image is not empty; without any it is.
+    return _of_types(path, sources, found, {'rectangle'}, empty=True) if is_labelme else found
 
 
 def _points(path, sources, classes, images):
     found = _by_name(path, tables.find_points(path).items())
-    return _of_type(path, sources, found, {'point', 'points'}) if path.is_dir() else found
+    return _of_types(path, sources, found, {'point', 'points'}) if path.is_dir() else found
 
 
 def _tags(path, sources, classes, images):

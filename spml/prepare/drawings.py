@@ -212,10 +212,11 @@ def _refuse_greys(surveys, classes):
                         '--palettes ids if its values are class ids')
 
 
-def check_no_class(surveys, classes, by):
+def check_no_class(surveys, classes, by, has_background=True):
     """Look for masks, read by a Coding, in which 255 or 254 is a class or ids count from 1: refuse or warn of them.
 
-    DataError: all that masks of ids hold is a single class and 255, void, or 254, unlabelled.
+    DataError: all that masks of ids hold is a single class and 255, void, or 254, unlabelled; or there is one class
+    besides the background, and no mask has it beside 255.
     """
     seen = [survey for survey in surveys if survey.values is not None and survey.holds_ids(by)]
     used = np.any([survey.values for survey in seen], axis=0) if seen else np.ones(256, bool)
@@ -230,8 +231,9 @@ def check_no_class(surveys, classes, by):
         holding = [survey for survey in seen if survey.values[value]]
         if not holding or value in dict(by.fixes):
             continue
-        # Void beside objects has them beside it; where somebody gave a class this value, nothing may be.
-        alone = [survey for survey in holding if not {*range(1, len(classes.names))} & {*fixed[survey.values].tolist()}]
+        # Void surrounds objects, so one is there, too; where somebody gave a class this value, background may be alone.
+        alone = [survey for survey in holding if has_background and value == VOID and {0} == {
+            *range(len(classes.names))} & {*fixed[survey.values].tolist()}]
         if not absent and not alone:
             continue
         told = (f'{len(holding)} of {len(seen)} masks hold {value}, which means {meaning}, '
@@ -290,7 +292,7 @@ def _nearest(pixels, opaque, classes, undrawn):
     if undrawn:
         paper = (colours == np.array(undrawn)).all(-1)
     elif opaque.all() and 2 * counts.max() >= opaque.size:
-        paper[counts.argmax()] = exact[counts.argmax()] < 0
+        paper[counts.argmax()] = exact[counts.argmax()] in (-1, UNLABELLED)
     exact[paper] = -1
     found, drawn = exact, exact >= 0
     if paper.any() or not opaque.all():

@@ -48,6 +48,21 @@ def shape_types(path):
     return {_type(shape) for shape in _shapes(path, read_json(path, _WAY_OUT))}
 
 
+def with_types(found, types, empty=False):
+    """Return what of `found`, a dict to things with a JSON of LabelMe as `content`, has shapes of these types.
+
+    With `empty` also what has no shape at all. What cannot be read stays, for its reader to refuse.
+    """
+    def is_kept(thing):
+        try:
+            there = shape_types(thing.content)
+        except DataError:
+            return True
+        return bool(there & types) or (empty and not there)
+
+    return {name: thing for name, thing in found.items() if is_kept(thing)}
+
+
 def read_shapes(path, size, notes):
     """Return the list of `Shape`s in a JSON of LabelMe of an image of `size` (H, W).
 

@@ -94,11 +94,14 @@ def oversegment_list(data_dir, data_list, save_dir, contours_from, threshold, ma
             None.
         threshold, max_regions: as in `oversegment`.
 
-    Returns the list's entries without labels, each image once. DataError: a file is missing or unfit. SpmlError:
+    Returns the list's entries without labels, each image once. DataError: a file is missing or unfit, or contour maps
+    lie in `save_dir`. SpmlError:
     `save_dir` holds regions made with other options, or there is no higra, which contours need, or no such weights.
     """
     if contours_from:
         require_higra()
+        if contours_from.resolve() == pathlib.Path(save_dir).resolve():
+            raise DataError(f'{contours_from}: regions are written to the same folder, over its maps; move these')
     if threshold is None:
         threshold = CONTOUR_THRESHOLD if contours_from else THRESHOLD
     by_hed = contours_from is not None and contours_from.suffix == '.pth'

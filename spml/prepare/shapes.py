@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 # What a rectangle of LabelMe is: an area to be filled, or the box around an object. The latter, as an annotation of
 # COCO that has a box alone, is then left to `spml.prepare.boxes`.
 REFUSED, REGIONS, BOXES = RECTANGLES = ('refuse', 'regions', 'boxes')
-_TO_NEAREST = 0.5 ** 0.5  # no point is farther from the nearest pixel
+_ROUNDING = 1e-9  # pixels
 
 
 class ShapeRules(NamedTuple):
@@ -171,7 +171,7 @@ def draw_strokes(strokes, shape, radius):
     labels = np.full(shape, UNLABELLED, np.uint8)
     nearest = np.full(shape, np.inf)
     for label, path in strokes:
-        reach = max(radius, _TO_NEAREST) if len(path) == 1 else radius
+        reach = max(radius, float(np.hypot(*(path[0] - np.rint(path[0])))) + _ROUNDING) if len(path) == 1 else radius
         for start, end in zip(path[:max(1, len(path) - 1)], path[min(1, len(path) - 1):], strict=True):
             low = np.floor(np.minimum(start, end) - reach).astype(int)
             high = np.ceil(np.maximum(start, end) + reach).astype(int) + 1

@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 # Words, in small letters, by which a first line is known as a header, and its columns.
 _COLUMNS = {'image': ('image', 'images', 'image_id', 'image_name', 'img', 'file', 'filename', 'file_name', 'name',
                       'path', 'photo'),
-            'x': ('x',), 'y': ('y',), 'class': ('class', 'classes', 'label', 'labels', 'category', 'tag', 'tags')}
+            'x': ('x',), 'y': ('y',),
+            'class': ('class', 'classes', 'label', 'labels', 'category', 'tag', 'tags', 'class_id', 'label_id',
+                      'category_id')}
 _ENDINGS = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.webp')
 _FEW = 3
 
@@ -47,7 +49,8 @@ def read_tags(path, classes, others=None):
         classes: ClassList; its names or ids are given.
         others: as in `shapes.ShapeRules`; if not None, what is not in the list is left out.
 
-    DataError: the file is missing or no table, holds a class that is not in the list, or names two images alike.
+    DataError: the file is missing or no table, holds a class that is not in the list, names two images alike, or has
+    numbers of which it is not clear whether they are ids.
     """
     path = pathlib.Path(path)
     tags = (_tags_of_folders if path.is_dir() else _tags_of_table)(path, classes, others)
@@ -79,8 +82,9 @@ def _tags_of_table(path, classes, others):
         of_image, fields = tags.setdefault(_image(where, image, known), set()), [*filter(None, fields)]
         for field in fields:
             of_image.update(_ids(where, field, classes, others))
-        numbers = [field for field in fields if classes.find(field) is None and as_int(field) is not None]
-        if 0 < len(numbers) < len(fields):
+        parts = [part for field in fields for part in _parts(field, classes)]
+        numbers = [part for part in parts if classes.find(part) is None and as_int(part) is not None]
+        if 0 < len(numbers) < len(parts):
             raise DataError(f'{where}: {numbers[0]} beside a name: is it the id of another class? Give ids alone or '
                             'names alone, or a header that calls the column that counts `class`')
     return tags
@@ -125,10 +129,9 @@ def read_points(points, size, classes, others, notes, has_background=True):
     found = []
     if isinstance(points.content, list):
         for where, name, *point in points.content:
-            values = _ids(where, name, classes, others, kept=True)
-            if len(values) > 1 or not name:
+            if len(_parts(name, classes)) != 1:
                 raise DataError(f'{where}: a point of the class {name!r}; it must have one class')
-            found += [(where, value, point) for value in values]
+            found += [(where, value, point) for value in _ids(where, name, classes, others, kept=True)]
     else:
         for shape in labelme.read_shapes(points.content, size, notes):
             if shape.type in ('point', 'points'):
@@ -171,10 +174,15 @@ def read_table(path):
 
 
 def _separator(lines):
-    """Return what separates fields: what is on all lines, if there is such, and first in the first, outside quotes."""
-    bare = [re.sub('"[^"]*"', '', line) for line in lines if line.strip()]
-    signs = sorted(set(',;\t') & set(''.join(bare[:1])), key=''.join(bare[:1]).index)
-    return next((sign for sign in signs if all(sign in line for line in bare)), signs[0] if signs else ',')
+    """Return what separates fields: what is on all lines, if there is such, and may end the name of an image on most.
+
+    Of several that do, it is the most frequent in the first line.
+    """
+    bare = [re.sub('"([^"]*)"', lambda quoted: re.sub('[,;\t]', ' ', quoted[1]), line)  # there they separate nothing
+            for line in lines if line.strip()]
+    signs = [sign for sign in ',;\t' if bare and all(sign in line for line in bare)]
+    return max(signs or ',;\t', key=lambda sign: (
+        sum(line.split(sign)[0].strip().lower().endswith(_ENDINGS) for line in bare), ''.join(bare[:1]).count(sign)))
 
 
 def _tag_rows(path, classes):
@@ -184,12 +192,11 @@ def _tag_rows(path, classes):
             classes.find(name) is not None for name in rows[0][1][1:]):
         header = rows.pop(0)[1]  # of a column without a name, or with one that is not known
     titles = [] if header is None else header[1:]
-    if len(titles) == 1 and titles[0].lower() not in _COLUMNS['class'] and len(classes.names) > 2 and (
-            classes.find(titles[0]) is None and _are_switches(rows, 2)):
-        raise DataError(f'{path}: the column {titles[0]} holds 0 and 1 alone; call it `class` if these are ids of '
-                        'classes, or like the class that is there or not')
     kept = [not title or title.lower().rstrip('0123456789_-. ') in _COLUMNS['class'] for title in titles]
     of_classes = [classes.find(title) is not None for title in titles]
+    if len(titles) == 1 and not kept[0] and not of_classes[0] and len(classes.names) > 2 and _are_switches(rows, 2):
+        raise DataError(f'{path}: the column {titles[0]} holds 0 and 1 alone; call it `class` if these are ids of '
+                        'classes, or like the class that is there or not')
     if titles and not any(kept) and (all(of_classes) or len(titles) > 1):
         if not _are_switches(rows, len(header)):
             if any(of_classes) or any(as_int(field) is not None for _, fields in rows for field in fields[1:]):
@@ -245,11 +252,16 @@ def _image(where, text, folders):
     return name
 
 
+def _parts(text, classes):
+    """Return the names or ids in a field; those in the list may hold what separates others."""
+    parts = [text] if classes.find(text) is not None else text.replace('|', ';').split(';')
+    return [part.strip() for part in parts if part.strip()]
+
+
 def _ids(where, text, classes, others, kept=False):
     """Return the ids of the classes in a field; if not `kept`, what is not in the list is left out."""
-    parts = [text] if classes.find(text) is not None else [part.strip() for part in text.replace('|', ';').split(';')]
     ids = []
-    for part in filter(None, parts):
+    for part in _parts(text, classes):
         number, is_listed = as_int(part), classes.find(part) is not None
         if not is_listed and number is not None:
             if not 0 <= number < len(classes.names):

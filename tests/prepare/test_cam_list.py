@@ -1,4 +1,5 @@
 """Label maps from CAMs of any list: whose labels they take, what they keep, and what thresholds would do."""
+import json
 import types
 
 import numpy as np
@@ -204,3 +205,17 @@ def test_results_of_a_detector_instead_of_boxes(place, fails):
     path = place.folder / 'results.json'
     path.write_text('[{"image_id": 0, "category_id": 1, "bbox": [1, 1, 5, 5], "score": 1}]')
     fails('prepare_cam', *place.arguments('--boxes', path, data_list=place.tags()), naming=[path, 'JSON of COCO'])
+
+
+def test_boxes_of_labelme_where_an_image_has_other_shapes_alone(place, works):
+    folder = place.folder / 'shapes'
+    folder.mkdir()
+    corners = {'rectangle': [[3, 2], [9, 10]], 'polygon': [[3, 2], [9, 2], [9, 10]]}
+    for name, kind in (('b', 'rectangle'), ('c', 'polygon')):
+        np.save(place.folder / f'cams/{name}.npy', {0: np.ones(SIZE, np.float32)})
+        (folder / f'{name}.json').write_text(json.dumps({'shapes': [
+            {'label': '1', 'shape_type': kind, 'points': corners[kind]}]}))
+    data_list = place.write_list('boxed', {'b': '- - 1 box', 'c': '- - 1 box'})
+    printed = works('prepare_cam', *place.arguments('--boxes', folder, data_list=data_list))
+    assert '1 images with boxes, 1 with tags alone' in printed
+    assert (place.label('c') == 1).all()  # by its CAM

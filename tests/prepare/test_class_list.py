@@ -136,12 +136,13 @@ def test_a_class_list_whose_background_is_not_first(class_list, text):
 
 
 def test_comments(class_list):
-    text = '# pets\n#\n#\twith a tab\nbackground\n#animals\ncat\n  # tame\ndog\n'
-    assert class_list(text).names == ('background', 'cat', 'dog')
-    coloured = class_list('#1\nbackground #000000\n# x\ncat #ff0000\n')
+    text = '# pets\n#\n#\twith a tab\nbackground\ncat\n  # tame\ndog\nlane #1\n'
+    assert class_list(text).names == ('background', 'cat', 'dog', 'lane #1')
+    coloured = class_list('# 1\nbackground #000000\n# x\ncat #ff0000\n')
     assert (coloured.names, coloured.colours) == (('background', 'cat'), ((0, 0, 0), (255, 0, 0)))
-    with pytest.raises(DataError, match=r'classes\.txt:2: .*comment'):
-        class_list('background\ncat  # tame\n')
+    for line in ('cat  # tame', '#cat', '#ff0000 cat'):
+        with pytest.raises(DataError, match=r'classes\.txt:2: .*may be a comment'):
+            class_list(f'background\n{line}\ndog\nbird\n')
 
 
 @pytest.mark.parametrize('heading', ['name,r,g,b', 'Name, R, G, B', 'class\tred\tgreen\tblue'])

@@ -219,21 +219,44 @@ def test_a_file_of_coco_of_nothing_but_rectangles(photos, works, caplog, polygon
 
 
 @pytest.mark.parametrize(('option', 'place'), [
-    ('masks', 'VOC2012/segcls'), ('scribbles', 'VOC2012/scribble/dilate_3'), ('images', 'VOC2012/JPEGImages'),
-    ('classes', 'lists/classes.txt'), ('boxes', 'boxes.json')])
+    ('masks', 'VOC2012/segcls'), ('scribbles', 'VOC2012/scribble/dilate_3'), ('classes', 'lists/test.txt'),
+    ('boxes', 'boxes.json'), ('contours', 'VOC2012/hed')])
 def test_originals_where_results_are_written(photos, fails, option, place):
     photos.masks(photos.names)
     place = photos.out / place
     place.parent.mkdir(parents=True)
+    if option == 'contours':
+        pytest.importorskip('higra')
     if option == 'boxes':
         photos.coco(of_all(bbox=[4, 4, 20, 16]), place)
     else:
-        (photos.folder / {'images': 'photos', 'classes': 'classes.txt'}.get(option, 'masks')).rename(place)
+        (photos.folder / {'classes': 'classes.txt'}.get(option, 'masks')).rename(place)
     files = sorted(path for path in photos.out.rglob('*') if path.is_file())
     before = [path.read_bytes() for path in files]
+    if option in ('classes', 'contours', 'boxes'):
+        photos.masks(photos.names)
     more = [] if option in ('masks', 'scribbles') else ['--masks', photos.folder / 'masks']
-    fails('prepare_custom', *photos.arguments(more=more), f'--{option}', place, naming=[place, 'give another --out'])
+    fails('prepare_custom', *photos.arguments(more=more), f'--{option}', place, naming=[place, 'same'])
     assert [path.read_bytes() for path in files] == before
+
+
+def test_photos_where_they_go(photos, works, fails):
+    photos.masks(photos.names)
+    place = photos.out / 'VOC2012/JPEGImages'
+    place.parent.mkdir(parents=True)
+    (photos.folder / 'photos').rename(place)
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    arguments = photos.arguments('masks')
+    arguments[1] = place
+    works('prepare_custom', *arguments)
+    assert {path.name: path.read_bytes() for path in place.iterdir() if path.suffix == '.png'} == before
+    turned = Image.open(place / '05.png')
+    exif = turned.getexif()
+    exif[274] = 6
+    turned.save(place / '05.png', exif=exif)
+    content = (place / '05.png').read_bytes()
+    fails('prepare_custom', *arguments, naming=[place / '05.png', 'turned', '--out'])
+    assert (place / '05.png').read_bytes() == content
 
 
 def test_masks_of_0_and_1_and_of_0_and_255(photos, works, fails, caplog):
@@ -258,6 +281,20 @@ def test_masks_of_0_and_1_and_of_0_and_255(photos, works, fails, caplog):
     works('prepare_custom', *photos.arguments('masks', more=['--overwrite']))
     assert '2 of 12 masks hold 255, which means void, 1 of these beside nothing but background' in caplog.text
     assert 'masks/02.png' in caplog.text
+    caplog.clear()
+    works('prepare_custom', *photos.arguments('masks', more=['--fix', '255=void']))  # is as it was made
+    assert 'beside nothing' not in caplog.text
+
+
+@pytest.mark.parametrize(('names', 'values', 'more'), [
+    ('background\ncat\n', (0, 254), []), ('road\nsky\n', (0, 255), ['--background', 'none'])])
+def test_a_value_that_may_be_beside_one_class_alone(photos, works, caplog, names, values, more):
+    photos.classes(names)
+    photos.masks(photos.names[:6], values)
+    photos.masks(photos.names[6:])
+    works('prepare_custom', *photos.arguments('masks', more=more))
+    assert 'masks hold' not in caplog.text
+    np.testing.assert_array_equal(photos.label('00'), BLOCK * values[1])
 
 
 def test_shapes_of_other_types_do_not_say_that_an_image_is_empty(photos, works, caplog):
@@ -281,7 +318,7 @@ def test_shapes_of_other_types_do_not_say_that_an_image_is_empty(photos, works, 
     photos.out = photos.folder / 'points'
     works('prepare_custom', *photos.arguments(more=['--points', folder]))
     assert sorted(photos.list('train')) == photos.names[8:]
-    assert '8 files hold no point, but other shapes' in caplog.text
+    assert '8 files hold no point or points and give no such label' in caplog.text
 
 
 @pytest.mark.parametrize('drawn', ['inside', 'over the edge'])
@@ -300,15 +337,21 @@ def test_strokes_of_what_has_a_box(photos, works, caplog, drawn):
 @pytest.mark.parametrize('width', [1, 2])
 def test_narrow_points_between_pixels(photos, works, width):
     rows = [f'{name}.png,{x},{y},{label}\n' for name in photos.names
-            for x, y, label in ((10, 10, 'cat'), (30.5, 30.5, 'cat'), (50, 40, 'background'), (63.7, 20, 'cat'))]
+            for x, y, label in ((10, 10, 'cat'), (30.5, 30.5, 'cat'), (50, 40, 'background'), (63.7, 20, 'cat'),
+                                (20.3, 35, 'cat'))]
     (photos.folder / 'points.csv').write_text('image,x,y,class\n' + ''.join(rows))
     works('prepare_custom', *photos.arguments(more=['--points', photos.folder / 'points.csv', '--point_width', width]))
     label = read(photos.list('train')['00'].semantic)
-    y, x = np.mgrid[:48, :64]
-    reach = max(width / 2, 0.5 ** 0.5) + 1e-9
-    near = [np.hypot(x - at[0], y - at[1]) <= reach for at in ((10, 10), (30.5, 30.5), (50, 40), (63.5, 20))]
-    np.testing.assert_array_equal(label, np.select([near[2], near[0] | near[1] | near[3]], [0, 1], 254))
-    assert [int(one.any()) for one in near] == [1] * 4
+    expected = np.full((48, 64), 254)
+    for x, y, value in ((10, 10, 1), (50, 40, 0)):
+        expected[y, x] = value
+        if width == 2:
+            expected[[y - 1, y + 1], x] = expected[y, [x - 1, x + 1]] = value
+    expected[30:32, 30:32] = 1  # all four are equally near
+    expected[20, 63] = expected[35, 20] = 1
+    if width == 2:
+        expected[35, 21] = 1
+    np.testing.assert_array_equal(label, expected)
 
 
 def test_scribbles_with_ids_of_no_class(photos, works, caplog):
@@ -324,15 +367,16 @@ def test_scribbles_with_ids_of_no_class(photos, works, caplog):
     assert 'scribbles/03.png' in caplog.text
 
 
-def test_paper_whose_colour_the_class_list_calls_unlabelled(photos, works):
+def test_paper_whose_colour_the_class_list_calls_unlabelled(photos, works, caplog):
     photos.classes('background 0 0 255\ncat 255 0 0\nunlabelled 255 255 255\n')
     for name in photos.names:
         drawn = np.full((48, 64, 3), 255)
-        drawn[8:10, 6:20], drawn[30:32] = (255, 0, 0), (0, 0, 255)
+        drawn[8:10, 6:20], drawn[30:32], drawn[10, 6:20] = (255, 0, 0), (0, 0, 255), (255, 30, 30)
         photos.save(f'scribbles/{name}.png', drawn)
     works('prepare_custom', *photos.arguments('scribbles'))
+    assert 'are near one in the class list' in caplog.text
     expected = np.full((48, 64), 254)
-    expected[8:10, 6:20], expected[30:32] = 1, 0
+    expected[8:11, 6:20], expected[30:32] = 1, 0
     np.testing.assert_array_equal(read(photos.list('train')['00'].semantic), expected)
 
 

@@ -143,17 +143,25 @@ def test_points_of_labelme(tmp_path, classes):
 
 
 @pytest.mark.parametrize('text', ['a.jpg,cat;dog;palm tree\nb.jpg,cat\n', '"x;a.jpg",cat;dog;palm tree\nb.jpg,cat\n',
-                                  'a.jpg;"cat|dog,palm tree"\nb.jpg;cat\n'.replace(',', '|')])
+                                  'Smith, J 1.jpg;cat;dog|palm tree\nSmith, J 2.jpg;cat\n',
+                                  'a;1.jpg,cat,dog,palm tree\nb;2.jpg,cat\n',
+                                  'a.jpg,cat;dog;palm tree\nb.jpg,cat;cat\n'])
 def test_several_signs_that_may_separate(table, classes, text):
     assert sorted(read_tags(table(text), classes).values()) == [(1,), (1, 2, 3)]
 
 
 @pytest.mark.parametrize(('text', 'words'), [
     ('a.jpg,cat,1\nb.jpg,cat,2\n', r'table\.csv:1: 1 beside a name'), ('a.jpg,cat\nb.jpg,2,dog\n', ':2: 2 beside'),
+    ('a.jpg,cat;2\n', ':1: 2 beside'), ('a.jpg,dog|cat|1\n', ':1: 1 beside'),
     ('image,is_dog\na.jpg,1\nb.jpg,0\n', r'table\.csv: the column is_dog holds 0 and 1 alone')])
 def test_numbers_that_may_be_no_ids(table, classes, text, words):
     with pytest.raises(DataError, match=words):
         read_tags(table(text), classes)
+
+
+@pytest.mark.parametrize('title', ['class_1', '', 'class_id', 'Label'])
+def test_ids_that_happen_to_be_0_and_1(table, classes, title):
+    assert read_tags(table(f'image,{title}\na.jpg,1\nb.jpg,0\n'), classes) == {'a.jpg': (1,), 'b.jpg': (0,)}
 
 
 def test_a_column_of_0_and_1_with_two_classes(table, class_list):
@@ -170,7 +178,7 @@ def test_what_lies_in_the_folders_of_classes_and_is_no_image(tmp_path, classes, 
     assert f'{tmp_path}/tags/cat/more' in caplog.text
 
 
-@pytest.mark.parametrize(('label', 'words'), [('', "class ''"), ('cat;dog', "class 'cat;dog'")])
+@pytest.mark.parametrize(('label', 'words'), [('', "class ''"), (';', "class ';'"), ('cat;dog', "class 'cat;dog'")])
 def test_points_of_no_class_and_of_two(table, classes, label, words):
     with pytest.raises(DataError, match=rf'table\.csv:2: a point of the {words}; it must have one'):
         points_of(table(f'a.jpg,3,4,dog\na.jpg,10,10,{label}\n'), classes)
