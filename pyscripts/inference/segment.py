@@ -8,6 +8,7 @@ An overlay shows the image with its classes in colour, and a legend with their s
 format, come with the photos and the class list, for an annotation tool and for prepare_custom.py to take. The softmax
 head labels; use inference.py for lists of images, or retrieval.
 """
+import logging
 import pathlib
 
 from tqdm import tqdm
@@ -17,10 +18,12 @@ from spml.cli import arguments
 from spml.data.readers import read_image
 from spml.errors import ConfigError, DataError
 from spml.prepare.custom_sources import image_name
-from spml.prepare.export import COCO, FORMATS, LABELME, Export, existing
+from spml.prepare.export import COCO, FORMATS, LABELME, Export, existing, may_be_placed, photo_place
 from spml.program import check_name, execute
 from spml.utils.formats import write_png
 from spml.visualization.pictures import class_shares, overlay
+
+logger = logging.getLogger(__name__)
 
 ENDINGS = ('.jpg', '.jpeg', '.png')
 OVERLAY = 'overlay'
@@ -52,6 +55,7 @@ def main():
         raise ConfigError(f'--tolerance is of polygons; give --format {COCO} or {LABELME}, or leave it out')
     save_dir = args.save_dir or ((args.run if args.run.is_dir() else args.run.parent)
                                  / ('labels' if formats else 'overlays'))
+    check_places(names, save_dir, formats, OVERLAY in args.format)
     there = existing(save_dir, formats, names.values())
     if there and not args.overwrite:
         raise DataError(f'{there[0]}: is there already, and may have been corrected by hand; give another --save_dir, '
@@ -60,6 +64,8 @@ def main():
     dataset = segmenter.config.dataset
     export = formats and Export(save_dir, formats, segmenter.class_names, dataset.get('color_map'), dataset.background,
                                 args.tolerance)
+    for path in tqdm(names, desc='read', unit='image', dynamic_ncols=True, disable=len(names) == 1):
+        read_image(path)  # before hours of work, not in the midst of them
     for path, name in tqdm(names.items(), desc='segment', unit='image', dynamic_ncols=True, disable=len(names) == 1):
         image = read_image(path)
         label = segmenter.predict(image, multi_scale=args.multi_scale, crf=args.crf).labels
@@ -87,13 +93,35 @@ def find_images(paths):
     for path in paths:
         found = [path]
         if path.is_dir():
-            found = sorted(check_name(item) for item in path.glob('[!.]*')
-                           if item.suffix.lower() in ENDINGS and item.is_file())
+            files = sorted(check_name(item) for item in path.glob('[!.]*') if item.is_file())
+            found = [item for item in files if item.suffix.lower() in ENDINGS]
+            unused = [item for item in files if item.suffix.lower() not in ENDINGS]
+            if found and unused:
+                logger.warning('%s: %d files do not end in %s and are left out, for example %s', path, len(unused),
+                               ', '.join(ENDINGS), unused[0].name)
             if not found:
                 raise DataError(f'{path}: holds no {", ".join(ENDINGS)}; name an image, or a folder of them')
         for item in found:
             images.setdefault(item.resolve(), item)
     return list(images.values())
+
+
+def check_places(names, save_dir, formats, with_overlays):
+    """Raise DataError where a result would be written over a photo, or over the photo that other labels are of.
+
+    `names` is a dict from the path of each photo to the name of its results.
+    """
+    photos = {path.resolve() for path in names}
+    for path, name in names.items():
+        if formats and path.suffix.lower() not in ENDINGS:
+            raise DataError(f'{path}: prepare_custom.py takes {", ".join(ENDINGS)}; give it one of these endings')
+        places = [save_dir / f'{name}.png'] * with_overlays + [photo_place(save_dir, name, path)] * bool(formats)
+        for place in places:
+            if place.resolve() in photos:
+                raise DataError(f'{place}: is a photo, and a result would be written over it; give another --save_dir')
+        if formats and not may_be_placed(path, places[-1]):
+            raise DataError(f'{places[-1]}: is another photo than {path}, and what labels there are in {save_dir} may '
+                            'be of it; give another --save_dir')
 
 
 def result_names(paths):

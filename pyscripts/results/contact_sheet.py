@@ -39,20 +39,25 @@ def main(argv=None):
     for folder in (args.pseudo_dir, args.pred_dir):
         if folder is not None and not folder.is_dir():
             raise DataError(f'{folder}: no such folder; leave its option out to leave its column out')
-    truth = _labels(args.full_list, args) | _labels(args.val_list, args)
+    lists = {part: read_list(path, args.data_dir, unique_names=False)
+             for part, path in (('train', args.train_list), ('val', args.val_list)) if path is not None}
+    truths = {'train': _labels(args.full_list, args), 'val': _labels(args.val_list, args)}
+    images = {entry.name: entry.image for entry in lists.get('val', ())}
     rows = []
-    for part, list_path in (('train', args.train_list), ('val', args.val_list)):
-        if list_path is not None:
-            entries = read_list(list_path, args.data_dir, unique_names=False)
-            chosen = evenly(len(entries), max(args.num_images, 1))
-            rows.extend(read_row(entries[index], part, truth, args) for index in chosen)
+    for part, entries in lists.items():
+        for index in evenly(len(entries), max(args.num_images, 1)):
+            # Of two images of one name the prediction is that of the validation image.
+            is_predicted = images.get(entries[index].name, entries[index].image) == entries[index].image
+            rows.append(read_row(entries[index], part, truths[part], args.pred_dir if is_predicted else None, args))
+    if args.pseudo_dir and 'train' in lists and not any(row.labels[1] is not None for row in rows):
+        print(f'note: {args.pseudo_dir} holds no map of the training images shown; its PNGs lie in semantic_gray')
     contact_sheet(rows, HEADERS, args.out, classes.names, classes.color_map)
     print(f'contact sheet: {args.out}')
 
 
-def read_row(entry, part, truth, args):
+def read_row(entry, part, truth, pred_dir, args):
     """Read what there is of one image; the label of a validation list is its truth, so it isn't shown as a weak one."""
-    pseudo, pred = (folder / f'{entry.name}.png' if folder else None for folder in (args.pseudo_dir, args.pred_dir))
+    pseudo, pred = (folder / f'{entry.name}.png' if folder else None for folder in (args.pseudo_dir, pred_dir))
     is_train = part == 'train'
     paths = (entry.semantic if is_train else None, pseudo if is_train and pseudo and pseudo.is_file() else None,
              pred if pred and pred.is_file() else None, truth.get(entry.name))

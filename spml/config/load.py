@@ -8,6 +8,7 @@ comes out is complete and canonical, so it can be saved and read again to the sa
 import difflib
 import logging
 import pathlib
+import re
 import reprlib
 
 import yaml
@@ -122,6 +123,17 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.composer.ComposerError(None, None, f'key {key.value!r} is given twice', key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
         return node
+
+
+def _construct_int(loader, node):
+    # By YAML 1.1 these are numbers to the base of 8 and 60, which nobody means.
+    if re.match(r'[-+]?0[0-9_]', node.value) or ':' in node.value:
+        problem = f'{node.value} is not the number that it looks like; write that without 0 in front, or a text in quotes'
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    return loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor('tag:yaml.org,2002:int', _construct_int)
 
 
 def read_yaml(path, hint='give a YAML file such as those in configs/'):

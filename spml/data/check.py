@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spml.data.decoding import UPRIGHT, warn_of_damage
-from spml.data.lists import format_list, parse_list
+from spml.data.lists import check_output, format_list, parse_list
 from spml.data.readers import check_same_size, read_image, read_label, stored_orientation
 from spml.errors import ConfigError, DataError, WrongEncodingError
 from spml.names import VOID
@@ -272,6 +272,7 @@ def check_and_print(data_list, data_dir, num_classes, class_names, save_dir, num
     """
     corrected = {}
     if fix is not None:
+        check_output(save_dir / data_list.name, data_list)
         entries, _ = parse_list(data_list, data_dir, allow_absolute=allow_absolute, num_classes=num_classes)
         for entry in entries:
             if len(entry.fields) < 2:

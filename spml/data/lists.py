@@ -78,6 +78,15 @@ def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolut
     return entries
 
 
+def check_output(path, data_list):
+    """Raise DataError where the list that is to be written to `path` would replace that which it is made from."""
+    path = pathlib.Path(path)
+    if path.resolve() == pathlib.Path(data_list).resolve():
+        raise DataError(f'{path}: the new list would be written over the one it is made from; give it another place')
+    if path.is_dir():
+        raise DataError(f'{path}: is a folder; give the file that the new list is to be written to')
+
+
 def check_unique(entries):
     """Raise DataError, naming the line, if two entries' images have one base name."""
     seen = {}

@@ -46,7 +46,7 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
     and the instances. Of `string_replace`, (a, b), every a in a full path of these is replaced by b, unless it is
     empty. `gt_list` may be a list file, its paths relative to `gt_dir`, whose label for an image is the truth;
     predictions of images that it does not name are left out, with a warning. DataError: a folder or a file is missing,
-    or there are no predictions.
+    there are no predictions, or two of one image of `gt_list`.
     """
     pred_dir = pathlib.Path(pred_dir)
     if not pred_dir.is_dir():
@@ -59,6 +59,11 @@ def find_pairs(pred_dir, gt_dir, inst_dir=None, string_replace=('', ''), gt_list
         truths = {entry.name: entry.semantic for entry in read_list(gt_list, gt_dir, fields=(2, 3))
                   if entry.semantic is not None}
         found, predictions = predictions, [path for path in predictions if path.stem in truths]
+        seen = {}
+        for path in predictions:
+            if seen.setdefault(path.stem, path) is not path:
+                raise DataError(f'{path}: a prediction of the image of {seen[path.stem]}, too; give the folder of one '
+                                'of both as --pred_dir')
         if not predictions:
             raise DataError(f'{gt_list}: holds none of the images in {pred_dir}; give their list as --gt_list')
         if len(predictions) < len(found):

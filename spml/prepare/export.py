@@ -13,9 +13,11 @@ hole is a region that is drawn later. So the regions are drawn from the largest 
 is there already, as background is where nothing was drawn, needs no outline.
 """
 import base64
+import filecmp
 import os
 import pathlib
 import shlex
+import tempfile
 from typing import NamedTuple
 
 import cv2
@@ -45,6 +47,21 @@ def existing(folder, formats, names):
     return [path for path in paths if path.exists()]
 
 
+def photo_place(folder, name, photo):
+    """Return where a photo is placed under `name`."""
+    return pathlib.Path(folder) / _PHOTOS / f'{name}{photo.suffix.lower()}'
+
+
+def may_be_placed(photo, place):
+    """Return whether nothing is at a place yet, or this very photo, as `Export` puts it there."""
+    if not place.exists() or place.samefile(photo):
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / place.name
+        place_photo(photo, copy, UPRIGHT)
+        return filecmp.cmp(copy, place, shallow=False)
+
+
 class Export:
     """Writes the label maps of photos one by one; `close` writes what holds those of all.
 
@@ -55,7 +72,8 @@ class Export:
         has_background: whether the first class is what shapes leave open; without one, every pixel is in a shape.
         tolerance: pixels by which polygons may leave the outline, to have fewer points; 0: the very pixels.
 
-    ConfigError: the names cannot be those of a class list.
+    A class list that is there is kept, for somebody may have added classes to it. ConfigError: the names cannot be
+    those of a class list. DataError: that which is there has others.
     """
 
     def __init__(self, folder, formats, class_names, color_map=None, has_background=True, tolerance=0):
@@ -65,18 +83,26 @@ class Export:
         self._coco = {name: [] for name in _FILES if name in formats}
         path = self.folder / _CLASSES
         colours = [' '.join(map(str, colour)) for colour in color_map or [()] * len(class_names)]
+        if path.exists():
+            self._classes = read_class_list(path)
+            if list(self._classes.names)[:len(class_names)] != list(class_names):
+                raise DataError(f'{path}: begins with other classes than those of the run, {", ".join(class_names)}; '
+                                'give another --save_dir')
+            return
         write_text(path, ''.join(f'{" ".join(line).rstrip()}\n' for line in zip(class_names, colours, strict=True)))
         try:
             self._classes = read_class_list(path)
         except DataError as error:
+            path.unlink()
             raise ConfigError(f'dataset.class_names cannot be those of a class list: {error}') from None
         if list(self._classes.names) != list(class_names):
+            path.unlink()
             raise ConfigError(f'dataset.class_names: {path} would be read as {", ".join(self._classes.names)}; change '
                               'the names')
 
     def add(self, name, photo, labels):
         """Write what is known of a photo, a path, under `name`; `labels` is (H, W) uint8 class ids, upright."""
-        placed = self.folder / _PHOTOS / f'{name}{photo.suffix.lower()}'
+        placed = photo_place(self.folder, name, photo)
         place_photo(photo, placed, UPRIGHT)
         if MASKS in self.formats:
             write_png(self.folder / MASKS / f'{name}.png', labels)

@@ -113,6 +113,9 @@ def oversegment_list(data_dir, data_list, save_dir, contours_from, threshold, ma
     entries = [dataclasses.replace(entry, semantic=None, regions=None) for entry in reversed(listed.values())]
     check_unique(entries)
     check_files(entries)
+    for entry in entries:
+        if entry.image.resolve() == (pathlib.Path(save_dir) / f'{entry.name}.png').resolve():
+            raise DataError(f'{entry.image}: regions are written to the same place, over it; give another --save_dir')
     items = {entry.name: (entry, contours_from if by_hed else contours_from and _contour_path(contours_from, entry))
              for entry in entries}
     options = {'contours': HED if by_hed else contours_from and str(contours_from.resolve()),

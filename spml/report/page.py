@@ -53,7 +53,8 @@ def _contents(runs, data_dir, num_images, segmenters):
     scored = [run for run in runs if run.scores]
     names = runs[0].class_names
     truths = [_truths(run, data_dir) for run in runs]
-    statistics = [(run, found) for run, truth in zip(runs, truths, strict=True) if (found := _statistics(run, truth))]
+    statistics = [(run, found) for run, truth in zip(runs, truths, strict=True)
+                  if (found := _statistics(run, truth['predictions'] | truth['pseudo_labels']))]
     settings = _settings(runs)
     return {
         'scores': [charts.score_bars(scored), charts.class_bars(scored, names)] if scored else [],
@@ -91,10 +92,13 @@ def _curves(runs):
 
 
 def _truths(run, data_dir):
-    """Return a dict from the names of a run's images, of both lists, to their truth."""
+    """Return for `predictions` and `pseudo_labels` a dict from the names of the images to their truth.
+
+    Two images of one name may be in the two lists; prototypes are those of training images.
+    """
     folder = data_dir or run.data_dir
-    return {name: path for maps in (run.pseudo_labels, run.predictions) if maps and folder
-            for name, path in pictures.read_truths(maps.truth_list, folder).items()}
+    return {what: pictures.read_truths(maps.truth_list, folder) if (maps := getattr(run, what)) and folder else {}
+            for what in ('predictions', 'pseudo_labels')}
 
 
 def _images(runs, truths, folder, num_images, segmenters):
@@ -113,7 +117,8 @@ def _images(runs, truths, folder, num_images, segmenters):
         if not is_training and maps.truth_list is None:
             entries = {name: entry for name, entry in entries.items() if name not in shown}
         part = 'Training images' if is_training else 'Other images' if maps.truth_list is None else 'Validation images'
-        known = {name: truths[name] for name in entries.keys() & truths.keys()}
+        of_these = truths['pseudo_labels' if is_training else 'predictions']
+        known = {name: of_these[name] for name in entries.keys() & of_these.keys()}
         note, chosen = _choose(first, maps, entries.values(), known, num_images)
         flat = [(group, *pair) for group, pairs in chosen for pair in pairs]
         groups = {group: [] for group, _, _ in flat}

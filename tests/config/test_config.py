@@ -257,6 +257,8 @@ def test_missing_required_keys_are_all_named():
     ('train:\n', 'train is null'),
     ('seed: 1\ntrain:\n  base_lr: 1\n  base_lr: 2\n', "line 4: not valid YAML: key 'base_lr' is given twice"),
     ('seed: 1\nseed: 1\n', "line 2: not valid YAML: key 'seed' is given twice"),
+    ('seed: 010\n', 'line 1: not valid YAML: 010 is not the number that it looks like'),
+    ('seed: 1:30\n', '1:30 is not the number'), ('seed: -0_7\n', '-0_7 is not'),
     ('train: [1, 2\nseed: 1\n', 'line 2: not valid YAML'), ('a: 1\n---\nb: 2\n', 'not valid YAML'),
     ('x: !!python/object/apply:os.getcwd []\n', 'line 1: not valid YAML'), ('seed: 2024-99-99\n', 'not valid YAML'),
     ('[' * 5000, 'nested too deeply'), (b'\xff\xfe\x00', 'UTF-8'), ('a: \x00\n', 'not valid YAML'),

@@ -128,3 +128,12 @@ def test_impossible_options_are_refused(folders, call_script, more, named):
     (folders / 'none').mkdir()
     status, _, err = call_script(IOU, *options(folders, *(word.replace('FOLDER', str(folders)) for word in more)))
     assert (status, named in err, 'Traceback' in err) == (2, True, False)
+
+
+def test_two_predictions_of_one_image_of_a_list(folders, fails):
+    (folders / 'list.txt').write_text('x/a_image.jpg gt/a_label.png\nx/b_image.jpg gt/b_label.png\n')
+    for round_ in ('one', 'two'):
+        for name, label in (('a', [[0, 0, 1], [1, 2, 2]]), ('b', [[1, 1], [0, 0]])):
+            save(folders / f'rounds/{round_}/{name}_image.png', label)
+    fails(IOU, '--pred_dir', folders / 'rounds', '--gt_dir', folders, '--gt_list', folders / 'list.txt',
+          '--num_classes', 4, naming=[folders / 'rounds/two/a_image.png', folders / 'rounds/one/a_image.png'])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from spml.data.lists import read_list
-from spml.errors import ConfigError
+from spml.errors import ConfigError, DataError
 from spml.inference import pseudo_labels
 from spml.inference.outputs import CrfParameters, Prediction
 from spml.inference.sources import SOURCES
@@ -239,6 +239,15 @@ def test_the_list_of_pseudo_labels_keeps_tags_and_kinds(place):
     entries = read_list(place.folder / 'new.txt', place.data.folder)
     assert [(entry.tags, entry.kind) for entry in entries] == [((2,), 'tag'), ((), 'scribble'), ((), None)]
     assert all(entry.semantic == place.path('semantic_gray', entry.name) for entry in entries)
+
+
+def test_the_list_of_pseudo_labels_does_not_replace_its_own(place):
+    before = place.data.list.read_text()
+    for path, words in ((place.data.list, 'written over the one it is made from'), (place.folder, 'is a folder')):
+        with pytest.raises(DataError, match=words):
+            place.make('pseudo_labels', list_out=path)
+    assert place.data.list.read_text() == before
+    assert not place.path('semantic_gray', 'a').exists()
 
 
 def test_prototypes_of_an_image_without_label_map_have_no_class(place):

@@ -219,3 +219,10 @@ def test_boxes_of_labelme_where_an_image_has_other_shapes_alone(place, works):
     printed = works('prepare_cam', *place.arguments('--boxes', folder, data_list=data_list))
     assert '1 images with boxes, 1 with tags alone' in printed
     assert (place.label('c') == 1).all()  # by its CAM
+
+
+def test_the_list_of_cam_labels_does_not_replace_its_own(place, fails):
+    data_list = place.tags()
+    before = data_list.read_text()
+    fails('prepare_cam', *place.arguments('--list_out', data_list, data_list=data_list), naming=[data_list, 'over'])
+    assert data_list.read_text() == before

@@ -202,3 +202,11 @@ def test_maps_are_read_as_they_are(tmp_path):
     np.testing.assert_array_equal(read_contours(tmp_path / 'b.npy'), values.astype(np.float16))
     Image.fromarray(np.arange(20, dtype=np.uint8).reshape(4, 5)).save(tmp_path / 'c.png')
     np.testing.assert_allclose(read_contours(tmp_path / 'c.png'), np.arange(20).reshape(4, 5) / 255)
+
+
+@pytest.mark.parametrize('more', [[], ['--overwrite']])
+def test_photos_where_regions_go(data, fails, more):
+    before = {path.name: path.read_bytes() for path in (data.folder / 'images').iterdir()}
+    data.out = data.folder / 'images'
+    fails('oversegment', *data.arguments(*more), naming=[data.folder / 'images', '--save_dir'])
+    assert {path.name: path.read_bytes() for path in (data.folder / 'images').iterdir()} == before

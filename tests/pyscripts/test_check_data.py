@@ -92,6 +92,13 @@ def test_the_fix_writes_corrected_copies_and_their_list(check, small_data, tmp_p
         np.testing.assert_array_equal(read_label(label), np.where(original == 255, 254, original))
 
 
+def test_the_list_of_corrected_labels_does_not_replace_its_own(check, small_data):
+    before = small_data.list.read_text()
+    text = check(2, '--fix', 'unlabelled=255:254', '--save_dir', small_data.list.parent)
+    assert f'{small_data.list}: the new list would be written over the one it is made from' in text
+    assert small_data.list.read_text() == before
+
+
 def test_what_cannot_be_fixed_stays_in_the_list_and_in_the_report(check, small_data, tmp_path):
     void_for_unlabelled(small_data)
     label_path(small_data, 'b').write_bytes(b'junk')

@@ -126,4 +126,62 @@ def test_labels_that_may_have_been_corrected_stay(place, run_dir, works, fails):
     fails('segment', place.label('b', 'image'), *words[2:], '--format', 'coco', '--save_dir', place.out,
           naming=[place.out / 'coco.json'])
     fails(*words, '--format', 'masks', '--tolerance', 1, naming=['--tolerance'])
-    fails(*words[:-1], 'dataset.class_names=[background, void, dog]', '--format', 'masks', naming=['class_names'])
+    other = place.folder / 'other'
+    fails(*words[:-1], 'dataset.class_names=[background, void, dog]', '--format', 'masks', '--save_dir', other,
+          naming=['class_names'])
+    assert not (other / 'classes.txt').exists()
+
+
+def test_photos_and_class_lists_are_not_written_over(place, run_dir, works, fails):
+    folder = place.folder / 'mine'
+    (folder / 'photos').mkdir(parents=True)
+    pixels = np.array(Image.open(place.label('a', 'image')).convert('RGB'))
+    save_turned(folder / 'photos/turned.png', pixels, 6)
+    content = (folder / 'photos/turned.png').read_bytes()
+    words = ['segment', folder / 'photos', '--run', run_dir, '--device', 'cpu', '--set',
+             'dataset.class_names=[background, cat, dog]']
+    fails(*words, '--save_dir', folder / 'photos', naming=[folder / 'photos/turned.png', '--save_dir'])
+    fails(*words, '--save_dir', folder, '--format', 'masks', naming=[folder / 'photos/turned.png', '--save_dir'])
+    assert (folder / 'photos/turned.png').read_bytes() == content
+    works(*words, '--save_dir', place.out, '--format', 'masks')
+    names = place.out / 'classes.txt'
+    with names.open('a') as file:
+        file.write('zebra\n')
+    works(*words, '--save_dir', place.out, '--format', 'labelme')  # of the same photos
+    assert names.read_text() == 'background\ncat\ndog\nzebra\n'
+    names.write_text('background\ndog\ncat\n')
+    fails(*words, '--save_dir', place.out, '--format', 'coco', naming=[names, 'other classes'])
+    assert names.read_text() == 'background\ndog\ncat\n'
+
+
+@pytest.mark.parametrize('orientation', [1, 6])
+def test_labels_of_one_photo_do_not_meet_another(place, run_dir, works, fails, orientation):
+    pixels = np.array(Image.open(place.label('a', 'image')).convert('RGB'))
+    for folder in ('one', 'two'):
+        (place.folder / folder).mkdir()
+        save_turned(place.folder / folder / 'a.png', pixels, orientation)
+        pixels = pixels[::-1]
+    more = ['--run', run_dir, '--device', 'cpu', '--save_dir', place.out, '--set',
+            'dataset.class_names=[background, cat, dog]', '--format']
+    works('segment', place.folder / 'one', *more, 'masks')
+    content = (place.out / 'photos/a.png').read_bytes()
+    fails('segment', place.folder / 'two', *more, 'labelme', naming=[place.out / 'photos/a.png', 'another photo'])
+    assert (place.out / 'photos/a.png').read_bytes() == content
+    works('segment', place.folder / 'one', *more, 'labelme')
+
+
+def test_photos_that_cannot_be_read_end_it_before_the_work(place, run_dir, fails, works, caplog):
+    folder = place.folder / 'photos'
+    folder.mkdir()
+    content = place.label('a', 'image').read_bytes()
+    (folder / 'a.png').write_bytes(content)
+    (folder / 'b.png').write_bytes(content[:len(content) // 2])
+    (folder / 'c.webp').write_bytes(content)
+    words = ['segment', folder, '--run', run_dir, '--device', 'cpu', '--save_dir', place.out]
+    fails(*words, '--format', 'masks', 'coco', naming=[folder / 'b.png'])
+    assert not (place.out / 'masks').exists()
+    (folder / 'b.png').unlink()
+    works(*words, '--format', 'masks', 'coco')
+    assert '1 files do not end in .jpg, .jpeg, .png and are left out, for example c.webp' in caplog.text
+    (folder / 'a.jfif').write_bytes(content)
+    fails('segment', folder / 'a.jfif', *words[2:], '--format', 'labelme', naming=['a.jfif', '.jpg'])

@@ -123,3 +123,20 @@ def test_mistakes_are_one_line_and_leave_no_page(fails, made, monkeypatch):
     for name in [name for name in sys.modules if name.startswith(('spml.report.', 'plotly.'))]:
         monkeypatch.delitem(sys.modules, name)
     fails('report', made.runs[1], naming=['pip install'])
+
+
+def test_images_of_one_name_in_both_lists_are_compared_with_their_own_truth(works, made):
+    run = made.runs[0]
+    for name in made.parts['train']:  # the pseudo labels of this run are right
+        shutil.copy(made.data / f'truth/{name}.png', run / f'labelled/semantic_gray/{name}.png')
+    for folder in ('image', 'truth'):
+        (made.data / f'other_{folder}').mkdir()
+        shutil.move(made.data / f'{folder}/v0.png', made.data / f'other_{folder}/t0.png')
+    shutil.move(run / 'predicted/semantic_gray/v0.png', run / 'predicted/semantic_gray/t0.png')
+    lines = (made.data / 'val.txt').read_text()
+    (made.data / 'val.txt').write_text(lines.replace('image/v0.png', 'other_image/t0.png').replace(
+        'truth/v0.png', 'other_truth/t0.png'))
+    works('report', run, '--no-predict', '--num_images', 9)
+    text = Page(run / 'report.html').text
+    training = text[text.index('Training images'):]
+    assert all(f'{name}: 100.0 %' in training for name in made.parts['train'])

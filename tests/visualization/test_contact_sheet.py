@@ -94,3 +94,25 @@ def test_script_names_what_is_wrong(data, words, fails):
     for option, value, named in (('--pred_dir', 'nowhere', 'nowhere'), ('--val_list', 'nowhere.txt', 'nowhere.txt'),
                                  ('--class_names', 'a,b', '--class_names')):
         fails(*words, '--train_list', data / 'train.txt', option, value, naming=[named])
+
+
+def test_images_of_one_name_keep_their_own_truth_and_prediction(data, words, works):
+    (data / 'other').mkdir()
+    (data / 'img/v0.jpg').rename(data / 'other/t0.jpg')
+    for folder in ('gt', 'pred'):
+        (data / f'{folder}/v0.png').rename(data / f'{folder}/t0.png')  # of class 1
+    Image.fromarray(np.full((16, 20), 5, np.uint8)).save(data / 'gt/of_train.png')
+    (data / 'train.txt').write_text('img/t0.jpg weak/t0.png weak/t0.png\n')
+    (data / 'full.txt').write_text('img/t0.jpg gt/of_train.png\n')
+    (data / 'val.txt').write_text('other/t0.jpg gt/t0.png\n')
+    works(*words, '--train_list', data / 'train.txt', '--val_list', data / 'val.txt', '--full_list', data / 'full.txt',
+          '--pseudo_dir', data / 'pseudo', '--pred_dir', data / 'pred')
+    sheet = np.asarray(Image.open(data / 'out/sheet.png'))
+    grey, one, five = (228, 228, 228), (128, 0, 0), (128, 0, 128)
+    for top, expected in ((TEXT, [one, one, grey, five]), (TEXT + 160 + TEXT + GAP, [grey, grey, one, one])):
+        assert [centre(sheet, top, 160, column, 200) for column in (1, 2, 3, 4)] == expected
+
+
+def test_a_folder_of_pseudo_labels_without_any(data, words, works):
+    printed = works(*words, '--train_list', data / 'train.txt', '--pseudo_dir', data)
+    assert f'note: {data} holds no map of the training images' in printed
