@@ -14,7 +14,7 @@ _TRAINING = SCHEMA.keys() - _WITHOUT_EFFECT_ON_TRAINING - {name for name in SCHE
 # The classifier's training computes no segments; an embedding network that it freezes is in eval mode.
 _OF_LEARNING_EMBEDDINGS = {'network.use_syncbn', 'network.frozen_stages', 'network.bn_momentum'}
 _EMBEDDING_ALONE = {
-    'network.kmeans_iterations', 'network.kmeans_num_clusters', 'train.memory_bank_size',
+    'network.kmeans_iterations', 'network.kmeans_num_clusters', 'network.head_dropout', 'train.memory_bank_size',
     'train.img_sim_with_location', 'train.embedding_scale', 'train.detach_softmax', 'train.sem_occ_largest_share',
     'train.kinds', 'dataset.background',
     *(f'train.{relation}_{part}' for relation in RELATIONS for part in ('loss_types', 'concentration', 'loss_weight'))}

@@ -128,7 +128,7 @@ class _Loader(yaml.SafeLoader):
 def _construct_int(loader, node):
     # By YAML 1.1 these are numbers to the base of 8 and 60, which nobody means.
     if re.match(r'[-+]?0[0-9_]', node.value) or ':' in node.value:
-        problem = f'{node.value} is not the number that it looks like; write that without 0 in front, or a text in quotes'
+        problem = f'{node.value} is not the number that it looks like; write it without 0 in front, or a text in quotes'
         raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
     return loader.construct_yaml_int(node)
 

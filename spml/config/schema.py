@@ -77,6 +77,7 @@ _POSITIVE = types.number('a number greater than 0', lambda value: value > 0)
 _SHARE = types.number('a number in 0..1', lambda value: 0 <= value <= 1)
 _MOMENTUM = types.number('a number of at least 0 and less than 1', lambda value: 0 <= value < 1)
 _BN_MOMENTUM = types.number('a number greater than 0 and at most 1', lambda value: 0 < value <= 1)
+_DROPOUT = types.number('a number of at least 0 and less than 1', lambda value: 0 <= value < 1)
 _SCALE = types.number('a number greater than 0 and less than 1', lambda value: 0 < value < 1)
 _BACKBONES = types.choice(*(f'panoptic_{head}_{backbone}' for head in HEADS for backbone in BACKBONES))
 
@@ -129,6 +130,7 @@ SCHEMA = {
     'network.kmeans_num_clusters': Key(types.PAIR, [6, 6], 'initial clusters of an image in training'),
     'network.frozen_stages': Key(types.subset(*STAGES), ['stem', 'res2'], 'backbone stages that receive no updates'),
     'network.bn_momentum': Key(_BN_MOMENTUM, 3e-4, 'batch norm momentum of the backbone; 0.1 suits random weights'),
+    'network.head_dropout': Key(_DROPOUT, 0.75, 'dropout of the softmax head that is trained with the embedding'),
     'network.pixel_means': Key(types.triple('three numbers (R, G, B)'), _normalisation('pixel_means'),
                                'subtracted from RGB in 0..1'),
     'network.pixel_stds': Key(types.triple('three numbers (R, G, B) greater than 0', lambda value: value > 0),

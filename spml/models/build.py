@@ -12,7 +12,7 @@ import torch
 from spml.errors import CheckpointError, first_line
 from spml.models.backbones import build_backbone
 from spml.models.files import write_pth
-from spml.models.heads import ALONE_DROPOUT, JOINT_DROPOUT, SoftmaxClassifier
+from spml.models.heads import ALONE_DROPOUT, SoftmaxClassifier
 from spml.models.networks import CamHead, EmbeddingNetwork, FeatureNetwork
 from spml.names import BACKBONES, LITE0, TIMM, TORCHVISION, split_architecture
 from spml.utils import distributed
@@ -54,7 +54,8 @@ def starting_weights(config, embedding=None):
 
 def build_classifier(config):
     """Return the SoftmaxClassifier of `config`; its dropout depends on whether it is trained alone."""
-    dropout = ALONE_DROPOUT if config.network.prediction_types == 'softmax_classifier' else JOINT_DROPOUT
+    is_alone = config.network.prediction_types == 'softmax_classifier'
+    dropout = ALONE_DROPOUT if is_alone else config.network.head_dropout
     return SoftmaxClassifier(config.network.embedding_dim, config.dataset.num_classes, dropout)
 
 

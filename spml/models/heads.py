@@ -11,8 +11,8 @@ from torch import nn
 
 from spml.models.precision import compute_in
 
-# When it learns alongside the embedding, and when it is trained alone.
-JOINT_DROPOUT, ALONE_DROPOUT = 0.75, 0.65
+# Of the softmax head when it is trained alone.
+ALONE_DROPOUT = 0.65
 
 
 class DeepLabHead(nn.ModuleDict):

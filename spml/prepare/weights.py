@@ -113,7 +113,7 @@ def _check(out, name):
 def _try_checkpoint(path, architecture):
     """Return whether a `.pth` fits, and the line that says what networks it holds or why it does not."""
     from spml.models.backbones import build_backbone
-    from spml.models.heads import JOINT_DROPOUT, SoftmaxClassifier
+    from spml.models.heads import SoftmaxClassifier
     from spml.models.networks import EmbeddingNetwork
     from spml.models.weights import load_classifier, load_embedding, read_checkpoint
 
@@ -123,7 +123,7 @@ def _try_checkpoint(path, architecture):
         load_embedding(EmbeddingNetwork(build_backbone('101'), head, dim, colour), path, content=content)
         if not content.get('prediction_model'):
             return True, f'{path}: embedding'
-        load_classifier(SoftmaxClassifier(dim, num_classes, JOINT_DROPOUT), path, content=content)
+        load_classifier(SoftmaxClassifier(dim, num_classes, dropout=0), path, content=content)
         return True, f'{path}: embedding and softmax head'
     except CheckpointError as error:
         return False, str(error)

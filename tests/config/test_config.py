@@ -207,7 +207,8 @@ WRONG = [
       for value in (True, '3', 3.0, None, [3], {'a': 3}, -1)],
     *[(name, value) for name in ('train.shuffle', 'train.resume', 'network.use_syncbn')
       for value in (1, 0, 'true', None)],
-    *[(name, value) for name in ('train.base_lr', 'train.momentum', 'network.bn_momentum', 'train.sem_ann_loss_weight')
+    *[(name, value) for name in ('train.base_lr', 'train.momentum', 'network.bn_momentum', 'network.head_dropout',
+                                 'train.sem_ann_loss_weight')
       for value in (True, 'fast', '0.1', None, [0.1], float('nan'), float('inf'), -0.5, 10**400, '1e999')],
     *[(name, value) for name in ('train.crop_size', 'test.stride', 'network.kmeans_num_clusters')
       for value in (4, '4,4', [4], [4, 4, 4], [4.0, 4], [True, 4], [0, 4], ['4', '4'])],
@@ -226,6 +227,7 @@ WRONG = [
     *[('train.decay_iterations', value) for value in (5, [5, 5], [9, 5], [0], [1.5], [True], '5')],
     ('dataset.num_classes', 1), ('dataset.num_classes', 255), ('train.base_lr', 0), ('train.momentum', 1),
     ('network.bn_momentum', 0), ('network.bn_momentum', 1.1), ('train.max_iteration', 0), ('train.batch_size', 0),
+    ('network.head_dropout', 1),
     ('network.label_divisor', 0), ('train.snapshot_step', 0), ('network.pixel_stds', [0.1, 0, 0.1]), ('seed', 2**32),
     ('train.begin_iteration', 100), ('train.sem_ann_concentration', 0), ('test.stride', [512, 513]),
 ]

@@ -126,9 +126,11 @@ def test_networks_are_built_from_a_configuration(small_config):
     assert classifier.semantic_classifier[4].weight.shape == (config.dataset.num_classes, 10, 1, 1)
 
 
-@pytest.mark.parametrize(('trained', 'dropout'), [('segsort', 0.75), ('softmax_classifier', 0.65)])
-def test_dropout_depends_on_what_learns_beside_the_head(small_config, trained, dropout):
-    classifier = build_classifier(small_config(f'network.prediction_types={trained}'))
+@pytest.mark.parametrize(('trained', 'dropout', 'more'), [
+    ('segsort', 0.75, []), ('segsort', 0.2, ['network.head_dropout=0.2']), ('softmax_classifier', 0.65, []),
+    ('softmax_classifier', 0.65, ['network.head_dropout=0.2'])])
+def test_dropout_depends_on_what_learns_beside_the_head(small_config, trained, dropout, more):
+    classifier = build_classifier(small_config(f'network.prediction_types={trained}', *more))
     assert classifier.semantic_classifier[3].p == dropout
 
 
