@@ -8,6 +8,7 @@ An overlay shows the image with its classes in colour, and a legend with their s
 format, come with the photos and the class list, for an annotation tool and for prepare_custom.py to take. The softmax
 head labels; use inference.py for lists of images, or retrieval.
 """
+import glob
 import logging
 import pathlib
 
@@ -15,7 +16,8 @@ from tqdm import tqdm
 
 from spml.api import load_segmenter
 from spml.cli import arguments
-from spml.data.readers import read_image
+from spml.data.decoding import UPRIGHT
+from spml.data.readers import read_image, stored_orientation
 from spml.errors import ConfigError, DataError
 from spml.prepare.custom_sources import image_name
 from spml.prepare.export import COCO, FORMATS, LABELME, Export, existing, may_be_placed, photo_place
@@ -55,7 +57,10 @@ def main():
         raise ConfigError(f'--tolerance is of polygons; give --format {COCO} or {LABELME}, or leave it out')
     save_dir = args.save_dir or ((args.run if args.run.is_dir() else args.run.parent)
                                  / ('labels' if formats else 'overlays'))
-    check_places(names, save_dir, formats, OVERLAY in args.format)
+    if OVERLAY in args.format:
+        check_overlays(names, save_dir, args.overwrite)
+    if formats:
+        check_photos(names, save_dir, formats, args.overwrite)
     there = existing(save_dir, formats, names.values())
     if there and not args.overwrite:
         raise DataError(f'{there[0]}: is there already, and may have been corrected by hand; give another --save_dir, '
@@ -93,8 +98,8 @@ def find_images(paths):
     for path in paths:
         found = [path]
         if path.is_dir():
-            files = sorted(check_name(item) for item in path.glob('[!.]*') if item.is_file())
-            found = [item for item in files if item.suffix.lower() in ENDINGS]
+            files = sorted(item for item in path.glob('[!.]*') if item.is_file())
+            found = [check_name(item) for item in files if item.suffix.lower() in ENDINGS]
             unused = [item for item in files if item.suffix.lower() not in ENDINGS]
             if found and unused:
                 logger.warning('%s: %d files do not end in %s and are left out, for example %s', path, len(unused),
@@ -106,22 +111,38 @@ def find_images(paths):
     return list(images.values())
 
 
-def check_places(names, save_dir, formats, with_overlays):
-    """Raise DataError where a result would be written over a photo, or over the photo that other labels are of.
+def check_overlays(names, save_dir, overwrite):
+    """Raise DataError where an overlay would replace a photo or, unless `overwrite`, a file that lies beside photos.
 
     `names` is a dict from the path of each photo to the name of its results.
     """
-    photos = {path.resolve() for path in names}
+    photos, folders = {path.resolve() for path in names}, {path.parent.resolve() for path in names}
+    for name in names.values():
+        place = save_dir / f'{name}.png'
+        if place.resolve() in photos or (save_dir.resolve() in folders and place.exists() and not overwrite):
+            raise DataError(f'{place}: is there already, beside the photos, and an overlay would be written over it; '
+                            'give another --save_dir')
+
+
+def check_photos(names, save_dir, formats, overwrite):
+    """Raise DataError where the copy of a photo that labels go with would replace a photo, or one that others are of.
+
+    Arguments as above; `formats` are those of the labels.
+    """
     for path, name in names.items():
-        if formats and path.suffix.lower() not in ENDINGS:
+        place = photo_place(save_dir, name, path)
+        if path.suffix.lower() not in ENDINGS:
             raise DataError(f'{path}: prepare_custom.py takes {", ".join(ENDINGS)}; give it one of these endings')
-        places = [save_dir / f'{name}.png'] * with_overlays + [photo_place(save_dir, name, path)] * bool(formats)
-        for place in places:
-            if place.resolve() in photos:
-                raise DataError(f'{place}: is a photo, and a result would be written over it; give another --save_dir')
-        if formats and not may_be_placed(path, places[-1]):
-            raise DataError(f'{places[-1]}: is another photo than {path}, and what labels there are in {save_dir} may '
-                            'be of it; give another --save_dir')
+        if place.parent.resolve() == path.parent.resolve() and (
+                place.name != path.name or stored_orientation(path) != UPRIGHT):
+            raise DataError(f'{path}: its copy {place.name}, upright, would be written beside it or over it; give '
+                            'another --save_dir')
+        others = [other for other in place.parent.glob(f'{glob.escape(name)}.*')
+                  if other.stem == name and other.name != place.name]
+        is_alone = overwrite and not existing(save_dir, set(FORMATS) - set(formats), [name])
+        if others or not (is_alone or may_be_placed(path, place)):
+            raise DataError(f'{(others or [place])[0]}: is another photo than {path}, and what labels there are in '
+                            f'{save_dir} may be of it; give another --save_dir')
 
 
 def result_names(paths):

@@ -42,12 +42,13 @@ def main(argv=None):
     lists = {part: read_list(path, args.data_dir, unique_names=False)
              for part, path in (('train', args.train_list), ('val', args.val_list)) if path is not None}
     truths = {'train': _labels(args.full_list, args), 'val': _labels(args.val_list, args)}
-    images = {entry.name: entry.image for entry in lists.get('val', ())}
+    images = {entry.name: entry.image.resolve() for entry in lists.get('val', ())}
     rows = []
     for part, entries in lists.items():
         for index in evenly(len(entries), max(args.num_images, 1)):
             # Of two images of one name the prediction is that of the validation image.
-            is_predicted = images.get(entries[index].name, entries[index].image) == entries[index].image
+            image = entries[index].image.resolve()
+            is_predicted = images.get(entries[index].name, image) == image
             rows.append(read_row(entries[index], part, truths[part], args.pred_dir if is_predicted else None, args))
     if args.pseudo_dir and 'train' in lists and not any(row.labels[1] is not None for row in rows):
         print(f'note: {args.pseudo_dir} holds no map of the training images shown; its PNGs lie in semantic_gray')

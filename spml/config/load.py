@@ -125,15 +125,23 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def _construct_int(loader, node):
-    # By YAML 1.1 these are numbers to the base of 8 and 60, which nobody means.
-    if re.match(r'[-+]?0[0-9_]', node.value) or ':' in node.value:
-        problem = f'{node.value} is not the number that it looks like; write it without 0 in front, or a text in quotes'
-        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-    return loader.construct_yaml_int(node)
+class _NotAsItLooksError(yaml.constructor.ConstructorError):
+    """A number to the base of 8 (010) or 60 (1:30) by YAML 1.1, which nobody means."""
 
 
-_Loader.add_constructor('tag:yaml.org,2002:int', _construct_int)
+def _plain_number(construct):
+    def checked(loader, node):
+        value = construct(loader, node)
+        if ':' in node.value or (re.fullmatch(r'[-+]?0[0-7_]+', node.value) and value != int(node.value)):
+            raise _NotAsItLooksError(None, None, f'{node.value} would be {value}; write a plain number, or a text in '
+                                     'quotes', node.start_mark)
+        return value
+
+    return checked
+
+
+_Loader.add_constructor('tag:yaml.org,2002:int', _plain_number(_Loader.construct_yaml_int))
+_Loader.add_constructor('tag:yaml.org,2002:float', _plain_number(_Loader.construct_yaml_float))
 
 
 def read_yaml(path, hint='give a YAML file such as those in configs/'):
@@ -192,6 +200,10 @@ def _parse_override(override, where=None):
         value = _parse_yaml(raw)
         if known and known.is_list and not isinstance(value, list) and (value is not None or not raw):
             value = _parse_yaml(f'[{raw}]')
+    except _NotAsItLooksError as error:
+        if not (known and known.is_text):
+            raise ConfigError(f'{where}: {error.problem}') from None
+        value = raw
     except _YAML_ERRORS:
         value = raw
     # A path such as `123` or `a: b` is meant as it is written, whatever YAML makes of it.

@@ -87,6 +87,14 @@ def check_output(path, data_list):
         raise DataError(f'{path}: is a folder; give the file that the new list is to be written to')
 
 
+def check_maps(entries, place):
+    """Raise DataError where a label map that is to be written, `place(entry)`, would replace that of a list's entry."""
+    for entry in entries:
+        if entry.semantic is not None and entry.semantic.resolve() == pathlib.Path(place(entry)).resolve():
+            raise DataError(f'{entry.semantic}: the new label map of {entry.place} would be written over it; give '
+                            'another --save_dir')
+
+
 def check_unique(entries):
     """Raise DataError, naming the line, if two entries' images have one base name."""
     seen = {}

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from spml import config as configuration
 from spml.data.cam_labels import cam_path
-from spml.data.lists import check_files, check_output, format_list, read_list
+from spml.data.lists import check_files, check_maps, check_output, format_list, read_list
 from spml.data.readers import entry_tags, read_cam, read_entry
 from spml.errors import ConfigError, DataError
 from spml.inference.outputs import Finish, require_crf, unlabelled, write_label_maps
@@ -135,6 +135,7 @@ def make_pseudo_labels(job, source, parts, cam_dir=None, list_out=None, keep_lab
         job = dataclasses.replace(job, finish=dataclasses.replace(job.finish, crf=None))
     entries = job.entries((3,) if 'regions' in source.takes else (2, 3))
     # Made first: a path that no list can express is better found before the work than after it.
+    check_maps(entries, lambda entry: job.path('semantic_gray', entry.name))
     if list_out:
         check_output(list_out, job.data_list)
     listing = list_out and format_list(

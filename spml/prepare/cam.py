@@ -12,7 +12,7 @@ import numpy as np
 
 from spml.data import cam_labels
 from spml.data import voc_layout as layout
-from spml.data.lists import check_files, check_output, format_list, read_list
+from spml.data.lists import check_files, check_maps, check_output, format_list, read_list
 from spml.data.readers import check_size, image_size, read_cam, read_label, read_tags
 from spml.errors import DataError
 from spml.names import UNLABELLED, VOID
@@ -172,6 +172,7 @@ def label_list(rule, cam_dir, data_dir, data_list, save_dir, list_out=None, num_
     if not items:
         raise DataError(f'{data_list}: all images have masks, scribbles or points; no label is made of CAMs')
     _check_tags(rule, cam_dir, {name: item.cam for name, item in items.items()}, entries)
+    check_maps(entries, lambda entry: folder / f'{entry.name}.png')
     if list_out:
         check_output(list_out, data_list)
     listing = list_out and format_list(

@@ -8,7 +8,7 @@ Coloured masks are decoded by these, or by PASCAL VOC's colours where the list h
 colour without being classes: `void` (pixels to be thrown away) and `unlabelled`. LabelMe's own `labels.txt` is a class
 list, too: its `__ignore__` is void and its `_background_` the background. So is CVAT's `labelmap.txt`, `cat:128,0,0::`,
 and a list in which all lines begin with the id, `1,cat`, perhaps below a heading, as Roboflow's `_classes.csv`. Lines
-that begin with `#` and a blank, or are nothing else, are comments.
+that begin with `#` and no letter or digit are comments.
 """
 import pathlib
 import re
@@ -23,7 +23,7 @@ from spml.visualization.palette import class_colours
 # Of CVAT's `labelmap.txt`, `name:R,G,B:parts:actions`, what follows the colour is no matter.
 _LINE = re.compile(r'(?P<name>.*?)(?:[\s,:]+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6})(?::[^:]*:[^:]*)?)?')
 _NUMBERED = re.compile(r'(?P<id>\d+)\s*[\s,;:.]\s*(?P<rest>[^\W\d].*)')  # `1 cat`, `1,cat,128,0,0`
-_COMMENT = re.compile(r'#(\s.*)?')
+_COMMENT = re.compile(r'#(\W.*)?')
 _COLUMNS = re.compile(r'\w+[,;\t](r,g,b|red,green,blue)', re.IGNORECASE)  # the heading of class_dict.csv
 _IGNORED = '__ignore__'
 _NO_CLASSES = {'void': VOID, _IGNORED: VOID, 'unlabelled': UNLABELLED, 'unlabeled': UNLABELLED}  # in any case
@@ -141,7 +141,7 @@ def _parse(place, line):
     """Return (place, name, colour or None) of a line."""
     match = _LINE.fullmatch(line)
     name, text = ' '.join(match['name'].split()), match['colour']
-    if line[0] == '#' or ' # ' in name:
+    if line[0] == '#' or re.search(r' #(\D|$)', name):
         raise DataError(f'{place}: {line!r} may be a comment or a class; begin comments with # and a blank, on lines '
                         'of their own, and classes with something else')
     if text is None:

@@ -64,9 +64,12 @@ def prepare(sources, out, num_workers, overwrite=False):
     _refuse_own_results(sources, out)
     samples = gather(sources, classes)
     turned = [sample.image for sample in samples if stored_orientation(sample.image) != decoding.UPRIGHT]
-    if turned and sources.images.resolve() == (out / layout.IMAGES).resolve():  # others stay as they are
-        raise DataError(f'{turned[0]}: is stored turned (EXIF orientation), and its upright copy would be written over '
-                        'it; give another --out')
+    if sources.images.resolve() == (out / layout.IMAGES).resolve():
+        copied = turned + [sample.image for sample in samples
+                           if not sample.image_path.endswith(f'/{sample.image.name}')]
+        if copied:  # others stay as they are
+            raise DataError(f'{copied[0]}: is stored turned (EXIF orientation) or has a name that lists cannot hold, '
+                            'and a copy would be written over it or beside it; give another --out')
     if (out / 'lists').exists() and not is_prepared(out / layout.IMAGES):
         raise DataError(f'{out}: holds other data; choose another folder')
     shares = split(samples, sources.val)

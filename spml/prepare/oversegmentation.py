@@ -101,7 +101,7 @@ def oversegment_list(data_dir, data_list, save_dir, contours_from, threshold, ma
     if contours_from:
         require_higra()
         if contours_from.resolve() == pathlib.Path(save_dir).resolve():
-            raise DataError(f'{contours_from}: regions are written to the same folder, over its maps; move these')
+            raise DataError(f'{contours_from}: regions are written to the same folder; keep the maps in another')
     if threshold is None:
         threshold = CONTOUR_THRESHOLD if contours_from else THRESHOLD
     by_hed = contours_from is not None and contours_from.suffix == '.pth'
@@ -113,9 +113,11 @@ def oversegment_list(data_dir, data_list, save_dir, contours_from, threshold, ma
     entries = [dataclasses.replace(entry, semantic=None, regions=None) for entry in reversed(listed.values())]
     check_unique(entries)
     check_files(entries)
-    for entry in entries:
-        if entry.image.resolve() == (pathlib.Path(save_dir) / f'{entry.name}.png').resolve():
-            raise DataError(f'{entry.image}: regions are written to the same place, over it; give another --save_dir')
+    for entry in listed.values():
+        place = (pathlib.Path(save_dir) / f'{entry.name}.png').resolve()
+        for path in filter(None, (entry.image, entry.semantic)):
+            if path.resolve() == place:
+                raise DataError(f'{path}: regions are written to the same place, over it; give another --save_dir')
     items = {entry.name: (entry, contours_from if by_hed else contours_from and _contour_path(contours_from, entry))
              for entry in entries}
     options = {'contours': HED if by_hed else contours_from and str(contours_from.resolve()),

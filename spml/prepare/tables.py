@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 _COLUMNS = {'image': ('image', 'images', 'image_id', 'image_name', 'img', 'file', 'filename', 'file_name', 'name',
                       'path', 'photo'),
             'x': ('x',), 'y': ('y',),
-            'class': ('class', 'classes', 'label', 'labels', 'category', 'tag', 'tags', 'class_id', 'label_id',
-                      'category_id')}
+            'class': ('class', 'classes', 'label', 'labels', 'category', 'tag', 'tags')}
+_ID_COLUMNS = ('class_id', 'label_id', 'category_id')  # of tags, where no column is called as above
 _ENDINGS = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.webp')
 _FEW = 3
 
@@ -176,13 +176,14 @@ def read_table(path):
 def _separator(lines):
     """Return what separates fields: what is on all lines, if there is such, and may end the name of an image on most.
 
-    Of several that do, it is the most frequent in the first line.
+    Of several that do, it is the first in the first line.
     """
     bare = [re.sub('"([^"]*)"', lambda quoted: re.sub('[,;\t]', ' ', quoted[1]), line)  # there they separate nothing
             for line in lines if line.strip()]
     signs = [sign for sign in ',;\t' if bare and all(sign in line for line in bare)]
     return max(signs or ',;\t', key=lambda sign: (
-        sum(line.split(sign)[0].strip().lower().endswith(_ENDINGS) for line in bare), ''.join(bare[:1]).count(sign)))
+        sum(line.split(sign)[0].strip().lower().endswith(_ENDINGS) for line in bare),
+        -len(''.join(bare[:1]).split(sign)[0])))
 
 
 def _tag_rows(path, classes):
@@ -193,6 +194,7 @@ def _tag_rows(path, classes):
         header = rows.pop(0)[1]  # of a column without a name, or with one that is not known
     titles = [] if header is None else header[1:]
     kept = [not title or title.lower().rstrip('0123456789_-. ') in _COLUMNS['class'] for title in titles]
+    kept = kept if any(kept) else [title.lower() in _ID_COLUMNS for title in titles]
     of_classes = [classes.find(title) is not None for title in titles]
     if len(titles) == 1 and not kept[0] and not of_classes[0] and len(classes.names) > 2 and _are_switches(rows, 2):
         raise DataError(f'{path}: the column {titles[0]} holds 0 and 1 alone; call it `class` if these are ids of '

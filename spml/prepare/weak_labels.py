@@ -8,7 +8,7 @@ import pathlib
 from typing import NamedTuple
 
 from spml.data import voc_layout as layout
-from spml.data.lists import read_list
+from spml.data.lists import check_output, read_list
 from spml.data.readers import image_size
 from spml.errors import DataError
 from spml.prepare import notes
@@ -47,6 +47,8 @@ def write_labels(out, labels, sources, draw, num_workers, title, options=None, o
     """
     out = pathlib.Path(out)
     full = data_list or train_images(out)
+    for one in labels:
+        check_output(out / 'lists' / f'train_{one.kind}.txt', full)
     entries = read_list(full, out)
     items = {entry.name: (entry, sources[entry.name]) for entry in entries if entry.name in sources}
     if not items:

@@ -109,6 +109,8 @@ def _images(runs, truths, folder, num_images, segmenters):
         return []
     if first.pseudo_labels is not None:  # what is predicted of these without truth is shown beside them
         shown = {entry.name for entry in read_list(first.pseudo_labels.image_list, folder, unique_names=False)}
+    predicted = {entry.name: entry.image.resolve() for entry in read_list(
+        first.predictions.image_list, folder, unique_names=False)} if first.predictions is not None else {}
     for maps in (first.predictions, first.pseudo_labels):
         if maps is None:
             continue
@@ -123,7 +125,9 @@ def _images(runs, truths, folder, num_images, segmenters):
         flat = [(group, *pair) for group, pairs in chosen for pair in pairs]
         groups = {group: [] for group, _, _ in flat}
         for group, entry, value in tqdm(flat, desc=part.lower(), unit='image', dynamic_ncols=True):
-            groups[group].append(_row(runs, entry, value, known, is_training, segmenters))
+            image = entry.image.resolve()
+            is_predicted = predicted.get(entry.name, image) == image  # two images may have one name
+            groups[group].append(_row(runs, entry, value, known, is_training, is_predicted, segmenters))
         if is_training and segmenters:
             note += ' Predictions are those of the last weights at a single scale.'
         if groups or maps.truth_list is not None:
@@ -146,13 +150,13 @@ def _choose(run, maps, entries, truths, count):
     return f'Not ranked, for they are not scored; {len(there)} images.', [('Some', chosen)]
 
 
-def _row(runs, entry, value, truths, is_training, segmenters):
+def _row(runs, entry, value, truths, is_training, is_predicted, segmenters):
     labels = [('weak label', entry.semantic)] if is_training else []
     for run in runs:
         suffix = f', {run.name}' if len(runs) > 1 else ''
         if is_training:
             labels.append((f'pseudo label{suffix}', _map_of(run.pseudo_labels, entry)))
-        label = _map_of(run.predictions, entry)
+        label = _map_of(run.predictions, entry) if is_predicted else None
         if is_training and run.name in segmenters:
             label = segmenters[run.name].predict(entry.image).labels
         labels.append((f'prediction{suffix}', label))

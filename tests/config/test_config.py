@@ -259,8 +259,8 @@ def test_missing_required_keys_are_all_named():
     ('train:\n', 'train is null'),
     ('seed: 1\ntrain:\n  base_lr: 1\n  base_lr: 2\n', "line 4: not valid YAML: key 'base_lr' is given twice"),
     ('seed: 1\nseed: 1\n', "line 2: not valid YAML: key 'seed' is given twice"),
-    ('seed: 010\n', 'line 1: not valid YAML: 010 is not the number that it looks like'),
-    ('seed: 1:30\n', '1:30 is not the number'), ('seed: -0_7\n', '-0_7 is not'),
+    ('seed: 010\n', 'line 1: not valid YAML: 010 would be 8'), ('seed: 1:30\n', '1:30 would be 90'),
+    ('train: {base_lr: 1:30.5}\n', '1:30.5 would be 90.5'), ('seed: -010\n', '-010 would be -8'),
     ('train: [1, 2\nseed: 1\n', 'line 2: not valid YAML'), ('a: 1\n---\nb: 2\n', 'not valid YAML'),
     ('x: !!python/object/apply:os.getcwd []\n', 'line 1: not valid YAML'), ('seed: 2024-99-99\n', 'not valid YAML'),
     ('[' * 5000, 'nested too deeply'), (b'\xff\xfe\x00', 'UTF-8'), ('a: \x00\n', 'not valid YAML'),
@@ -271,6 +271,13 @@ def test_files_that_are_no_configuration(tmp_path, text, fragment):
     message = refusal(path)
     assert message.startswith(f'{path}: ')
     assert fragment in message
+
+
+def test_numbers_with_a_0_in_front():
+    config = resolve(MINIMAL, ['seed=07', 'network.pretrained=010'])
+    assert (config.seed, config.network.pretrained) == (7, '010')
+    for override, words in (('seed=010', '010 would be 8'), ('train.base_lr=1:30.5', '1:30.5 would be 90.5')):
+        assert f'--set {override}: {words}' in refusal(MINIMAL, override)
 
 
 def test_merges_and_a_byte_order_mark_are_fine(tmp_path):

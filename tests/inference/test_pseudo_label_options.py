@@ -250,6 +250,17 @@ def test_the_list_of_pseudo_labels_does_not_replace_its_own(place):
     assert not place.path('semantic_gray', 'a').exists()
 
 
+def test_pseudo_labels_do_not_replace_the_labels_that_they_are_made_from(place):
+    own = place.path('semantic_gray', 'b')
+    own.parent.mkdir(parents=True)
+    content = (place.data.folder / 'semantic/b.png').read_bytes()
+    own.write_bytes(content)
+    write_list(place, 'semantic/a.png', f'{own} instance/b.png', 'semantic/c.png')
+    with pytest.raises(DataError, match=rf'{own}: the new label map of .*:2 would be written over it'):
+        place.make('pseudo_labels')
+    assert own.read_bytes() == content
+
+
 def test_prototypes_of_an_image_without_label_map_have_no_class(place):
     write_list(place, '- instance/a.png 2 tag', 'semantic/b.png', 'semantic/c.png')
     place.make('prototypes')

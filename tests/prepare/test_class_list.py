@@ -136,11 +136,11 @@ def test_a_class_list_whose_background_is_not_first(class_list, text):
 
 
 def test_comments(class_list):
-    text = '# pets\n#\n#\twith a tab\nbackground\ncat\n  # tame\ndog\nlane #1\n'
+    text = '# pets\n#\n#\twith a tab\n## more\n#---\nbackground\ncat\n  # tame\ndog\nlane #1\n'
     assert class_list(text).names == ('background', 'cat', 'dog', 'lane #1')
     coloured = class_list('# 1\nbackground #000000\n# x\ncat #ff0000\n')
     assert (coloured.names, coloured.colours) == (('background', 'cat'), ((0, 0, 0), (255, 0, 0)))
-    for line in ('cat  # tame', '#cat', '#ff0000 cat'):
+    for line in ('cat  # tame', 'cat #tame', 'cat #', '#cat', '#1', '#ff0000 cat'):
         with pytest.raises(DataError, match=r'classes\.txt:2: .*may be a comment'):
             class_list(f'background\n{line}\ndog\nbird\n')
 

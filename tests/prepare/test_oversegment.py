@@ -1,6 +1,7 @@
 """oversegment.py as users run it."""
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -205,8 +206,11 @@ def test_maps_are_read_as_they_are(tmp_path):
 
 
 @pytest.mark.parametrize('more', [[], ['--overwrite']])
-def test_photos_where_regions_go(data, fails, more):
-    before = {path.name: path.read_bytes() for path in (data.folder / 'images').iterdir()}
-    data.out = data.folder / 'images'
-    fails('oversegment', *data.arguments(*more), naming=[data.folder / 'images', '--save_dir'])
-    assert {path.name: path.read_bytes() for path in (data.folder / 'images').iterdir()} == before
+@pytest.mark.parametrize('place', ['images', 'weak'])
+def test_photos_and_labels_where_regions_go(data, fails, more, place):
+    data.out = data.folder / place
+    if place == 'weak':
+        shutil.copytree(data.truth, data.out)
+    before = {path.name: path.read_bytes() for path in data.out.iterdir()}
+    fails('oversegment', *data.arguments(*more), naming=[data.out, '--save_dir'])
+    assert {path.name: path.read_bytes() for path in data.out.iterdir()} == before

@@ -145,7 +145,8 @@ def test_points_of_labelme(tmp_path, classes):
 @pytest.mark.parametrize('text', ['a.jpg,cat;dog;palm tree\nb.jpg,cat\n', '"x;a.jpg",cat;dog;palm tree\nb.jpg,cat\n',
                                   'Smith, J 1.jpg;cat;dog|palm tree\nSmith, J 2.jpg;cat\n',
                                   'a;1.jpg,cat,dog,palm tree\nb;2.jpg,cat\n',
-                                  'a.jpg,cat;dog;palm tree\nb.jpg,cat;cat\n'])
+                                  'a.jpg,cat;dog;palm tree\nb.jpg,cat;cat\n',
+                                  'img1,cat;dog;palm tree\nimg2,cat;cat\n'])
 def test_several_signs_that_may_separate(table, classes, text):
     assert sorted(read_tags(table(text), classes).values()) == [(1,), (1, 2, 3)]
 
@@ -162,6 +163,12 @@ def test_numbers_that_may_be_no_ids(table, classes, text, words):
 @pytest.mark.parametrize('title', ['class_1', '', 'class_id', 'Label'])
 def test_ids_that_happen_to_be_0_and_1(table, classes, title):
     assert read_tags(table(f'image,{title}\na.jpg,1\nb.jpg,0\n'), classes) == {'a.jpg': (1,), 'b.jpg': (0,)}
+
+
+def test_names_count_more_than_ids_beside_them(table, classes, caplog):
+    assert read_tags(table('image,class,class_id\na.jpg,cat,1\nb.jpg,dog,9\n'), classes) == {
+        'a.jpg': (1,), 'b.jpg': (3,)}
+    assert '1 columns are not used, for example class_id' in caplog.text
 
 
 def test_a_column_of_0_and_1_with_two_classes(table, class_list):

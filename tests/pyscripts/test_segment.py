@@ -168,6 +168,31 @@ def test_labels_of_one_photo_do_not_meet_another(place, run_dir, works, fails, o
     fails('segment', place.folder / 'two', *more, 'labelme', naming=[place.out / 'photos/a.png', 'another photo'])
     assert (place.out / 'photos/a.png').read_bytes() == content
     works('segment', place.folder / 'one', *more, 'labelme')
+    Image.fromarray(pixels).save(place.folder / 'two/a.jpg')
+    fails('segment', place.folder / 'two/a.jpg', *more, 'labelme', '--overwrite',
+          naming=[place.out / 'photos/a.png', 'another photo'])
+    # All that is known of the photo before it is made anew.
+    works('segment', place.folder / 'two/a.png', *more, 'masks', 'labelme', '--overwrite')
+    assert (place.out / 'photos/a.png').read_bytes() != content
+
+
+def test_a_folder_that_holds_the_photos_already(place, run_dir, works, fails):
+    folder = place.folder / 'mine'
+    (folder / 'photos').mkdir(parents=True)
+    pixels = np.array(Image.open(place.label('a', 'image')).convert('RGB'))
+    Image.fromarray(pixels).save(folder / 'photos/a.png')
+    Image.fromarray(pixels).save(folder / 'photos/b.jpg')
+    (folder / 'photos/b.png').write_bytes(b'a mask')
+    more = ['--run', run_dir, '--device', 'cpu', '--set', 'dataset.class_names=[background, cat, dog]']
+    fails('segment', folder / 'photos/b.jpg', *more, '--save_dir', folder / 'photos', naming=['b.png', '--save_dir'])
+    assert (folder / 'photos/b.png').read_bytes() == b'a mask'
+    before = (folder / 'photos/a.png').read_bytes()
+    works('segment', folder / 'photos/a.png', *more, '--save_dir', folder, '--format', 'masks')
+    assert (folder / 'photos/a.png').read_bytes() == before
+    (folder / 'photos/a.png').rename(folder / 'photos/c.PNG')
+    fails('segment', folder / 'photos/c.PNG', *more, '--save_dir', folder, '--format', 'masks',
+          naming=['c.PNG', '--save_dir'])
+    assert not (folder / 'photos/c.png').exists()
 
 
 def test_photos_that_cannot_be_read_end_it_before_the_work(place, run_dir, fails, works, caplog):

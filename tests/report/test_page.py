@@ -140,3 +140,4 @@ def test_images_of_one_name_in_both_lists_are_compared_with_their_own_truth(work
     text = Page(run / 'report.html').text
     training = text[text.index('Training images'):]
     assert all(f'{name}: 100.0 %' in training for name in made.parts['train'])
+    assert training.count('none prediction') == 5  # not even of t0, of which there is a prediction, of the other image
