@@ -190,11 +190,13 @@ def _write_lists(out, shares, known):
     """Write the list files of what `split` returned, remove older ones, and return the dict from name to samples."""
     train = shares['train']
     is_drawn = all(kind in ('scribble', 'mask') for sample in train for kind in sample.labels)
-    lists = dict(zip(_LISTS, (
-        train, train if is_drawn and any(sample.is_weak for sample in train) else [],
-        [sample for sample in train if 'mask' in sample.labels], shares['val'], shares['test'],
-        # Without truth a run ends in pictures instead of scores: of these.
-        [] if shares['val'] else [*train, *shares['test']]), strict=True))
+    lists = {'train': train,
+             'train_scribble': train if is_drawn and any(sample.is_weak for sample in train) else [],
+             'train_full': [sample for sample in train if 'mask' in sample.labels],
+             'val': shares['val'], 'test': shares['test'],
+             # Without truth a run ends in pictures instead of scores: of these.
+             'all': [] if shares['val'] else [*train, *shares['test']]}
+    assert lists.keys() == {*_LISTS}  # originals in their places are refused before anything is written
     for name, samples in lists.items():
         if samples:
             path = layout.write_lines(out, name, [' '.join([sample.image_path, *_fields(name, sample, known)])

@@ -208,3 +208,11 @@ def test_own_classes_and_boxes_in_any_form(tmp_path, works, fails, rng):
     assert '1 label maps written' in printed
     boxes.write_text(json.dumps(json.loads(boxes.read_text()) | {'info': {'complete': False}}))
     fails('prepare_cam', *words, naming=[boxes, 'outside', '--save_dir'])
+
+
+def test_the_list_of_labels_does_not_replace_the_one_it_is_made_from(place, fails):
+    path = place.out / 'lists/train_tag.txt'
+    path.write_bytes((place.out / 'lists/train_full.txt').read_bytes())
+    before = path.read_bytes()
+    fails('prepare_cam', *arguments(place, '--data_list', path), naming=[path, 'written over'])
+    assert path.read_bytes() == before
