@@ -175,20 +175,26 @@ def distance_to_segment(point, start, end):
     return 2 * math.sqrt(max(0, half * (half - ahead) * (half - back) * (half - length))) / length  # Heron
 
 
-@pytest.mark.parametrize('radius', [0.5, 1.5, 3, 4.7])
+@pytest.mark.parametrize('radius', [0.2, 0.5, 1.5, 3, 4.7])
 def test_a_pixel_takes_the_nearest_stroke_within_the_radius(radius, rng):
     shape = (23, 31)
-    strokes = [(label, rng.uniform(-4, 34, (count, 2))) for label, count in ((0, 3), (7, 2), (20, 1), (3, 4))]
+    paths = [(label, rng.uniform(-4, 34, (count, 2))) for label, count in ((0, 3), (7, 2), (3, 4))]
+    # One dot inside, for sure, and one anywhere.
+    dots = [(20, rng.uniform(1, 21, (1, 2))), (9, rng.uniform(-4, 34, (1, 2)))]
+    strokes = [paths[0], dots[0], *paths[1:], dots[1]]
     labels = draw(strokes, shape, radius)
     assert labels.dtype == np.uint8
+    around = list(itertools.product(range(-6, 37), repeat=2))
+    own = {label: min(around, key=lambda pixel, dot=dot: math.dist(pixel, dot)) for label, (dot,) in dots}
     for y, x in np.ndindex(shape):
-        distances = [(min(distance_to_segment((x, y), start, end) for start, end in
-                          zip(path, path[1:] if len(path) > 1 else path, strict=False)), label)
-                     for label, path in strokes]
-        ordered = sorted(distances)
-        if abs(ordered[0][0] - radius) < 1e-6 or ordered[1][0] - ordered[0][0] < 1e-6:
+        distances = sorted((min(distance_to_segment((x, y), start, end) for start, end in
+                                zip(path, path[1:] if len(path) > 1 else path, strict=False)), label)
+                           for label, path in strokes)
+        if any(abs(distance - radius) < 1e-6 for distance, _ in distances) or any(
+                second - first < 1e-6 for (first, _), (second, _) in itertools.pairwise(distances)):
             continue  # where rounding may decide
-        assert labels[y, x] == (ordered[0][1] if ordered[0][0] <= radius else 254), (y, x)
+        reaching = [label for distance, label in distances if distance <= radius or own.get(label) == (x, y)]
+        assert labels[y, x] == (reaching[0] if reaching else 254), (y, x)
 
 
 def picture(labels):
