@@ -73,7 +73,7 @@ class Segmenter:
         class_names: C strings.
         colours: C tuples (R, G, B) in which pictures show the classes.
         has_background: whether class 0 is whatever no other class covers; otherwise it is a class as the others.
-        void: what a label map has where a pixel is no class and does not count; never predicted.
+        void: what a label map has where a pixel is not a class and does not count; never predicted.
         device: torch.device it computes on.
         embedder: the embedding network with its sliding window.
     """

@@ -25,7 +25,7 @@ def execute(main):
             status = main()
     except SpmlError as error:
         if not (error.is_secondary and LAUNCHED in os.environ):
-            # What was asked for is no mistake.
+            # What was asked for is not a mistake.
             _complain(error, prefix='' if error.exit_status == interrupt.STATUS else 'error: ')
         status = error.exit_status
     except SystemExit as error:

@@ -140,7 +140,7 @@ def add_class_arguments(parser):
     """Add `--num_classes` and `--class_names`, and the configuration that says what they leave open."""
     parser.add_argument('--num_classes', type=number(int, lambda value: 1 <= value <= 255, 'in 1..255'),
                         metavar='C',
-                        help='label values of C and above are no classes (default: what --cfg_path says)')
+                        help='label values of C and above are not classes (default: what --cfg_path says)')
     parser.add_argument('--class_names', type=lambda text: text.split(','), metavar='NAME,NAME,...',
                         help='C names (default: what --cfg_path says, else the class ids)')
     add_config_arguments(parser, 'YAML configuration whose number, names and colours of classes count')

@@ -92,7 +92,7 @@ class Checked:
 def parse_fix(text, num_classes):
     """Return the Fix that `unlabelled=OLD:NEW` or `class=OLD:NEW` asks for.
 
-    ConfigError: it is of another form, or NEW does not mean unlabelled or is no class.
+    ConfigError: it is of another form, or NEW does not mean unlabelled or is not a class.
     """
     name, _, values = text.partition('=')
     old, _, new = values.partition(':')
@@ -101,7 +101,7 @@ def parse_fix(text, num_classes):
     if name == 'unlabelled' and not num_classes <= int(new) < VOID:
         raise ConfigError(f'--fix {text}: {new} does not mean unlabelled; {num_classes}..{VOID - 1} do')
     if name == 'class' and not int(new) < num_classes:
-        raise ConfigError(f'--fix {text}: {new} is no class; 0..{num_classes - 1} are')
+        raise ConfigError(f'--fix {text}: {new} is not a class; 0..{num_classes - 1} are')
     return Fix(int(old), int(new))
 
 

@@ -66,7 +66,7 @@ def read_list(list_path, data_dir, fields=None, unique_names=True, allow_absolut
         num_classes: tags are less than this.
 
     DataError: the list or the folder is missing, the list is empty or not text, a line has the wrong number of fields,
-    a path leaves `data_dir`, a tag is no class, a kind none of LABEL_KINDS, or a base name comes twice.
+    a path leaves `data_dir`, a tag is not a class, a kind none of LABEL_KINDS, or a base name comes twice.
     """
     entries, errors = parse_list(list_path, data_dir, fields, allow_absolute, num_classes)
     if errors:
@@ -182,7 +182,7 @@ def _parse_line(parts, number, list_path, data_dir, allowed, allow_absolute, num
     tags = _parse_tags(parts[3], place, num_classes) if len(parts) > 3 else ()
     kind = parts[4] if len(parts) > 4 else None
     if kind is not None and kind not in LABEL_KINDS:
-        raise DataError(f'{place}: {reprlib.repr(kind)} is no kind of label; they are {", ".join(LABEL_KINDS)}')
+        raise DataError(f'{place}: {reprlib.repr(kind)} is not a kind of label; they are {", ".join(LABEL_KINDS)}')
     paths = []
     for index, part in enumerate(parts[:_PATHS]):
         if part == NONE and index:
@@ -214,6 +214,6 @@ def _parse_tags(text, place, num_classes):
                         f'{NONE} for none')
     found = sorted(set(map(int, tags)))
     if found[-1] >= num_classes:
-        raise DataError(f'{place}: the tag {found[-1]} is no class; there are {num_classes}, 0 to {num_classes - 1} '
+        raise DataError(f'{place}: the tag {found[-1]} is not a class; there are {num_classes}, 0 to {num_classes - 1} '
                         '(dataset.num_classes)')
     return tuple(found)

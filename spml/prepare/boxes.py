@@ -29,7 +29,7 @@ FORMATS = {'.json': 'labelme', '.xml': 'voc', '.txt': 'yolo'}  # of files in a f
 _YOLO_NAMES = ('classes.txt', 'obj.names', 'data.yaml')  # what tools call the list of YOLO's classes
 _FAR = 1e9  # pixels
 _ROUNDED = 1e-4  # by which a share may leave 0..1, as sums of rounded numbers do
-_SLACK = 1  # pixels by which a box may leave its image without a word: tools round differently
+_SLACK = 1  # pixels by which a box may leave its image unreported: tools round differently
 
 
 class Boxes(NamedTuple):
@@ -189,7 +189,7 @@ def _is_number(value):
 def _share(where, text):
     value = as_float(text)
     if not -_ROUNDED <= value <= 1 + _ROUNDED:
-        raise DataError(f"{where}: {text!r} is no share of the image's width or height, 0..1; are these pixels?")
+        raise DataError(f"{where}: {text!r} is not a share of the image's width or height, 0..1; are these pixels?")
     return value
 
 

@@ -20,7 +20,7 @@ from spml.names import UNLABELLED, VOID
 from spml.utils.formats import read_lines
 from spml.visualization.palette import class_colours
 
-# Of CVAT's `labelmap.txt`, `name:R,G,B:parts:actions`, what follows the colour is no matter.
+# Of CVAT's `labelmap.txt`, `name:R,G,B:parts:actions`, what follows the colour does not matter.
 _LINE = re.compile(r'(?P<name>.*?)(?:[\s,:]+(?P<colour>\d+[\s,]+\d+[\s,]+\d+|#[0-9a-fA-F]{6})(?::[^:]*:[^:]*)?)?')
 _NUMBERED = re.compile(r'(?P<id>\d+)\s*[\s,;:.]\s*(?P<rest>[^\W\d].*)')  # `1 cat`, `1,cat,128,0,0`
 _COMMENT = re.compile(r'#(\W.*)?')
@@ -127,7 +127,7 @@ def _without_numbers(lines):
     for index, ((place, line), match, name) in enumerate(zip(numbered, found, names, strict=True)):
         is_none = name.lower() in _NO_CLASSES
         if int(match['id']) != (_NO_CLASSES[name.lower()] if is_none else index):
-            other = f'; {name} is no class, so call it background if it is what no other class covers' * is_none
+            other = f'; {name} is not a class, so call it background if it is what no other class covers' * is_none
             raise DataError(f'{place}: {line!r}, but ids count the classes from 0; list the classes alone, in their '
                             f'order, and give --fix VALUE=CLASS for masks that hold other values{other}')
     return rests
@@ -163,9 +163,9 @@ def _check_twice(entries):
 
 
 def _check_order(entries, with_colour):
-    """Refuse what is no class before a class where ids may count it; LabelMe's own, -1 by convention, may be first."""
+    """Refuse what is not a class before a class where ids may count it; LabelMe's own, -1 by custom, may be first."""
     special = [entry for entry in entries if entry[1].lower() in _NO_CLASSES and entry[1] != _IGNORED]
     if special and with_colour == {False} and entries.index(special[0]) < len(entries) - len(special):
         place, name, _ = special[0]
-        raise DataError(f'{place}: {name} is no class, and ids count the classes alone, from 0; move it to the end, '
+        raise DataError(f'{place}: {name} is not a class, and ids count the classes alone, from 0; move it to the end, '
                         'and if ids of masks count it, give --fix for each (--fix 0=void 1=0 2=1)')

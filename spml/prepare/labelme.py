@@ -18,7 +18,7 @@ from spml.prepare.coco_masks import SHARES, are_shares
 from spml.prepare.photos import SAME_PHOTO
 from spml.utils.formats import as_int, read_json
 
-BACKGROUND, IGNORED = '_background_', '__ignore__'  # labels that are no classes, by LabelMe's own convention
+BACKGROUND, IGNORED = '_background_', '__ignore__'  # labels that are not classes, by LabelMe's own convention
 STROKES = ('line', 'linestrip', 'point', 'points')
 # The numbers of points that each type of shape may have, at least and at most. Corners: of a rectangle, which some
 # tools write as two that are opposite, others as all four.
@@ -133,7 +133,7 @@ def note_renamed(path, named, notes):
 def _shapes(path, content):
     shapes = content.get('shapes') if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
-        raise DataError(f'{path}: has no list of shapes, so it is no file of LabelMe; export it as that, or as COCO '
+        raise DataError(f'{path}: has no list of shapes, so it is not a LabelMe file; export it as that, or as COCO '
                         'for --coco')
     for number, shape in enumerate(shapes):
         if not isinstance(_type(shape), str) or _type(shape) not in _NUM_POINTS:

@@ -16,7 +16,7 @@ _MOST_LISTED = 4 << 20
 def members(source):
     """Return the ZipInfo of each member of a zip archive, given as a binary file; ValueError: its list is too long.
 
-    zipfile.BadZipFile: it is no archive.
+    zipfile.BadZipFile: it is not an archive.
     """
     length = source.seek(0, os.SEEK_END)
     source.seek(max(0, length - _TAIL))

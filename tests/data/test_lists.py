@@ -49,7 +49,7 @@ def test_wrong_number_of_fields_names_file_and_line(write, tmp_path, line, field
     ('\xff\xd8\xff\xe0', ': not a UTF-8 text file'), ('x\n\na b c 1 tag x\n', ':3: 6 fields'),
     ('x\n\na b c d\n', ":3: the tags 'd' must be"), ('a b c 1, tag\n', ':1: the tags'),
     ('a b c 254\n', ':1: the tag 254'),
-    ('a b c 1 tags\n', ":1: 'tags' is no kind of label; they are mask, scribble, point, box, tag"),
+    ('a b c 1 tags\n', ":1: 'tags' is not a kind of label; they are mask, scribble, point, box, tag"),
     ('x/a.jpg\nx/b.jpg\ny/a.png\n', ':3: the image name a is on line 1 already'),
     *((f'ok.jpg\n{path}\n', ':2: .* leads out of the data folder')
       for path in ('../a.jpg', 'x/../../a.jpg', '..', './../a'))])
@@ -157,7 +157,7 @@ def test_a_line_that_needs_regions_or_fewer_fields_says_so(write, tmp_path):
 def test_a_tag_beyond_the_classes_names_file_and_line(write, tmp_path):
     path = write('a.jpg - i.png 1,3\n\nb.jpg - i.png 2,4 tag\n')
     assert len(read_list(path, tmp_path, num_classes=5)) == 2
-    with pytest.raises(DataError, match=r'train\.txt:3: the tag 4 is no class; there are 4, 0 to 3'):
+    with pytest.raises(DataError, match=r'train\.txt:3: the tag 4 is not a class; there are 4, 0 to 3'):
         read_list(path, tmp_path, num_classes=4)
 
 

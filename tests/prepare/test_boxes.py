@@ -225,5 +225,5 @@ def test_shares_that_were_rounded(writer, classes):
     (path / 'a.txt').write_text('0 0.5 0.5 1.0000001 1\n0 0 -0.00001 1.00002 0 1 1\n')
     assert boxes_of(path, classes) == [(1, (0, 0, 64, 48))] * 2
     (path / 'a.txt').write_text('0 0.5 0.5 1.01 1\n')
-    with pytest.raises(DataError, match=r"a\.txt:1: '1.01' is no share"):
+    with pytest.raises(DataError, match=r"a\.txt:1: '1.01' is not a share"):
         boxes_of(path, classes)

@@ -111,7 +111,7 @@ def test_lists_without_tags_are_refused(tmp_path, cam_config, small_data):
         with pytest.raises(DataError, match=r'list_3\.txt: no image has a tag.*fourth field'):
             train_cam(cam_config(), small_data.folder, small_data.list, tmp_path / 'run', CPU)
     small_data.list.write_text('image/a.png - - 1,3\n')
-    with pytest.raises(DataError, match=r'list_3\.txt:1: the tag 3 is no class'):
+    with pytest.raises(DataError, match=r'list_3\.txt:1: the tag 3 is not a class'):
         train_cam(cam_config(), small_data.folder, small_data.list, tmp_path / 'run', CPU)
     assert not (tmp_path / 'run').exists()
 
