@@ -101,7 +101,10 @@ def _parser():
     parser.add_argument('--val', type=pathlib.Path, metavar='FILE', help='names of images to score on, one per line')
     parser.add_argument('--undrawn', type=_undrawn, metavar='VALUE|R,G,B',
                         help='what is not drawn in scribbles, besides values and colours of no class and transparent '
-                             'pixels; 0: the first class has the value 1')
+                             'pixels')
+    parser.add_argument('--first_id', type=int, choices=(0, 1),
+                        help='what value the first class has in scribbles of ids, of which --undrawn is 0 (default: 1 '
+                             'if their values reach the number of classes)')
     parser.add_argument('--background', choices=('first', 'none'),
                         help='what the first class is: the background, or a class as the others (default: the '
                              'background if it is called so)')
@@ -131,11 +134,14 @@ def _parser():
 def _check_options(args, labels):
     """Raise ConfigError for an option that says how to read labels that are not given."""
     for option, given, of in (('fix', args.fix, ('masks',)), ('undrawn', args.undrawn is not None, ('scribbles',)),
+                              ('first_id', args.first_id is not None, ('scribbles',)),
                               ('palettes', args.palettes, ('masks', 'scribbles')),
                               ('boxes_incomplete', args.boxes_incomplete, ('boxes',))):
         if given and not labels.keys() & set(of):
             raise ConfigError(f'--{option} says how to read {" and ".join(f"--{name}" for name in of)}; give '
                               f'{"one of these" if len(of) > 1 else "that"}, or leave it out')
+    if args.first_id is not None and args.undrawn not in (0, (0, 0, 0)):
+        raise ConfigError('--first_id is of scribbles of which 0 is not drawn; give --undrawn 0, or leave it out')
 
 
 def main():
@@ -146,7 +152,7 @@ def main():
     classes = read_class_list(args.classes)
     sources = Sources(args.images, args.classes, labels, args.val, args.undrawn, _rules(args, labels, classes),
                       args.orientation, args.background, args.palettes, _fixes(args.fix, classes),
-                      args.boxes_incomplete, args.point_width)
+                      args.boxes_incomplete, args.point_width, args.first_id)
     made = custom.prepare(sources, args.out, args.num_workers, args.overwrite)
     cfg_dir = args.cfg_dir or args.out / 'configs'
     custom_config.write_configs(ROOT / 'configs' / args.base, cfg_dir, made.classes, made.longest_side,

@@ -30,7 +30,7 @@ def main():
     try:
         from spml.report.page import write_page
     except ImportError as error:
-        raise SpmlError(f'the report needs {error.name}: pip install plotly jinja2') from None
+        raise SpmlError(f"the report needs {error.name}: pip install -e '.[report]'") from None
     from spml.api import load_segmenter
     from spml.report.run_folder import read_runs
 

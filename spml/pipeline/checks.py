@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from spml.errors import SpmlError
-from spml.names import PRETRAINED_NAMES
+from spml.names import LITE0, PRETRAINED_NAMES
 from spml.pipeline.plan import OPTIONS, embedding_keys
 from spml.pipeline.recipes import configuration
 from spml.utils.files import PROJECT, weights_path
@@ -123,7 +123,8 @@ def _require_weights(plan, stage, pretrained, made):
         return
     source = 'PRETRAINED' if plan.settings.get('PRETRAINED') == pretrained else 'network.pretrained'
     raise SpmlError(f'{source}={pretrained}: no such weights for {stage.name}; fetch them with '
-                    'pyscripts/data/fetch_weights.py, name others, or set PRETRAINED= for random weights')
+                    f'pyscripts/data/fetch_weights.py, or set PRETRAINED={LITE0} for those that pip brings, or '
+                    'PRETRAINED= for random ones')
 
 
 def count_processes(settings, configs):

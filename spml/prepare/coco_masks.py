@@ -104,7 +104,7 @@ def check_records(path, content, group, **fields):
     """Return the list `group` in the content of a JSON of COCO; DataError unless it has fields of these types."""
     records = content.get(group) if isinstance(content, dict) else None
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise DataError(f'{path}: has no list of {group}, so it is not a COCO JSON; export it as that')
+        raise DataError(f'{path}: has no list of {group}, so it is not a JSON of COCO; export it as that')
     for record in records:
         for field, expected in fields.items():
             if not isinstance(record.get(field), expected):

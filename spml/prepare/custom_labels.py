@@ -40,7 +40,8 @@ def read_rules(sources, classes, has_background, samples, num_workers):
     """Look at all drawings and return the Rules; what cannot be right is refused, what is odd warned of."""
     codings = {}
     for option, look in (('masks', drawings.survey_mask),
-                         ('scribbles', functools.partial(drawings.survey_scribbles, classes, sources.undrawn))):
+                         ('scribbles', functools.partial(drawings.survey_scribbles, classes, sources.undrawn,
+                                                         sources.first_id))):
         paths = [label.content for sample in samples for label in sample.labels.values() if label.option == option]
         if paths:
             surveys = run_items(look, paths, num_workers, f'look at {option}')
@@ -52,6 +53,8 @@ def read_rules(sources, classes, has_background, samples, num_workers):
             if option == 'masks':
                 drawings.check_no_class(surveys, classes, codings[option], has_background)
             else:
+                codings[option] = codings[option]._replace(first_id=drawings.find_first_id(
+                    surveys, classes, codings[option], sources.undrawn, sources.first_id))
                 drawings.warn_of_colours(surveys, codings[option])
     outside = 0 if has_background and not sources.boxes_incomplete else UNLABELLED
     return Rules(sources, classes, has_background, codings, outside)
@@ -123,8 +126,10 @@ def _options(rules, option):
         return {'width of points': sources.point_width}
     if option == 'boxes':
         return {'outside boxes': rules.outside}
+    by_colour, fixes, greys_too, first_id = rules.codings[option]
     undrawn = {'undrawn': sources.undrawn} if option == 'scribbles' else {}
-    by_colour, fixes, greys_too = rules.codings[option]
+    if first_id != (sources.undrawn in (0, (0, 0, 0))) and option == 'scribbles':
+        undrawn |= {'first id': first_id}
     usual, changing = rules.classes.colours is not None, [pair for pair in fixes if pair[0] != pair[1]]
     return {**undrawn, **({} if by_colour == usual else {f'colours of {option}': by_colour}),
             **({f'greys of {option}': True} if greys_too else {}), **({'fix': changing} if changing else {})}

@@ -44,6 +44,7 @@ class Sources(NamedTuple):
     fixes: tuple = ()  # the same, of masks
     boxes_incomplete: bool = False  # whether there may be objects outside all boxes of an image
     point_width: float = 6  # of the dots that points are drawn as, in pixels
+    first_id: int | None = None  # as in `drawings.find_first_id`
 
     def turning(self):
         """Return the option of whatever depends on how photos are turned; none where that is the usual."""
@@ -118,7 +119,8 @@ def split(samples, val_path=None):
     scored_on = {sample.name for sample in val}
     train = [sample for sample in samples if sample.labels and sample.name not in scored_on]
     if not train:
-        raise DataError('no image with a label is left to train on; label more of them')
+        kept = f': {len(val)} with a mask are kept to score on, for example {val[0].image}' if val else ''
+        raise DataError(f'no image with a label is left to train on{kept}; label more of them')
     return {'train': train, 'val': val, 'test': [sample for sample in samples if not sample.labels]}
 
 
@@ -147,11 +149,11 @@ def _of_types(path, sources, found, types, empty=False):
 def _coco(path, sources, classes, images):
     # An image without any annotation is all background; or all unlabelled or void, and then has no label.
     return _by_name(path, ((name, image) for name, image in read_coco(path, classes, sources.rules).items()
-                           if image.annotations or sources.rules.rest == 0))
+                           if image.annotations or sources.rules.rest == 0), images)
 
 
 def _boxes(path, sources, classes, images):
-    found = _by_name(path, find_boxes(path, classes, classes.has_background(sources.background)).items())
+    found = _by_name(path, find_boxes(path, classes, classes.has_background(sources.background)).items(), images)
     is_labelme = any(boxes.format == 'labelme' for boxes in found.values())
     # With other shapes alone an image is not empty; without any it is.
     return _of_types(path, sources, found, {'rectangle'}, empty=True) if is_labelme else found
@@ -228,11 +230,16 @@ def _warn_of_folders(path, endings, sources):
                        'folder', path, len(inner), inner[0].name)
 
 
-def _by_name(path, pairs):
-    """Return the dict from image name to content of pairs (file name, content); DataError if an image comes twice."""
+def _by_name(path, pairs, images=()):
+    """Return the dict from image name to content of pairs (file name, content); DataError if an image comes twice.
+
+    `images` holds the names of images, of which one may be a file name without its ending: `a.v2` of `a.v2.jpg`.
+    """
     labels, files = {}, {}
     for file_name, label in pairs:
-        name = image_name(file_name)
+        name, whole = image_name(file_name), image_name(f'{file_name}.png')
+        if whole in images and not file_name.lower().endswith(_IMAGE_ENDINGS):
+            name = whole
         if name in labels:
             raise DataError(f'{path}: two labels of the image {name}, {files[name]} and {file_name}; images are '
                             'identified by their base names')

@@ -35,21 +35,24 @@ class Coding(NamedTuple):
     """How the files of a folder say which class a pixel has.
 
     `by_colour`: the colours of palettes do, not the indices. `fixes`: pairs (value, what it is written as), of ids.
-    `greys_too`: grey files are in the greys of the class list, instead of in ids.
+    `greys_too`: grey files are in the greys of the class list, instead of in ids. `first_id`: the value of the first
+    class in scribbles of ids, 0 or 1.
     """
 
     by_colour: bool
     fixes: tuple = ()
     greys_too: bool = False
+    first_id: int = 0
 
 
 class Survey(NamedTuple):
     """What was seen in a drawing before any was read as labels.
 
-    `values` are the ids in it, (256,) bool, None where colours say the class; `palette` is a dict from the indices that
-    occur to their colours, None without a palette; `greys` the values in a grey drawing; `drawn`, `snapped` and `lost`
-    count pixels of scribbles in colours: all that are drawn, those in colours near one of the class list, and those in
-    colours near none; `of_none` counts those of scribbles of ids that are drawn with the id of no class.
+    `values` are the ids in it, of scribbles those that are drawn, (256,) bool, None where colours say the class;
+    `palette` is a dict from the indices that occur to their colours, None without a palette; `greys` the values in a
+    grey drawing; `drawn`, `snapped` and `lost` count pixels of scribbles in colours: all that are drawn, those in
+    colours near one of the class list, and those in colours near none; `of_none` counts those of scribbles of ids that
+    are drawn with the id of no class.
     """
 
     path: pathlib.Path
@@ -100,15 +103,15 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
     They are a file of the forms above, or one with transparency. Grey values and palette indices as in `read_mask`;
     those of no class are not drawn. Colours that are near one of the class list, as soft edges have, count as it;
     others are not drawn. `undrawn` is the value (grey 0..255) or the colour (R, G, B) of what is not drawn, besides
-    transparent pixels, if there is one; where it is the value 0, the classes follow from 1 on. DataError: as in
-    `read_mask`; or nothing or, where nothing is transparent, nearly everything is drawn.
+    transparent pixels, if there is one. DataError: as in `read_mask`; or nothing or, where nothing is transparent,
+    nearly everything is drawn.
     """
     if isinstance(undrawn, int):
         undrawn = (undrawn,) * 3
     coding = coding or Coding(classes.colours is not None)
     ids, pixels, opaque, _ = _read(path, coding.by_colour, coding.greys_too)
     if ids is not None:
-        labels, number = ids.astype(int) - (undrawn == (0, 0, 0)), len(classes.names)
+        labels, number = ids.astype(int) - coding.first_id, len(classes.names)
         missing = _is_undrawn(ids, undrawn) | (labels < 0) | (labels >= number)
         if undrawn is None and opaque.all() and ids.max() == number and np.bincount(ids.ravel()).argmax() == 0:
             raise DataError(f'{path}: most of it is 0, and its largest value {number} is the number of classes; if ids '
@@ -116,11 +119,12 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
     else:
         labels, _, _ = _nearest(pixels, opaque, classes, undrawn)
         missing = (labels < 0) | (labels == UNLABELLED)
+    on_class = ids is None and undrawn is None and opaque.all() and _is_paper_of_a_class(pixels, classes)
     missing |= ~opaque
     if missing.all():
         raise DataError(f'{path}: nothing is drawn in it with an id or a colour of {classes.path}; check both, and '
                         '--undrawn')
-    if not missing.any() or (opaque.all() and missing.mean() < _LEAST_UNDRAWN):
+    if not missing.any() or on_class or (opaque.all() and missing.mean() < _LEAST_UNDRAWN):
         share = f'{100 * (1 - missing.mean()):.0f} % of its pixels are' if missing.any() else 'every pixel of it is'
         raise DataError(f'{path}: {share} drawn; say with --undrawn what is not (0, say, or a colour 255,255,255), or '
                         'give it as a mask')
@@ -134,8 +138,8 @@ def survey_mask(path):
                   greys=_greys(ids, opaque, palette))
 
 
-def survey_scribbles(classes, undrawn, path):
-    """Return the Survey of scribbles; arguments and errors as in `read_scribbles`."""
+def survey_scribbles(classes, undrawn, first_id, path):
+    """Return the Survey of scribbles; arguments and errors as in `read_scribbles` and `find_first_id`."""
     if isinstance(undrawn, int):
         undrawn = (undrawn,) * 3
     ids, pixels, opaque, palette = _read(path, classes.colours is not None)
@@ -145,10 +149,11 @@ def survey_scribbles(classes, undrawn, path):
                        if index in ids[opaque] and (not undrawn or set(undrawn) != {index}) and colour != undrawn}
         opaque = opaque & ~_is_undrawn(ids, undrawn)
         counts = np.bincount(ids[opaque], minlength=256)
-        of_none = counts[len(classes.names) + (undrawn == (0, 0, 0)):]
+        # Where 0 is not drawn and nobody says otherwise, the value after the last class shows that they count from 1.
+        of_none = counts[len(classes.names) + (undrawn == (0, 0, 0) if first_id is None else first_id):]
         # Where nothing else is, what is not drawn is one of these values.
         paper = of_none.max() if opaque.all() else 0
-        return Survey(path, None, palette, greys=_greys(ids, opaque, palette), of_none=int(of_none.sum() - paper))
+        return Survey(path, counts > 0, palette, greys=_greys(ids, opaque, palette), of_none=int(of_none.sum() - paper))
     labels, drawn, exact = _nearest(pixels, opaque, classes, undrawn)
     return Survey(path, None, None, int(drawn.sum()), int((drawn & (labels >= 0) & ~exact).sum()),
                   int((drawn & (labels < 0)).sum()))
@@ -196,6 +201,23 @@ def coding(surveys, classes, palettes=None, fixes=()):
     return Coding(False, fixes)
 
 
+def find_first_id(surveys, classes, by, undrawn, given=None):
+    """Return the value of the first class in scribbles, read by a Coding, of which `surveys` were made.
+
+    It is 0; where the value 0 is not drawn, 1 if the value after that of the last class occurs; or what is `given`, 0,
+    1 or None. DataError: 0 is not drawn, that value does not occur, and nothing is given.
+    """
+    seen = [survey for survey in surveys if survey.values is not None and survey.holds_ids(by)]
+    number = len(classes.names)
+    if given is not None or undrawn not in (0, (0, 0, 0)) or not seen:
+        return given or 0
+    if any(survey.values[number] for survey in seen):
+        return 1
+    raise DataError(f'{seen[0].path}: 0 is not drawn, and no scribble has the value {number}, so which value means '
+                    f'{classes.names[0]}, the first class? Give --first_id 1 if ids count from 1, and --first_id 0 if '
+                    f'1 means {classes.names[1]}')
+
+
 def _refuse_greys(surveys, classes):
     """Refuse grey files whose values are greys of the class list and mean something else as ids.
 
@@ -236,7 +258,7 @@ def check_no_class(surveys, classes, by, has_background=True):
             *range(len(classes.names))} & {*fixed[survey.values].tolist()}]
         if not absent and not alone:
             continue
-        told = (f'{len(holding)} of {len(seen)} masks hold {value}, which means {meaning}, '
+        told = (f'{len(holding)} of {len(seen)} masks of ids hold {value}, which means {meaning}, '
                 + f'{len(alone)} of these beside nothing but {classes.names[0]}, ' * bool(alone)
                 + f'for example {(alone or holding)[0].path}'
                 + f', and none has {", ".join(absent[:3])}{" ..." * (len(absent) > 3)}' * bool(absent))
@@ -310,6 +332,19 @@ def _nearest(pixels, opaque, classes, undrawn):
     is_drawn, is_exact = np.zeros((2, *opaque.shape), bool)
     is_drawn[opaque], is_exact[opaque] = drawn[inverse.ravel()], (exact >= 0)[inverse.ravel()]
     return labels, is_drawn, is_exact
+
+
+def _is_paper_of_a_class(pixels, classes):
+    """Return whether most of a drawing, (H, W, 3) uint8 RGB, has the colour of a class, and little any other colour.
+
+    Then that is paper: the rest is the soft edges of strokes.
+    """
+    codes, counts = np.unique(pixels.reshape(-1, 3).astype(np.int64) @ (1 << 16, 1 << 8, 1), return_counts=True)
+    is_class = np.array([classes.values.get((code >> 16, code >> 8 & 255, code & 255), UNLABELLED) < UNLABELLED
+                         for code in codes.tolist()])
+    largest = counts[~is_class].max(initial=0)
+    return bool(is_class[counts.argmax()] and 2 * counts.max() >= counts.sum()
+                and largest < _LEAST_UNDRAWN * counts.sum())
 
 
 def _greys(ids, opaque, palette):

@@ -133,7 +133,7 @@ def note_renamed(path, named, notes):
 def _shapes(path, content):
     shapes = content.get('shapes') if isinstance(content, dict) else None
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
-        raise DataError(f'{path}: has no list of shapes, so it is not a LabelMe file; export it as that, or as COCO '
+        raise DataError(f'{path}: has no list of shapes, so it is not a file of LabelMe; export it as that, or as COCO '
                         'for --coco')
     for number, shape in enumerate(shapes):
         if not isinstance(_type(shape), str) or _type(shape) not in _NUM_POINTS:

@@ -2,7 +2,6 @@
 
 A CSV may be separated by commas, semicolons or tabs and may have a header and a byte-order mark.
 """
-import contextlib
 import csv
 import filecmp
 import logging
@@ -193,13 +192,14 @@ def _tag_rows(path, classes):
             classes.find(name) is not None for name in rows[0][1][1:]):
         header = rows.pop(0)[1]  # of a column without a name, or with one that is not known
     titles = [] if header is None else header[1:]
-    kept = [not title or title.lower().rstrip('0123456789_-. ') in _COLUMNS['class'] for title in titles]
-    kept = kept if any(kept) else [title.lower() in _ID_COLUMNS for title in titles]
+    named = [title.lower().rstrip('0123456789_-. ') in _COLUMNS['class'] for title in titles]
+    named = named if any(named) else [title.lower() in _ID_COLUMNS for title in titles]
     of_classes = [classes.find(title) is not None for title in titles]
-    if len(titles) == 1 and not kept[0] and not of_classes[0] and len(classes.names) > 2 and _are_switches(rows, 2):
+    if len(titles) == 1 and titles[0] and not (named + of_classes).count(True) and len(classes.names) > 2 and (
+            _are_switches(rows, 2)):
         raise DataError(f'{path}: the column {titles[0]} holds 0 and 1 alone; call it `class` if these are ids of '
                         'classes, or like the class that is there or not')
-    if titles and not any(kept) and (all(of_classes) or len(titles) > 1):
+    if titles and all(titles) and not any(named) and (all(of_classes) or len(titles) > 1):
         if not _are_switches(rows, len(header)):
             if any(of_classes) or any(as_int(field) is not None for _, fields in rows for field in fields[1:]):
                 raise DataError(f'{path}: the columns {",".join(titles)}: where each is a class, its fields must be 0 '
@@ -209,10 +209,8 @@ def _tag_rows(path, classes):
                 yield where, fields[0], [title for title, field in zip(titles, fields[1:], strict=True)
                                          if as_int(field)]
             return
-    # Of further columns those that hold nothing but numbers, sizes or shares, are no names of classes.
-    kept = [is_kept or not any(kept) or not _are_numbers(field for _, fields in rows for field in
-                                                         fields[number:number + 1])
-            for number, is_kept in enumerate(kept, 1)]
+    # Beside a column called class, others may hold what a network said, the share of a data set, or a size.
+    kept = [is_named or not title or not any(named) for title, is_named in zip(titles, named, strict=True)]
     others = [title for title, is_kept in zip(titles, kept, strict=True) if not is_kept]
     if others:
         logger.warning('WARNING: %s: %d columns are not used, for example %s; classes are read from those called class',
@@ -221,15 +219,6 @@ def _tag_rows(path, classes):
         # What lies beyond the titles belongs to the last.
         yield where, fields[0], [field for number, field in enumerate(fields[1:])
                                  if not others or kept[min(number, len(kept) - 1)]]
-
-
-def _are_numbers(fields):
-    """Return whether all fields are numbers or empty."""
-    with contextlib.suppress(ValueError):
-        for field in filter(None, fields):
-            float(field)
-        return True
-    return False
 
 
 def _are_switches(rows, number):

@@ -29,7 +29,7 @@ def read_lines(path, what):
     except OSError as error:
         raise DataError(f'{path}: cannot read the file: {error.strerror}; it should be {what}') from None
     except UnicodeDecodeError:
-        raise DataError(f'{path}: not a UTF-8 text file; it should be {what}') from None
+        raise DataError(f'{path}: not a UTF-8 text file; save it as one: it should be {what}') from None
 
 
 def append_line(path, line):

@@ -132,7 +132,8 @@ def test_labels_without_a_background(mix, works):
 
 
 @pytest.mark.parametrize(('options', 'of'), [(['--fix', '255=1'], 'masks'), (['--undrawn', 0], 'scribbles'),
-                                             (['--palettes', 'ids'], 'masks'), (['--boxes_incomplete'], 'boxes')])
+                                             (['--first_id', 0], 'scribbles'), (['--palettes', 'ids'], 'masks'),
+                                             (['--boxes_incomplete'], 'boxes')])
 def test_options_of_labels_that_are_not_given(mix, fails, options, of):
     fails('prepare_custom', *mix.arguments('tags', more=options), naming=[options[0], f'--{of}'])
 

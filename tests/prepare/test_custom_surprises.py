@@ -1,4 +1,5 @@
 """prepare_custom.py on labels as people's tools write them: nothing is dropped or understood wrongly without a word."""
+import json
 import unicodedata
 
 import numpy as np
@@ -40,7 +41,7 @@ def test_255_beside_a_class_that_never_occurs(photos, works, caplog):
     photos.masks(photos.names[:6])
     photos.masks(photos.names[6:], (0, 255))
     works('prepare_custom', *photos.arguments('masks'))
-    assert '6 of 12 masks hold 255' in caplog.text
+    assert '6 of 12 masks of ids hold 255' in caplog.text
     assert '--fix 255=dog' in caplog.text
 
 
@@ -262,7 +263,7 @@ def test_photos_where_they_go(photos, works, fails):
 def test_masks_of_0_and_1_and_of_0_and_255(photos, works, fails, caplog):
     photos.masks(photos.names, (0, 255))
     photos.masks(['00', '04', '09'])
-    fails('prepare_custom', *photos.arguments('masks'), naming=['9 of 12 masks hold 255', 'masks/01.png',
+    fails('prepare_custom', *photos.arguments('masks'), naming=['9 of 12 masks of ids hold 255', 'masks/01.png',
                                                                 '--fix 255=cat', '--fix 255=void'])
     works('prepare_custom', *photos.arguments('masks', more=['--fix', '255=cat']))
     for name in photos.names:
@@ -279,7 +280,7 @@ def test_masks_of_0_and_1_and_of_0_and_255(photos, works, fails, caplog):
     # It may be an image of nothing but what is hard to tell, or not.
     photos.masks(['02'], (0, 255))
     works('prepare_custom', *photos.arguments('masks', more=['--overwrite']))
-    assert '2 of 12 masks hold 255, which means void, 1 of these beside nothing but background' in caplog.text
+    assert '2 of 12 masks of ids hold 255, which means void, 1 of these beside nothing but background' in caplog.text
     assert 'masks/02.png' in caplog.text
     caplog.clear()
     works('prepare_custom', *photos.arguments('masks', more=['--fix', '255=void']))  # is as it was made
@@ -293,7 +294,7 @@ def test_a_value_that_may_be_beside_one_class_alone(photos, works, caplog, names
     photos.masks(photos.names[:6], values)
     photos.masks(photos.names[6:])
     works('prepare_custom', *photos.arguments('masks', more=more))
-    assert 'masks hold' not in caplog.text
+    assert 'masks of ids hold' not in caplog.text
     np.testing.assert_array_equal(photos.label('00'), BLOCK * values[1])
 
 
@@ -365,6 +366,39 @@ def test_scribbles_with_ids_of_no_class(photos, works, caplog):
     assert '1 scribbles have pixels with ids of no class' in caplog.text
     assert '20 pixels in all' in caplog.text
     assert 'scribbles/03.png' in caplog.text
+
+
+def test_zero_that_is_not_drawn_beside_ids_as_they_are_listed(photos, works, fails):
+    """Nobody draws background, and 0 is the canvas: the other ids may be those of the list, or count from 1."""
+    photos.classes('background\ncat\ndog\n')
+    shown = {name: np.zeros((48, 64), np.uint8) for name in photos.names}
+    for name, label in shown.items():
+        label[10:14, 5:40], label[30:33] = 1, 2
+        photos.save(f'scribbles/{name}.png', label)
+    more = ['--undrawn', 0]
+    fails('prepare_custom', *photos.arguments('scribbles', more=more),
+          naming=['scribbles/', '--first_id 0', 'means cat'])
+    works('prepare_custom', *photos.arguments('scribbles', more=[*more, '--first_id', 0]))
+    for name, entry in photos.list('train').items():
+        np.testing.assert_array_equal(read(entry.semantic), np.where(shown[name] == 0, 254, shown[name]))
+    fails('prepare_custom', *photos.arguments('scribbles', more=[*more, '--first_id', 1]), naming=['first id'])
+    fails('prepare_custom', *photos.arguments('scribbles', more=['--first_id', 1]), naming=['--undrawn 0'])
+
+
+def test_names_without_an_ending_that_hold_a_dot(photos, works):
+    """In a JSON of COCO `00.v2` is the photo 00.v2.png, and not 00.png."""
+    (photos.folder / 'photos/01.png').rename(photos.folder / 'photos/00.v2.png')
+    boxes = {'00': [2, 3, 20, 10], '00.v2': [30, 20, 10, 15]}
+    (photos.folder / 'boxes.json').write_text(json.dumps({
+        'images': [{'id': number, 'file_name': name} for number, name in enumerate(boxes)],
+        'categories': [{'id': 1, 'name': 'cat'}],
+        'annotations': [{'id': number, 'image_id': number, 'category_id': 1, 'bbox': box}
+                        for number, box in enumerate(boxes.values())]}))
+    works('prepare_custom', *photos.arguments(more=['--boxes', photos.folder / 'boxes.json']))
+    for name, (left, top, width, height) in boxes.items():
+        expected = np.zeros((48, 64))
+        expected[top:top + height, left:left + width] = 254
+        np.testing.assert_array_equal(read(photos.list('train')[name].semantic), expected)
 
 
 def test_paper_whose_colour_the_class_list_calls_unlabelled(photos, works, caplog):

@@ -6,8 +6,17 @@ from PIL import Image
 from raw_files import png
 
 from spml.errors import DataError
-from spml.prepare.drawings import Coding, coding, read_mask, read_scribbles, survey_mask, survey_scribbles
+from spml.prepare.drawings import (
+    Coding,
+    coding,
+    find_first_id,
+    read_mask,
+    read_scribbles,
+    survey_mask,
+    survey_scribbles,
+)
 
+FROM_ONE = Coding(False, first_id=1)
 COLOURS = [(0, 0, 0), (250, 10, 10), (10, 250, 10), (200, 200, 200)]  # of three classes and void
 
 
@@ -80,8 +89,30 @@ def test_scribbles_of_ids(tmp_path, plain, coloured, ids, undrawn):
 
 def test_scribbles_whose_zero_or_value_of_a_class_is_not_drawn(tmp_path, plain, ids):
     path = save(tmp_path, (ids + 1) % 4)  # the first class is 1, and so on
-    np.testing.assert_array_equal(read_scribbles(path, plain, 0), np.where(ids == 3, 254, ids))
+    np.testing.assert_array_equal(read_scribbles(path, plain, 0, FROM_ONE), np.where(ids == 3, 254, ids))
+    np.testing.assert_array_equal(read_scribbles(path, plain, 0), np.where(
+        np.isin(ids, (0, 1)), ids + 1, 254))  # or the ids as they are listed, 3 being none
     np.testing.assert_array_equal(read_scribbles(save(tmp_path, ids), plain, 1), np.where(ids % 2 == 1, 254, ids))
+
+
+def test_which_value_is_the_first_class_where_0_is_not_drawn(tmp_path, plain, coloured):
+    def first_id(drawings, classes=plain, given=None, palette=None, undrawn=0):
+        surveys = [survey_scribbles(classes, undrawn, given, save(tmp_path, drawing, palette=palette))
+                   for drawing in drawings]
+        by = coding(surveys, classes)
+        return find_first_id(surveys, classes, by, undrawn, given), sum(survey.of_none for survey in surveys)
+
+    short, reaching = np.zeros((2, 6, 7), int)
+    short[1, :4], reaching[2, :5] = (1, 1, 2, 2), 3
+    assert first_id([short, reaching]) == (1, 0)
+    assert first_id([short, reaching], given=0) == (0, 5)  # 3 is no class then
+    assert first_id([short], given=1) == (1, 0)
+    with pytest.raises(DataError, match=r'drawing\.png: 0 is not drawn, .*value 3, .*--first_id 1 .*--first_id 0 if '
+                                        r'1 means cat'):
+        first_id([short])
+    assert first_id([short], undrawn=2)[0] == 0
+    # Where colours say the class, no number does.
+    assert first_id([short], coloured, palette=COLOURS, undrawn=(0, 0, 0)) == (0, 0)
 
 
 def test_ids_that_may_count_from_one_are_asked_about(tmp_path, plain, ids):
@@ -91,7 +122,7 @@ def test_ids_that_may_count_from_one_are_asked_about(tmp_path, plain, ids):
     path = save(tmp_path, drawn)
     with pytest.raises(DataError, match=r'drawing\.png: .*--undrawn 0.*--undrawn 3'):
         read_scribbles(path, plain)
-    np.testing.assert_array_equal(read_scribbles(path, plain, 0), np.where(drawn == 0, 254, drawn - 1))
+    np.testing.assert_array_equal(read_scribbles(path, plain, 0, FROM_ONE), np.where(drawn == 0, 254, drawn - 1))
     np.testing.assert_array_equal(read_scribbles(path, plain, 3), np.where(drawn == 3, 254, drawn))
 
 
@@ -234,7 +265,7 @@ def test_soft_edges_count_as_the_nearest_colour(tmp_path, coloured, premultiplie
     wanted = np.full(drawn.shape, 254)
     half = drawn.shape[0] // 2
     wanted[:half][drawn[:half]], wanted[half:][drawn[half:]] = 1, 2
-    survey = survey_scribbles(coloured, None, path)
+    survey = survey_scribbles(coloured, None, None, path)
     assert survey.drawn == drawn.sum()
     assert survey.lost == ((labels == 254) & drawn).sum()
     exact = (rgba[..., :3][:, :, None] == np.array(COLOURS)).all(-1).any(-1)
@@ -275,6 +306,33 @@ def test_soft_strokes_on_paper_in_the_colour_of_a_class(tmp_path, coloured):
     assert (labels == 254).sum() == 600 - 48
 
 
+@pytest.mark.parametrize(('paper', 'words'), [((0, 0, 0), r'7\d % of its pixels are drawn; say with --undrawn'),
+                                              ((255, 255, 255), None)])
+def test_very_soft_strokes_are_no_paper(tmp_path, coloured, paper, words):
+    # A stroke whose edge fades over a fourth of the drawing, in many colours: none of them is paper.
+    pixels = np.full((20, 60, 3), paper, float)
+    pixels[:, 20:25] = COLOURS[1]
+    for step, column in enumerate(range(25, 40)):
+        for row in range(20):
+            share = (step * 20 + row + 1) / 302
+            pixels[row, column] = share * np.array(paper) + (1 - share) * np.array(COLOURS[1])
+    path = save(tmp_path, pixels)
+    if words is not None:
+        with pytest.raises(DataError, match=words):
+            read_scribbles(path, coloured)
+    labels = read_scribbles(path, coloured, words and paper)
+    assert (labels[:, 20:25] == 1).all()
+    assert (labels[:, :20] == 254).all()
+    # Much of one other colour is the paper, and the class that covers half of the drawing is drawn.
+    pixels[:, 25:] = 255
+    pixels[:, 25:30] = 0
+    pixels[:, :20] = 0
+    pixels[:, 30:40] = 0
+    labels = read_scribbles(save(tmp_path, pixels), coloured)
+    assert (labels[:, :20] == 0).all()
+    assert (labels[:, 40:] == 254).all()
+
+
 @pytest.mark.parametrize(('lines', 'values'), [
     ('background 128 128 128\ncat 0 0 0\n', (128, 0)), ('background 255 255 255\ncat 0 0 0\n', (255, 0)),
     ('background 1 1 1\ncat 0 0 0\n', (1, 0)), ('background 0 0 0\ncat 255 255 255\n', (0, 255))])
@@ -299,7 +357,7 @@ def test_grey_scribbles_in_the_greys_of_the_class_list(tmp_path, class_list):
     expected = np.full((48, 64), 254)
     expected[8:12, 6:20], expected[30:34] = 1, 0
     Image.fromarray(np.select([expected == 1, expected == 0], [0, 128], 255).astype(np.uint8)).save(path)
-    surveys = [survey_scribbles(classes, None, path)]
+    surveys = [survey_scribbles(classes, None, None, path)]
     with pytest.raises(DataError, match='--palettes colours'):
         coding(surveys, classes)
     np.testing.assert_array_equal(read_scribbles(path, classes, None, coding(surveys, classes, 'colours')), expected)

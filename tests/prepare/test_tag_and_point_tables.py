@@ -31,7 +31,7 @@ def table(tmp_path):
     'image,tags\na.jpg,cat;dog\nb.x.png,palm tree\nc.jpg,\n', 'Image ; Class\na.jpg ; cat|dog\nb.x.png ; 2\nc.jpg ;\n',
     'image,class\na.jpg,cat\na.jpg,dog\nb.x.png,palm tree\na.jpg,cat\nc.jpg,\n',
     'filename,class,class\nphotos/a.jpg,"dog",cat\n"C:\\photos\\b.x.png",palm tree\nc.jpg,,\n',
-    '\ufefffile;tags;more\r\na.jpg;cat;dog\r\nb.x.png;palm tree\r\nc.jpg;\r\n\r\n',
+    '\ufefffile;tags;Tag 2\r\na.jpg;cat;dog\r\nb.x.png;palm tree\r\nc.jpg;\r\n\r\n',
 ])
 def test_tags_in_every_form(table, classes, text):
     assert read_tags(table(text), classes) == {'a.jpg': (1, 3), 'b.x.png': (2,), 'c.jpg': ()}
@@ -47,8 +47,10 @@ def test_a_column_for_each_class(table, classes, text):
         'a.jpg': (1, 3), 'b.x.png': (2,), 'c.jpg': ()}
 
 
-def test_columns_that_are_no_classes(table, classes, caplog):
-    text = 'image,width,label,confidence,label_2\na.jpg,2,cat,1.0,dog\nb.jpg,3,"palm  Tree ",1,\n'
+@pytest.mark.parametrize(('other', 'values'), [('confidence', ('1.0', '1')), ('split', ('train', 'val')),
+                                               ('predicted', ('palm tree', 'cat')), ('absent', ('dog', ''))])
+def test_columns_that_are_no_classes(table, classes, caplog, other, values):
+    text = f'image,width,label,{other},label_2\na.jpg,2,cat,{values[0]},dog\nb.jpg,3,"palm  Tree ",{values[1]},\n'
     assert read_tags(table(text), classes) == {'a.jpg': (1, 3), 'b.jpg': (2,)}
     assert '2 columns are not used, for example width' in caplog.text
 
