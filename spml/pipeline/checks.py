@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 from spml.errors import SpmlError
-from spml.names import LITE0, PRETRAINED_NAMES
+from spml.names import LITE0
 from spml.pipeline.plan import OPTIONS, embedding_keys
 from spml.pipeline.recipes import configuration
-from spml.utils.files import PROJECT, weights_path
+from spml.utils.files import PROJECT, has_weights, weights_path
 
 # The variable that a pipeline derives a key from.
 _VARIABLES = {'network.pretrained': 'PRETRAINED', 'network.stem': 'PRETRAINED',
@@ -118,8 +118,7 @@ def _require_readable(plan):
 
 
 def _require_weights(plan, stage, pretrained, made):
-    path = weights_path(pretrained)
-    if pretrained in ('', *PRETRAINED_NAMES) or path.exists() or any(path.is_relative_to(output) for output in made):
+    if has_weights(pretrained) or any(weights_path(pretrained).is_relative_to(output) for output in made):
         return
     source = 'PRETRAINED' if plan.settings.get('PRETRAINED') == pretrained else 'network.pretrained'
     raise SpmlError(f'{source}={pretrained}: no such weights for {stage.name}; fetch them with '

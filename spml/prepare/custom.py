@@ -11,19 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+from spml.config import load_config
 from spml.data import decoding
 from spml.data import voc_layout as layout
 from spml.data.check import SUSPICIOUS, check_list
 from spml.data.lists import NONE
 from spml.data.readers import image_size, read_label, stored_orientation
 from spml.errors import DataError
-from spml.names import LABEL_KINDS, UNLABELLED
+from spml.names import LABEL_KINDS, LITE0, UNLABELLED
 from spml.prepare import notes, photos
 from spml.prepare.class_list import ClassList, read_class_list
 from spml.prepare.custom_labels import FOLDERS, convert, read_rules, resolve, result_folders, train_label
 from spml.prepare.custom_sources import gather, split
 from spml.prepare.runner import is_prepared, make, run_items, summary
 from spml.recipe import FileDigests
+from spml.utils.files import has_weights
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +108,13 @@ def next_step(out, cfg_dir, base, root):
     project.
     """
     settings = {'DATASET': cfg_dir.name, 'DATAROOT': out} | ({'CLUSTERS': '6,6'} if base == 'demo' else {})
+    pretrained, weights = load_config(cfg_dir / 'scribble.yaml').network.pretrained, ''
+    if not has_weights(pretrained):
+        weights = f', for want of {pretrained} from weights that pip brings'
+        settings = {'PRETRAINED': LITE0, **settings}
     words = [f'{name}={shlex.quote(str(value))}' for name, value in settings.items()]
     move = '' if cfg_dir.resolve().parent == root / 'configs' else f', with {cfg_dir} moved to configs/{cfg_dir.name}'
-    return f'To train{move}:\n  {" ".join(words)} bash bashscripts/custom/train_spml.sh'
+    return f'To train{weights}{move}:\n  {" ".join(words)} bash bashscripts/custom/train_spml.sh'
 
 
 def _refuse_own_results(sources, out):

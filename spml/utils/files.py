@@ -16,6 +16,8 @@ import shutil
 import socket
 import tempfile
 
+from spml.names import PRETRAINED_NAMES
+
 # Letters that cannot be mistaken for the dashes between the parts of a temporary name.
 _HOST = re.sub(r'[^A-Za-z0-9]', '', socket.gethostname())[:32] or 'host'
 _TEMPORARY = re.compile(r'\.(?P<host>[A-Za-z0-9]+)-(?P<process>\d+)-[^-]*\.tmp')
@@ -134,6 +136,11 @@ def newest_model(folder):
     """Return the `model-<iteration>.pth` of the highest iteration in a folder, or None."""
     iterations = model_iterations(folder)
     return model_path(folder, iterations[-1]) if iterations else None
+
+
+def has_weights(pretrained):
+    """Return whether a value of `network.pretrained` needs no file, or that file is there."""
+    return pretrained in ('', *PRETRAINED_NAMES) or weights_path(pretrained).exists()
 
 
 def weights_path(text):

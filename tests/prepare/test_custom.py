@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import yaml
 from originals import read, write_coco
 from PIL import Image
 
@@ -13,6 +14,7 @@ from spml.data.lists import check_files, read_list
 from spml.data.readers import read_image
 from spml.errors import DataError
 from spml.names import KIND_SETTINGS
+from spml.prepare.custom import next_step
 from spml.prepare.custom_config import write_configs
 from spml.prepare.custom_sources import Sample, split
 
@@ -373,3 +375,18 @@ def test_nothing_left_to_train_on():
     for kinds in ('t', '--', 'b'):
         with pytest.raises(DataError, match='left to train on'):
             split(samples(*kinds))
+
+
+def test_the_next_step_starts_from_weights_that_are_there(tmp_path):
+    def weights(pretrained):
+        config = yaml.safe_load((SHIPPED / 'voc12/base.yaml').read_text())
+        config['network']['pretrained'] = pretrained
+        (tmp_path / 'scribble.yaml').write_text(yaml.safe_dump(config))
+        return next_step(tmp_path / 'data', tmp_path, 'voc12', SHIPPED.parent)
+
+    (tmp_path / 'there.pth').write_text('')
+    missing = weights(str(tmp_path / 'none.pth'))
+    assert f'for want of {tmp_path}/none.pth' in missing
+    assert 'PRETRAINED=efficientnet_lite0 DATASET=' in missing
+    for pretrained in ('', str(tmp_path / 'there.pth')):
+        assert 'PRETRAINED' not in weights(pretrained)
