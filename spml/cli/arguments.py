@@ -1,13 +1,13 @@
 """What every command line shares: how help looks, the common options, and those of the classes and their colours."""
 import argparse
 import math
-import os
 import pathlib
 import textwrap
 from typing import NamedTuple
 
 from spml.config import load_config
 from spml.errors import ConfigError, SpmlError
+from spml.utils.workers import processors
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -103,8 +103,7 @@ def add_data_arguments(parser):
 
 def add_workers_argument(parser, purpose='processes that share the work; 0 works in this one'):
     """Add `--num_workers`, by default the number of processors; `purpose` says what they do."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    parser.add_argument('--num_workers', type=count, default=processors, metavar='N', help=purpose)
+    parser.add_argument('--num_workers', type=count, default=processors(), metavar='N', help=purpose)
 
 
 def require(args, reason, *names):

@@ -88,7 +88,8 @@ _OF_A_KIND = {f'{relation}_{part}': values for relation in RELATIONS
 
 SCHEMA = {
     'gpus': Key(types.device_numbers(), '0', 'GPUs to train on, one process each'),
-    'num_threads': Key(types.integer(0), 4, 'data loading workers per process; 0 loads in the process itself'),
+    'num_threads': Key(types.integer(0), 4, 'data loading workers per process, at most one a processor; 0 loads in the '
+                                            'process itself'),
     'seed': Key(types.integer(0, 2**32 - 1), 0, 'seed of every random choice'),
 
     'dataset.dataset': Key(types.choice('VOC2012', 'Densepose'), 'VOC2012',

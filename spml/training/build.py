@@ -28,6 +28,7 @@ from spml.training.tasks import CamTask, ClassifierTask, EmbeddingTask, Training
 from spml.utils import distributed, launch
 from spml.utils.device import convolutions, seed_everything, steady_convolutions
 from spml.utils.files import model_path
+from spml.utils.workers import processors
 
 logger = logging.getLogger(__name__)
 
@@ -186,8 +187,9 @@ def _loader_maker(config, entries, task, device, augmentation):
     def make_loader(start):
         sampler = StreamSampler(len(entries), images_per_process(config, processes), rank, processes, settings.shuffle,
                                 config.seed, start, settings.max_iteration - start)
-        return build_loader(dataset, sampler, config.num_threads, pin_memory=device.type == 'cuda',
-                            seed=config.seed + rank)
+        # More than there are processors only take memory, and torch warns of them in each training.
+        return build_loader(dataset, sampler, min(config.num_threads, processors()),
+                            pin_memory=device.type == 'cuda', seed=config.seed + rank)
 
     return make_loader
 

@@ -15,6 +15,11 @@ from spml.errors import SpmlError
 from spml.utils import interrupt
 
 
+def processors():
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def worker_pool(num_workers, title, on_result=None):
     """Yield `submit(function, *args)`: run at once, or in a pool with at most two jobs a worker waiting.
