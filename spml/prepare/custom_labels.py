@@ -41,7 +41,7 @@ def read_rules(sources, classes, has_background, samples, num_workers):
     codings = {}
     for option, look in (('masks', drawings.survey_mask),
                          ('scribbles', functools.partial(drawings.survey_scribbles, classes, sources.undrawn,
-                                                         sources.first_id))):
+                                                         sources.palettes, sources.first_id))):
         paths = [label.content for sample in samples for label in sample.labels.values() if label.option == option]
         if paths:
             surveys = run_items(look, paths, num_workers, f'look at {option}')
@@ -55,6 +55,9 @@ def read_rules(sources, classes, has_background, samples, num_workers):
             else:
                 codings[option] = codings[option]._replace(first_id=drawings.find_first_id(
                     surveys, classes, codings[option], sources.undrawn, sources.first_id))
+                if sources.first_id is not None and codings[option].first_id is None:
+                    raise ConfigError(f'--first_id {sources.first_id}: says what ids mean, but colours say the class '
+                                      f'in all files of {sources.labels[option]}; leave it out')
                 drawings.warn_of_colours(surveys, codings[option])
     outside = 0 if has_background and not sources.boxes_incomplete else UNLABELLED
     return Rules(sources, classes, has_background, codings, outside)
@@ -128,8 +131,8 @@ def _options(rules, option):
         return {'outside boxes': rules.outside}
     by_colour, fixes, greys_too, first_id = rules.codings[option]
     undrawn = {'undrawn': sources.undrawn} if option == 'scribbles' else {}
-    if first_id != (sources.undrawn in (0, (0, 0, 0))) and option == 'scribbles':
-        undrawn |= {'first id': first_id}
+    if option == 'scribbles' and first_id == 0 and sources.undrawn in (0, (0, 0, 0)):
+        undrawn |= {'first id (usual: 1)': 0}
     usual, changing = rules.classes.colours is not None, [pair for pair in fixes if pair[0] != pair[1]]
     return {**undrawn, **({} if by_colour == usual else {f'colours of {option}': by_colour}),
             **({f'greys of {option}': True} if greys_too else {}), **({'fix': changing} if changing else {})}

@@ -26,6 +26,7 @@ from spml.utils.formats import read_lines
 logger = logging.getLogger(__name__)
 
 _IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png')
+_ENDING = re.compile(r'\.([a-z]{3,4}|cr[23]|rw2|jp2)$', re.I)  # of any image or label, cameras' own among them
 _VAL_STEP = 5
 
 
@@ -233,12 +234,12 @@ def _warn_of_folders(path, endings, sources):
 def _by_name(path, pairs, images=()):
     """Return the dict from image name to content of pairs (file name, content); DataError if an image comes twice.
 
-    `images` holds the names of images, of which one may be a file name without its ending: `a.v2` of `a.v2.jpg`.
+    A file name may lack its ending and hold a dot, as `a.v2` of `a.v2.jpg` does; `images` holds the names of images.
     """
     labels, files = {}, {}
     for file_name, label in pairs:
         name, whole = image_name(file_name), image_name(f'{file_name}.png')
-        if whole in images and not file_name.lower().endswith(_IMAGE_ENDINGS):
+        if not _ENDING.search(file_name) or (whole in images and not file_name.lower().endswith(_IMAGE_ENDINGS)):
             name = whole
         if name in labels:
             raise DataError(f'{path}: two labels of the image {name}, {files[name]} and {file_name}; images are '

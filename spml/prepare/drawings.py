@@ -29,6 +29,7 @@ _NEAR = 64
 # Of a drawing without transparency: where less of it is left, that is the edge of strokes, and the paper has the colour
 # of a class.
 _LEAST_UNDRAWN = 0.1
+_OFF_BLEND = 24  # how far (Euclidean) a blend of two colours may be from the line between them
 
 
 class Coding(NamedTuple):
@@ -36,13 +37,13 @@ class Coding(NamedTuple):
 
     `by_colour`: the colours of palettes do, not the indices. `fixes`: pairs (value, what it is written as), of ids.
     `greys_too`: grey files are in the greys of the class list, instead of in ids. `first_id`: the value of the first
-    class in scribbles of ids, 0 or 1.
+    class in scribbles of ids, 0 or 1, or None where there are none.
     """
 
     by_colour: bool
     fixes: tuple = ()
     greys_too: bool = False
-    first_id: int = 0
+    first_id: int | None = 0
 
 
 class Survey(NamedTuple):
@@ -111,7 +112,7 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
     coding = coding or Coding(classes.colours is not None)
     ids, pixels, opaque, _ = _read(path, coding.by_colour, coding.greys_too)
     if ids is not None:
-        labels, number = ids.astype(int) - coding.first_id, len(classes.names)
+        labels, number = ids.astype(int) - (coding.first_id or 0), len(classes.names)
         missing = _is_undrawn(ids, undrawn) | (labels < 0) | (labels >= number)
         if undrawn is None and opaque.all() and ids.max() == number and np.bincount(ids.ravel()).argmax() == 0:
             raise DataError(f'{path}: most of it is 0, and its largest value {number} is the number of classes; if ids '
@@ -119,15 +120,19 @@ def read_scribbles(path, classes, undrawn=None, coding=None):
     else:
         labels, _, _ = _nearest(pixels, opaque, classes, undrawn)
         missing = (labels < 0) | (labels == UNLABELLED)
-    on_class = ids is None and undrawn is None and opaque.all() and _is_paper_of_a_class(pixels, classes)
+    paper = _paper_of_a_class(pixels, classes) if ids is None and undrawn is None and opaque.all() else None
     missing |= ~opaque
     if missing.all():
         raise DataError(f'{path}: nothing is drawn in it with an id or a colour of {classes.path}; check both, and '
                         '--undrawn')
-    if not missing.any() or on_class or (opaque.all() and missing.mean() < _LEAST_UNDRAWN):
+    if not missing.any() or (opaque.all() and missing.mean() < _LEAST_UNDRAWN):
         share = f'{100 * (1 - missing.mean()):.0f} % of its pixels are' if missing.any() else 'every pixel of it is'
         raise DataError(f'{path}: {share} drawn; say with --undrawn what is not (0, say, or a colour 255,255,255), or '
                         'give it as a mask')
+    if paper is not None:
+        colour = ','.join(map(str, paper))
+        raise DataError(f'{path}: most of it has the colour {colour} of a class, and what has none are soft edges; '
+                        f'give --undrawn {colour} if that is paper, and if it is drawn, a colour that does not occur')
     return np.where(missing, UNLABELLED, labels).astype(np.uint8)
 
 
@@ -138,11 +143,12 @@ def survey_mask(path):
                   greys=_greys(ids, opaque, palette))
 
 
-def survey_scribbles(classes, undrawn, first_id, path):
-    """Return the Survey of scribbles; arguments and errors as in `read_scribbles` and `find_first_id`."""
+def survey_scribbles(classes, undrawn, palettes, first_id, path):
+    """Return the Survey of scribbles; arguments as in `read_scribbles`, `coding`, `find_first_id`; errors likewise."""
     if isinstance(undrawn, int):
         undrawn = (undrawn,) * 3
-    ids, pixels, opaque, palette = _read(path, classes.colours is not None)
+    ids, pixels, opaque, palette = _read(path, (classes.colours is not None and palettes is None)
+                                         or palettes == 'colours')
     if ids is not None:
         if palette is not None:
             palette = {index: colour for index, colour in palette.items()
@@ -205,11 +211,14 @@ def find_first_id(surveys, classes, by, undrawn, given=None):
     """Return the value of the first class in scribbles, read by a Coding, of which `surveys` were made.
 
     It is 0; where the value 0 is not drawn, 1 if the value after that of the last class occurs; or what is `given`, 0,
-    1 or None. DataError: 0 is not drawn, that value does not occur, and nothing is given.
+    1 or None. Where colours say the class in all, it is None. DataError: 0 is not drawn, that value does not occur,
+    and nothing is given.
     """
     seen = [survey for survey in surveys if survey.values is not None and survey.holds_ids(by)]
     number = len(classes.names)
-    if given is not None or undrawn not in (0, (0, 0, 0)) or not seen:
+    if not seen:
+        return None
+    if given is not None or undrawn not in (0, (0, 0, 0)):
         return given or 0
     if any(survey.values[number] for survey in seen):
         return 1
@@ -334,17 +343,23 @@ def _nearest(pixels, opaque, classes, undrawn):
     return labels, is_drawn, is_exact
 
 
-def _is_paper_of_a_class(pixels, classes):
-    """Return whether most of a drawing, (H, W, 3) uint8 RGB, has the colour of a class, and little any other colour.
+def _paper_of_a_class(pixels, classes):
+    """Return the colour (R, G, B) of a class that seems to be the paper of a drawing, (H, W, 3) uint8 RGB, or None.
 
-    Then that is paper: the rest is the soft edges of strokes.
+    Most of the drawing has it, and what has the colour of no class are mostly blends of it and another: the soft edges
+    of strokes. A photo that was drawn on has other colours.
     """
     codes, counts = np.unique(pixels.reshape(-1, 3).astype(np.int64) @ (1 << 16, 1 << 8, 1), return_counts=True)
-    is_class = np.array([classes.values.get((code >> 16, code >> 8 & 255, code & 255), UNLABELLED) < UNLABELLED
-                         for code in codes.tolist()])
-    largest = counts[~is_class].max(initial=0)
-    return bool(is_class[counts.argmax()] and 2 * counts.max() >= counts.sum()
-                and largest < _LEAST_UNDRAWN * counts.sum())
+    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], -1)
+    values = np.array([classes.values.get(tuple(colour), UNLABELLED) for colour in colours.tolist()])
+    paper, others = colours[counts.argmax()], values == UNLABELLED
+    if values[counts.argmax()] >= UNLABELLED or 2 * counts.max() < counts.sum() or not others.any():
+        return None
+    away, is_blend = colours[others] - paper, np.zeros(others.sum(), bool)
+    for colour in colours[values < UNLABELLED] - paper:
+        share = np.clip(away @ colour / max(colour @ colour, 1), 0, 1)
+        is_blend |= np.linalg.norm(away - share[:, None] * colour, axis=-1) <= _OFF_BLEND
+    return tuple(paper.tolist()) if 2 * counts[others][is_blend].sum() > counts[others].sum() else None
 
 
 def _greys(ids, opaque, palette):

@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 _COLUMNS = {'image': ('image', 'images', 'image_id', 'image_name', 'img', 'file', 'filename', 'file_name', 'name',
                       'path', 'photo'),
             'x': ('x',), 'y': ('y',),
-            'class': ('class', 'classes', 'label', 'labels', 'category', 'tag', 'tags')}
+            'class': ('class', 'classes', 'label', 'labels', 'category', 'tag', 'tags', 'class_name', 'label_name',
+                      'category_name')}
 _ID_COLUMNS = ('class_id', 'label_id', 'category_id')  # of tags, where no column is called as above
 _ENDINGS = ('.jpg', '.jpeg', '.png', '.tif', '.tiff', '.bmp', '.webp')
 _FEW = 3
@@ -188,43 +189,68 @@ def _separator(lines):
 def _tag_rows(path, classes):
     """Yield (FILE:LINE, image, list of fields that name its classes) of the lines of a CSV of tags."""
     header, rows = read_table(path)
-    if header is None and len(rows) > 1 and _are_switches(rows[1:], len(rows[0][1])) and all(
+    lines = [header or [], *(fields for _, fields in rows)]
+    width = max(number for fields in lines for number, field in enumerate(fields, 1) if field)  # of trailing commas
+    header, rows = header and header[:width], [(where, fields[:width]) for where, fields in rows]
+    if header is None and len(rows) > 1 and _are_switches(rows[1:], rows[0][1]) and all(
             classes.find(name) is not None for name in rows[0][1][1:]):
         header = rows.pop(0)[1]  # of a column without a name, or with one that is not known
-    titles = [] if header is None else header[1:]
-    named = [title.lower().rstrip('0123456789_-. ') in _COLUMNS['class'] for title in titles]
-    named = named if any(named) else [title.lower() in _ID_COLUMNS for title in titles]
-    of_classes = [classes.find(title) is not None for title in titles]
-    if len(titles) == 1 and titles[0] and not (named + of_classes).count(True) and len(classes.names) > 2 and (
-            _are_switches(rows, 2)):
-        raise DataError(f'{path}: the column {titles[0]} holds 0 and 1 alone; call it `class` if these are ids of '
-                        'classes, or like the class that is there or not')
-    if titles and all(titles) and not any(named) and (all(of_classes) or len(titles) > 1):
-        if not _are_switches(rows, len(header)):
-            if any(of_classes) or any(as_int(field) is not None for _, fields in rows for field in fields[1:]):
-                raise DataError(f'{path}: the columns {",".join(titles)}: where each is a class, its fields must be 0 '
-                                'or 1; call a column of names or ids of classes `class`')
-        else:
-            for where, fields in rows:
-                yield where, fields[0], [title for title, field in zip(titles, fields[1:], strict=True)
-                                         if as_int(field)]
-            return
-    # Beside a column called class, others may hold what a network said, the share of a data set, or a size.
-    kept = [is_named or not title or not any(named) for title, is_named in zip(titles, named, strict=True)]
-    others = [title for title, is_kept in zip(titles, kept, strict=True) if not is_kept]
+    if header is None:
+        yield from ((where, fields[0], fields[1:]) for where, fields in rows)
+        return
+    used, by_title = _class_columns(path, header, rows, classes)
+    others = [number for number in range(1, len(header)) if number not in used]
     if others:
-        logger.warning('WARNING: %s: %d columns are not used, for example %s; classes are read from those called class',
-                       path, len(others), others[0])
+        alike = next((header[number] for number in others if _are_classes(rows, number, classes)), None)
+        logger.warning('WARNING: %s: %d columns are not used, for example %s; classes are read from those called class'
+                       '%s', path, len(others), header[others[0]] or f'number {others[0] + 1}',
+                       f'; {alike} holds names of classes, too: call it class 2 if they count' if alike else '')
     for where, fields in rows:
+        if len(fields) > len(header) and others:
+            raise DataError(f'{where}: {len(fields)} fields, but the header names {len(header)}, and not all of these '
+                            'are of classes; put several classes into one field, with ; between them')
         # What lies beyond the titles belongs to the last.
-        yield where, fields[0], [field for number, field in enumerate(fields[1:])
-                                 if not others or kept[min(number, len(kept) - 1)]]
+        found = [(number, field) for number, field in enumerate(fields) if number in used or number >= len(header)]
+        yield where, fields[0], ([header[number] for number, field in found if as_int(field)] if by_title else
+                                 [field for _, field in found])
 
 
-def _are_switches(rows, number):
-    """Return whether all rows of a table have `number` fields that are 0 or 1, or empty, behind the first."""
-    return all(len(fields) == number and all(field == '' or as_int(field) in (0, 1) for field in fields[1:])
-               for _, fields in rows)
+def _class_columns(path, header, rows, classes):
+    """Return the numbers of the columns that say the classes, and whether their titles do, of fields that are 0 or 1.
+
+    DataError: they may mean two things.
+    """
+    titled = [number for number, title in enumerate(header) if title and number]
+    of_classes = [number for number in titled if classes.find(header[number]) is not None]
+    named = [number for number in titled if header[number].lower().rstrip('0123456789_-. ()#') in _COLUMNS['class']]
+    named = named or [number for number in titled if header[number].lower() in _ID_COLUMNS]
+    titles, is_many = ','.join(header[number] for number in titled), len(titled) > 1
+    is_switched = bool(titled) and _are_switches(rows, header, titled)
+    if is_switched and ((of_classes == titled and is_many) if named else (of_classes or is_many)):
+        return titled, True
+    if is_switched and (len(named) > 1 or not named) and len(classes.names) > 2:
+        raise DataError(f'{path}: the column {titles} holds 0 and 1 alone; call it `class` if these are ids of '
+                        'classes, or like the class that is there or not')
+    has_numbers = any(as_int(field) is not None for _, fields in rows for number, field in enumerate(fields)
+                      if number in titled)
+    if not named and not is_switched and (of_classes or has_numbers):
+        raise DataError(f'{path}: the columns {titles}: where each is a class, its fields must be 0 or 1; call a '
+                        'column of names or ids of classes `class`')
+    # Beside a column called class, others may hold what a network said, the share of a data set, or a size.
+    return [number for number in range(1, len(header)) if number in named or not named or (
+        not header[number] and _are_classes(rows, number, classes))], False
+
+
+def _are_classes(rows, number, classes):
+    """Return whether all fields of a column that are not empty are names in the class list."""
+    return all(classes.find(fields[number]) is not None for _, fields in rows if fields[number:] and fields[number])
+
+
+def _are_switches(rows, header, columns=None):
+    """Return whether rows are as long as the header, and 0, 1 or empty in `columns`, all but the first if None."""
+    columns = range(1, len(header)) if columns is None else columns
+    return all(len(fields) == len(header) and all(fields[number] == '' or as_int(fields[number]) in (0, 1)
+                                                  for number in columns) for _, fields in rows)
 
 
 def _image(where, text, folders):

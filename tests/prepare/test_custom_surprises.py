@@ -385,20 +385,47 @@ def test_zero_that_is_not_drawn_beside_ids_as_they_are_listed(photos, works, fai
     fails('prepare_custom', *photos.arguments('scribbles', more=['--first_id', 1]), naming=['--undrawn 0'])
 
 
-def test_names_without_an_ending_that_hold_a_dot(photos, works):
-    """In a JSON of COCO `00.v2` is the photo 00.v2.png, and not 00.png."""
-    (photos.folder / 'photos/01.png').rename(photos.folder / 'photos/00.v2.png')
-    boxes = {'00': [2, 3, 20, 10], '00.v2': [30, 20, 10, 15]}
+def test_colours_have_no_first_id(photos, works, fails):
+    photos.classes('background 0 0 255\ncat 255 0 0\ndog 0 255 0\n')
+    for name in photos.names:
+        drawn = np.zeros((48, 64, 3))
+        drawn[10:14, 5:40], drawn[30:33] = (255, 0, 0), (0, 255, 0)
+        photos.save(f'scribbles/{name}.png', drawn)
+    arguments = photos.arguments('scribbles', more=['--undrawn', '0,0,0'])
+    works('prepare_custom', *arguments)
+    fails('prepare_custom', *arguments, '--first_id', 1, naming=['--first_id 1', 'scribbles', 'leave it out'])
+    # Files of ids beside them, which count from 1, change nothing in what is there.
+    drawn = np.zeros((48, 64), np.uint8)
+    drawn[10:14], drawn[20:24], drawn[30:33] = 1, 2, 3
+    photos.save(f'scribbles/{photos.names[-1]}.png', drawn)
+    assert f'{len(photos.names) - 1} were there' in works('prepare_custom', *arguments)
+    label = read(photos.list('train')[photos.names[-1]].semantic)
+    np.testing.assert_array_equal(label, np.where(drawn == 0, 254, drawn - 1))
+
+
+@pytest.mark.parametrize('option', ['boxes', 'coco'])
+@pytest.mark.parametrize('ending', ['v2', 'late'])
+def test_names_without_an_ending_that_hold_a_dot(photos, works, caplog, option, ending):
+    """In a JSON of COCO `00.v2` is the photo 00.v2.png, and not 00.png; and `02.v9` is none."""
+    (photos.folder / 'photos/01.png').rename(photos.folder / f'photos/00.{ending}.png')
+    boxes = {'00': [2, 3, 20, 10], f'00.{ending}': [30, 20, 10, 15], '02.v9': [1, 1, 5, 5]}
     (photos.folder / 'boxes.json').write_text(json.dumps({
         'images': [{'id': number, 'file_name': name} for number, name in enumerate(boxes)],
         'categories': [{'id': 1, 'name': 'cat'}],
-        'annotations': [{'id': number, 'image_id': number, 'category_id': 1, 'bbox': box}
-                        for number, box in enumerate(boxes.values())]}))
-    works('prepare_custom', *photos.arguments(more=['--boxes', photos.folder / 'boxes.json']))
-    for name, (left, top, width, height) in boxes.items():
+        'annotations': [{'id': number, 'image_id': number, 'category_id': 1, 'bbox': [left, top, width, height],
+                         'segmentation': [[left, top, left + width, top, left + width, top + height, left,
+                                           top + height]]}
+                        for number, (left, top, width, height) in enumerate(boxes.values())]}))
+    works('prepare_custom', *photos.arguments(more=[f'--{option}', photos.folder / 'boxes.json']))
+    assert '1 labels have no image and are left out, for example of 02.v9' in caplog.text
+    labels = {path.stem: read(path) for path in (
+        photos.out / 'VOC2012' / {'boxes': 'box', 'coco': 'segcls'}[option]).iterdir()}
+    assert labels.keys() == {'00', f'00.{ending}'}
+    for name, label in labels.items():
+        left, top, width, height = boxes[name]
         expected = np.zeros((48, 64))
-        expected[top:top + height, left:left + width] = 254
-        np.testing.assert_array_equal(read(photos.list('train')[name].semantic), expected)
+        expected[top:top + height, left:left + width] = 254 if option == 'boxes' else 1
+        np.testing.assert_array_equal(label, expected)
 
 
 def test_paper_whose_colour_the_class_list_calls_unlabelled(photos, works, caplog):

@@ -96,10 +96,10 @@ def test_scribbles_whose_zero_or_value_of_a_class_is_not_drawn(tmp_path, plain, 
 
 
 def test_which_value_is_the_first_class_where_0_is_not_drawn(tmp_path, plain, coloured):
-    def first_id(drawings, classes=plain, given=None, palette=None, undrawn=0):
-        surveys = [survey_scribbles(classes, undrawn, given, save(tmp_path, drawing, palette=palette))
+    def first_id(drawings, classes=plain, given=None, palette=None, undrawn=0, palettes=None):
+        surveys = [survey_scribbles(classes, undrawn, palettes, given, save(tmp_path, drawing, palette=palette))
                    for drawing in drawings]
-        by = coding(surveys, classes)
+        by = coding(surveys, classes, palettes)
         return find_first_id(surveys, classes, by, undrawn, given), sum(survey.of_none for survey in surveys)
 
     short, reaching = np.zeros((2, 6, 7), int)
@@ -110,9 +110,20 @@ def test_which_value_is_the_first_class_where_0_is_not_drawn(tmp_path, plain, co
     with pytest.raises(DataError, match=r'drawing\.png: 0 is not drawn, .*value 3, .*--first_id 1 .*--first_id 0 if '
                                         r'1 means cat'):
         first_id([short])
+    with pytest.raises(DataError, match='0 is not drawn'):
+        first_id([np.where(short == 2, 77, short)])  # what is of no class says nothing
     assert first_id([short], undrawn=2)[0] == 0
-    # Where colours say the class, no number does.
-    assert first_id([short], coloured, palette=COLOURS, undrawn=(0, 0, 0)) == (0, 0)
+    # Where colours say the class, no number does; where somebody says that numbers do, they do.
+    voc = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)]
+    shuffled = [np.array([0, 2, 1])[short], short]
+    assert first_id(shuffled[1:], coloured, palette=COLOURS, undrawn=(0, 0, 0)) == (None, 0)
+    surveys = [survey_scribbles(plain, 0, None, None, save(tmp_path, drawing, palette=palette)) for drawing, palette in
+               zip(shuffled, ([voc[0], voc[2], voc[1]], voc), strict=True)]
+    assert coding(surveys, plain).by_colour
+    assert find_first_id(surveys, plain, coding(surveys, plain), 0) is None
+    assert first_id([reaching], coloured, palette=COLOURS, palettes='ids') == (1, 0)
+    with pytest.raises(DataError, match='0 is not drawn'):
+        first_id([short], coloured, palette=COLOURS, palettes='ids')
 
 
 def test_ids_that_may_count_from_one_are_asked_about(tmp_path, plain, ids):
@@ -265,7 +276,7 @@ def test_soft_edges_count_as_the_nearest_colour(tmp_path, coloured, premultiplie
     wanted = np.full(drawn.shape, 254)
     half = drawn.shape[0] // 2
     wanted[:half][drawn[:half]], wanted[half:][drawn[half:]] = 1, 2
-    survey = survey_scribbles(coloured, None, None, path)
+    survey = survey_scribbles(coloured, None, None, None, path)
     assert survey.drawn == drawn.sum()
     assert survey.lost == ((labels == 254) & drawn).sum()
     exact = (rgba[..., :3][:, :, None] == np.array(COLOURS)).all(-1).any(-1)
@@ -306,7 +317,7 @@ def test_soft_strokes_on_paper_in_the_colour_of_a_class(tmp_path, coloured):
     assert (labels == 254).sum() == 600 - 48
 
 
-@pytest.mark.parametrize(('paper', 'words'), [((0, 0, 0), r'7\d % of its pixels are drawn; say with --undrawn'),
+@pytest.mark.parametrize(('paper', 'words'), [((0, 0, 0), 'most of it has the colour 0,0,0 .* give --undrawn 0,0,0'),
                                               ((255, 255, 255), None)])
 def test_very_soft_strokes_are_no_paper(tmp_path, coloured, paper, words):
     # A stroke whose edge fades over a fourth of the drawing, in many colours: none of them is paper.
@@ -333,6 +344,31 @@ def test_very_soft_strokes_are_no_paper(tmp_path, coloured, paper, words):
     assert (labels[:, 40:] == 254).all()
 
 
+def test_void_is_no_paper(tmp_path, coloured):
+    # Soft strokes on black, and void beside them: what is void is drawn, so black alone may be paper.
+    pixels = np.zeros((20, 60, 3))
+    pixels[:, 50:] = COLOURS[3]
+    pixels[4:8, :40] = COLOURS[1]
+    for row, share in ((3, .3), (2, .1), (8, .3), (9, .1), (10, .05)):
+        pixels[row, :40] = share * np.array(COLOURS[1])
+    path = save(tmp_path, pixels)
+    with pytest.raises(DataError, match='most of it has the colour 0,0,0'):
+        read_scribbles(path, coloured)
+    # A colour that does not occur says that black is drawn; then exact colours count.
+    labels = read_scribbles(path, coloured, (1, 2, 3))
+    exact = (pixels[:, :, None].astype(int) == np.array(COLOURS)).all(-1)
+    np.testing.assert_array_equal(labels, np.where(exact.any(-1), np.array([0, 1, 2, 255])[exact.argmax(-1)], 254))
+
+
+def test_a_photo_of_which_most_is_drawn_on(tmp_path, coloured, rng):
+    photo = rng.integers(60, 180, (20, 30, 3))
+    photo[:, :18], photo[5:9, 20:28] = COLOURS[0], COLOURS[2]
+    labels = read_scribbles(save(tmp_path, photo), coloured)
+    expected = np.full((20, 30), 254)
+    expected[:, :18], expected[5:9, 20:28] = 0, 2
+    np.testing.assert_array_equal(labels, expected)
+
+
 @pytest.mark.parametrize(('lines', 'values'), [
     ('background 128 128 128\ncat 0 0 0\n', (128, 0)), ('background 255 255 255\ncat 0 0 0\n', (255, 0)),
     ('background 1 1 1\ncat 0 0 0\n', (1, 0)), ('background 0 0 0\ncat 255 255 255\n', (0, 255))])
@@ -357,7 +393,7 @@ def test_grey_scribbles_in_the_greys_of_the_class_list(tmp_path, class_list):
     expected = np.full((48, 64), 254)
     expected[8:12, 6:20], expected[30:34] = 1, 0
     Image.fromarray(np.select([expected == 1, expected == 0], [0, 128], 255).astype(np.uint8)).save(path)
-    surveys = [survey_scribbles(classes, None, None, path)]
+    surveys = [survey_scribbles(classes, None, None, None, path)]
     with pytest.raises(DataError, match='--palettes colours'):
         coding(surveys, classes)
     np.testing.assert_array_equal(read_scribbles(path, classes, None, coding(surveys, classes, 'colours')), expected)

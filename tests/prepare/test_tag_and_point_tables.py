@@ -40,6 +40,10 @@ def test_tags_in_every_form(table, classes, text):
 @pytest.mark.parametrize('text', [
     'filename, cat, palm tree, dog\na.jpg, 1, 0, 1\nb.x.png, 0, 1, 0\nc.jpg, 0, 0, 0\n',
     ',Dog,CAT,background,palm tree\r\na.jpg,1.0,1,1,\r\nb.x.png,0,0,0,1\r\nc.jpg,,,1,\r\n',
+    'image,cat,palm tree,dog,\na.jpg,1,0,1,\nb.x.png,0,1,0,\nc.jpg,0,0,0,\n',
+    '\ufeffphoto_no;cat;palm tree;dog;;\na.jpg;1;0;1;;\nb.x.png;0;1;0;;\nc.jpg;0;0;0;;\n',
+    'image,,cat,palm tree,dog\na.jpg,0,1,0,1\nb.x.png,1,0,1,0\nc.jpg,2,0,0,0\n',
+    'image,cat,,palm tree,dog\na.jpg,1,,0,1\nb.x.png,0,,1,0\nc.jpg,0,,0,0\n',
     'id;palm tree;dog;cat\n"a.jpg";0;1;1\n"b.x.png";1;0;0\nc.jpg;0;0;0\n'])
 def test_a_column_for_each_class(table, classes, text):
     found = read_tags(table(text), classes)
@@ -50,9 +54,24 @@ def test_a_column_for_each_class(table, classes, text):
 @pytest.mark.parametrize(('other', 'values'), [('confidence', ('1.0', '1')), ('split', ('train', 'val')),
                                                ('predicted', ('palm tree', 'cat')), ('absent', ('dog', ''))])
 def test_columns_that_are_no_classes(table, classes, caplog, other, values):
-    text = f'image,width,label,{other},label_2\na.jpg,2,cat,{values[0]},dog\nb.jpg,3,"palm  Tree ",{values[1]},\n'
+    text = f'image,width,label,{other},label (2)\na.jpg,2,cat,{values[0]},dog\nb.jpg,3,"palm  Tree ",{values[1]},\n'
     assert read_tags(table(text), classes) == {'a.jpg': (1, 3), 'b.jpg': (2,)}
     assert '2 columns are not used, for example width' in caplog.text
+    assert (f'{other} holds names of classes, too' in caplog.text) == (other in ('predicted', 'absent'))
+
+
+def test_columns_without_a_title(table, classes):
+    assert read_tags(table('image,tags,\na.jpg,cat,dog\nb.jpg,dog,\n'), classes) == {'a.jpg': (1, 3), 'b.jpg': (3,)}
+    assert read_tags(table('image,tags\na.jpg,cat,dog\nb.jpg,dog,\n'), classes) == {'a.jpg': (1, 3), 'b.jpg': (3,)}
+    assert read_tags(table('image,,tags\na.jpg,0,cat\nb.jpg,1,dog\n'), classes) == {'a.jpg': (1,), 'b.jpg': (3,)}
+    # A field beyond the header may be what shifts all others.
+    with pytest.raises(DataError, match=r'table\.csv:2: 4 fields, but the header names 3'):
+        read_tags(table('image,tags,split\na.jpg,cat,dog,train\nb.jpg,dog,train\n'), classes)
+
+
+def test_classes_that_are_called_like_a_column_of_classes(table, class_list):
+    classes = class_list('background\ntag\ncar\n')
+    assert read_tags(table('image,tag,car\na.jpg,1,0\nb.jpg,1,1\n'), classes) == {'a.jpg': (1,), 'b.jpg': (1, 2)}
 
 
 @pytest.mark.parametrize('text', ['image,cat,dog\na.jpg,0,2\n', 'image,cat,dog\na.jpg,1\n', 'image,cat\na.jpg,dog\n',
@@ -156,7 +175,10 @@ def test_several_signs_that_may_separate(table, classes, text):
 @pytest.mark.parametrize(('text', 'words'), [
     ('a.jpg,cat,1\nb.jpg,cat,2\n', r'table\.csv:1: 1 beside a name'), ('a.jpg,cat\nb.jpg,2,dog\n', ':2: 2 beside'),
     ('a.jpg,cat;2\n', ':1: 2 beside'), ('a.jpg,dog|cat|1\n', ':1: 1 beside'),
-    ('image,is_dog\na.jpg,1\nb.jpg,0\n', r'table\.csv: the column is_dog holds 0 and 1 alone')])
+    ('image,is_dog\na.jpg,1\nb.jpg,0\n', r'table\.csv: the column is_dog holds 0 and 1 alone'),
+    ('image,class_1,class_2\na.jpg,1,0\nb.jpg,0,1\n', r'the column class_1,class_2 holds 0 and 1 alone'),
+    ('image,width,\na.jpg,2,1\nb.jpg,3,2\n', 'call a column of names or ids of classes `class`'),
+    ('image,count\na.jpg,2\nb.jpg,3\n', 'call a column of names or ids of classes `class`')])
 def test_numbers_that_may_be_no_ids(table, classes, text, words):
     with pytest.raises(DataError, match=words):
         read_tags(table(text), classes)
@@ -171,6 +193,8 @@ def test_names_count_more_than_ids_beside_them(table, classes, caplog):
     assert read_tags(table('image,class,class_id\na.jpg,cat,1\nb.jpg,dog,9\n'), classes) == {
         'a.jpg': (1,), 'b.jpg': (3,)}
     assert '1 columns are not used, for example class_id' in caplog.text
+    assert read_tags(table('image,class_id,Class_Name\na.jpg,1,cat\nb.jpg,9,dog\n'), classes) == {
+        'a.jpg': (1,), 'b.jpg': (3,)}
 
 
 def test_a_column_of_0_and_1_with_two_classes(table, class_list):
