@@ -101,7 +101,8 @@ def _rule(args):
               and classes.number == len(VOC_CLASS_NAMES))
     names = ClassList(args.cfg_path or pathlib.Path('--class_names'),
                       VOC_CLASS_NAMES if is_voc else tuple(classes.names), None, {})
-    boxes = {} if args.boxes is None else cam.boxes_of_images(args.boxes, names, classes.background)
+    boxes = {} if args.boxes is None else cam.boxes_of_images(args.boxes, names, classes.background,
+                                                                        args.cam_dir)
     complete = args.boxes is None or (not args.boxes_incomplete and are_complete(args.boxes))
     box_threshold = args.box_threshold or (args.threshold if args.out else None) or BOX_THRESHOLD
     return cam.Rule(classes.number, args.alpha or BACKGROUND_POWER, args.threshold or TAG_THRESHOLD, args.normalise,

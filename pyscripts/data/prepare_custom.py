@@ -17,7 +17,7 @@ from spml.cli import arguments
 from spml.data import voc_layout as layout
 from spml.errors import ConfigError
 from spml.names import UNLABELLED, VOID
-from spml.prepare import custom, custom_config, oversegmentation, photos
+from spml.prepare import custom, custom_config, drawings, oversegmentation, photos
 from spml.prepare.class_list import read_class_list
 from spml.prepare.custom_sources import OPTIONS, Sources
 from spml.prepare.shapes import BOXES, REFUSED, REGIONS, ShapeRules
@@ -140,7 +140,7 @@ def _check_options(args, labels):
         if given and not labels.keys() & set(of):
             raise ConfigError(f'--{option} says how to read {" and ".join(f"--{name}" for name in of)}; give '
                               f'{"one of these" if len(of) > 1 else "that"}, or leave it out')
-    if args.first_id is not None and args.undrawn not in (0, (0, 0, 0)):
+    if args.first_id is not None and drawings.as_colour(args.undrawn) != drawings.BLACK:
         raise ConfigError('--first_id is of scribbles of which 0 is not drawn; give --undrawn 0, or leave it out')
 
 

@@ -199,7 +199,7 @@ def rgb_pixels(name, image):
     if image.mode.startswith(('I', 'F')) or ';16' in str(stored):
         depth = 32 if image.mode in ('I', 'F') and ';16' not in str(stored) else 16
         what = f'a {depth}-bit {image.format or "image"}'
-        raise WrongEncodingError(f'{name}: {what}; images must have 8 bits per channel: save it so')
+        raise WrongEncodingError(f'{name}: {what}, but images must have 8 bits per channel; convert it')
     with decoding(name, 'image'):
         turned = orientation(image)
         return upright(_array(image, 'RGB'), turned)

@@ -20,7 +20,7 @@ from spml.prepare import labelme
 from spml.prepare.boxes import FORMATS, Boxes, find_boxes, read_boxes
 from spml.prepare.cam_fit import check_keys
 from spml.prepare.class_list import ClassList
-from spml.prepare.custom_sources import image_name
+from spml.prepare.custom_sources import by_image
 from spml.prepare.notes import warn
 from spml.prepare.runner import make, results, summary
 from spml.prepare.weak_labels import Labels, annotation_files, train_images, write_labels
@@ -94,12 +94,13 @@ class Item(NamedTuple):
         return [self.image, self.cam, *([self.own] if self.own else []), *([self.boxes.content] if self.boxes else [])]
 
 
-def boxes_of_images(path, classes, background):
-    """Return a dict from image name to its `Boxes`, of `boxes.find_boxes`.
+def boxes_of_images(path, classes, background, cam_dir):
+    """Return a dict from image name to its `Boxes`, of `boxes.find_boxes`; `cam_dir` holds CAMs called like the images.
 
     A file of LabelMe with other shapes alone has none: it does not say that its image is empty.
     """
-    found = {image_name(name): boxes for name, boxes in find_boxes(path, classes, background).items()}
+    images = {file.stem for file in pathlib.Path(cam_dir).glob('*.npy')}
+    found = by_image(path, find_boxes(path, classes, background).items(), images)
     is_labelme = any(boxes.format == 'labelme' for boxes in found.values())
     return labelme.with_types(found, {'rectangle'}, empty=True) if is_labelme else found
 

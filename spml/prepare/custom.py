@@ -110,7 +110,7 @@ def next_step(out, cfg_dir, base, root):
     settings = {'DATASET': cfg_dir.name, 'DATAROOT': out} | ({'CLUSTERS': '6,6'} if base == 'demo' else {})
     pretrained, weights = load_config(cfg_dir / 'scribble.yaml').network.pretrained, ''
     if not has_weights(pretrained):
-        weights = f', for want of {pretrained} from weights that pip brings'
+        weights = f' from weights that pip brings, as {pretrained} is not there'
         settings = {'PRETRAINED': LITE0, **settings}
     words = [f'{name}={shlex.quote(str(value))}' for name, value in settings.items()]
     move = '' if cfg_dir.resolve().parent == root / 'configs' else f', with {cfg_dir} moved to configs/{cfg_dir.name}'

@@ -12,7 +12,7 @@ from spml.data import voc_layout as layout
 from spml.data.readers import check_size
 from spml.errors import ConfigError, DataError
 from spml.names import UNLABELLED, VOID
-from spml.prepare import boxes, drawings, notes, photos, shapes, tables
+from spml.prepare import boxes, drawing_survey, drawings, notes, photos, shapes, tables
 from spml.prepare.runner import results, run_items
 from spml.recipe import FileDigests
 from spml.utils.formats import write_png
@@ -39,26 +39,26 @@ class Rules(NamedTuple):
 def read_rules(sources, classes, has_background, samples, num_workers):
     """Look at all drawings and return the Rules; what cannot be right is refused, what is odd warned of."""
     codings = {}
-    for option, look in (('masks', drawings.survey_mask),
-                         ('scribbles', functools.partial(drawings.survey_scribbles, classes, sources.undrawn,
+    for option, look in (('masks', drawing_survey.survey_mask),
+                         ('scribbles', functools.partial(drawing_survey.survey_scribbles, classes, sources.undrawn,
                                                          sources.palettes, sources.first_id))):
         paths = [label.content for sample in samples for label in sample.labels.values() if label.option == option]
         if paths:
             surveys = run_items(look, paths, num_workers, f'look at {option}')
             fixes = sources.fixes if option == 'masks' else ()
-            codings[option] = drawings.coding(surveys, classes, sources.palettes, fixes)
+            codings[option] = drawing_survey.coding(surveys, classes, sources.palettes, fixes)
             if fixes and not any(survey.values is not None and survey.holds_ids(codings[option]) for survey in surveys):
                 raise ConfigError(f'--fix {fixes[0][0]}=...: says what a value in masks of ids means, but colours say '
                                   f'the class in all files of {sources.labels[option]}; leave it out')
             if option == 'masks':
-                drawings.check_no_class(surveys, classes, codings[option], has_background)
+                drawing_survey.check_no_class(surveys, classes, codings[option], has_background)
             else:
-                codings[option] = codings[option]._replace(first_id=drawings.find_first_id(
+                codings[option] = codings[option]._replace(first_id=drawing_survey.find_first_id(
                     surveys, classes, codings[option], sources.undrawn, sources.first_id))
                 if sources.first_id is not None and codings[option].first_id is None:
                     raise ConfigError(f'--first_id {sources.first_id}: says what ids mean, but colours say the class '
                                       f'in all files of {sources.labels[option]}; leave it out')
-                drawings.warn_of_colours(surveys, codings[option])
+                drawing_survey.warn_of_colours(surveys, codings[option])
     outside = 0 if has_background and not sources.boxes_incomplete else UNLABELLED
     return Rules(sources, classes, has_background, codings, outside)
 
@@ -131,7 +131,7 @@ def _options(rules, option):
         return {'outside boxes': rules.outside}
     by_colour, fixes, greys_too, first_id = rules.codings[option]
     undrawn = {'undrawn': sources.undrawn} if option == 'scribbles' else {}
-    if option == 'scribbles' and first_id == 0 and sources.undrawn in (0, (0, 0, 0)):
+    if option == 'scribbles' and first_id == 0 and drawings.as_colour(sources.undrawn) == drawings.BLACK:
         undrawn |= {'first id (usual: 1)': 0}
     usual, changing = rules.classes.colours is not None, [pair for pair in fixes if pair[0] != pair[1]]
     return {**undrawn, **({} if by_colour == usual else {f'colours of {option}': by_colour}),

@@ -41,11 +41,11 @@ class Sources(NamedTuple):
     rules: ShapeRules  # of LabelMe and COCO
     drawn_on: str = UPRIGHT  # of `photos.ORIENTATIONS`
     background: str | None = None  # as in `ClassList.has_background`
-    palettes: str | None = None  # as in `drawings.coding`
+    palettes: str | None = None  # as in `drawing_survey.coding`
     fixes: tuple = ()  # the same, of masks
     boxes_incomplete: bool = False  # whether there may be objects outside all boxes of an image
     point_width: float = 6  # of the dots that points are drawn as, in pixels
-    first_id: int | None = None  # as in `drawings.find_first_id`
+    first_id: int | None = None  # as in `drawing_survey.find_first_id`
 
     def turning(self):
         """Return the option of whatever depends on how photos are turned; none where that is the usual."""
@@ -149,26 +149,26 @@ def _of_types(path, sources, found, types, empty=False):
 
 def _coco(path, sources, classes, images):
     # An image without any annotation is all background; or all unlabelled or void, and then has no label.
-    return _by_name(path, ((name, image) for name, image in read_coco(path, classes, sources.rules).items()
+    return by_image(path, ((name, image) for name, image in read_coco(path, classes, sources.rules).items()
                            if image.annotations or sources.rules.rest == 0), images)
 
 
 def _boxes(path, sources, classes, images):
-    found = _by_name(path, find_boxes(path, classes, classes.has_background(sources.background)).items(), images)
+    found = by_image(path, find_boxes(path, classes, classes.has_background(sources.background)).items(), images)
     is_labelme = any(boxes.format == 'labelme' for boxes in found.values())
     # With other shapes alone an image is not empty; without any it is.
     return _of_types(path, sources, found, {'rectangle'}, empty=True) if is_labelme else found
 
 
 def _points(path, sources, classes, images):
-    found = _by_name(path, tables.find_points(path).items())
+    found = by_image(path, tables.find_points(path).items())
     return _of_types(path, sources, found, {'point', 'points'}) if path.is_dir() else found
 
 
 def _tags(path, sources, classes, images):
     """Return the classes of each image but the background; an image without any has no label."""
     first = int(classes.has_background(sources.background))
-    found = _by_name(path, tables.read_tags(path, classes, sources.rules.others).items())
+    found = by_image(path, tables.read_tags(path, classes, sources.rules.others).items())
     found = {name: [tag for tag in tags if tag >= first] for name, tags in found.items()}
     empty = [name for name in found if not found[name]]
     if empty:
@@ -198,7 +198,7 @@ def _label_files(folder, endings, images, unfit=()):
     if both:
         raise DataError(f'{min(both)}: is an image and a label at once; put labels into a folder of their own, each '
                         'called like its image')
-    found = _by_name(folder, ((file.name, file) for file in files))
+    found = by_image(folder, ((file.name, file) for file in files))
     for file in _unused(folder, endings, images):
         name, reason = image_name(file.name), file.suffix.lower() in unfit and unfit[file.suffix.lower()]
         if reason and name in images and name not in found:
@@ -231,16 +231,14 @@ def _warn_of_folders(path, endings, sources):
                        'folder', path, len(inner), inner[0].name)
 
 
-def _by_name(path, pairs, images=()):
+def by_image(path, pairs, images=()):
     """Return the dict from image name to content of pairs (file name, content); DataError if an image comes twice.
 
-    A file name may lack its ending and hold a dot, as `a.v2` of `a.v2.jpg` does; `images` holds the names of images.
+    `images` as in `label_name`.
     """
     labels, files = {}, {}
     for file_name, label in pairs:
-        name, whole = image_name(file_name), image_name(f'{file_name}.png')
-        if not _ENDING.search(file_name) or (whole in images and not file_name.lower().endswith(_IMAGE_ENDINGS)):
-            name = whole
+        name = label_name(file_name, images)
         if name in labels:
             raise DataError(f'{path}: two labels of the image {name}, {files[name]} and {file_name}; images are '
                             'identified by their base names')
@@ -285,6 +283,17 @@ def image_name(file_name):
     It has no blanks, which separate the fields of a list, and one Unicode form: macOS writes accents as separate signs.
     """
     return re.sub(r'\s+', '_', unicodedata.normalize('NFC', pathlib.PurePath(file_name).stem))
+
+
+def label_name(file_name, images=()):
+    """Return the name of the image that a label names by a file name.
+
+    That may lack its ending and hold a dot, as `a.v2` of `a.v2.jpg` does; `images` holds the names of images.
+    """
+    whole = image_name(f'{file_name}.png')
+    if not _ENDING.search(file_name) or (whole in images and not file_name.lower().endswith(_IMAGE_ENDINGS)):
+        return whole
+    return image_name(file_name)
 
 
 def _named(samples, path):

@@ -229,8 +229,8 @@ def _class_columns(path, header, rows, classes):
     if is_switched and ((of_classes == titled and is_many) if named else (of_classes or is_many)):
         return titled, True
     if is_switched and (len(named) > 1 or not named) and len(classes.names) > 2:
-        raise DataError(f'{path}: the column {titles} holds 0 and 1 alone; call it `class` if these are ids of '
-                        'classes, or like the class that is there or not')
+        raise DataError(f'{path}: the column {titles} holds 0 and 1 alone; call one column `class` if these are '
+                        'ids of classes, or each like the class that is there or not')
     has_numbers = any(as_int(field) is not None for _, fields in rows for number, field in enumerate(fields)
                       if number in titled)
     if not named and not is_switched and (of_classes or has_numbers):

@@ -210,6 +210,27 @@ def test_own_classes_and_boxes_in_any_form(tmp_path, works, fails, rng):
     fails('prepare_cam', *words, naming=[boxes, 'outside', '--save_dir'])
 
 
+@pytest.mark.parametrize('ending', ['v2', 'late'])
+def test_boxes_of_names_without_an_ending_that_hold_a_dot(tmp_path, works, rng, ending):
+    """In a JSON of COCO `a.v2` is the image a.v2.png, and not a.png."""
+    out, size, images = tmp_path / 'data', (20, 30), {'a': (3, 2, 10, 8), f'a.{ending}': (15, 9, 12, 7)}
+    for folder in ('VOC2012/JPEGImages', 'lists'):
+        (out / folder).mkdir(parents=True)
+    cams = {0: rng.random(size, np.float32)}
+    for name in images:
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(out / f'VOC2012/JPEGImages/{name}.png')
+        np.save(tmp_path / f'{name}.npy', cams)
+    (out / 'lists/train.txt').write_text(''.join(
+        f'VOC2012/JPEGImages/{name}.png - VOC2012/hed/{name}.png 1 box\n' for name in images))
+    write_coco(tmp_path / 'boxes.json', list(images), [
+        (number, 0, {'bbox': list(box)}) for number, box in enumerate(images.values())], ['elk'], size)
+    works('prepare_cam', '--cam_dir', tmp_path, '--out', out, '--boxes', tmp_path / 'boxes.json', '--num_classes', 2,
+          '--class_names', 'background,elk', '--num_workers', 0)
+    for name, (left, top, width, height) in images.items():
+        np.testing.assert_array_equal(read(out / BOXES / f'{name}.png'), box_labels(
+            cams, [(1, (left, top, left + width, top + height))], size))
+
+
 def test_the_list_of_labels_does_not_replace_the_one_it_is_made_from(place, fails):
     path = place.out / 'lists/train_tag.txt'
     path.write_bytes((place.out / 'lists/train_full.txt').read_bytes())

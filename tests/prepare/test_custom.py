@@ -386,7 +386,7 @@ def test_the_next_step_starts_from_weights_that_are_there(tmp_path):
 
     (tmp_path / 'there.pth').write_text('')
     missing = weights(str(tmp_path / 'none.pth'))
-    assert f'for want of {tmp_path}/none.pth' in missing
+    assert f'as {tmp_path}/none.pth is not there' in missing
     assert 'PRETRAINED=efficientnet_lite0 DATASET=' in missing
     for pretrained in ('', str(tmp_path / 'there.pth')):
         assert 'PRETRAINED' not in weights(pretrained)

@@ -6,15 +6,8 @@ from PIL import Image
 from raw_files import png
 
 from spml.errors import DataError
-from spml.prepare.drawings import (
-    Coding,
-    coding,
-    find_first_id,
-    read_mask,
-    read_scribbles,
-    survey_mask,
-    survey_scribbles,
-)
+from spml.prepare.drawing_survey import coding, find_first_id, survey_mask, survey_scribbles
+from spml.prepare.drawings import Coding, read_mask, read_scribbles
 
 FROM_ONE = Coding(False, first_id=1)
 COLOURS = [(0, 0, 0), (250, 10, 10), (10, 250, 10), (200, 200, 200)]  # of three classes and void

@@ -9,6 +9,7 @@ from PIL import Image
 
 from spml.errors import ConfigError, DataError
 from spml.inference.trained import Trained
+from spml.training import build
 from spml.training.build import build_cam_task, train_cam, train_embedding
 
 CPU = torch.device('cpu')
@@ -35,6 +36,21 @@ def test_losses_checkpoint_and_log(tmp_path, cam_config, small_data, weight):
         assert set(line) == {'iteration', 'lr', 'loss', 'accuracy', *names}
         assert line['loss'] == pytest.approx(sum(line[name] for name in names))
         assert 0 <= line['accuracy'] <= 1
+
+
+def test_no_more_loading_processes_than_processors(tmp_path, cam_config, small_data, monkeypatch):
+    asked, build_loader = [], build.build_loader
+
+    def record(dataset, sampler, num_workers, **options):
+        asked.append(num_workers)
+        return build_loader(dataset, sampler, 0, **options)
+
+    monkeypatch.setattr(build, 'processors', lambda: 3)
+    monkeypatch.setattr(build, 'build_loader', record)
+    for number in (0, 2, 64):
+        train_cam(cam_config(f'num_threads={number}', 'train.max_iteration=1'), small_data.folder, small_data.list,
+                  tmp_path / str(number), CPU)
+    assert asked == [0, 2, 3]
 
 
 def test_an_embedding_can_start_from_it(tmp_path, cam_config, small_config, small_data):
